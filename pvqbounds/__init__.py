@@ -1,0 +1,59 @@
+"""Certified bounds for layer-wise quantization and pruning.
+
+How far from the best possible is this compressed layer, and which could ever be better on it:
+quantization or pruning? See ``docs/`` for the mathematics and ``pvqbounds --help`` for the
+command line.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
+from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
+
+if TYPE_CHECKING:
+    from pvqbounds import nn, solvers
+    from pvqbounds.api import Verification, solve, solve_channels, verify
+    from pvqbounds.results import Bounds
+    from pvqbounds.solvers import available_solvers
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bounds",
+    "Gram",
+    "InputError",
+    "IntegerLeastSquares",
+    "OutputError",
+    "PvqError",
+    "SolverError",
+    "SolverFailedError",
+    "SparseLeastSquares",
+    "Verification",
+    "available_solvers",
+    "nn",
+    "solve",
+    "solve_channels",
+    "solvers",
+    "verify",
+]
+
+# imported on first use, so that `import pvqbounds` needs numpy and little else
+_LAZY = {
+    "Bounds": "pvqbounds.results",
+    "Verification": "pvqbounds.api",
+    "available_solvers": "pvqbounds.solvers",
+    "solve": "pvqbounds.api",
+    "solve_channels": "pvqbounds.api",
+    "verify": "pvqbounds.api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("nn", "solvers"):
+        return import_module(f"pvqbounds.{name}")
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'pvqbounds' has no attribute '{name}'")

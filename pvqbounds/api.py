@@ -1,0 +1,450 @@
+"""Solve a problem with any backend, prove what comes back, and verify it again later.
+
+Certification, re-evaluation of incumbents, statuses and timing stand here, once, outside all
+backends: whatever a solver says, the result is true.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import InputError, SolverError, SolverFailedError
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
+from pvqbounds.relaxations.certificates import (
+    BoxHullCertificate,
+    Certificate,
+    PerspectiveCertificate,
+    SearchCertificate,
+    SubsetCertificate,
+    box_hull_bound,
+)
+from pvqbounds.results import Bounds, status_of
+from pvqbounds.solvers import backend_named
+from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options
+from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
+
+__all__ = [
+    "METHODS",
+    "PRUNING_RELAXATIONS",
+    "Verification",
+    "solve",
+    "solve_channels",
+    "solver_for_side",
+    "verify",
+]
+
+METHODS = ("auto", "exact", "relax")
+PRUNING_RELAXATIONS = ("perspective",)
+
+
+def solve(
+    problem: Problem,
+    solver: str = "auto",
+    method: str = "auto",
+    relaxation: str | None = None,
+    *,
+    time_limit: float = 60.0,
+    threads: int = 1,
+    seed: int = 0,
+    verbose: bool = False,
+    cancelled: threading.Event | None = None,
+) -> Bounds:
+    """Bounds on the least error of one channel, from below and from above.
+
+    Parameters
+    ----------
+    problem
+        An :class:`IntegerLeastSquares` (quantization) or :class:`SparseLeastSquares` (pruning).
+    solver
+        Name of a backend, see :func:`pvqbounds.solvers`; "auto" is the native one.
+    method
+        "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
+        "auto": exact where it is expected to finish within the time limit, else relax.
+    relaxation
+        "box-hull" (default) or "park-boyd" for quantization, "perspective" for pruning.
+    time_limit
+        Seconds. An exact method that reaches it gives the interval proved so far.
+    threads
+        Threads that a backend may use; the native one uses one a channel.
+    seed
+        Seed of the randomized rounding.
+    verbose
+        Whether the backend may print its log.
+    cancelled
+        Set by another thread to stop early, as if the time limit were reached.
+
+    Returns
+    -------
+    Bounds
+        ``error_lower <= least error <= error_upper``, with the weight that attains the upper end.
+
+    Raises
+    ------
+    InputError
+        If an option is unknown.
+    SolverError
+        If the backend is absent, unlicensed or unable.
+    SolverFailedError
+        If the backend gives nothing that can be used.
+    """
+    _check_options(method, time_limit, threads)
+    options = Options(
+        time_limit=time_limit,
+        only_if_it_finishes=method == "auto",
+        cancelled=cancelled,
+        threads=threads,
+        seed=seed,
+        verbose=verbose,
+    )
+    if isinstance(problem, IntegerLeastSquares):
+        name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
+        return _solve_integer(problem, solver, method, name, options)
+    name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
+    return _solve_sparse(problem, solver, method, name, options)
+
+
+def solve_channels(
+    problems: Sequence[Problem],
+    *,
+    solver: str = "auto",
+    method: str = "auto",
+    relaxation: str | None = None,
+    time_limit: float = 60.0,
+    threads: int = 1,
+    seed: int = 0,
+    jobs: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> list[Bounds]:
+    """Solve many channels, `jobs` at a time; the other arguments are those of :func:`solve`.
+
+    Parameters
+    ----------
+    progress
+        Called with the number of channels done after each one.
+
+    Returns
+    -------
+    One Bounds for each problem, in their order.
+    """
+    cancelled = threading.Event()
+
+    def one(problem: Problem) -> Bounds:
+        return solve(
+            problem,
+            solver,
+            method,
+            relaxation,
+            time_limit=time_limit,
+            threads=threads,
+            seed=seed,
+            cancelled=cancelled,
+        )
+
+    report = progress if progress is not None else lambda done: None
+    if jobs <= 1:
+        results = []
+        for problem in problems:
+            results.append(one(problem))
+            report(len(results))
+        return results
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(one, problem) for problem in problems]
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                report(done)
+        except BaseException:
+            cancelled.set()  # the searches stop at their next slice
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _check_options(method: str, time_limit: float, threads: int) -> None:
+    if method not in METHODS:
+        raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
+    if not (math.isfinite(time_limit) and time_limit > 0.0):
+        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit}.")
+    if threads < 1:
+        raise InputError(f"The number of threads must be at least 1, not {threads}.")
+
+
+def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
+    if relaxation is None:
+        return names[0]
+    if relaxation not in names:
+        raise InputError(f"There is no relaxation '{relaxation}' for {task}; use {' or '.join(names)}.")
+    return relaxation
+
+
+def _solve_integer(
+    problem: IntegerLeastSquares, solver: str, method: str, relaxation: str, options: Options
+) -> Bounds:
+    start = time.perf_counter()
+    backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
+    if exact:
+        solution = backend.solve_integer(problem, options)
+        codes = _feasible_codes(problem, solution.codes)
+        relaxation_used = None
+        if isinstance(solution.certificate, BoxHullCertificate):
+            relaxation_used = "box-hull"
+    else:
+        from pvqbounds.solvers.native.integer_solver import best_known_codes
+
+        relaxed = relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
+        codes = best_known_codes(problem, relaxed, options.seed)
+        solution = ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status)
+        relaxation_used = relaxation
+    return _bounds(
+        problem,
+        backend,
+        solution,
+        error_upper=problem.error(codes).upper,
+        weight=problem.weight_of(codes),
+        codes=codes,
+        relaxation=relaxation_used,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _solve_sparse(
+    problem: SparseLeastSquares, solver: str, method: str, relaxation: str, options: Options
+) -> Bounds:
+    start = time.perf_counter()
+    backend, exact = _backend_for(solver, method, *_SIDES["pruning"])
+    solution = backend.solve_sparse(problem, options) if exact else backend.relax_sparse(problem, options)
+    support = _feasible_support(problem, solution.support)
+    weight = problem.refit(support)
+    relaxed = isinstance(solution.certificate, PerspectiveCertificate)
+    return _bounds(
+        problem,
+        backend,
+        solution,
+        error_upper=problem.error(weight).upper,
+        weight=weight,
+        support=support,
+        relaxation=relaxation if relaxed or not exact else None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
+    """The backend, and whether its exact method is to be used."""
+    if method == "relax":
+        return backend_named(solver, relaxed), False
+    if method == "auto" and solver != "auto":
+        # whichever of the two it can do, the exact method first
+        try:
+            return backend_named(solver, exact), True
+        except SolverError:
+            return backend_named(solver, relaxed), False
+    return backend_named(solver, exact), True
+
+
+def solver_for_side(solver: str, method: str, side: str) -> str:
+    """The solver for one side of a layer: the one named, or "native" for what it cannot do.
+
+    Parameters
+    ----------
+    side
+        "quantization" or "pruning".
+
+    Raises
+    ------
+    InputError
+        If there is no such solver.
+    SolverError
+        If it is absent, unlicensed or can do neither side by this method.
+    """
+    wanted = _SIDES[side]
+    other = _SIDES["pruning" if side == "quantization" else "quantization"]
+    try:
+        _backend_for(solver, method, *wanted)
+    except SolverError:
+        _backend_for(solver, method, *other)  # raises where it is of no use at all
+        return "native"
+    return solver
+
+
+_SIDES = {
+    "quantization": (Capability.EXACT_QUANTIZATION, Capability.BOX_HULL),
+    "pruning": (Capability.EXACT_PRUNING, Capability.PERSPECTIVE),
+}
+"""The exact method and the relaxation of each task."""
+
+
+def _feasible_codes(problem: IntegerLeastSquares, codes: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The solver's codes if they are feasible, else round to nearest and descent."""
+    from pvqbounds.relaxations.rounding import improve
+
+    try:
+        if codes is not None:
+            return problem.checked_codes(codes)
+    except InputError:
+        pass
+    return improve(problem, problem.centre[None])
+
+
+def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """The solver's support if it is feasible, else magnitude pruning's."""
+    try:
+        if support is not None:
+            return problem.checked_support(support)
+    except InputError:
+        pass
+    return magnitude_support(problem)
+
+
+def _bounds(
+    problem: Problem,
+    backend: Backend,
+    solution: ExactSolution,
+    *,
+    error_upper: float,
+    weight: NDArray[np.float64],
+    codes: NDArray[np.int64] | None = None,
+    support: NDArray[np.int64] | None = None,
+    relaxation: str | None,
+    seconds: float,
+) -> Bounds:
+    """Put the two ends together; the lower one is proved here, or labelled as reported.
+
+    E is a mean square, so zero is a lower bound that needs no proof. Where the stored Gram is
+    singular its rounding can make E, evaluated on it, negative; that is zero, too.
+    """
+    note = "" if solution.status in ("optimal", "") else solution.status
+    if solution.certificate is not None:
+        error_lower, kind = proved_value(problem, solution.certificate), "certified"
+    elif solution.bound is not None and math.isfinite(solution.bound):
+        error_lower, kind = solution.bound, "reported"
+    else:
+        raise SolverFailedError(
+            f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
+        )
+    if error_lower > error_upper * (1.0 + 1e-6) and kind == "reported":
+        note = (
+            f"{backend.name} states the bound {error_lower:.6g}, above the error {error_upper:.6g} of "
+            "weights that it allows: its bound is false and was dropped."
+        )
+        error_lower = 0.0
+    error_upper = max(error_upper, 0.0)
+    error_lower = min(max(error_lower, 0.0), error_upper)
+    return Bounds(
+        error_lower=error_lower,
+        error_upper=error_upper,
+        signal_enclosure=problem.signal,
+        lower_kind="certified" if kind == "certified" else "reported",
+        status=status_of(error_lower, error_upper, problem.signal.upper),
+        solver=backend.name,
+        method="relax" if relaxation is not None else "exact",
+        relaxation=relaxation,
+        seconds=seconds,
+        weight=weight,
+        codes=codes,
+        support=support,
+        certificate=solution.certificate,
+        reported_lower=solution.bound,
+        note=note,
+    )
+
+
+def proved_value(problem: Problem, certificate: Certificate) -> float:
+    """The bound that the certificate states (search) or that its multipliers prove (dual).
+
+    A search's value is taken as it is: it was computed by the search that just ran;
+    :func:`verify` repeats that search.
+    """
+    if isinstance(certificate, SearchCertificate | SubsetCertificate):
+        return certificate.value
+    if isinstance(certificate, BoxHullCertificate):
+        assert isinstance(problem, IntegerLeastSquares)
+        return box_hull_bound(problem, certificate)
+    from pvqbounds.relaxations.perspective import perspective_bound
+
+    assert isinstance(problem, SparseLeastSquares)
+    return perspective_bound(problem, certificate)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of :func:`verify`; true if both ends hold."""
+
+    holds: bool
+    error_lower: float
+    """Lower bound proved from the certificate; 0 where there is none."""
+    error_upper: float
+    """Error of the weights, re-evaluated from codes or support; inf where they are not feasible."""
+    reason: str
+    """Why it does not hold, else empty."""
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+
+def verify(problem: Problem, bounds: Bounds) -> Verification:
+    """Prove the lower bound again from the certificate and evaluate the upper one again.
+
+    Nothing else of `bounds` is trusted. A bound that is only reported is not proved: it holds as
+    far as its label goes, and `error_lower` is 0.
+
+    Returns
+    -------
+    Verification
+        Whether the stated interval contains the one that is proved here.
+    """
+    try:
+        upper = _evaluated(problem, bounds)
+    except InputError as error:
+        return Verification(False, 0.0, math.inf, str(error))
+    if not bounds.error_upper >= upper - 1e-12 * abs(upper):
+        reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
+        return Verification(False, 0.0, upper, reason)
+    if bounds.lower_kind == "reported":
+        return Verification(True, 0.0, upper, "")
+    if bounds.error_lower <= 0.0:
+        return Verification(True, 0.0, upper, "")
+    if bounds.certificate is None:
+        return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
+    lower = _proved_again(problem, bounds.certificate)
+    if not bounds.error_lower <= lower:
+        reason = f"the certificate proves {lower!r}, not {bounds.error_lower!r}"
+        return Verification(False, lower, upper, reason)
+    return Verification(True, lower, upper, "")
+
+
+def _evaluated(problem: Problem, bounds: Bounds) -> float:
+    if isinstance(problem, IntegerLeastSquares):
+        if bounds.codes is None:
+            raise InputError("the result holds no codes")
+        return max(0.0, problem.error(problem.checked_codes(bounds.codes)).upper)
+    if bounds.support is None:
+        raise InputError("the result holds no support")
+    support = problem.checked_support(bounds.support)
+    weight = np.asarray(bounds.weight, dtype=np.float64)
+    if weight.shape != (problem.n,) or not np.isfinite(weight).all():
+        raise InputError("the re-fitted weights are not finite or not of the problem's size")
+    if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):
+        raise InputError("a re-fitted weight outside the support is not zero")
+    return max(0.0, problem.error(weight).upper)
+
+
+def _proved_again(problem: Problem, certificate: Certificate) -> float:
+    """What the certificate proves: searches are repeated. 0 where it proves nothing."""
+    if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, SearchCertificate):
+        from pvqbounds.solvers.native.integer_search import prove
+
+        return certificate.value if prove(problem, certificate) else 0.0
+    if isinstance(problem, SparseLeastSquares) and isinstance(certificate, SubsetCertificate):
+        from pvqbounds.solvers.native.subset_search import prove_sparse
+
+        return certificate.value if prove_sparse(problem, certificate) else 0.0
+    fits = (BoxHullCertificate,) if isinstance(problem, IntegerLeastSquares) else (PerspectiveCertificate,)
+    return max(0.0, proved_value(problem, certificate)) if isinstance(certificate, fits) else 0.0

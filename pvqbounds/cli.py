@@ -1,0 +1,362 @@
+"""The command line: ``pvqbounds layer``, ``solve``, ``verify``, ``solvers``.
+
+Exit codes: 0 done, 1 failed (a claim that does not hold, a solver that gave nothing), 2 wrong
+usage or input, 130 interrupted. Results go to standard output, progress and errors to standard
+error; files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console, RenderableType
+
+from pvqbounds.errors import InputError, OutputError, PvqError
+
+__all__ = ["app", "main"]
+
+DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block3.0"
+BAR_AFTER = 1.0
+"""Seconds of work after which a progress bar is shown."""
+
+app = typer.Typer(
+    name="pvqbounds",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; taken from the process if None.
+    """
+    try:
+        app(None if arguments is None else list(arguments), prog_name="pvqbounds")
+    except PvqError as error:
+        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pvqbounds {version('pvqbounds')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _pvqbounds(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """How far from the best possible is a compressed layer: certified bounds for quantization and pruning."""
+
+
+# ------------------------------------------------------------------ options of several commands
+
+SolverOption = Annotated[str, typer.Option(help="Backend; `pvqbounds solvers` lists them.")]
+MethodOption = Annotated[
+    str,
+    typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
+]
+RelaxationOption = Annotated[
+    str | None, typer.Option(help="box-hull or park-boyd (quantization), perspective (pruning).")
+]
+TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
+PatternOption = Annotated[
+    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+]
+RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
+ResultOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),
+]
+ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write this to FILE too.")]
+
+
+# ------------------------------------------------------------------------------------- commands
+
+
+@app.command(
+    epilog="Examples: [bold]pvqbounds layer[/bold]   |   "
+    "[bold]pvqbounds layer --layer block4.0 --bits 3 --json r.json --plot r.png[/bold]   |   "
+    "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]"
+)
+def layer(
+    model: Annotated[
+        str, typer.Option(help="digits (shipped), torchvision:NAME, timm:NAME or package.module:factory.")
+    ] = DEFAULT_MODEL,
+    layer: Annotated[
+        str | None, typer.Option(help=f"Dotted name of the layer; {DEFAULT_LAYER} of the shipped model.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
+    bits: Annotated[int, typer.Option(help="Bits a weight, 2 to 16.")] = 4,
+    density: Annotated[
+        float | None,
+        typer.Option(help="Fraction of the weights that pruning keeps, in (0, 1]; bits/16 if left out."),
+    ] = None,
+    pattern: PatternOption = None,
+    opt_dim: Annotated[
+        int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
+    ] = None,
+    out_channels: Annotated[int | None, typer.Option(help="Only the first so many output channels.")] = None,
+    range_method: RangeOption = "mse",
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="One scale for each output channel, not one for all.")
+    ] = False,
+    solver: SolverOption = "auto",
+    method: MethodOption = "auto",
+    relaxation: RelaxationOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    jobs: Annotated[int | None, typer.Option(help="Problems at a time; as many as there are cores.")] = None,
+    json_path: ResultOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Bound quantization and pruning of one layer, side by side, and say which is provably better."""
+    from pvqbounds.report.plot import check_plot_path, plot_layer
+    from pvqbounds.report.record import check_result_path, write_layer
+    from pvqbounds.report.tables import layer_view
+
+    if layer is None and model != DEFAULT_MODEL:
+        raise InputError(f"Name the layer of {model} with --layer.")
+    if json_path is not None:
+        check_result_path(json_path, data, weights)
+    if plot is not None:
+        check_plot_path(plot)
+    with _progress("loading") as update:
+        from pvqbounds import nn
+
+        report = nn.layer_bounds(
+            nn.load_model(model, weights, data),
+            layer or DEFAULT_LAYER,
+            bits=bits,
+            density=density,
+            pattern=_pattern(pattern),
+            opt_dim=opt_dim,
+            out_channels=out_channels,
+            range_method=cast(Any, range_method),
+            per_channel=per_channel,
+            solver=solver,
+            method=method,
+            relaxation=relaxation,
+            time_limit=time_limit,
+            jobs=_cores() if jobs is None else jobs,
+            seed=seed,
+            progress=update,
+        )
+    if json_path is not None:
+        write_layer(report, json_path)
+    if plot is not None:
+        plot_layer(report, plot)
+    _show(layer_view(report))
+
+
+@app.command(
+    epilog="Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
+    "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
+    "[bold]pvqbounds solve 0000_0000.mat --bits 4 --json r.json[/bold]"
+)
+def solve(
+    file: Annotated[
+        Path,
+        typer.Argument(help="A problem: .npz, or .mat of the paper's script (P, q, r, x0).", metavar="FILE"),
+    ],
+    bits: Annotated[int | None, typer.Option(help="Quantize to so many bits, 2 to 16.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Step of the grid; found from the weights if left out.")
+    ] = None,
+    range_method: RangeOption = "mse",
+    density: DensityOption = None,
+    nnz: Annotated[int | None, typer.Option(help="How many weights to keep.")] = None,
+    pattern: PatternOption = None,
+    solver: SolverOption = "auto",
+    method: MethodOption = "auto",
+    relaxation: RelaxationOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    threads: Annotated[int, typer.Option(help="Threads of the backend.")] = 1,
+    json_path: ResultOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Bound one problem from a file: the quantization or the pruning of one output channel."""
+    from pvqbounds import api
+    from pvqbounds.problems.files import Budget, load_problem
+    from pvqbounds.report.layer import SliceResult
+    from pvqbounds.report.record import check_result_path, write_problem
+    from pvqbounds.report.tables import problem_view
+
+    if json_path is not None:
+        check_result_path(json_path, file)
+    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, _pattern(pattern))
+    problem = load_problem(file, budget)
+    with _progress("solving"):
+        bounds = api.solve(
+            problem,
+            solver=solver,
+            method=method,
+            relaxation=relaxation,
+            time_limit=time_limit,
+            threads=threads,
+            seed=seed,
+        )
+    result = SliceResult(0, (0, problem.n), problem, bounds)
+    if json_path is not None:
+        write_problem(result, file.name, json_path)
+    _show(problem_view(result, file.name))
+
+
+@app.command(epilog="Example: [bold]pvqbounds verify RESULT.json[/bold]")
+def verify(
+    file: Annotated[Path, typer.Argument(help="What --json of layer or solve wrote.", metavar="FILE")],
+    json_path: ReportOption = None,
+) -> None:
+    """Re-prove a result from its certificates and its best weights, trusting nothing else in it."""
+    from pvqbounds.report.verification import verify_file
+
+    if json_path is not None:
+        _check_report_path(json_path, file)
+    with _progress("verifying") as update:
+        findings = verify_file(file, lambda done, total: update(done, total, "verifying"))
+    failures = [finding for finding in findings if not finding.holds]
+    if json_path is not None:
+        outcome = {"schema": "pvqbounds.verification/1", "file": file.name, "holds": not failures}
+        _write_json(json_path, outcome | {"findings": [asdict(finding) for finding in findings]})
+    for finding in failures:
+        print(f"FAILED {finding.where}: {finding.text}")
+    if failures:
+        print(f"{file.name}: {len(failures)} claims do not hold.")
+        raise typer.Exit(1)
+    proved = sum(finding.text == "proved" for finding in findings)
+    reported = len(findings) - proved
+    rest = f", {reported} only reported by their solver" if reported else ""
+    print(
+        f"{file.name} holds: {proved} of {len(findings)} lower bounds proved again{rest}; "
+        "all weights evaluated again."
+    )
+
+
+@app.command(epilog="Example: [bold]pvqbounds solvers[/bold]")
+def solvers(json_path: ReportOption = None) -> None:
+    """List every known backend: installed or not, licensed or not, and what it can do."""
+    from pvqbounds.report.tables import solvers_view
+    from pvqbounds.solvers import solvers as known_solvers
+
+    if json_path is not None:
+        _check_report_path(json_path)
+    known = known_solvers()
+    if json_path is not None:
+        listed = [
+            {
+                "name": info.name,
+                "installed": info.installed,
+                "licensed": info.licence is not None and info.licence.valid,
+                "licence": None if info.licence is None else info.licence.text,
+                "capabilities": sorted(capability.value for capability in info.capabilities),
+                "install": info.install,
+                "citation": info.citation,
+            }
+            for info in known
+        ]
+        _write_json(json_path, {"schema": "pvqbounds.solvers/1", "solvers": listed})
+    _show(solvers_view(known))
+
+
+# -------------------------------------------------------------------------------------- helpers
+
+
+def _pattern(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    kept, colon, size = text.partition(":")
+    if not (colon and kept.isdecimal() and size.isdecimal()):
+        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
+    return int(kept), int(size)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this platform
+        return os.cpu_count() or 1
+
+
+def _show(view: RenderableType) -> None:
+    Console(highlight=False).print(view)
+
+
+def _check_report_path(path: Path, *inputs: Path) -> None:
+    from pvqbounds.problems.archive import check_writable
+
+    if any(path.resolve() == source.resolve() for source in inputs):
+        raise OutputError(f"The report would replace its own input {path}; give it another name.")
+    check_writable(path)
+
+
+def _write_json(path: Path, document: dict[str, Any]) -> None:
+    from pvqbounds.problems.archive import replacing
+
+    with replacing(path) as temporary:
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal's standard error once the block takes longer than `BAR_AFTER`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(label, total=None)
+
+    def update(done: int, total: int, description: str) -> None:
+        bar.update(task, completed=done, total=total or None, description=description)
+
+    timer = threading.Timer(BAR_AFTER, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield update
+    finally:
+        timer.cancel()
+        timer.join()  # it may be starting the bar just now
+        bar.stop()

@@ -1,0 +1,282 @@
+"""Bounds for one layer of a model: quantization and pruning side by side."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from pvqbounds.api import PRUNING_RELAXATIONS, solve_channels, solver_for_side
+from pvqbounds.errors import InputError
+from pvqbounds.nn.grams import Data, gram_of_layer
+from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.methods import PRUNING, QUANTIZATION
+from pvqbounds.nn.models import LoadedModel
+from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems.chunks import chunk_ranges
+from pvqbounds.problems.grids import RangeMethod, minmax_scale, mse_scale, symmetric_codes
+from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+from pvqbounds.report.layer import LayerReport, Side, SliceResult
+from pvqbounds.results import Bounds
+
+__all__ = ["LayerProgress", "layer_bounds"]
+
+LayerProgress = Callable[[int, int, str], None]
+"""Called with the problems done, their number, and what is being done."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """What one problem is about: a channel, or a chunk of its inputs."""
+
+    channel: int
+    inputs: tuple[int, int]
+    gram: Gram
+    weight: NDArray[np.float64]
+
+
+def layer_bounds(
+    model: nn.Module | LoadedModel,
+    layer: str,
+    data: Data | None = None,
+    *,
+    bits: int = 4,
+    density: float | None = None,
+    pattern: tuple[int, int] | None = None,
+    opt_dim: int | None = None,
+    out_channels: int | Sequence[int] | None = None,
+    range_method: RangeMethod = "mse",
+    per_channel: bool = False,
+    solver: str = "auto",
+    method: str = "auto",
+    relaxation: str | None = None,
+    time_limit: float = 60.0,
+    jobs: int = 1,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: LayerProgress | None = None,
+) -> LayerReport:
+    """How well one layer can be quantized and pruned at all, on the output error of its data.
+
+    Parameters
+    ----------
+    model
+        Any module, or what :func:`pvqbounds.nn.load_model` gives.
+    layer
+        Dotted name of a Linear, Conv1d, Conv2d or Conv3d layer.
+    data
+        Calibration inputs of the model: a tensor, an array or an iterable of batches (tensors,
+        or tuples that begin with one). A loaded model's own data if None.
+    bits
+        Bits a weight of the symmetric uniform grid, 2 to 16.
+    density
+        Fraction of each channel's weights that pruning may keep, rounded down to a whole number
+        of them; ``bits/16`` if None: the same size as `bits`, the mask not counted.
+    pattern
+        (N, M) in place of a density: at most N of every M consecutive weights.
+    opt_dim
+        None for the protocol "full": each channel is one problem. Else the paper's protocol
+        "chunked": slices of at most `opt_dim` inputs, whole input channels of a convolution
+        where they fit. An `opt_dim` that holds all inputs is the full problem again.
+    out_channels
+        The first so many output channels, or these ones; all if None.
+    range_method
+        How the scale is found: "mse" (least squared weight error) or "minmax" (clips nothing).
+        It is found once from the whole layer, also where only some channels or chunks are
+        looked at.
+    per_channel
+        One scale for each output channel in place of one for the layer.
+    solver
+        As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
+        pruning, the native one does the other; each side says who solved it.
+    method, time_limit, seed
+        As for :func:`pvqbounds.solve`; `time_limit` in seconds for one problem.
+    relaxation
+        As for :func:`pvqbounds.solve`; it names one of quantization or of pruning, and the other
+        side takes its default.
+    jobs
+        Problems that are solved at a time.
+    batch_size
+        Samples a batch, where `data` is one tensor or array.
+    progress
+        Called with (problems done, problems in all, what is being done).
+
+    Returns
+    -------
+    LayerReport
+
+    Raises
+    ------
+    InputError
+        If an option, the layer or the data cannot be used.
+    SolverError
+        If the solver is absent or cannot do what is asked.
+
+    Notes
+    -----
+    The error is ``mean((x @ (v - w))**2)`` over the layer's output positions. The bias cancels in
+    it, and the signal is the output without the bias.
+    """
+    started = time.perf_counter()
+    loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
+    data = loaded.data if data is None else data
+    if data is None:
+        raise InputError("The model comes without data; give calibration inputs for it.")
+    target = find_layer(loaded.module, layer)
+    qmin, qmax = symmetric_codes(bits)
+    ranges = _input_ranges(target, opt_dim, pattern)
+    budgets = {stop - start: _budget(stop - start, bits, density, pattern) for start, stop in ranges}
+    channels = _chosen_channels(out_channels, target.channels)
+    for side in ("quantization", "pruning"):  # an unusable solver is found before any work
+        solver_for_side(solver, method, side)
+    weight = target.weight
+    scales = _scales(weight, range_method, per_channel, qmin, qmax)
+
+    total = 2 * len(channels) * len(ranges)
+    report = progress or (lambda done, total, label: None)
+    report(0, total, "layer inputs")
+    captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
+    slices = list(_slices(target, weight, captured.grams, channels, ranges))
+
+    def solve(problems: Sequence[Problem], label: str, before: int) -> list[Bounds]:
+        report(before, total, label)
+        for_pruning = relaxation in PRUNING_RELAXATIONS
+        return solve_channels(
+            problems,
+            solver=solver_for_side(solver, method, label),
+            method=method,
+            relaxation=relaxation if for_pruning == (label == "pruning") else None,
+            time_limit=time_limit,
+            threads=1,
+            seed=seed,
+            jobs=jobs,
+            progress=lambda done: report(before + done, total, label),
+        )
+
+    integer = [IntegerLeastSquares(s.gram, s.weight, scales[s.channel], qmin, qmax) for s in slices]
+    sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
+    quantized = solve(integer, "quantization", 0)
+    pruned = solve(sparse, "pruning", len(slices))
+    return LayerReport(
+        model=loaded.name,
+        layer=layer,
+        description=target.description,
+        protocol="full" if len(ranges) == 1 else "chunked",
+        inputs=target.inputs,
+        channels=(len(channels), target.channels),
+        positions=captured.positions,
+        range_method=range_method,
+        quantization=Side(
+            "quantization",
+            bits=int(bits),
+            density=None,
+            slices=_results(slices, integer, quantized),
+            methods={name: tuple(map(codes_of, integer)) for name, codes_of in QUANTIZATION.items()},
+        ),
+        pruning=Side(
+            "pruning",
+            bits=None,
+            density=_density(bits, density, pattern),
+            slices=_results(slices, sparse, pruned),
+            methods={name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()},
+        ),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _density(bits: int, density: float | None, pattern: tuple[int, int] | None) -> float:
+    """Fraction of the weights that pruning may keep."""
+    if pattern is not None:
+        kept, size = checked_pattern(pattern)
+        return kept / size
+    return bits / 16 if density is None else float(density)
+
+
+def _budget(inputs: int, bits: int, density: float | None, pattern: tuple[int, int] | None) -> dict[str, Any]:
+    """Give the pruning budget of so many inputs, as SparseLeastSquares takes it."""
+    if pattern is None:
+        return {"nnz": nnz_of_density(_density(bits, density, None), inputs)}
+    if density is not None:
+        raise InputError("Give either a density or an N:M pattern for pruning, not both.")
+    return {"pattern": checked_pattern(pattern)}
+
+
+def _input_ranges(
+    layer: Layer, opt_dim: int | None, pattern: tuple[int, int] | None
+) -> list[tuple[int, int]]:
+    """Slices of the fan-in, one problem each; N:M groups are never cut."""
+    if opt_dim is None:
+        return [(0, layer.inputs)]
+    if pattern is None:
+        return chunk_ranges(layer.inputs, opt_dim, layer.block)
+    _, group = checked_pattern(pattern)
+    if group > opt_dim:
+        raise InputError(f"opt_dim = {opt_dim} cannot hold a group of {group} weights; take {group} or more.")
+    together = math.lcm(layer.block, group)  # whole input channels as well, where there is room
+    return chunk_ranges(layer.inputs, opt_dim, together if together <= opt_dim else group)
+
+
+def _chosen_channels(chosen: int | Sequence[int] | None, channels: int) -> list[int]:
+    if chosen is None:
+        return list(range(channels))
+    if isinstance(chosen, int):
+        if not 1 <= chosen <= channels:
+            raise InputError(
+                f"The layer has {channels} output channels; take 1 to {channels} of them, not {chosen}."
+            )
+        return list(range(chosen))
+    listed = [int(channel) for channel in chosen]
+    if not listed or len(set(listed)) != len(listed) or min(listed) < 0 or max(listed) >= channels:
+        raise InputError(
+            f"The output channels must be different numbers from 0 to {channels - 1}, not {listed}."
+        )
+    return listed
+
+
+def _scales(
+    weight: NDArray[np.float64], range_method: RangeMethod, per_channel: bool, qmin: int, qmax: int
+) -> list[float]:
+    """Find the scale of each output channel on the whole layer."""
+    finders = {"mse": mse_scale, "minmax": minmax_scale}
+    if range_method not in finders:
+        raise InputError(f"The range method must be one of {', '.join(finders)}, not {range_method!r}.")
+    find = finders[range_method]
+    if per_channel:
+        return [find(row, qmin, qmax) for row in weight]
+    return [find(weight, qmin, qmax)] * len(weight)
+
+
+def _slices(
+    layer: Layer,
+    weight: NDArray[np.float64],
+    grams: Sequence[Gram],
+    channels: Sequence[int],
+    ranges: Sequence[tuple[int, int]],
+) -> Iterator[_Slice]:
+    """Every problem's data; slices of one group and range share one Gram."""
+    parts = {
+        (group, (start, stop)): grams[group]
+        if stop - start == layer.inputs
+        else Gram(grams[group].matrix[start:stop, start:stop])
+        for group in sorted({layer.group_of(channel) for channel in channels})
+        for start, stop in ranges
+    }
+    for channel in channels:
+        for start, stop in ranges:
+            gram = parts[layer.group_of(channel), (start, stop)]
+            yield _Slice(channel, (start, stop), gram, weight[channel, start:stop])
+
+
+def _results(
+    slices: Sequence[_Slice], problems: Sequence[Problem], bounds: Sequence[Bounds]
+) -> tuple[SliceResult, ...]:
+    return tuple(
+        SliceResult(s.channel, s.inputs, problem, found)
+        for s, problem, found in zip(slices, problems, bounds, strict=True)
+    )

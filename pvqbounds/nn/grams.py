@@ -1,0 +1,187 @@
+"""The Gram of a layer's input, accumulated in float64 while the model runs on the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.problems import Gram
+
+__all__ = ["Data", "LayerGrams", "gram_of_layer"]
+
+Data = Tensor | NDArray[Any] | Iterable[Any]
+"""Model inputs: one tensor or array, cut into batches along its first axis, or an iterable of
+batches, each a tensor, an array or a tuple that begins with one (inputs, labels)."""
+
+LARGEST_UNFOLDING = 2**24
+"""Float64 entries of the unfolded input held at one time (128 MiB)."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerGrams:
+    """G = XᵀX/N of each group of a layer."""
+
+    grams: tuple[Gram, ...]
+    """One for each group, each of size (n, n)."""
+    positions: int
+    """N: output positions (tokens, pixels) over all batches and calls."""
+
+
+def gram_of_layer(model: nn.Module, layer: Layer | str, data: Data, *, batch_size: int = 64) -> LayerGrams:
+    """Run the model on the data and accumulate the Gram of what the layer is given.
+
+    The model runs in evaluation mode and without gradients; its modes are restored afterwards.
+    A layer that is called several times in one pass counts with all its calls.
+
+    Parameters
+    ----------
+    model
+        Any module; its device is used, and for floating-point data its dtype.
+    layer
+        A layer of it, or its dotted name.
+    data
+        See :data:`Data`.
+    batch_size
+        Samples a batch, where `data` is one tensor or array.
+
+    Raises
+    ------
+    InputError
+        If the layer is unknown, not supported or never called, if the data are empty or do not
+        fit the model, or if the layer's input is not finite.
+    """
+    layer = find_layer(model, layer) if isinstance(layer, str) else layer
+    total = _Accumulator(layer)
+    with _evaluating(model), torch.no_grad(), total.listening():
+        for batch in _batches(data, batch_size):
+            _run(model, batch)
+    return total.result()
+
+
+class _Accumulator:
+    """Sum of XᵀX over the calls of one layer."""
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        self._sums = torch.zeros(layer.groups, layer.inputs, layer.inputs, dtype=torch.float64)
+        self._positions = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take in what the layer is called with, while the context lasts."""
+        handle = self._layer.module.register_forward_pre_hook(self._take, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inputs: Tensor = args[0] if args else kwargs["input"]
+        if not torch.isfinite(inputs).all():
+            raise InputError(
+                f"The input of layer '{self._layer.name}' is not finite; "
+                "check the data and the weights before the layer."
+            )
+        samples = self._layer.batch_first(inputs.detach())
+        # unfolding repeats each input up to once for each place in the kernel
+        sample_size = samples[:1].numel() * self._layer.block
+        for part in torch.split(samples, max(1, LARGEST_UNFOLDING // max(1, sample_size))):
+            rows = self._layer.rows(_as_float64(part))
+            self._sums += (rows.mT @ rows).cpu()
+            self._positions += rows.shape[1]
+
+    def result(self) -> LayerGrams:
+        """G of each group.
+
+        Raises
+        ------
+        InputError
+            If the layer has not been called.
+        """
+        if self._positions == 0:
+            raise InputError(
+                f"Layer '{self._layer.name}' is never called when the model runs on the data; "
+                "choose a layer that is on the way, and data that reach it."
+            )
+        return LayerGrams(tuple(Gram(sums / self._positions) for sums in self._sums.numpy()), self._positions)
+
+
+def _as_float64(tensor: Tensor) -> Tensor:
+    on_mps = tensor.device.type == "mps"  # the one kind of device that has no float64
+    return tensor.to("cpu" if on_mps else tensor.device).to(torch.float64)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold the model in evaluation mode; give each module its own mode back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _batches(data: Data, batch_size: int) -> Iterator[Tensor]:
+    """Model inputs, a batch at a time."""
+    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
+        raise InputError(f"The batch size must be a positive whole number, not {batch_size!r}.")
+    if isinstance(data, Tensor | np.ndarray):
+        tensor = _as_tensor(data)
+        if tensor.dim() == 0:
+            raise InputError("The data must have samples along their first axis, but they are one number.")
+        data = torch.split(tensor, int(batch_size))
+    try:
+        batches = iter(data)
+    except TypeError as error:
+        raise InputError(
+            f"The data must be a tensor, an array or an iterable of batches, not a {type(data).__name__}."
+        ) from error
+    empty = True
+    for batch in batches:
+        inputs = _as_tensor(batch[0] if isinstance(batch, tuple | list) and batch else batch)
+        if inputs.numel():
+            empty = False
+            yield inputs
+    if empty:
+        raise InputError("The data are empty; give at least one sample.")
+
+
+def _as_tensor(batch: Any) -> Tensor:
+    if isinstance(batch, Tensor):
+        return batch
+    if isinstance(batch, np.ndarray) and batch.dtype.kind in "fiub":
+        return torch.from_numpy(np.ascontiguousarray(batch))
+    raise InputError(
+        "A batch of data must be a tensor, an array of real numbers or a tuple that begins with one, "
+        f"not {_kind(batch)}."
+    )
+
+
+def _kind(value: Any) -> str:
+    return f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+def _run(model: nn.Module, batch: Tensor) -> None:
+    """One forward pass on the model's device, floating-point inputs in the model's dtype."""
+    home = next(model.parameters())
+    dtype = home.dtype if batch.is_floating_point() and home.is_floating_point() else batch.dtype
+    try:
+        model(batch.to(home.device, dtype))
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise InputError(
+            f"The model cannot run on data of shape {tuple(batch.shape)} and type {dtype}: {reason}."
+        ) from error

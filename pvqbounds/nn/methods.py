@@ -1,0 +1,64 @@
+"""The simple post-training methods that lie inside the interval, as plain functions.
+
+A quantization method takes the problem and gives codes inside the grid; a pruning method takes
+the problem and gives weights that keep the budget. Neither is believed: errors are evaluated
+from what they return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares, magnitude_support
+from pvqbounds.relaxations.rounding import randomized_rounding
+from pvqbounds.solvers.relaxation import relax
+
+__all__ = [
+    "PRUNING",
+    "QUANTIZATION",
+    "PruningMethod",
+    "QuantizationMethod",
+    "magnitude",
+    "magnitude_refit",
+    "randomized",
+    "round_to_nearest",
+]
+
+QuantizationMethod = Callable[[IntegerLeastSquares], NDArray[np.int64]]
+PruningMethod = Callable[[SparseLeastSquares], NDArray[np.float64]]
+
+
+def round_to_nearest(problem: IntegerLeastSquares) -> NDArray[np.int64]:
+    """Codes next to the weights, clipped to the grid, shape (n,)."""
+    return problem.codes_of_nearest()
+
+
+def randomized(problem: IntegerLeastSquares) -> NDArray[np.int64]:
+    """Park and Boyd's randomized rounding of their relaxation, kept inside the box, shape (n,).
+
+    3n samples with one-code moves, as in the paper "Pruning vs Quantization: Which is Better?".
+    """
+    from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+
+    relaxed = relax(problem, "park-boyd", solve_box_hull)
+    return randomized_rounding(problem, relaxed.mean, relaxed.covariance)
+
+
+def magnitude(problem: SparseLeastSquares) -> NDArray[np.float64]:
+    """Keep the weights of largest magnitude as they are, the others zero, shape (n,)."""
+    kept = magnitude_support(problem)
+    weight = np.zeros(problem.n)
+    weight[kept] = problem.weight[kept]
+    return weight
+
+
+def magnitude_refit(problem: SparseLeastSquares) -> NDArray[np.float64]:
+    """Keep the weights of largest magnitude, re-fitted by least squares on the inputs, shape (n,)."""
+    return problem.refit(magnitude_support(problem))
+
+
+QUANTIZATION: Mapping[str, QuantizationMethod] = {"rtn": round_to_nearest, "randomized": randomized}
+PRUNING: Mapping[str, PruningMethod] = {"magnitude": magnitude, "magnitude+refit": magnitude_refit}

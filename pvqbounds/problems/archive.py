@@ -1,0 +1,192 @@
+"""Arrays on disk: `.npz` files that are never unpickled and never half-written.
+
+Reading takes nothing on trust: the size that each member announces is held against the size
+that it has before memory is asked for, and only plain numeric arrays pass. Writing goes to a
+temporary file in the same folder that takes the name of the target once it is complete.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import math
+import os
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import InputError, OutputError
+
+__all__ = [
+    "LARGEST_FILE",
+    "check_writable",
+    "parse_arrays",
+    "read_bytes",
+    "replacing",
+    "write_arrays",
+]
+
+LARGEST_FILE = 4 * 2**30
+"""Bytes: largest file, and largest sum of the arrays in one, that is read."""
+
+DAMAGED = (
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What zipfile and numpy raise on a file that is damaged, encrypted or something else."""
+
+
+def read_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:
+    """Read a whole file of at most `limit` bytes.
+
+    Raises
+    ------
+    InputError
+        If it is missing, unreadable, not a plain file or too large.
+    """
+    try:
+        if not path.exists():
+            raise InputError(f"There is no file {path}.")
+        if not path.is_file():
+            raise InputError(f"{path} is not a file.")
+        size = path.stat().st_size
+        if size > limit:
+            raise InputError(f"{path} has {size} bytes, more than the {limit} that are read at most.")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def parse_arrays(content: bytes, name: str | Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a `.npz` file, by name.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    name
+        What to call it in messages.
+
+    Raises
+    ------
+    InputError
+        If it is no `.npz` file, damaged, too large, or holds anything but real numbers (an
+        array of objects would have to be unpickled, which can run code).
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            if sum(member.file_size for member in members) > LARGEST_FILE:
+                raise InputError(
+                    f"{name} unpacks to more than the {LARGEST_FILE} bytes that are read at most."
+                )
+            arrays = {
+                member.filename.removesuffix(".npy"): _read_member(archive, member, name)
+                for member in members
+            }
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit into memory.") from error
+    except DAMAGED as error:
+        raise InputError(f"{name} is damaged or not an .npz file ({_first_line(error)}).") from error
+    if len(arrays) != len(members):
+        raise InputError(f"{name} holds two arrays of one name.")
+    return arrays
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str | Path) -> NDArray[Any]:
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        if dtype.hasobject:
+            raise InputError(f"{name} holds pickled objects ({member.filename}), which are never loaded.")
+        if dtype.kind not in "fiub" or dtype.itemsize > 8:
+            raise InputError(
+                f"{name} holds {member.filename} of type {dtype}, where real numbers are wanted."
+            )
+        if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
+            raise InputError(f"{name} is damaged: {member.filename} is not as long as its shape says.")
+    with archive.open(member) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def check_writable(path: Path) -> None:
+    """Find out before any work whether `path` can be written; leaves nothing behind.
+
+    Raises
+    ------
+    OutputError
+        If its folder is missing or cannot be written to, or if it is a folder itself.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` that replaces it when the block ends without an error.
+
+    Raises
+    ------
+    OutputError
+        If the folder or the file cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        temporary = Path(name)
+        os.close(handle)
+        temporary.chmod(0o666 & ~_umask())
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if isinstance(error, OutputError | InputError):
+            raise
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    # the process can only be asked for its mask by setting it
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a `.npz` file; `path` is taken as it is, so use it inside :func:`replacing`."""
+    with path.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **dict(arrays))

@@ -1,0 +1,154 @@
+"""Uniform grids: the codes of a bit width, and the scale that fits them to a set of weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pvqbounds.errors import InputError
+from pvqbounds.problems.gram import as_real_array
+
+__all__ = ["RangeMethod", "minmax_scale", "mse_scale", "symmetric_codes"]
+
+RangeMethod = Literal["mse", "minmax"]
+
+LARGEST_SWEEP = 2**22
+"""Breakpoints up to which :func:`mse_scale` sorts them all: some 0.2 GB."""
+
+LADDER_STEPS = 16
+"""Scales an octave that the search over a larger tensor starts from."""
+
+
+def symmetric_codes(bits: int) -> tuple[int, int]:
+    """Smallest and largest code (-2^(b-1), 2^(b-1) - 1) of b bits.
+
+    Raises
+    ------
+    InputError
+        Unless `bits` is a whole number from 2 to 16: with one bit only -1 and 0 would be left.
+    """
+    if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 2 <= bits <= 16:
+        raise InputError(f"The bit width must be a whole number from 2 to 16, not {bits!r}.")
+    half = 2 ** (int(bits) - 1)
+    return -half, half - 1
+
+
+def minmax_scale(weights: ArrayLike, qmin: int, qmax: int) -> float:
+    """Smallest scale s whose grid clips nothing: s qmin <= w <= s qmax for every weight w.
+
+    Parameters
+    ----------
+    weights
+        Any shape. Where all are zero every scale is exact, and 1.0 is returned.
+    qmin, qmax
+        Smallest and largest code.
+
+    Raises
+    ------
+    InputError
+        If the weights are empty or not finite, or if the codes have no sign that some weight
+        needs, so that every scale clips it.
+    """
+    w = _flat(weights)
+    low, high = float(w.min()), float(w.max())
+    if (high > 0.0 and qmax <= 0) or (low < 0.0 and qmin >= 0):
+        raise InputError(
+            f"No scale spans weights from {low:.3g} to {high:.3g} by codes from {qmin} to {qmax}; "
+            "take codes of both signs."
+        )
+    if low == 0.0 == high:
+        return 1.0
+    scale = max(high / qmax if high > 0.0 else 0.0, low / qmin if low < 0.0 else 0.0)
+    while scale * qmax < high or scale * qmin > low:  # the division may have rounded down
+        scale = math.nextafter(scale, math.inf)
+    return scale
+
+
+def mse_scale(weights: ArrayLike, qmin: int, qmax: int) -> float:
+    """Scale s that minimises the squared weight error, sum of (w - s clip(round(w / s)))².
+
+    For fixed codes k the best scale is sum(w k) / sum(k²) and leaves an error of
+    sum(w²) - sum(w k)² / sum(k²). As s falls from infinity, each |k| climbs by one whenever s
+    passes a breakpoint |w| / (j + 1/2); a sweep over the sorted breakpoints meets every set of
+    nearest codes, and so the global minimum. In tensors with more than `LARGEST_SWEEP` breakpoints
+    the sweep covers those next to the best of a ladder of scales relative to max |w| only.
+
+    Nothing here is absolute: the scale of 2^p w is exactly 2^p times that of w, short of
+    overflow and underflow.
+
+    Parameters
+    ----------
+    weights
+        Any shape.
+    qmin, qmax
+        Smallest and largest code, qmin <= 0 <= qmax.
+
+    Returns
+    -------
+    float
+        The scale; 1.0 where code 0 for every weight is the best there is (all weights zero, or
+        of a sign that the codes lack).
+
+    Raises
+    ------
+    InputError
+        If the weights are empty or not finite, or if code 0 is not on the grid.
+    """
+    w = _flat(weights)
+    if not qmin <= 0 <= qmax:
+        raise InputError(f"The range search needs code 0 on the grid, not codes from {qmin} to {qmax}.")
+    reach = np.where(w > 0.0, qmax, -qmin).astype(np.int64)  # largest |k| of the weight's own sign
+    movable = (w != 0.0) & (reach > 0)
+    if not movable.any():
+        return 1.0
+    exponent = math.frexp(float(np.abs(w).max()))[1]
+    magnitude = np.ldexp(np.abs(w[movable]), -exponent)  # at most 1: no sum of products overflows
+    reach = reach[movable]
+    window = (0.0, math.inf) if reach.sum() <= LARGEST_SWEEP else _window(magnitude, reach)
+    scale = math.ldexp(_sweep(magnitude, reach, *window), exponent)
+    return scale if scale > 0.0 else math.ulp(0.0)  # underflow: the smallest scale there is
+
+
+def _sweep(magnitude: NDArray[np.float64], reach: NDArray[np.int64], low: float, high: float) -> float:
+    """Best scale over the breakpoints of |w| = `magnitude`, codes up to `reach`, in [low, high]."""
+    first = _nearest(magnitude, reach, high)
+    climbs = _nearest(magnitude, reach, low) - first
+    owner = np.repeat(np.arange(len(climbs)), climbs)
+    code = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(climbs) - climbs, climbs)
+    order = np.argsort(-magnitude[owner] / (code + 0.5), kind="stable")
+    # sum |w k| and sum k² at `high`, and after each breakpoint below it
+    products = np.cumsum(np.concatenate([[magnitude @ first], magnitude[owner[order]]]))
+    squares = np.cumsum(np.concatenate([[first @ first], 2 * code[order] + 1]))
+    products, squares = products[squares > 0], squares[squares > 0]
+    best = int(np.argmax(products / np.sqrt(squares)))
+    return float(products[best] / squares[best])
+
+
+def _window(magnitude: NDArray[np.float64], reach: NDArray[np.int64]) -> tuple[float, float]:
+    """Neighbours of the best rung of a geometric ladder of scales below max |w|."""
+
+    def explained(scale: float) -> float:
+        """Root of what the nearest codes explain of sum w² at the scale that fits them best."""
+        codes = _nearest(magnitude, reach, scale)
+        return float(magnitude @ codes) / math.sqrt(float(codes @ codes))
+
+    octaves = math.log2(int(reach.max())) + 4  # down to a grid sixteen times too short for max |w|
+    rungs = float(magnitude.max()) * 2.0 ** (-np.arange(octaves * LADDER_STEPS) / LADDER_STEPS)
+    best = max(rungs.tolist(), key=explained)
+    step = 2.0 ** (1 / LADDER_STEPS)
+    return best / step, best * step
+
+
+def _nearest(magnitude: NDArray[np.float64], reach: NDArray[np.int64], scale: float) -> NDArray[np.int64]:
+    """Largest |code| of each weight at `scale`; 0 at an infinite one, `reach` at 0."""
+    if scale == 0.0:
+        return reach
+    codes: NDArray[np.int64] = np.minimum(np.rint(magnitude / scale), reach).astype(np.int64)
+    return codes
+
+
+def _flat(weights: ArrayLike) -> NDArray[np.float64]:
+    return as_real_array(np.ravel(np.asarray(weights)), "The weights", ndim=1)

@@ -1,0 +1,162 @@
+"""Pruning of one output channel as a sparse least-squares problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pvqbounds.errors import InputError
+from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.integer import checked_pair
+
+__all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseLeastSquares:
+    """Minimise E(v) = (v - w)ᵀ G (v - w) over v with few non-zeros, kept weights re-fitted freely.
+
+    Parameters
+    ----------
+    gram
+        G = XᵀX/N, shape (n, n), or a :class:`Gram`.
+    weight
+        w, shape (n,).
+    nnz
+        At most so many non-zeros in all.
+    pattern
+        (N, M): at most N non-zeros in each group of M consecutive weights (a shorter last group
+        may keep N too). Give either `nnz` or `pattern`.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, shapes disagree, the Gram is asymmetric or indefinite, or the
+        budget is missing, given twice or out of range.
+    """
+
+    gram: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    nnz: int | None
+    pattern: tuple[int, int] | None
+
+    def __init__(
+        self,
+        gram: Gram | ArrayLike,
+        weight: ArrayLike,
+        nnz: int | None = None,
+        pattern: tuple[int, int] | None = None,
+    ) -> None:
+        matrix, vector = checked_pair(gram, weight)
+        if (nnz is None) == (pattern is None):
+            raise InputError("Give either nnz or pattern, not both and not neither.")
+        object.__setattr__(self, "gram", matrix)
+        object.__setattr__(self, "weight", vector)
+        object.__setattr__(self, "nnz", None if nnz is None else _checked_nnz(nnz, len(vector)))
+        object.__setattr__(self, "pattern", None if pattern is None else checked_pattern(pattern))
+
+    @property
+    def n(self) -> int:
+        """Fan-in."""
+        return len(self.weight)
+
+    @property
+    def budgets(self) -> list[tuple[NDArray[np.int64], int]]:
+        """Groups of inputs and how many of each may be kept: one group for `nnz`, n/M for N:M."""
+        if self.nnz is not None:
+            return [(np.arange(self.n), self.nnz)]
+        assert self.pattern is not None
+        kept, size = self.pattern
+        groups = [np.arange(i, min(i + size, self.n)) for i in range(0, self.n, size)]
+        return [(group, min(kept, len(group))) for group in groups]
+
+    @cached_property
+    def signal(self) -> Enclosure:
+        """Enclosure of wᵀGw."""
+        return quadratic_form(self.gram, self.weight)
+
+    def checked_support(self, support: ArrayLike) -> NDArray[np.int64]:
+        """`support` as sorted int64 indices.
+
+        Raises
+        ------
+        InputError
+            If an index is repeated, out of range, or the budget is exceeded.
+        """
+        array = np.asarray(support)
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise InputError("The support must be a list of input indices.")
+        indices = np.unique(array.astype(np.int64))
+        if len(indices) != array.size:
+            raise InputError("The support names an input twice.")
+        if len(indices) and (indices[0] < 0 or indices[-1] >= self.n):
+            raise InputError(f"The support names an input outside 0..{self.n - 1}.")
+        for group, kept in self.budgets:
+            found = int(np.isin(indices, group).sum())
+            if found > kept:
+                raise InputError(
+                    f"The support keeps {found} of inputs {group[0]}..{group[-1]}, where {kept} are allowed."
+                )
+        return indices
+
+    def refit(self, support: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Best weights on `support` (least squares, minimum norm where singular), shape (n,).
+
+        With d = v - w the normal equations are G_KK d_K = G_KT w_T: the kept weights move by
+        d_K, so that a support that loses nothing leaves them as they were.
+        """
+        removed = np.setdiff1d(np.arange(self.n), support)
+        v = np.zeros(self.n)
+        if len(support) == 0:
+            return v
+        block = self.gram[np.ix_(support, support)]
+        pull = self.gram[np.ix_(support, removed)] @ self.weight[removed]
+        v[support] = self.weight[support] + np.linalg.lstsq(block, pull, rcond=None)[0]
+        return v
+
+    def error(self, weight: NDArray[np.float64]) -> Enclosure:
+        """Enclosure of E(v), the mean squared output error of the weights v, shape (n,)."""
+        return quadratic_form(self.gram, *difference(np.asarray(weight, dtype=np.float64), self.weight))
+
+
+def magnitude_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
+    """Magnitude pruning: the largest |w_i| of each group, the lower index first on ties."""
+    kept = [
+        group[np.argsort(-np.abs(problem.weight[group]), kind="stable")[:budget]]
+        for group, budget in problem.budgets
+    ]
+    return np.sort(np.concatenate(kept))
+
+
+def nnz_of_density(density: float, n: int) -> int:
+    """Largest whole number of non-zeros that is at most ``density * n``, up to rounding.
+
+    Raises
+    ------
+    InputError
+        If the density is not in (0, 1].
+    """
+    if not 0.0 < density <= 1.0:
+        raise InputError(f"The density must lie in (0, 1], not {density}.")
+    # 1e-9 so that 0.1 * 30 keeps 3 although the product may round to 2.999...
+    return min(n, int(density * n + 1e-9))
+
+
+def _checked_nnz(nnz: int, n: int) -> int:
+    if isinstance(nnz, bool) or int(nnz) != nnz or not 0 <= nnz <= n:
+        raise InputError(f"nnz must be a whole number between 0 and the fan-in {n}, not {nnz!r}.")
+    return int(nnz)
+
+
+def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
+    try:
+        kept, size = (int(number) for number in pattern)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The pattern must be two whole numbers N, M, not {pattern!r}.") from error
+    if not 0 <= kept <= size or size < 1:
+        raise InputError(f"The pattern N:M needs 0 <= N <= M and M >= 1, not {kept}:{size}.")
+    return kept, size

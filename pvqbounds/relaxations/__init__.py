@@ -1,0 +1,1 @@
+"""Bounds as mathematics, no solver inside."""

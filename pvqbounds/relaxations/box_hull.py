@@ -1,0 +1,291 @@
+"""The box-hull SDP of IntegerLeastSquares and the Park-Boyd SDP, as plain data.
+
+**Primal.** Every code k gives a point (k, k²). The pair (z_i, Z_ii) lies in the polygon with
+those points as vertices,
+
+    tangents   Z_ii >= (2k+1) z_i - k (k+1)           for neighbouring codes k and k+1
+    one chord  Z_ii <= (qmin+qmax) z_i - qmin qmax
+
+and [[1, zᵀ], [z, Z]] is positive semidefinite. The relaxation minimises the error, linear in
+(z, Z). **Box-hull** has all tangents and the chord; of long grids it has those tangents near the
+continuous minimiser, and :func:`tightened` adds the ones that a solution violates (at most one an
+input can be: Z_ii >= z_i², so that only the tangent at k = floor(z_i) can fail). **Park-Boyd**
+("A semidefinite programming method for integer convex quadratic minimization", Optimization
+Letters 12, 2018) has the single tangent at k = floor(c_i), no chord and no box.
+
+**Dual.** Let r be a vector of codes near the solution, d = z - r, e = c - r and q = -P e, so that
+E = eᵀPe + 2qᵀd + dᵀPd in numbers of moderate size even where c is far outside the grid. With
+(x_iv, y_iv) the vertices of polygon i in these coordinates, all engines here pose
+
+    maximise  eᵀPe - g + sum_i t_i   over lam, mu, t, g
+    with      lam_i y_iv + 2 mu_i x_iv >= t_i            for all vertices v
+              [[P - diag(lam), q - mu], [(q - mu)ᵀ, g]]  positive semidefinite.
+
+For Park-Boyd, with r = floor(c), the polygon is the half-plane D_ii >= d_i: lam_i >= 0,
+mu_i = -lam_i/2 and t_i = 0. The matrix dual to the constraint is [[D, d], [dᵀ, 1]]. Of the box-hull
+dual both sides always have interior points (for more than one code): any mixture of vertices
+gives a positive definite matrix, and any lam far enough below zero is feasible.
+
+**The same multipliers around c.** With nu = mu + lam e this is the bound of
+:mod:`pvqbounds.relaxations.certificates`; :func:`dual_value` evaluates it in plain float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.rounding import error_form
+
+__all__ = [
+    "BoxHullSDP",
+    "box_hull",
+    "definite_multipliers",
+    "dual_value",
+    "in_gram_units",
+    "park_boyd",
+    "point_multipliers",
+    "tightened",
+]
+
+ALL_TANGENTS = 16
+"""Grids of at most so many codes get all their tangents."""
+
+WINDOW = 4
+"""Longer grids get the tangents of so many codes on each side of the continuous minimiser."""
+
+VIOLATION = 1e-7
+"""Violation of a tangent that counts, in squared codes (a tangent cuts off at most 1/4)."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoxHullSDP:
+    """Minimise the error over the polygons and the positive semidefinite cone, in units of codes."""
+
+    form: NDArray[np.float64]
+    """P over `unit`, shape (n, n): mean diagonal 1, or all zero."""
+    unit: float
+    """Values of the SDP times `unit` are errors E: s² times the mean diagonal of the Gram."""
+    centre: NDArray[np.float64]
+    """c = w/s, shape (n,)."""
+    scale: float
+    """The step s."""
+    qmin: int
+    qmax: int
+    reference: NDArray[np.float64]
+    """r, the whole numbers that d = z - r is counted from, shape (n,)."""
+    tangent: NDArray[np.float64]
+    """Lower codes k of the tangents of each input, whole numbers, ascending, shape (n, m).
+
+    Repetitions are allowed. Box-hull: the first and the last code of a row are qmin and qmax - 1.
+    """
+    chord: bool
+    """False: the polygons are open above and the box is dropped (Park-Boyd)."""
+
+    @property
+    def n(self) -> int:
+        """Fan-in."""
+        return len(self.centre)
+
+    @cached_property
+    def linear(self) -> NDArray[np.float64]:
+        """q = P (r - c), shape (n,)."""
+        return self.form @ (self.reference - self.centre)
+
+    @cached_property
+    def constant(self) -> float:
+        """(r - c)ᵀP(r - c)."""
+        return float((self.reference - self.centre) @ self.linear)
+
+    @cached_property
+    def vertices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x and y of the polygons' vertices in the coordinates d, both of shape (n, m + 1).
+
+        A repeated tangent gives a point within its edge. Without a chord the polygon is a
+        half-plane; its one point is (0, 0).
+        """
+        if not self.chord:
+            return np.zeros((self.n, 1)), np.zeros((self.n, 1))
+        ends = np.array([self.qmin, self.qmax]) - self.reference[:, None]
+        if self.qmin == self.qmax:
+            return ends[:, :1], ends[:, :1] ** 2
+        k = self.tangent - self.reference[:, None]
+        # tangents k <= l meet halfway between k + 1 and l
+        x = 0.5 * (k[:, :-1] + k[:, 1:] + 1.0)
+        y = (2.0 * k[:, :-1] + 1.0) * x - k[:, :-1] * (k[:, :-1] + 1.0)
+        return (
+            np.hstack([ends[:, :1], x, ends[:, 1:]]),
+            np.hstack([ends[:, :1] ** 2, y, ends[:, 1:] ** 2]),
+        )
+
+    def nu_of(self, lam: NDArray[np.float64], mu: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Multipliers nu around c of the multipliers mu around r, shape (n,)."""
+        return mu + lam * (self.centre - self.reference)
+
+
+def box_hull(problem: IntegerLeastSquares) -> BoxHullSDP:
+    """The box-hull relaxation; on grids of more than 16 codes with the tangents near the minimiser.
+
+    The tangents left out only loosen it: solve, then ask :func:`tightened` for the rest.
+    """
+    form, unit = _normalised(problem)
+    centre, qmin, qmax = problem.centre, problem.qmin, problem.qmax
+    minimiser = box_minimiser(form, centre, qmin, qmax)
+    if qmax - qmin < ALL_TANGENTS:
+        tangent = np.tile(np.arange(qmin, qmax, dtype=np.float64), (problem.n, 1))
+    else:
+        ends = np.tile([qmin, qmax - 1.0], (problem.n, 1))
+        tangent = np.sort(np.hstack([ends, _window(np.floor(minimiser), qmin, qmax - 1)]), axis=1)
+    return BoxHullSDP(form, unit, centre, problem.scale, qmin, qmax, np.rint(minimiser), tangent, chord=True)
+
+
+def park_boyd(problem: IntegerLeastSquares) -> BoxHullSDP:
+    """The relaxation of Park and Boyd: one tangent an input, at floor(c), and no box."""
+    form, unit = _normalised(problem)
+    floor = np.floor(problem.centre)
+    return BoxHullSDP(
+        form,
+        unit,
+        problem.centre,
+        problem.scale,
+        problem.qmin,
+        problem.qmax,
+        reference=floor,
+        tangent=floor[:, None],
+        chord=False,
+    )
+
+
+def tightened(
+    sdp: BoxHullSDP, mean: NDArray[np.float64], covariance: NDArray[np.float64]
+) -> BoxHullSDP | None:
+    """`sdp` with more tangents where the solution violates one that was left out, else None.
+
+    Parameters
+    ----------
+    mean, covariance
+        Relaxed z, shape (n,), and Z - zzᵀ, shape (n, n), of a solution of `sdp`.
+    """
+    if not sdp.chord or sdp.qmax - sdp.qmin < ALL_TANGENTS:
+        return None
+    first, last = sdp.qmin, sdp.qmax - 1
+    cell = np.clip(np.floor(mean), first, last)
+    missing = ~(sdp.tangent == cell[:, None]).any(axis=1)
+    # Z_ii - (2k+1) z_i + k(k+1) = variance + (z_i - k)(z_i - k - 1)
+    slack = np.diagonal(covariance) + (mean - cell) * (mean - cell - 1.0)
+    violated = missing & (slack < -VIOLATION)
+    if not violated.any():
+        return None
+    added = np.where(violated[:, None], _window(cell, first, last), first)
+    return replace(sdp, tangent=np.sort(np.hstack([sdp.tangent, added]), axis=1))
+
+
+def dual_value(sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]) -> float:
+    """Dual value of any multipliers in plain float64, -inf where S = P - diag(lam) is not definite.
+
+    The inner minimum runs over *all* codes of the box, or all integers for Park-Boyd, not only
+    over the vertices of the tangents present: it is a bound on the error over `unit`, up to
+    rounding (:func:`pvqbounds.relaxations.certificates.box_hull_bound` proves it).
+    """
+    try:
+        factor = np.linalg.cholesky(sdp.form - np.diag(lam))
+    except np.linalg.LinAlgError:
+        return -np.inf
+    half = np.linalg.solve(factor, nu)
+    separable = _separable_minima(sdp, lam, nu).sum()
+    value = float(separable - half @ half)
+    return value if np.isfinite(value) else -np.inf
+
+
+def in_gram_units(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lam, nu) as a certificate states them: in units of the Gram, and of Gram times weight."""
+    return lam * (sdp.unit / sdp.scale) / sdp.scale, nu * (sdp.unit / sdp.scale)
+
+
+def definite_multipliers(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64], mean: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lam, nu) with lam lowered as little as makes S = P - diag(lam) definite in float64.
+
+    Solvers stop on either side of the boundary. First the positive lam are scaled down, which
+    keeps the inner minima close to z; a shift of all lam is the last resort. Either way nu moves
+    so that the change counts from the relaxed z, not from c.
+
+    Parameters
+    ----------
+    mean
+        Relaxed z, shape (n,).
+    """
+    diagonal = np.diagonal(sdp.form)
+    unit = np.where(diagonal > 0.0, diagonal, 1.0)
+    margin = 4.0 * sdp.n * np.finfo(np.float64).eps
+    start = lam if sdp.chord else np.maximum(lam, 0.0)
+    for direction in (np.maximum(lam, 0.0), unit):
+        for step in (0.0, *(margin * 4.0**k for k in range(22))):
+            lowered = start - step * direction
+            if _is_definite(sdp.form - np.diag(lowered + margin * unit)):
+                break
+        else:
+            continue
+        break
+    else:
+        lowered = np.minimum(start, -unit)
+    if not sdp.chord and (lowered >= 0.0).all():
+        return lowered, sdp.nu_of(lowered, -0.5 * lowered)
+    return lowered, nu + (lam - lowered) * (mean - sdp.centre)
+
+
+def point_multipliers(sdp: BoxHullSDP) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Optimal (lam, nu) on a grid of one code, whose polygons are points and whose S may be any.
+
+    For all lam the best nu is S (k - c), and its value is the error itself.
+    """
+    lam = np.full(sdp.n, -1.0)
+    offset = sdp.qmin - sdp.centre
+    return lam, sdp.form @ offset - lam * offset
+
+
+def _is_definite(matrix: NDArray[np.float64]) -> bool:
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _normalised(problem: IntegerLeastSquares) -> tuple[NDArray[np.float64], float]:
+    mean = float(np.mean(np.diagonal(problem.gram)))
+    return error_form(problem), problem.scale**2 * (mean if mean > 0.0 else 1.0)
+
+
+def _window(near: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
+    """Tangents of the codes around `near` that stay on the grid, shape (n, 2 WINDOW + 1)."""
+    inside = np.clip(near, first + WINDOW, last - WINDOW)
+    return inside[:, None] + np.arange(-WINDOW, WINDOW + 1)
+
+
+def _separable_minima(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """min over k of lam (k-c)² + 2 nu (k-c), shape (n,): convex next to c - nu/lam, concave at an end."""
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        lowest = np.floor(np.where(lam > 0.0, sdp.centre - nu / lam, sdp.centre))
+    if sdp.chord:
+        ends = np.array([sdp.qmin, sdp.qmax], dtype=np.float64)
+        codes = np.stack([lowest, lowest + 1.0, *np.broadcast_to(ends[:, None], (2, sdp.n))])
+        codes = np.clip(np.nan_to_num(codes), sdp.qmin, sdp.qmax)
+    else:
+        codes = np.nan_to_num(np.stack([lowest, lowest + 1.0]))
+    u = codes - sdp.centre
+    with np.errstate(over="ignore", invalid="ignore"):
+        minima: NDArray[np.float64] = (lam * u * u + 2.0 * nu * u).min(axis=0)
+    if not sdp.chord:
+        minima[(lam < 0.0) | ((lam == 0.0) & (nu != 0.0))] = -np.inf
+    return minima

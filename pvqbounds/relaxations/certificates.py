@@ -1,0 +1,225 @@
+"""Certificates: the few numbers that prove a lower bound, whatever solver proposed them.
+
+**The dual of the box-hull SDP in closed form.** For all real lam, nu with S = G - diag(lam)
+positive definite and every allowed v = s z, d = v - w, split
+
+    dᵀGd = (dᵀSd - 2 nuᵀd) + sum_i (lam_i d_i² + 2 nu_i d_i)
+
+and minimise both parts on their own:
+
+    E(v) >= -nuᵀS⁻¹nu + sum_i min over integer k in [qmin, qmax] of (lam_i d² + 2 nu_i d),  d = s k - w_i.
+
+Its maximum over (lam, nu) is the box-hull SDP's value. It is evaluated here from the stored data
+with every rounding paid for:
+
+- S is *defined* by its float64 diagonal; lam_i = G_ii - S_ii is then an exact pair of floats.
+- For any y, with r = nu - S y and mu a proved lower bound on the least eigenvalue of S,
+  ``-nuᵀS⁻¹nu >= yᵀSy - 2 nuᵀy - ||r||²/mu``; the forms are enclosed in double-double.
+- The inner minimum over codes is taken over a window whose ends are proved to be no better than
+  its interior (convexity), else replaced by the minimum over all reals.
+
+If S cannot be proved positive definite, lam is lowered: any lam gives a true bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.arithmetic import (
+    TINY,
+    UNIT,
+    down,
+    gamma,
+    inner_product,
+    quadratic_form,
+    scaled_difference,
+    up,
+)
+from pvqbounds.relaxations.definite import proved_shift
+
+__all__ = [
+    "BoxHullCertificate",
+    "Certificate",
+    "PerspectiveCertificate",
+    "SearchCertificate",
+    "SubsetCertificate",
+    "box_hull_bound",
+    "feasible_multipliers",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class BoxHullCertificate:
+    """Multipliers of the box-hull dual: they prove a bound for IntegerLeastSquares."""
+
+    kind: ClassVar[str] = "box-hull dual"
+    lam: NDArray[np.float64]
+    """lambda, shape (n,), in units of the Gram."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,), in units of Gram times weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class SearchCertificate:
+    """The search at these multipliers meets no codes with an error below `value`.
+
+    Its proof is the search itself, repeated (:mod:`pvqbounds.solvers.native.integer_search`).
+    """
+
+    kind: ClassVar[str] = "integer search"
+    lam: NDArray[np.float64]
+    """lambda, shape (n,), in units of the Gram."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,), in units of Gram times weight."""
+    value: float
+    """The proved bound."""
+    nodes: int
+    """Nodes that the search visited: what a proof will cost."""
+
+
+@dataclass(frozen=True, eq=False)
+class SubsetCertificate:
+    """A search over supports meets none with an error below `value`."""
+
+    kind: ClassVar[str] = "subset search"
+    value: float
+    nodes: int
+    radius: float
+    """The proof covers re-fits with ||v - w|| <= radius; inf where the Gram is proved definite."""
+
+
+@dataclass(frozen=True, eq=False)
+class PerspectiveCertificate:
+    """Diagonal and multipliers of the perspective dual: a bound for SparseLeastSquares."""
+
+    kind: ClassVar[str] = "perspective dual"
+    diagonal: NDArray[np.float64]
+    """D, shape (n,), in units of the Gram."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,), in units of Gram times weight."""
+
+
+Certificate = BoxHullCertificate | SearchCertificate | SubsetCertificate | PerspectiveCertificate
+
+
+def feasible_multipliers(
+    gram: NDArray[np.float64], lam: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Largest step back from `lam` that makes S = G - diag(lam) provably positive definite.
+
+    Parameters
+    ----------
+    gram
+        Shape (n, n), with a positive diagonal.
+    lam
+        Finite, shape (n,).
+
+    Returns
+    -------
+    The diagonal of S, shape (n,), and a proved lower bound on the least eigenvalue of S.
+    """
+    diagonal = np.diagonal(gram)
+    matrix = gram.copy()
+    steps = [0.0, *(10.0**k for k in range(-14, 4))]
+    for step in steps:
+        matrix[np.diag_indices(len(lam))] = diagonal - lam + step * (diagonal + np.abs(lam))
+        shift = proved_shift(matrix)
+        if shift is not None:
+            return np.diagonal(matrix).copy(), shift
+    raise AssertionError("a diagonally dominant matrix is positive definite")
+
+
+def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate) -> float:
+    """The lower bound on E that the multipliers prove, rounded down; may be negative.
+
+    Multipliers that are not finite or of the wrong size prove nothing: the result is -inf.
+    """
+    lam, nu = certificate.lam, certificate.nu
+    if lam.shape != (problem.n,) or nu.shape != (problem.n,):
+        return -math.inf
+    if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
+        return -math.inf
+    live = problem.gram.any(axis=1)  # an input that is always zero adds nothing to E
+    if not live.any():
+        return 0.0
+    gram = problem.gram[np.ix_(live, live)]
+    nu, weight = nu[live], problem.weight[live]
+    diagonal, smallest = feasible_multipliers(gram, lam[live])
+    matrix = gram.copy()
+    matrix[np.diag_indices(len(nu))] = diagonal
+    quadratic = minus_inverse_form(matrix, nu, smallest)
+    separable = separable_minima(
+        problem.scale, problem.qmin, problem.qmax, weight, np.diagonal(gram) - diagonal, nu
+    )
+    return down(down(math.fsum(separable.tolist())) + quadratic, 2)
+
+
+def minus_inverse_form(matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float) -> float:
+    """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`."""
+    y = np.asarray(np.linalg.solve(matrix, nu), dtype=np.float64)
+    form = quadratic_form(matrix, y).lower
+    product = inner_product(nu, y).upper
+    terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
+    residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms
+    squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
+    return down(form - 2.0 * product - up(squares / smallest), 3)
+
+
+def separable_minima(
+    scale: float,
+    qmin: int,
+    qmax: int,
+    weight: NDArray[np.float64],
+    lam: NDArray[np.float64],
+    nu: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Lower bounds on min over integer k in [qmin, qmax] of lam d² + 2 nu d, d = s k - w, shape (n,).
+
+    `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
+    """
+    n = len(weight)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        stationary = np.where(lam > 0.0, (weight - nu / lam) / scale, np.nan)
+    stationary = np.where(np.isfinite(stationary), stationary, 0.0)
+    first = np.clip(np.floor(stationary) - 2.0, qmin, max(qmin, qmax - 5)).astype(np.int64)
+    last = np.minimum(first + 5, qmax)
+    window = np.minimum(first[:, None] + np.arange(6), last[:, None])
+    # for lam <= 0 the minimum of a concave function is at an end of the box
+    concave = lam <= 0.0
+    window[concave] = np.array([qmin, qmax, qmin, qmax, qmin, qmax])
+    low, high = _parabola(scale, window, weight, lam, nu)
+    minima: NDArray[np.float64] = low.min(axis=1)
+    best = high.min(axis=1)
+    # convex: what lies beyond an end of the window is no better than that end
+    proved_left = (first == qmin) | (low[:, 0] >= best)
+    proved_right = (last == qmax) | (low[:, 5] >= best)
+    doubtful = ~concave & ~(proved_left & proved_right)
+    if doubtful.any():
+        numerator = nu[doubtful] ** 2 * (1.0 + 8.0 * UNIT) + TINY
+        with np.errstate(over="ignore"):
+            minima[doubtful] = -numerator / (lam[doubtful] * (1.0 - 8.0 * UNIT))
+    assert minima.shape == (n,)
+    return minima
+
+
+def _parabola(
+    scale: float,
+    codes: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    lam: NDArray[np.float64],
+    nu: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds on lam d² + 2 nu d at d = s k - w, shape of `codes` (n, m)."""
+    high, low = scaled_difference(scale, codes, weight[:, None])
+    square, linear = lam[:, None] * high * high, 2.0 * nu[:, None] * high
+    # one rounding in lam, one in d (the part `low`), and those of the five operations
+    radius = 16.0 * UNIT * (np.abs(square) + np.abs(linear)) + TINY
+    radius += 2.0 * (np.abs(lam[:, None] * high) + np.abs(nu[:, None])) * np.abs(low)
+    value = square + linear
+    return np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)

@@ -1,0 +1,109 @@
+"""The perspective bound of SparseLeastSquares, from a diagonal and multipliers.
+
+With a diagonal D >= 0, H = G - diag(D) positive definite, any nu, and u = v - w, split
+
+    uᵀGu = (uᵀHu - 2 nuᵀu) + sum_i (D_i u_i² + 2 nu_i u_i)
+
+and minimise both parts on their own. The first is at least -nuᵀH⁻¹nu. In the second a kept
+input gives at least -nu_i²/D_i, a removed one (u_i = -w_i) gives D_i w_i² - 2 nu_i w_i, which is
+larger by D_i (w_i - nu_i/D_i)²; of each group the cheapest ones are removed:
+
+    E(v) >= -nuᵀH⁻¹nu - sum_i nu_i²/D_i + sum of the (n - nnz) smallest D_i (w_i - nu_i/D_i)².
+
+The maximum over (D, nu) is the value of the best perspective relaxation (Frangioni and Gentile,
+Operations Research Letters 35, 2007; Zheng, Sun and Li, INFORMS Journal on Computing 26, 2014).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems.arithmetic import TINY, UNIT, down
+from pvqbounds.relaxations.certificates import PerspectiveCertificate, minus_inverse_form
+from pvqbounds.relaxations.definite import proved_shift
+
+__all__ = ["perspective_bound", "perspective_value"]
+
+STEPS_BACK = (0.0, *(10.0**k for k in range(-14, 0)))
+"""How far D is shrunk, one after the other, until H is proved positive definite."""
+
+
+def perspective_bound(problem: SparseLeastSquares, certificate: PerspectiveCertificate) -> float:
+    """Return the lower bound on E that (D, nu) prove, rounded down; it may be negative.
+
+    Numbers that are not finite or not n of each prove nothing: the result is -inf. Negative
+    entries of D, and entries of nu without a D, count as zero: any choice gives a true bound.
+    It is 0 for a singular Gram, where no D > 0 exists in general.
+    """
+    diagonal, nu = certificate.diagonal, certificate.nu
+    if diagonal.shape != (problem.n,) or nu.shape != (problem.n,):
+        return -math.inf
+    if not (np.isfinite(diagonal).all() and np.isfinite(nu).all()):
+        return -math.inf
+    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    gram = problem.gram[np.ix_(live, live)]
+    definite = _definite_rest(gram, np.maximum(diagonal[live], 0.0)) if live.any() else None
+    if definite is None:
+        return 0.0  # E is a mean square
+    rest, smallest = definite
+    # G_ii - H_ii is D_i with one rounding: H is what is stored, D what is left
+    D = np.diagonal(gram) - np.diagonal(rest)
+    nu = np.where(D > 0.0, nu[live], 0.0)
+    kept, extra = _terms(D, nu, problem.weight[live])
+    position = np.cumsum(live) - 1
+    parts = kept.tolist()
+    for group, budget in problem.budgets:
+        inside = position[group[live[group]]]
+        removed = max(0, len(inside) - budget)
+        parts += np.sort(extra[inside])[:removed].tolist()
+    return down(minus_inverse_form(rest, nu, smallest) + down(math.fsum(parts)), 2)
+
+
+def perspective_value(
+    problem: SparseLeastSquares, diagonal: NDArray[np.float64], nu: NDArray[np.float64]
+) -> float:
+    """Return the same bound in plain floating point, not rounded; -inf where H is not definite."""
+    rest = problem.gram - np.diag(diagonal)
+    try:
+        np.linalg.cholesky(rest)
+    except np.linalg.LinAlgError:
+        return -math.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept = np.where(diagonal > 0.0, -(nu**2) / diagonal, 0.0)
+    extra = diagonal * problem.weight**2 - 2.0 * nu * problem.weight - kept
+    cheapest = sum(
+        float(np.sort(extra[group])[: len(group) - budget].sum()) for group, budget in problem.budgets
+    )
+    return float(kept.sum()) + cheapest - float(nu @ np.linalg.solve(rest, nu))
+
+
+def _definite_rest(
+    gram: NDArray[np.float64], diagonal: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float] | None:
+    """H = G - (1 - t) diag(D), with the least t for which it is proved definite, and a proved shift."""
+    for t in STEPS_BACK:
+        rest = gram.copy()
+        rest[np.diag_indices(len(gram))] = np.minimum(
+            np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
+        )
+        shift = proved_shift(rest)
+        if shift is not None:
+            return rest, shift
+    return None
+
+
+def _terms(
+    D: NDArray[np.float64], nu: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower bounds on what an input gives if kept, and on what it gives more if removed."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        quotient = np.where(D > 0.0, nu**2 / np.where(D > 0.0, D, 1.0), 0.0)
+    kept = -(quotient * (1.0 + 8.0 * UNIT) + np.where(nu != 0.0, TINY, 0.0))
+    square, linear = D * weight**2, 2.0 * nu * weight
+    radius = 8.0 * UNIT * (square + np.abs(linear)) + TINY
+    extra = np.nextafter(np.nextafter(square - linear - radius, -np.inf) - kept, -np.inf)
+    return kept, extra

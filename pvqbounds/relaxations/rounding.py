@@ -1,0 +1,76 @@
+"""From a relaxation to feasible codes: Park and Boyd's randomized rounding, kept inside the box.
+
+Samples are drawn from a normal distribution with the relaxation's mean and covariance, rounded,
+clipped, and improved by moves of one code (1-opt) that stay in the box at every step; clipping
+comes before the descent, never after it. Source: Park and Boyd, "A semidefinite programming
+method for integer convex quadratic minimization", Optimization Letters 12, 2018, section 4.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+
+__all__ = ["error_form", "gaussian_starts", "improve", "randomized_rounding"]
+
+
+def error_form(problem: IntegerLeastSquares) -> NDArray[np.float64]:
+    """G over its mean diagonal: a form whose order of errors is the problem's, in units of codes."""
+    mean = float(np.mean(np.diagonal(problem.gram)))
+    return problem.gram / mean if mean > 0.0 else problem.gram
+
+
+def randomized_rounding(
+    problem: IntegerLeastSquares,
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Best of round to nearest and `samples` random roundings, each 1-opt in the box.
+
+    Parameters
+    ----------
+    mean
+        Relaxed z, shape (n,).
+    covariance
+        Z - zzᵀ of the relaxation, shape (n, n); negative eigenvalues are taken as zero.
+    samples
+        Number of draws; 3n as in the paper if None.
+    seed
+        Seed of the generator.
+
+    Returns
+    -------
+    Codes inside the grid, int64, shape (n,).
+    """
+    draws = gaussian_starts(mean, covariance, 3 * problem.n if samples is None else samples, seed)
+    starts = np.vstack([problem.codes_of_nearest().astype(np.float64), draws])
+    return improve(problem, starts, pairs=False)
+
+
+def gaussian_starts(
+    mean: NDArray[np.float64], covariance: NDArray[np.float64], samples: int, seed: int
+) -> NDArray[np.float64]:
+    """The mean, then `samples` draws from the normal distribution, shape (samples + 1, n)."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    draws = np.random.default_rng(seed).standard_normal((samples, len(mean)))
+    return np.vstack([mean, mean + draws @ root.T])
+
+
+def improve(
+    problem: IntegerLeastSquares, starts: NDArray[np.float64], *, pairs: bool = True
+) -> NDArray[np.int64]:
+    """Best codes reached from any of `starts`, shape (K, n), by 1-opt and (with `pairs`) 2-opt.
+
+    Starts need not be integers nor lie in the box: they are rounded and clipped first.
+    """
+    from pvqbounds.relaxations.local_search import best_of_samples
+
+    return best_of_samples(
+        error_form(problem), problem.centre, starts, problem.qmin, problem.qmax, pairs=pairs
+    )

@@ -1,0 +1,155 @@
+"""The result of one layer: quantization and pruning side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from pvqbounds.problems import Problem
+from pvqbounds.problems.arithmetic import Enclosure, down, up
+from pvqbounds.results import Bounds, LowerKind, Status, sqnr, sqnr_interval
+
+__all__ = ["LayerReport", "Side", "SliceResult", "Verdict"]
+
+Verdict = Literal["quantization", "pruning", "undecided"]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceResult:
+    """One problem of the layer: an output channel, or a chunk of its inputs."""
+
+    channel: int
+    """Output channel in the layer's own count."""
+    inputs: tuple[int, int]
+    """First and one past the last input of the channel's fan-in that the problem covers."""
+    problem: Problem
+    """Problems of one group of the layer hold the same `gram` array (by identity)."""
+    bounds: Bounds
+
+    @property
+    def dead(self) -> bool:
+        """Whether no signal can be proved: its SQNR is undefined."""
+        return self.problem.signal.lower <= 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Quantization or pruning of the layer at one size."""
+
+    task: Literal["quantization", "pruning"]
+    bits: int | None
+    """Bits a weight (quantization)."""
+    density: float | None
+    """Kept fraction asked for (pruning)."""
+    slices: tuple[SliceResult, ...]
+    methods: Mapping[str, tuple[NDArray[Any], ...]]
+    """What each simple method makes of each slice: codes (quantization), weights (pruning).
+
+    Names: "rtn", "randomized", "magnitude", "magnitude+refit"."""
+
+    @property
+    def error_lower(self) -> float:
+        """Sum of the lower bounds, rounded down."""
+        return down(math.fsum(s.bounds.error_lower for s in self.slices))
+
+    @property
+    def error_upper(self) -> float:
+        """Sum of the achieved errors, rounded up."""
+        return up(math.fsum(s.bounds.error_upper for s in self.slices))
+
+    @property
+    def signal_enclosure(self) -> Enclosure:
+        """Enclosure of the summed signal."""
+        return Enclosure(
+            down(math.fsum(s.problem.signal.lower for s in self.slices)),
+            up(math.fsum(s.problem.signal.upper for s in self.slices)),
+        )
+
+    @property
+    def sqnr_interval(self) -> tuple[float, float]:
+        """Lower and upper end of the best SQNR of the layer, dB."""
+        return sqnr_interval(self.signal_enclosure, self.error_lower, self.error_upper)
+
+    @property
+    def status(self) -> Status:
+        """Whether every slice is "optimal"; "bounded" otherwise."""
+        return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
+
+    @property
+    def lower_kind(self) -> LowerKind:
+        """Whether every slice is "certified"; "reported" otherwise."""
+        certified = all(s.bounds.lower_kind == "certified" for s in self.slices)
+        return "certified" if certified else "reported"
+
+    @cached_property
+    def method_errors(self) -> Mapping[str, tuple[float, ...]]:
+        """Error of each simple method on each slice, rounded up."""
+        return {
+            name: tuple(s.problem.error(point).upper for s, point in zip(self.slices, points, strict=True))
+            for name, points in self.methods.items()
+        }
+
+    def method_error(self, name: str) -> float:
+        """Error of a simple method over the slices, rounded up."""
+        return up(math.fsum(self.method_errors[name]))
+
+    def method_sqnr(self, name: str) -> float:
+        """SQNR of a simple method over the slices, dB."""
+        return sqnr(self.signal_enclosure.middle, self.method_error(name))
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReport:
+    """Both sides of one layer.
+
+    Under the protocol "full" the sums over slices are the layer's own error. Under "chunked"
+    (the paper's) each slice is a problem of its own, normalised by its own signal, and sums of
+    errors are no bound for the layer.
+    """
+
+    model: str
+    layer: str
+    description: str
+    """Kind and geometry of the layer in words."""
+    protocol: Literal["full", "chunked"]
+    inputs: int
+    """Fan-in of the layer."""
+    channels: tuple[int, int]
+    """Output channels looked at, and in all."""
+    positions: int
+    """N: input positions behind the Gram."""
+    range_method: str
+    quantization: Side
+    pruning: Side
+    seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which is provably better: only where certified intervals are disjoint (full protocol)."""
+        if self.protocol != "full":
+            return "undecided"
+        return compare_sides(
+            self.quantization.sqnr_interval,
+            self.quantization.lower_kind,
+            self.pruning.sqnr_interval,
+            self.pruning.lower_kind,
+        )
+
+
+def compare_sides(
+    quantization: tuple[float, float],
+    quantization_kind: LowerKind,
+    pruning: tuple[float, float],
+    pruning_kind: LowerKind,
+) -> Verdict:
+    """Name the side whose worst is better than the other's certified best, else "undecided"."""
+    if pruning_kind == "certified" and quantization[0] > pruning[1]:
+        return "quantization"
+    if quantization_kind == "certified" and pruning[0] > quantization[1]:
+        return "pruning"
+    return "undecided"

@@ -1,0 +1,278 @@
+"""Results as tables for a terminal of 80 columns, and the verdict in words.
+
+Numbers are rounded outwards: the printed lower end is never above the true one, the printed
+upper end never below it.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.report.layer import LayerReport, Side, SliceResult, compare_sides
+from pvqbounds.solvers import SolverInfo
+
+__all__ = [
+    "METHOD_NAMES",
+    "conditions_text",
+    "interval_text",
+    "layer_view",
+    "problem_view",
+    "solvers_view",
+    "verdict_text",
+]
+
+METHOD_NAMES = {
+    "rtn": "round to nearest",
+    "randomized": "randomized rounding",
+    "magnitude": "magnitude pruning",
+    "magnitude+refit": "magnitude + re-fit",
+}
+
+ENDLESS = 300.0
+"""SQNR in dB from which on there is no error left to speak of."""
+
+
+def rounded_down(value: float) -> str:
+    """`value` to two decimals, rounded towards minus infinity."""
+    return _decimal(value, ROUND_FLOOR)
+
+
+def rounded_up(value: float) -> str:
+    """`value` to two decimals, rounded towards plus infinity."""
+    return _decimal(value, ROUND_CEILING)
+
+
+def _decimal(value: float, rounding: str) -> str:
+    if math.isnan(value):
+        return "none"
+    if value >= ENDLESS:
+        return "∞"
+    return str(Decimal(value).quantize(Decimal("0.01"), rounding))
+
+
+def interval_text(lower: float, upper: float) -> str:
+    """Name an SQNR interval in dB, rounded outwards."""
+    if math.isnan(lower) or math.isnan(upper):
+        return "no signal"
+    if lower >= ENDLESS:
+        return "∞ (no error)"
+    return f"{rounded_down(lower)} .. {rounded_up(upper)} dB"
+
+
+# ------------------------------------------------------------------------------- layer
+
+
+def layer_view(report: LayerReport) -> RenderableType:
+    """Quantization and pruning of a layer side by side, and the verdict below."""
+    title = Text.assemble((f"{report.model} {report.layer}", "bold"), f"  {report.description}")
+    looked_at, in_all = report.channels
+    channels = f"{in_all} channels" if looked_at == in_all else f"{looked_at} of {in_all} channels"
+    protocol = "" if report.protocol == "full" else f", {len(report.quantization.slices)} chunks"
+    subtitle = Text(
+        f"{report.inputs} inputs, {channels}{protocol}, {report.positions} positions of calibration data",
+        style="dim",
+    )
+    return Group(
+        title,
+        subtitle,
+        _side_table(report),
+        Text(verdict_text(report), style="bold" if report.verdict != "undecided" else ""),
+        Text(conditions_text(report), style="dim"),
+    )
+
+
+def _side_table(report: LayerReport) -> Table:
+    sides = (report.quantization, report.pruning)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=True)
+    table.add_column("", no_wrap=True)
+    for side in sides:
+        table.add_column(side.task, ratio=1, header_style="bold")
+    table.add_row("size", *(size_text(side) for side in sides))
+    full = report.protocol == "full"
+    best = "best possible SQNR" if full else "best SQNR, median"
+    intervals = (side.sqnr_interval if full else _median_interval(side) for side in sides)
+    table.add_row(best, *(Text(interval_text(*ends), style="bold cyan") for ends in intervals))
+    table.add_row("status", *(_status_text(side) for side in sides))
+    table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
+    for name in dict.fromkeys([*sides[0].methods, *sides[1].methods]):
+        row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
+        table.add_row(METHOD_NAMES.get(name, name), *row)
+    table.columns[0].style = "dim"
+    if any(s.dead for s in sides[0].slices):
+        dead = sum(s.dead for s in sides[0].slices)
+        table.add_row("dead", f"{dead} of {len(sides[0].slices)} {_unit(report)} without signal", "")
+    table.add_row("solver", *(_solver_text(side) for side in sides))
+    return table
+
+
+def size_text(side: Side) -> str:
+    """Name the size that a side was held to."""
+    first = side.slices[0].problem
+    if isinstance(first, IntegerLeastSquares):
+        return f"{side.bits} bits, codes {first.qmin}..{first.qmax}"
+    if first.pattern is not None:
+        return "pattern {}:{}".format(*first.pattern)
+    kept = {(s.problem.nnz, s.problem.n) for s in side.slices if isinstance(s.problem, SparseLeastSquares)}
+    detail = ", keep {} of {}".format(*min(kept)) if len(kept) == 1 else ""
+    return f"density {side.density:g}{detail}"
+
+
+def _median_interval(side: Side) -> tuple[float, float]:
+    alive = [s.bounds for s in side.slices if not s.dead]
+    if not alive:
+        return math.nan, math.nan
+    return statistics.median(b.sqnr_lower for b in alive), statistics.median(b.sqnr_upper for b in alive)
+
+
+def _status_text(side: Side) -> str:
+    optimal = sum(s.bounds.status == "optimal" for s in side.slices)
+    if optimal == len(side.slices):
+        return f"optimal ({optimal} of {optimal})"
+    return f"bounded ({optimal} of {len(side.slices)} optimal)"
+
+
+def _proof_text(side: Side) -> str:
+    reported = sum(s.bounds.lower_kind == "reported" for s in side.slices)
+    return f"reported ({reported} of {len(side.slices)} not proved)" if reported else "certified"
+
+
+def _method_text(side: Side, name: str, full: bool) -> str:
+    if full:
+        return f"{rounded_down(side.method_sqnr(name))} dB"
+    values = [
+        10.0 * math.log10(s.bounds.signal / error)
+        for s, error in zip(side.slices, side.method_errors[name], strict=True)
+        if not s.dead and error > 0.0
+    ]
+    return f"{rounded_down(statistics.median(values))} dB" if values else "none"
+
+
+def _solver_text(side: Side) -> str:
+    words = Counter(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices)
+    seconds = math.fsum(s.bounds.seconds for s in side.slices)
+    return f"{', '.join(words)}, {seconds_text(seconds)}"
+
+
+def seconds_text(seconds: float) -> str:
+    """Name a duration to two figures."""
+    return f"{seconds:.2g} s" if seconds < 10.0 else f"{seconds:.0f} s"
+
+
+def _unit(report: LayerReport) -> str:
+    return "channels" if report.protocol == "full" else "chunks"
+
+
+def verdict_text(report: LayerReport) -> str:
+    """Say in one sentence which side is provably better, or why none is."""
+    if report.protocol == "chunked":
+        return _chunked_verdict(report)
+    sides = {"quantization": report.quantization, "pruning": report.pruning}
+    names = {task: f"{task} ({size_text(side).split(',')[0]})" for task, side in sides.items()}
+    if report.verdict == "undecided":
+        overlap = max(side.sqnr_interval[0] for side in sides.values()) <= min(
+            side.sqnr_interval[1] for side in sides.values()
+        )
+        why = (
+            "the intervals overlap" if overlap else "the deciding bound is reported by its solver, not proved"
+        )
+        return f"Verdict: undecided, {why}."
+    winner, loser = sides.pop(report.verdict), next(iter(sides.values()))
+    return (
+        f"Verdict: {names[winner.task]} is provably better than {names[loser.task]}: "
+        f"it reaches {rounded_down(winner.sqnr_interval[0])} dB, "
+        f"and no {loser.task} of this layer exceeds {rounded_up(loser.sqnr_interval[1])} dB."
+    )
+
+
+def _chunked_verdict(report: LayerReport) -> str:
+    verdicts = Counter(
+        compare_sides(_sqnr(q), q.bounds.lower_kind, _sqnr(p), p.bounds.lower_kind)
+        for q, p in zip(report.quantization.slices, report.pruning.slices, strict=True)
+    )
+    return (
+        f"Of {verdicts.total()} chunks quantization is provably better on {verdicts['quantization']}, "
+        f"pruning on {verdicts['pruning']}; {verdicts['undecided']} are undecided. "
+        "Chunks are problems of their own: their bounds do not add up to one for the layer."
+    )
+
+
+def _sqnr(result: SliceResult) -> tuple[float, float]:
+    return result.bounds.sqnr_lower, result.bounds.sqnr_upper
+
+
+def conditions_text(report: LayerReport) -> str:
+    """Say what the verdict rests on."""
+    problems = [s.problem for s in report.quantization.slices]
+    scales = {p.scale for p in problems if isinstance(p, IntegerLeastSquares)}
+    # a layer of one channel cannot tell the two apart, and need not
+    scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
+    unit = "chunk" if report.protocol == "chunked" else "channel"
+    budget = "" if _pattern(report.pruning.slices[0].problem) else f", a pruning budget for each {unit}"
+    return (
+        f"For weights only, {scale} ({report.range_method}){budget}, "
+        "and the output error on this calibration data."
+    )
+
+
+def _pattern(problem: Problem) -> tuple[int, int] | None:
+    return problem.pattern if isinstance(problem, SparseLeastSquares) else None
+
+
+# ----------------------------------------------------------------------------- problem
+
+
+def problem_view(result: SliceResult, source: str) -> RenderableType:
+    """Show the interval of one problem and what stands behind it."""
+    problem, bounds = result.problem, result.bounds
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("problem", _problem_text(problem))
+    table.add_row("least error", f"{bounds.error_lower:.6g} .. {bounds.error_upper:.6g}")
+    table.add_row("best SQNR", Text(interval_text(bounds.sqnr_lower, bounds.sqnr_upper), style="bold cyan"))
+    table.add_row("status", bounds.status)
+    table.add_row("proof", bounds.lower_kind)
+    table.add_row("solver", f"{bounds.solver} {bounds.method}, {seconds_text(bounds.seconds)}")
+    if bounds.note:
+        table.add_row("note", bounds.note)
+    return Group(Text(source, style="bold"), Padding(table, (0, 0)))
+
+
+def _problem_text(problem: Problem) -> str:
+    if isinstance(problem, IntegerLeastSquares):
+        codes = f"codes {problem.qmin}..{problem.qmax}"
+        return f"quantization of {problem.n} weights, scale {problem.scale:.6g}, {codes}"
+    if problem.pattern is not None:
+        return "pruning of {} weights, pattern {}:{}".format(problem.n, *problem.pattern)
+    return f"pruning of {problem.n} weights, keep {problem.nnz}"
+
+
+# ----------------------------------------------------------------------------- solvers
+
+
+def solvers_view(known: Sequence[SolverInfo]) -> RenderableType:
+    """Show every known backend: whether it can be used here, for what, and how to get it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("solver", "usable", "can do", "licence, or how to get it"):
+        table.add_column(heading, no_wrap=heading in ("solver", "usable"))
+    for info in known:
+        usable = info.licence is not None and info.licence.valid
+        table.add_row(
+            Text(info.name, style="bold" if usable else "dim"),
+            Text("yes", style="green") if usable else Text("no", style="red"),
+            "\n".join(sorted(capability.value for capability in info.capabilities)),
+            f"not installed: {info.install}" if info.licence is None else info.licence.text,
+            end_section=True,
+        )
+    return table

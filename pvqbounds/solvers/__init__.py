@@ -1,0 +1,111 @@
+"""Who solves: one file a backend, and the registry that finds them by name.
+
+No backend is imported before it is asked for, and none is trusted: its multipliers are turned
+into a proof, its incumbents are evaluated again (:mod:`pvqbounds.api`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+from pvqbounds.errors import InputError, SolverError
+from pvqbounds.solvers.base import Backend, Capability, Licence
+
+__all__ = ["BACKENDS", "SolverInfo", "available_solvers", "backend_named", "solvers"]
+
+BACKENDS = {
+    "native": ("pvqbounds.solvers.native.backend", "Native"),
+    "clarabel": ("pvqbounds.solvers.clarabel_", "Clarabel"),
+    "scs": ("pvqbounds.solvers.scs_", "SCS"),
+}
+"""Module and class of every backend, in the order in which they are listed."""
+
+
+@dataclass(frozen=True)
+class SolverInfo:
+    """What `pvqbounds solvers` says of one backend."""
+
+    name: str
+    installed: bool
+    licence: Licence | None
+    """None where it is not installed."""
+    capabilities: frozenset[Capability]
+    install: str
+    citation: str
+
+
+def backend_named(name: str, needs: Capability) -> Backend:
+    """The backend `name`, able to do what is needed, here and now; "auto" is the native one.
+
+    Raises
+    ------
+    InputError
+        If no backend has that name.
+    SolverError
+        If it is not installed, has no licence or cannot do what is needed.
+    """
+    backend = _load("native" if name == "auto" else name)
+    if needs not in backend.capabilities:
+        able = ", ".join(sorted(capability.value for capability in backend.capabilities))
+        raise SolverError(f"{name} cannot do '{needs.value}' (it can do: {able}); {_advice(needs)}.")
+    if not backend.available():
+        raise SolverError(
+            f"{name} is not installed; install it with `{backend.install}`, or {_advice(needs)}."
+        )
+    licence = backend.licence()
+    if not licence.valid:
+        raise SolverError(f"{name} is installed but has no licence ({licence.text}); {_advice(needs)}.")
+    return backend
+
+
+def _advice(needs: Capability) -> str:
+    able = [name for name in available_solvers() if needs in _load(name).capabilities]
+    return f"use --solver {' or '.join(able)}"
+
+
+def solvers() -> list[SolverInfo]:
+    """Every known backend: installed or not, licensed or not, what it can do."""
+    infos = []
+    for name in BACKENDS:
+        backend = _load(name)
+        installed = backend.available()
+        infos.append(
+            SolverInfo(
+                name,
+                installed,
+                backend.licence() if installed else None,
+                backend.capabilities,
+                backend.install,
+                backend.citation,
+            )
+        )
+    return infos
+
+
+def available_solvers() -> list[str]:
+    """Names of the backends that can be used here: installed and licensed."""
+    return [info.name for info in solvers() if info.licence is not None and info.licence.valid]
+
+
+def _load(name: str) -> Backend:
+    if name not in BACKENDS:
+        near = difflib.get_close_matches(name, BACKENDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "they are:"
+        raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(BACKENDS)}.")
+    module, attribute = BACKENDS[name]
+    backend: Backend = getattr(import_module(module), attribute)()
+    return backend
+
+
+class _CallableModule(ModuleType):
+    """Lets ``pvqbounds.solvers()`` list the backends although ``pvqbounds.solvers`` is this package."""
+
+    def __call__(self) -> list[SolverInfo]:
+        return solvers()
+
+
+sys.modules[__name__].__class__ = _CallableModule

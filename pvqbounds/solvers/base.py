@@ -1,0 +1,168 @@
+"""The interface of a backend: what it can do, whether it can do it here, and the two solves.
+
+A backend gets a plain formulation from :mod:`pvqbounds.relaxations` and gives back multipliers,
+or an incumbent and a stated bound. It proves nothing: certification, re-evaluation of the
+incumbent, statuses and timing happen once, in :mod:`pvqbounds.api`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import SolverError
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.relaxations.certificates import Certificate
+
+__all__ = ["Backend", "Capability", "Clock", "ExactSolution", "Licence", "Options", "SDPSolution"]
+
+
+class Capability(Enum):
+    """What a backend can solve."""
+
+    BOX_HULL = "quantization SDP"
+    EXACT_QUANTIZATION = "exact quantization"
+    EXACT_PRUNING = "exact pruning"
+    PERSPECTIVE = "pruning relaxation"
+
+
+class Clock:
+    """A time limit that starts with the object, and that another thread can cut short.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds.
+    cancelled
+        Set by the caller to stop early.
+    """
+
+    def __init__(self, time_limit: float, cancelled: threading.Event | None = None) -> None:
+        self._end = time.monotonic() + time_limit
+        self._cancelled = cancelled
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left, 0 once cancelled."""
+        if self._cancelled is not None and self._cancelled.is_set():
+            return 0.0
+        return max(0.0, self._end - time.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        """Whether it is time to stop."""
+        return self.remaining == 0.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """The few options that every backend understands."""
+
+    time_limit: float = 60.0
+    """Seconds for one channel."""
+    only_if_it_finishes: bool = False
+    """Let an exact method that knows it will not finish give its relaxation's bound at once."""
+    cancelled: threading.Event | None = None
+    """Set by another thread to stop the solve early."""
+    threads: int = 1
+    seed: int = 0
+    verbose: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Passed on under the backend's own names."""
+
+
+@dataclass(frozen=True)
+class Licence:
+    """Whether a backend may be used here, and why not."""
+
+    valid: bool
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class SDPSolution:
+    """Multipliers of a BoxHullSDP, and the primal moments for randomized rounding.
+
+    All in units of the SDP: codes for `mean`, `form` for the multipliers.
+    """
+
+    lam: NDArray[np.float64]
+    """lam, shape (n,)."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,)."""
+    value: float
+    """Objective that the solver states, in units of the SDP."""
+    mean: NDArray[np.float64]
+    """Relaxed z, shape (n,)."""
+    covariance: NDArray[np.float64]
+    """Z - zzᵀ, shape (n, n)."""
+    status: str
+    """The solver's own word."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactSolution:
+    """Outcome of an exact method, possibly stopped by its time limit."""
+
+    codes: NDArray[np.int64] | None
+    """Best codes found (quantization), shape (n,)."""
+    support: NDArray[np.int64] | None
+    """Best support found (pruning)."""
+    bound: float | None
+    """Lower bound on E that the solver states."""
+    certificate: Certificate | None
+    """What proves the bound; None where the backend can only state it."""
+    status: str
+    """The solver's own word."""
+
+
+class Backend(ABC):
+    """One solver. Subclasses fill in the class attributes and the solves they are able to do."""
+
+    name: ClassVar[str]
+    module: ClassVar[str]
+    """Top-level module that must be importable."""
+    install: ClassVar[str]
+    """What to type to get it."""
+    capabilities: ClassVar[frozenset[Capability]]
+    citation: ClassVar[str]
+
+    def available(self) -> bool:
+        """Whether the package is installed; imports nothing."""
+        return find_spec(self.module) is not None
+
+    def licence(self) -> Licence:
+        """Whether it may be used; asks afresh each time."""
+        return Licence(True, "free, no licence needed")
+
+    def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
+        """Solve the relaxation."""
+        raise self._unable(Capability.BOX_HULL)
+
+    def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
+        """Solve the quantization of one channel exactly."""
+        raise self._unable(Capability.EXACT_QUANTIZATION)
+
+    def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """Solve the pruning of one channel exactly."""
+        raise self._unable(Capability.EXACT_PRUNING)
+
+    def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """Bound the pruning of one channel by its perspective relaxation."""
+        raise self._unable(Capability.PERSPECTIVE)
+
+    def _unable(self, capability: Capability) -> SolverError:
+        able = ", ".join(c.value for c in self.capabilities)
+        return SolverError(
+            f"{self.name} cannot solve '{capability.value}' (it can do: {able}); "
+            "run `pvqbounds solvers` to see which backend can."
+        )

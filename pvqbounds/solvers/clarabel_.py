@@ -1,0 +1,86 @@
+"""Clarabel: an interior-point solver for conic programs; here for the quantization SDPs.
+
+Its multipliers are good to about 1e-8. Its linear systems hold one dense block of order
+(n+1)(n+2)/2 for the semidefinite cone, so that time grows with the sixth power of the fan-in:
+seconds at 72 inputs, tens of seconds and gigabytes at 144.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from pvqbounds.errors import SolverError, SolverFailedError
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.solvers.base import Backend, Capability, Options, SDPSolution
+from pvqbounds.solvers.conic import Triangle, conic_dual, single_point
+
+__all__ = ["Clarabel"]
+
+
+class Clarabel(Backend):
+    """Clarabel through its own Python interface; `Options.extra` takes the names of its settings."""
+
+    name: ClassVar[str] = "clarabel"
+    module: ClassVar[str] = "clarabel"
+    install: ClassVar[str] = "pip install clarabel"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL})
+    citation: ClassVar[str] = """\
+@misc{goulart2024clarabel,
+  title         = {Clarabel: An interior-point solver for conic programs with quadratic objectives},
+  author        = {Paul J. Goulart and Yuwen Chen},
+  year          = {2024},
+  eprint        = {2405.12762},
+  archiveprefix = {arXiv},
+  primaryclass  = {math.OC}
+}"""
+
+    def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
+        """Solve the relaxation; the status is Clarabel's, "Solved" or weaker.
+
+        Raises
+        ------
+        SolverError
+            If `options.extra` names a setting that Clarabel does not have.
+        SolverFailedError
+            If it ends without finite multipliers.
+        """
+        if sdp.chord and sdp.qmin == sdp.qmax:
+            return single_point(sdp)
+        return _solve(sdp, options)
+
+
+def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
+    import clarabel
+    from scipy import sparse
+
+    data = conic_dual(sdp, Triangle.UPPER)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = options.verbose
+    settings.time_limit = options.time_limit
+    settings.max_threads = options.threads
+    for name, value in options.extra.items():
+        if not hasattr(settings, name):
+            raise SolverError(
+                f"Clarabel has no setting {name!r}; its settings are attributes of clarabel.DefaultSettings."
+            )
+        try:
+            setattr(settings, name, value)
+        except (TypeError, ValueError) as error:
+            raise SolverError(f"Clarabel refuses {name} = {value!r} ({error}).") from error
+    size = len(data.cost)
+    cones = [clarabel.NonnegativeConeT(data.inequalities), clarabel.PSDTriangleConeT(data.order)]
+    try:
+        solver = clarabel.DefaultSolver(
+            sparse.csc_matrix((size, size)), data.cost, data.matrix, data.offset, cones, settings
+        )
+        result = solver.solve()
+    # Clarabel's own panics derive from BaseException
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise SolverFailedError(
+            f"Clarabel stopped with an error ({error}); take the native solver."
+        ) from error
+    return data.solution(np.array(result.x), np.array(result.z), str(result.status), "Clarabel")

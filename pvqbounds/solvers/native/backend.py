@@ -1,0 +1,44 @@
+"""The native backend: exact searches and dual engines of this project."""
+
+from __future__ import annotations
+
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
+
+__all__ = ["Native"]
+
+
+class Native(Backend):
+    """Needs no licence and has no size limit; the default."""
+
+    name = "native"
+    module = "numba"
+    install = "pip install pvqbounds"
+    capabilities = frozenset(
+        {
+            Capability.BOX_HULL,
+            Capability.EXACT_QUANTIZATION,
+            Capability.EXACT_PRUNING,
+            Capability.PERSPECTIVE,
+        }
+    )
+    citation = ""
+
+    def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
+        """Interior point on the dual."""
+        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+
+        return solve_box_hull(sdp)
+
+    def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
+        """Schnorr-Euchner search with multipliers."""
+        from pvqbounds.solvers.native.integer_solver import solve_integer
+
+        return solve_integer(problem, options)
+
+    def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """Branch and bound over supports."""
+        from pvqbounds.solvers.native.subset_search import search_sparse
+
+        return search_sparse(problem, time_limit=options.time_limit)

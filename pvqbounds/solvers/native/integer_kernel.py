@@ -1,0 +1,190 @@
+"""Compiled depth-first search over codes; the mathematics is in :mod:`.integer_search`."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+__all__ = ["advance", "beam", "greedy_order"]
+
+CONVEX, CONCAVE, SCAN = 0, 1, 2
+"""How a level orders its codes: from the middle out, from the ends in, or one after the other."""
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _cost(code, pivot, target, shift, lam, nu, centre, floor):  # type: ignore[no-untyped-def]
+    """Partial distance of one level plus its separable cost above the least one."""
+    distance = pivot * (code - target) + shift
+    u = code - centre
+    return distance * distance + ((lam * u + 2.0 * nu) * u - floor)
+
+
+@numba.njit(cache=True, nogil=True)
+def advance(  # type: ignore[no-untyped-def]
+    rows, target, centre, lam, nu, floor, qmin, qmax,
+    codes, left, right, left_cost, right_cost, mode, partial, shifts,
+    level, best, best_codes, budget,
+):  # fmt: skip
+    """Visit at most `budget` nodes from the state given; returns (level, best, found, nodes).
+
+    The state is the path: `level` is the one whose next code is due, -1 - level one that is
+    entered afresh; level n means that the tree is exhausted. `rows[i, :i+1]` is column i of R.
+    A node whose partial cost is not below `best` is pruned; a leaf below `best` becomes the best.
+    """
+    n = len(codes)
+    found = False
+    nodes = 0
+    enter = level < 0
+    i = -1 - level if enter else level
+    while nodes < budget:
+        if enter:
+            pivot, shift = rows[i, i], shifts[i + 1, i]
+            unbiased = target[i] - shift / pivot
+            curvature = pivot * pivot + lam[i]
+            size = pivot * pivot + abs(lam[i])
+            if curvature > 1e-12 * size:
+                pull = pivot * pivot * unbiased + lam[i] * centre[i] - nu[i]
+                terms = pivot * pivot * (abs(target[i]) + abs(shift / pivot)) + abs(lam[i] * centre[i])
+                doubt = 1e-14 * (terms + abs(nu[i])) * (n + 8)
+                mode[i] = CONVEX if doubt < 0.1 * curvature else SCAN
+            else:
+                mode[i] = CONCAVE if curvature < -1e-12 * size else SCAN
+            if mode[i] == CONVEX:
+                middle = min(max(np.floor(pull / curvature), qmin - 1.0), qmax)
+                left[i], right[i] = middle, middle + 1.0
+            else:
+                left[i], right[i] = qmin, qmax
+            left_cost[i] = right_cost[i] = np.inf
+            if left[i] >= qmin:
+                left_cost[i] = _cost(left[i], pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+            if right[i] <= qmax and (mode[i] == CONVEX or (mode[i] == CONCAVE and qmax > qmin)):
+                right_cost[i] = _cost(right[i], pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+            enter = False
+        # take the cheaper of the two pending codes and put its neighbour in its place
+        go_left = left_cost[i] <= right_cost[i]
+        code = left[i] if go_left else right[i]
+        value = left_cost[i] if go_left else right_cost[i]
+        if not partial[i + 1] + value < best and (mode[i] != SCAN or value == np.inf):
+            i += 1  # nothing left here: sorted order, so the rest costs no less
+            if i == n:
+                return n, best, found, nodes
+            continue
+        if go_left:
+            left[i] += -1.0 if mode[i] == CONVEX else 1.0
+            exhausted = left[i] < qmin if mode[i] == CONVEX else left[i] > qmax
+            if mode[i] == CONCAVE and left[i] >= right[i]:
+                exhausted = True
+            left_cost[i] = np.inf
+            if not exhausted:
+                left_cost[i] = _cost(
+                    left[i], rows[i, i], target[i], shifts[i + 1, i], lam[i], nu[i], centre[i], floor[i]
+                )
+        else:
+            right[i] += 1.0 if mode[i] == CONVEX else -1.0
+            exhausted = right[i] > qmax if mode[i] == CONVEX else right[i] <= left[i]
+            right_cost[i] = np.inf
+            if not exhausted:
+                right_cost[i] = _cost(
+                    right[i], rows[i, i], target[i], shifts[i + 1, i], lam[i], nu[i], centre[i], floor[i]
+                )
+        nodes += 1
+        total = partial[i + 1] + value
+        if not total < best:
+            continue  # only while scanning
+        codes[i] = code
+        if i == 0:
+            best = total
+            found = True
+            best_codes[:] = codes
+            continue
+        partial[i] = total
+        offset = code - target[i]
+        for j in range(i):
+            shifts[i, j] = shifts[i + 1, j] + rows[i, j] * offset
+        i -= 1
+        enter = True
+    return (-1 - i if enter else i), best, found, nodes
+
+
+@numba.njit(cache=True, nogil=True)
+def beam(rows, target, centre, lam, nu, floor, qmin, qmax, width, children):  # type: ignore[no-untyped-def]
+    """Codes of the best leaf when each level keeps the `width` nodes of least partial sum.
+
+    Each node offers its `children` cheapest codes around the level's minimiser.
+    """
+    n = len(target)
+    count = 1
+    codes, partial, shifts = np.zeros((width, n)), np.zeros(width), np.zeros((width, n))
+    next_codes, next_shifts = np.zeros((width, n)), np.zeros((width, n))
+    costs = np.empty(width * children)
+    parents = np.empty(width * children, np.int64)
+    offers = np.empty(width * children)
+    for i in range(n - 1, -1, -1):
+        pivot = rows[i, i]
+        curvature = pivot * pivot + lam[i]
+        made = 0
+        for node in range(count):
+            shift = shifts[node, i]
+            pull = pivot * pivot * target[i] - pivot * shift + lam[i] * centre[i] - nu[i]
+            middle = np.floor(pull / curvature) if curvature > 0.0 else np.floor(target[i])
+            low = min(max(middle, qmin), qmax)
+            high = low + 1.0
+            low_cost = _cost(low, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+            high_cost = np.inf
+            if high <= qmax:
+                high_cost = _cost(high, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+            for _ in range(children):
+                if low_cost <= high_cost:
+                    if low_cost == np.inf:
+                        break
+                    offers[made], costs[made] = low, partial[node] + low_cost
+                    low -= 1.0
+                    low_cost = np.inf
+                    if low >= qmin:
+                        low_cost = _cost(low, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+                else:
+                    offers[made], costs[made] = high, partial[node] + high_cost
+                    high += 1.0
+                    high_cost = np.inf
+                    if high <= qmax:
+                        high_cost = _cost(high, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
+                parents[made] = node
+                made += 1
+        chosen = np.argsort(costs[:made])[:width]
+        count = len(chosen)
+        for rank in range(count):
+            offer = chosen[rank]
+            parent, code = parents[offer], offers[offer]
+            next_codes[rank, i + 1 :] = codes[parent, i + 1 :]
+            next_codes[rank, i] = code
+            offset = code - target[i]
+            for j in range(i):
+                next_shifts[rank, j] = shifts[parent, j] + rows[i, j] * offset
+        for rank in range(count):
+            partial[rank] = costs[chosen[rank]]
+        codes, next_codes = next_codes, codes
+        shifts, next_shifts = next_shifts, shifts
+    return codes[0]
+
+
+@numba.njit(cache=True, nogil=True)
+def greedy_order(inverse):  # type: ignore[no-untyped-def]
+    """Order of elimination by least diagonal of the conditioned inverse, last one first; overwrites."""
+    n = len(inverse)
+    order = np.zeros(n, np.int64)
+    alive = np.ones(n, np.bool_)
+    for level in range(n - 1, -1, -1):
+        chosen, least = -1, np.inf
+        for i in range(n):
+            if alive[i] and (chosen < 0 or inverse[i, i] < least):
+                chosen, least = i, inverse[i, i]
+        order[level] = chosen
+        alive[chosen] = False
+        if least <= 0.0:
+            continue  # rounding has eaten the pivot: the order is only a heuristic
+        for i in range(n):
+            if alive[i]:
+                factor = inverse[i, chosen] / least
+                for j in range(n):
+                    inverse[i, j] -= factor * inverse[chosen, j]
+    return order

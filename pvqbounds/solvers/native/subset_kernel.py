@@ -1,0 +1,319 @@
+"""Compiled depth-first enumeration of the inputs to remove, and the local search that precedes it.
+
+A node of the enumeration has removed some inputs, decided to keep others, and has a list of open
+ones. It holds, of every open input j, the row of W = R⁻¹ after the removed rows were reflected
+onto coordinate axes and cut off, its squared length, and the weight v_j that remains once the
+kept weights are re-fitted. Removing j next costs v_j² / |row_j|², and no set of removals costs
+less than any one of its members: an open input for which that already reaches the threshold is
+kept, at no cost, for the whole subtree.
+
+The open inputs are taken in order of falling cost. Child number i removes the i-th and keeps
+the ones before it, so that the largest subtrees start with the most expensive removals and end
+first.
+
+Rows are reflected by Householder matrices, as in a QR factorisation of the removed rows: the
+error of that, and so of every cost, is bounded in :mod:`pvqbounds.solvers.native.subset_factor`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+__all__ = ["DONE", "Stack", "enumerate_sets", "good_set", "new_stack"]
+
+RUNNING, DONE = 0, 1
+
+
+class Stack(NamedTuple):
+    """The state of an enumeration, by depth (number of removals), so that it can pause."""
+
+    rows: NDArray[np.float64]
+    """Rows of the open inputs, all depths, flat; depth d starts at ``offset[d]``, row length n - d."""
+    offset: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    """v of the open inputs, shape (depths, n)."""
+    length: NDArray[np.float64]
+    """Squared lengths of the rows, shape (depths, n)."""
+    price: NDArray[np.float64]
+    """Cost of removing an open input next, shape (depths, n)."""
+    inputs: NDArray[np.int64]
+    """Which inputs are open, shape (depths, n)."""
+    order: NDArray[np.int64]
+    """Open inputs by falling price, shape (depths, n)."""
+    open: NDArray[np.int64]
+    """Number of open inputs, shape (depths,)."""
+    position: NDArray[np.int64]
+    """Next child, shape (depths,)."""
+    last: NDArray[np.int64]
+    """Last child that leaves enough inputs to remove, shape (depths,)."""
+    need: NDArray[np.int64]
+    """Removals still to make in each group, shape (depths, groups)."""
+    cost: NDArray[np.float64]
+    """Cost of the removals made, shape (depths,)."""
+    removed: NDArray[np.int64]
+    """The removals made, shape (depths,)."""
+    best_set: NDArray[np.int64]
+    """The best complete set of removals, shape (depths - 1,)."""
+    best: NDArray[np.float64]
+    """Its cost, or the threshold: shape (1,)."""
+    scratch: NDArray[np.float64]
+    left: NDArray[np.int64]
+    state: NDArray[np.int64]
+    """(depth, whether the node there is new, nodes so far, whether a set was found)."""
+
+
+def new_stack(
+    W: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    group: NDArray[np.int64],
+    need: NDArray[np.int64],
+    threshold: float,
+) -> Stack:
+    """Start with nothing removed, everything open; sets that cost `threshold` or more are ignored."""
+    n, removals = len(weight), int(need.sum())
+    offset = np.concatenate([[0], np.cumsum((n - np.arange(removals + 1)) ** 2)])
+    shape = (removals + 1, n)
+    stack = Stack(
+        rows=np.empty(offset[-1]),
+        offset=offset,
+        weight=np.empty(shape),
+        length=np.empty(shape),
+        price=np.empty(shape),
+        inputs=np.empty(shape, dtype=np.int64),
+        order=np.empty(shape, dtype=np.int64),
+        open=np.zeros(removals + 1, dtype=np.int64),
+        position=np.zeros(removals + 1, dtype=np.int64),
+        last=np.zeros(removals + 1, dtype=np.int64),
+        need=np.zeros((removals + 1, len(need)), dtype=np.int64),
+        cost=np.zeros(removals + 1),
+        removed=np.zeros(removals + 1, dtype=np.int64),
+        best_set=np.zeros(removals, dtype=np.int64),
+        best=np.array([threshold]),
+        scratch=np.empty(n),
+        left=np.empty(len(need), dtype=np.int64),
+        state=np.array([0, 1, 0, 0]),
+    )
+    length = np.einsum("ij,ij->i", W, W)
+    price = weight**2 / length
+    open_ = np.flatnonzero((need[group] > 0) & (price < threshold))
+    stack.rows[: len(open_) * n] = W[open_].ravel()
+    for field, values in (
+        (stack.weight, weight),
+        (stack.length, length),
+        (stack.price, price),
+        (stack.inputs, np.arange(n)),
+    ):
+        field[0, : len(open_)] = values[open_]
+    stack.open[0] = len(open_)
+    stack.need[0] = need
+    return stack
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _dot(rows, start, h, size):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(size):
+        total += rows[start + i] * h[i]
+    return total
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _reflect(rows, start, target, h, t, size):  # type: ignore[no-untyped-def]
+    """Store row - t h without its first entry at `target`; returns its squared length."""
+    total = 0.0
+    for i in range(1, size):
+        x = rows[start + i] - t * h[i]
+        rows[target + i - 1] = x
+        total += x * x
+    return total
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
+    """Fill depth + 1 with the open inputs that follow `slot` in the order, its own one removed.
+
+    An input that would cost too much there, or whose group is complete, is left out.
+    """
+    n = len(group)
+    size = n - depth  # length of the rows here
+    rows, h = stack.rows, stack.scratch
+    base, target = stack.offset[depth], stack.offset[depth + 1]
+    here = stack.order[depth, slot]
+    for c in range(size):
+        h[c] = rows[base + here * size + c]
+    norm = np.sqrt(stack.length[depth, here])
+    pivot = norm if h[0] >= 0.0 else -norm
+    beta = 1.0 / (norm * (norm + abs(h[0])))
+    h[0] += pivot
+    ratio = stack.weight[depth, here] / pivot
+    stack.cost[depth + 1] = stack.cost[depth] + stack.price[depth, here]
+    room = stack.best[0] - stack.cost[depth + 1]
+    guard = 1.0 + 32.0 * (n + 8) * 2.0**-53
+    found = 0
+    spare = stack.open[depth] - slot - 1 - (len(stack.best_set) - depth - 1)
+    for place in range(slot + 1, stack.open[depth]):
+        if spare < 0:  # more are kept than may be: a dead end
+            break
+        j = stack.order[depth, place]
+        i = stack.inputs[depth, j]
+        spare -= 1
+        if stack.need[depth + 1, group[i]] == 0:
+            continue
+        start = base + j * size
+        t = _dot(rows, start, h, size) * beta
+        along = rows[start] - t * h[0]
+        v = stack.weight[depth, j] + along * ratio
+        # the length after the reflection, rounded up: saves the reflection of most rows
+        if v * v >= room * (stack.length[depth, j] * guard - along * along):
+            continue
+        length = _reflect(rows, start, target + found * (size - 1), h, t, size)
+        price = v * v / length
+        if price < room:
+            stack.price[depth + 1, found] = price
+            stack.length[depth + 1, found] = length
+            stack.weight[depth + 1, found] = v
+            stack.inputs[depth + 1, found] = i
+            found += 1
+            spare += 1
+    stack.open[depth + 1] = found
+    stack.removed[depth] = stack.inputs[depth, here]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _sort(stack, depth, group):  # type: ignore[no-untyped-def]
+    """Sort the open inputs by falling price and find the last child; False: too few are open."""
+    order, price = stack.order[depth], stack.price[depth]
+    for j in range(stack.open[depth]):
+        place = j
+        while place > 0 and price[order[place - 1]] < price[j]:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = j
+    # the last child after which every group can still lose what it must
+    missing = len(stack.best_set) - depth
+    left = stack.left
+    left[:] = stack.need[depth]
+    place = stack.open[depth]
+    while missing > 0 and place > 0:
+        place -= 1
+        g = group[stack.inputs[depth, order[place]]]
+        if left[g] > 0:
+            left[g] -= 1
+            missing -= 1
+    stack.last[depth] = place
+    stack.position[depth] = 0
+    return missing == 0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
+    """Go on with the enumeration for about `work` multiplications; returns DONE or RUNNING.
+
+    A complete set that costs less than ``best`` replaces it.
+    """
+    removals = len(stack.best_set)
+    depth, new = stack.state[0], stack.state[1]
+    while depth >= 0 and work > 0:
+        if new:
+            new = 0
+            stack.state[2] += 1
+            if stack.open[depth] < removals - depth or not _sort(stack, depth, group):
+                depth -= 1
+                continue
+            if depth == removals - 1:  # one removal is left: the cheapest
+                j = stack.order[depth, stack.open[depth] - 1]
+                stack.best[0] = stack.cost[depth] + stack.price[depth, j]
+                stack.removed[depth] = stack.inputs[depth, j]
+                stack.best_set[:] = stack.removed[:removals]
+                stack.state[3] = 1
+                depth -= 1
+                continue
+        slot = stack.position[depth]
+        if slot > stack.last[depth]:
+            depth -= 1
+            continue
+        stack.position[depth] = slot + 1
+        j = stack.order[depth, slot]
+        if stack.cost[depth] + stack.price[depth, j] >= stack.best[0]:
+            continue  # the threshold fell since the prices were compared
+        work -= (stack.open[depth] - slot) * (len(group) - depth) + 64
+        stack.need[depth + 1] = stack.need[depth]
+        stack.need[depth + 1, group[stack.inputs[depth, j]]] -= 1
+        _remove(stack, depth, slot, group)
+        depth += 1
+        new = 1
+    stack.state[0], stack.state[1] = depth, new
+    return DONE if depth < 0 else RUNNING
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _pivot(tableau, i):  # type: ignore[no-untyped-def]
+    """Gauss-Jordan pivot on entry i, in place; a second one takes it back."""
+    p = tableau[i, i]
+    row = tableau[i] / p
+    for a in range(len(tableau)):
+        factor = tableau[a, i]
+        if a != i and factor != 0.0:
+            for b in range(len(tableau)):
+                tableau[a, b] -= factor * row[b]
+            tableau[a, i] = -factor / p
+    tableau[i] = row
+    tableau[i, i] = 1.0 / p
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
+    """Find a good set of removals, as flags (n,): backward elimination, then best exchanges.
+
+    All is read off the tableau of [[G, Gw], [wᵀG, wᵀGw]], pivoted on the kept inputs: there a
+    removal costs v_j² / T_jj, an addition gains g_i² / T_ii, and an exchange combines the two.
+    """
+    n = len(weight)
+    T = np.empty((n + 1, n + 1))
+    pull = gram @ weight
+    signal = weight @ pull
+    T[:n, :n] = gram
+    T[:n, n] = pull
+    T[n, :n] = pull
+    T[n, n] = signal
+    need = need.copy()
+    kept = np.zeros(n, dtype=np.bool_)
+    for i in range(n):
+        if T[i, i] > 1e-11 * gram[i, i]:
+            _pivot(T, i)
+            kept[i] = True
+        else:  # it depends on the inputs before it
+            need[group[i]] -= 1
+    while need.max() > 0:
+        best, price = -1, np.inf
+        for j in range(n):
+            if kept[j] and need[group[j]] > 0:
+                x = T[j, n] * T[j, n] / T[j, j]
+                if best < 0 or x < price:
+                    best, price = j, x
+        _pivot(T, best)
+        kept[best] = False
+        need[group[best]] -= 1
+    for _ in range(4 * n):
+        least, enter, leave = -1e-9 * signal, -1, -1
+        for i in range(n):
+            if kept[i] or not T[i, i] > 1e-11 * gram[i, i]:
+                continue
+            step = T[i, n] / T[i, i]
+            gain = T[i, n] * step
+            for j in range(n):
+                if kept[j] and group[j] == group[i]:
+                    v = T[j, n] - T[j, i] * step
+                    change = v * v / (T[j, j] + T[j, i] * T[j, i] / T[i, i]) - gain
+                    if change < least:
+                        least, enter, leave = change, i, j
+        if enter < 0:
+            break
+        _pivot(T, enter)
+        _pivot(T, leave)
+        kept[enter], kept[leave] = True, False
+    return ~kept

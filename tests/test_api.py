@@ -1,0 +1,177 @@
+"""Whatever a backend says, the result is true."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from truth import random_integer_problem
+
+import pvqbounds as pvq
+from pvqbounds import solvers
+from pvqbounds.relaxations.certificates import SearchCertificate
+from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(8)
+    X = rng.standard_normal((30, 6))
+    return pvq.IntegerLeastSquares(X.T @ X / 30, rng.standard_normal(6), 0.5, -2, 1)
+
+
+def plant(monkeypatch, **answers):
+    """Register a backend "liar" whose solves return the given answers."""
+
+    class Liar(Backend):
+        name = "liar"
+        module = "math"
+        install = "nothing"
+        capabilities = frozenset(Capability)
+        citation = ""
+
+        def licence(self):
+            return answers.get("licence", Licence(True, "free"))
+
+        def solve_sdp(self, sdp, options):
+            return answers["sdp"](sdp)
+
+        def solve_integer(self, problem, options):
+            return answers["exact"](problem)
+
+        def solve_sparse(self, problem, options):
+            return answers["exact"](problem)
+
+    monkeypatch.setattr(sys.modules[__name__], "Liar", Liar, raising=False)
+    monkeypatch.setitem(solvers.BACKENDS, "liar", (__name__, "Liar"))
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0, 10.0, 1e6, -3.0, np.nan, np.inf])
+def test_false_multipliers_and_values_are_caught(monkeypatch, problem, factor):
+    truth = pvq.solve(problem)
+
+    def lie(sdp):
+        return SDPSolution(
+            lam=np.full(sdp.n, factor),
+            nu=np.full(sdp.n, -factor),
+            value=1e9,
+            mean=np.zeros(sdp.n),
+            covariance=np.eye(sdp.n),
+            status="optimal",
+        )
+
+    plant(monkeypatch, sdp=lie)
+    bounds = pvq.solve(problem, "liar", "relax")
+    assert bounds.lower_kind == "certified"
+    assert 0.0 <= bounds.error_lower <= truth.error_upper <= bounds.error_upper
+    assert bounds.reported_lower == pytest.approx(1e9 * problem.scale**2, rel=1e3)
+
+
+def test_a_bound_above_the_optimum_is_dropped(monkeypatch, problem):
+    truth = pvq.solve(problem)
+
+    def lie(problem):
+        return ExactSolution(truth.codes, None, 2.0 * truth.error_upper, None, "optimal")
+
+    plant(monkeypatch, exact=lie)
+    bounds = pvq.solve(problem, "liar", "exact")
+    assert bounds.lower_kind == "reported"
+    assert bounds.error_lower == 0.0
+    assert "false" in bounds.note
+
+
+@pytest.mark.parametrize("codes", [None, [9] * 6, [0.5] * 6, [0, 1], [np.nan] * 6])
+def test_infeasible_incumbents_are_replaced(monkeypatch, problem, codes):
+    def lie(problem):
+        return ExactSolution(None if codes is None else np.array(codes), None, 0.0, None, "optimal")
+
+    plant(monkeypatch, exact=lie)
+    bounds = pvq.solve(problem, "liar", "exact")
+    assert problem.checked_codes(bounds.codes) is not None
+    assert bounds.error_upper == problem.error(bounds.codes).upper
+
+
+def test_no_bound_at_all_is_a_failure(monkeypatch, problem):
+    plant(monkeypatch, exact=lambda problem: ExactSolution(None, None, None, None, "crashed"))
+    with pytest.raises(pvq.SolverFailedError, match="crashed"):
+        pvq.solve(problem, "liar", "exact")
+
+
+def test_missing_licence_is_one_sentence(monkeypatch, problem):
+    plant(monkeypatch, licence=Licence(False, "no licence file was found"))
+    with pytest.raises(pvq.SolverError, match=r"no licence file was found.*native"):
+        pvq.solve(problem, "liar")
+
+
+def test_unknown_names(problem):
+    with pytest.raises(pvq.InputError, match="did you mean native"):
+        pvq.solve(problem, "nativ")
+    with pytest.raises(pvq.InputError, match="box-hull or park-boyd"):
+        pvq.solve(problem, relaxation="perspective")
+    with pytest.raises(pvq.InputError, match="auto, exact, relax"):
+        pvq.solve(problem, method="fast")
+    with pytest.raises(pvq.InputError, match="time limit"):
+        pvq.solve(problem, time_limit=-1.0)
+
+
+def test_verify_finds_each_planted_fault(problem):
+    bounds = pvq.solve(problem)
+    assert pvq.verify(problem, bounds)
+    other = (bounds.codes + 1) % 2
+    faults = {
+        "raised lower end": dataclasses.replace(bounds, error_lower=bounds.error_upper * 1.01),
+        "lowered upper end": dataclasses.replace(bounds, error_upper=bounds.error_upper * 0.99),
+        "other codes": dataclasses.replace(bounds, codes=other),
+        "codes off the grid": dataclasses.replace(bounds, codes=bounds.codes + 50),
+        "no codes": dataclasses.replace(bounds, codes=None),
+        "no certificate": dataclasses.replace(bounds, certificate=None),
+        "raised certificate": dataclasses.replace(
+            bounds, certificate=dataclasses.replace(bounds.certificate, value=bounds.error_upper * 1.01)
+        ),
+        "broken multipliers": dataclasses.replace(
+            bounds,
+            certificate=SearchCertificate(np.full(6, np.nan), np.zeros(6), bounds.error_lower, 10),
+        ),
+    }
+    for name, faulty in faults.items():
+        verification = pvq.verify(problem, faulty)
+        assert not verification, name
+        assert verification.reason, name
+
+
+def test_channels_in_parallel_agree_with_one_by_one():
+    rng = np.random.default_rng(1)
+    problems = [random_integer_problem(rng) for _ in range(12)]
+    seen = []
+    alone = pvq.solve_channels(problems, progress=seen.append)
+    together = pvq.solve_channels(problems, jobs=3)
+    assert seen == list(range(1, 13))
+    assert [b.error_lower for b in alone] == [b.error_lower for b in together]
+
+
+def test_interrupt_stops_parallel_work():
+    rng = np.random.default_rng(1)
+    problems = [random_integer_problem(rng) for _ in range(6)]
+
+    def interrupt(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pvq.solve_channels(problems, jobs=2, progress=interrupt)
+
+
+def test_importing_loads_nothing_heavy():
+    """A fresh process: no backend, no torch, no compiler."""
+    script = (
+        "import sys, pvqbounds; "
+        "heavy = {'torch', 'numba', 'scipy', 'clarabel', 'scs', 'gurobipy', 'cvxpy', 'matplotlib', 'typer'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_solvers_name_is_package_and_function():
+    assert [info.name for info in pvq.solvers()] == list(solvers.BACKENDS)
+    assert "native" in pvq.available_solvers()

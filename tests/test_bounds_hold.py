@@ -1,0 +1,73 @@
+"""Every certified lower bound lies at or below the true optimum, every upper one at or above it."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from truth import (
+    exact_error_of_codes,
+    least_integer_error,
+    least_sparse_error,
+    random_integer_problem,
+    random_sparse_problem,
+)
+
+import pvqbounds as pvq
+
+COUNTS = [
+    pytest.param(150, id="150"),
+    pytest.param(10_000, id="10000", marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_exact_quantization(count):
+    rng = np.random.default_rng(1)
+    gaps = []
+    for _ in range(count):
+        problem = random_integer_problem(rng)
+        truth = least_integer_error(problem)
+        bounds = pvq.solve(problem)
+        assert bounds.lower_kind == "certified"
+        assert Fraction(bounds.error_lower) <= max(truth, 0)
+        assert truth <= exact_error_of_codes(problem, bounds.codes) <= Fraction(bounds.error_upper)
+        verification = pvq.verify(problem, bounds)
+        assert verification, verification.reason
+        gaps.append(bounds.status == "optimal")
+    assert np.mean(gaps) > 0.99
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("relaxation", ["box-hull", "park-boyd"])
+def test_relaxed_quantization(count, relaxation):
+    rng = np.random.default_rng(2)
+    for _ in range(count):
+        problem = random_integer_problem(rng)
+        truth = least_integer_error(problem)
+        bounds = pvq.solve(problem, method="relax", relaxation=relaxation)
+        assert bounds.lower_kind == "certified"
+        assert Fraction(bounds.error_lower) <= max(truth, 0)
+        assert truth <= exact_error_of_codes(problem, bounds.codes) <= Fraction(bounds.error_upper)
+        verification = pvq.verify(problem, bounds)
+        assert verification, verification.reason
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("method", ["auto", "relax"])
+def test_pruning(count, method):
+    rng = np.random.default_rng(3)
+    closed = []
+    for _ in range(count):
+        problem = random_sparse_problem(rng)
+        signal = problem.signal.upper
+        truth = least_sparse_error(problem)  # float64: good to rounding of the signal
+        bounds = pvq.solve(problem, method=method)
+        assert bounds.lower_kind == "certified"
+        assert bounds.error_lower <= max(truth, 0.0) + 1e-12 * signal
+        assert bounds.error_upper >= truth - 1e-9 * signal
+        assert len(np.flatnonzero(bounds.weight)) <= sum(kept for _, kept in problem.budgets)
+        verification = pvq.verify(problem, bounds)
+        assert verification, verification.reason
+        closed.append(bounds.error_upper - bounds.error_lower <= 1e-6 * signal)
+    if method == "auto":
+        assert np.mean(closed) > 0.99

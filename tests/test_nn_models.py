@@ -1,0 +1,205 @@
+"""Models by name: the embedded one, one's own, and files that do not fit or cannot be trusted."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file, save_model
+from torch import nn
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn import embedded, layer_names, load_model
+
+OWN = """
+import torch
+calls = []
+def make():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2))
+class Zoo:
+    small = make
+def fails():
+    raise ValueError("no such\\ntrick.")
+def not_a_module():
+    return 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A current folder with a module of one's own and an input file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    (tmp_path / "own_models.py").write_text(OWN)
+    np.save("inputs.npy", np.ones((4, 3), dtype=np.float32))
+    return tmp_path
+
+
+def test_the_embedded_network_knows_its_digits():
+    loaded = load_model("digits")
+    assert loaded.name == "digits"
+    assert loaded.data.shape == (256, 1, 8, 8)
+    assert float(loaded.data.min()) == 0.0
+    assert float(loaded.data.max()) == 1.0
+    assert layer_names(loaded.module) == ["block1.0", "block2.0", "block3.0", "block4.0", "block5.0", "head"]
+    with np.load(Path(embedded.__path__[0]) / "digits_images.npz") as images, torch.no_grad():
+        scores = loaded.module(torch.from_numpy(images["test"]).float().div(16).unsqueeze(1))
+        assert (scores.argmax(1).numpy() == images["test_labels"]).mean() > 0.97
+
+
+def test_a_model_of_ones_own(folder):
+    loaded = load_model("own_models:make", data=Path("inputs.npy"))
+    assert isinstance(loaded.module, nn.Sequential)
+    assert loaded.data.shape == (4, 3)
+    assert isinstance(load_model("own_models:Zoo.small", data=Path("inputs.npy")).module, nn.Sequential)
+
+
+def test_weights_from_safetensors(folder):
+    other = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2))
+    save_model(other, "w.safetensors")
+    loaded = load_model("own_models:make", Path("w.safetensors"), Path("inputs.npy"))
+    assert torch.equal(loaded.module[0].weight, other[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit", "did you mean 'digits'"),
+        ("resnet19", "did you mean 'resnet18'"),
+        ("", "There is no model ''"),
+        ("digits:", "There is no model"),
+        (":make", "There is no model"),
+        ("own_models:nothing", "cannot be found .*nothing"),
+        ("no_such_package:make", "cannot be found .*no_such_package"),
+        ("own_models:fails", r"cannot be built \(ValueError: no such trick\)"),
+        ("own_models:not_a_module", "must return a torch.nn.Module, not a int"),
+    ],
+)
+def test_names_that_lead_nowhere(folder, name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        load_model(name, data=Path("inputs.npy"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_data(folder):
+    with pytest.raises(InputError, match="comes without data"):
+        load_model("own_models:make")
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors"])
+def test_data_files(folder, suffix):
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    path = folder / f"x.{suffix}"
+    if suffix == "npy":
+        np.save(path, x)
+    elif suffix == "npz":
+        np.savez(path, inputs=x, labels=np.zeros(4))
+    else:
+        save_file({"images": torch.from_numpy(x)}, path)
+    np.testing.assert_array_equal(load_model("digits", data=path).data.numpy(), x)
+
+
+class Bomb:
+    """Leaves a file behind if it is ever unpickled."""
+
+    def __reduce__(self):
+        return Path("exploded").touch, ()
+
+
+def hostile(folder: Path, kind: str) -> Path:
+    path = folder / f"x.{kind.split()[0]}"
+    if kind == "npy pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    elif kind == "npy objects":
+        np.save(path, np.array([Bomb()]), allow_pickle=True)
+    elif kind == "npz objects":
+        np.savez(path, allow_pickle=True, inputs=np.array([Bomb()]))
+    elif kind == "npz several":
+        np.savez(path, a=np.ones(2), b=np.ones(2))
+    elif kind == "npy text":
+        np.save(path, np.array(["a"]))
+    elif kind == "npy huge":  # announces 8 TB
+        with path.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+            )
+    elif kind.endswith("empty"):
+        path.write_bytes(b"")
+    elif kind == "safetensors header":
+        path.write_bytes((2**62).to_bytes(8, "little") + b"{}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("npy pickle", "damaged, or not a .npy"),
+        ("npy objects", "damaged, or not a .npy"),
+        ("npz objects", "pickled objects"),
+        ("npz several", "must hold one array.* holds a, b"),
+        ("npy text", "real numbers"),
+        ("npy huge", "damaged, or not"),
+        ("npy empty", "damaged, or not"),
+        ("npz empty", "damaged or not"),
+        ("safetensors empty", "damaged or not"),
+        ("safetensors header", "damaged or not"),
+        ("npy missing", "There is no file"),
+        ("pt file", "read from .npy or .npz or .safetensors files"),
+    ],
+)
+def test_hostile_data_files(folder, kind, message):
+    with pytest.raises(InputError, match=message):
+        load_model("digits", data=hostile(folder, kind))
+    assert not (folder / "exploded").exists()
+
+
+def test_weights_that_do_not_fit(folder):
+    def load(tensors):
+        save_file(tensors, "w.safetensors")
+        return load_model("own_models:make", Path("w.safetensors"), Path("inputs.npy"))
+
+    good = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)).state_dict()
+    with pytest.raises(InputError, match=r"lacks '0.bias'"):
+        load({name: tensor for name, tensor in good.items() if name != "0.bias"})
+    with pytest.raises(InputError, match="unlike the model, 'more'"):
+        load(good | {"more": torch.zeros(1)})
+    with pytest.raises(InputError, match="does not hold the weights") as caught:
+        load(good | {"0.weight": torch.zeros(5, 5)})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind", ["safetensors empty", "safetensors header", "safetensors missing", "pt file"]
+)
+def test_weight_files_that_cannot_be_read(folder, kind):
+    with pytest.raises(InputError):
+        load_model("own_models:make", hostile(folder, kind), Path("inputs.npy"))
+
+
+@pytest.mark.parametrize(
+    ("blocked", "use", "message"),
+    [
+        ("torch", "pvqbounds.nn.load_model", r"needs PyTorch .*pvqbounds\[nn\]"),
+        ("safetensors", "pvqbounds.nn.load_model('digits')", r"needs safetensors .*pvqbounds\[nn\]"),
+        ("torchvision", "pvqbounds.nn.load_model('resnet18')", "needs torchvision .*pip install torchvision"),
+    ],
+)
+def test_missing_packages(blocked, use, message):
+    code = (
+        f"import sys; sys.modules[{blocked!r}] = None\n"
+        "import pvqbounds.nn\n"
+        "assert 'torch' not in sys.modules or sys.modules['torch'] is None\n"
+        "from pvqbounds.errors import InputError\n"
+        f"try: {use}\n"
+        "except InputError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert re.search(message, done.stdout)

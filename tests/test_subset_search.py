@@ -1,0 +1,240 @@
+"""Exact pruning, against brute force: in rational arithmetic where the bound has to be true."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.solvers.native import subset_search
+from pvqbounds.solvers.native.subset_factor import subset_factor
+from pvqbounds.solvers.native.subset_search import prove_sparse, search_sparse
+
+
+def allowed_supports(problem):
+    """Every maximal support that the budget allows."""
+    choices = [combinations(group.tolist(), kept) for group, kept in problem.budgets]
+    for parts in product(*(list(c) for c in choices)):
+        yield sorted(i for part in parts for i in part)
+
+
+def rational_error(problem, support):
+    """Least E over weights on `support`, exactly (the Gram has to be semidefinite exactly)."""
+    G = [[Fraction(x) for x in row] for row in problem.gram.tolist()]
+    w = [Fraction(x) for x in problem.weight.tolist()]
+    gone = [i for i in range(problem.n) if i not in support]
+    pull = [sum(G[i][j] * w[j] for j in gone) for i in range(problem.n)]
+    M = [[G[i][j] for j in support] + [pull[i]] for i in support]
+    M.append([pull[i] for i in support] + [sum(w[i] * pull[i] for i in gone)])
+    for k in range(len(support)):
+        if M[k][k] == 0:
+            assert not any(M[k])  # semidefinite
+            continue
+        for i in range(k + 1, len(M)):
+            ratio = M[i][k] / M[k][k]
+            M[i] = [a - ratio * b for a, b in zip(M[i], M[k], strict=True)]
+    return M[-1][-1]
+
+
+def rational_optimum(problem):
+    return min(rational_error(problem, support) for support in allowed_supports(problem))
+
+
+def achieved(problem, solution):
+    support = problem.checked_support(solution.support)
+    return problem.error(problem.refit(support)).upper
+
+
+def loss_of_ridge(problem, solution):
+    """What the bound may lose where the Gram is singular; nothing where it is definite."""
+    if solution.certificate.radius == np.inf and solution.bound > 0.0:
+        return 0.0
+    return (
+        1e-8 * np.trace(problem.gram) * float(problem.weight @ problem.weight) + 3e-6 * problem.signal.upper
+    )
+
+
+def check(problem, *, slack=1e-8):
+    """Both ends are true and as close as `slack` of the optimum allows."""
+    solution = search_sparse(problem)
+    truth = rational_optimum(problem)
+    signal = problem.signal.upper
+    assert solution.status == "optimal"
+    assert Fraction(solution.bound) <= truth
+    assert truth <= Fraction(achieved(problem, solution)) + Fraction(1e-13 * signal)
+    assert float(truth) - solution.bound <= slack * float(truth) + loss_of_ridge(problem, solution)
+    assert prove_sparse(problem, solution.certificate)
+    return solution, float(truth)
+
+
+@st.composite
+def problems(draw, exponent=3):
+    """Small problems whose Grams are semidefinite exactly: Xᵀ X with small integers in X."""
+    n = draw(st.integers(1, 6))
+    positions = draw(st.integers(1, 8))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    X = rng.integers(-3, 4, (positions, n)).astype(float)
+    for i in range(n):
+        kind = draw(st.sampled_from(["plain", "plain", "plain", "dead", "twin", "scaled"]))
+        if kind == "dead":
+            X[:, i] = 0.0
+        elif kind == "twin":
+            X[:, i] = X[:, rng.integers(n)]
+        elif kind == "scaled":
+            X[:, i] *= 2.0 ** draw(st.integers(-exponent, exponent))
+    w = draw(
+        st.sampled_from([rng.standard_normal(n), np.full(n, 0.3), rng.integers(-1, 2, n) * 0.1, np.zeros(n)])
+    )
+    if draw(st.booleans()):
+        return SparseLeastSquares(X.T @ X, w, nnz=draw(st.integers(0, n)))
+    size = draw(st.integers(1, 4))
+    return SparseLeastSquares(X.T @ X, w, pattern=(draw(st.integers(0, size)), size))
+
+
+@settings(max_examples=150, deadline=None)
+@given(problems())
+def test_both_ends_hold_on_small_problems(problem):
+    check(problem)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000, deadline=None)
+@given(problems(exponent=12))
+def test_both_ends_hold_on_many_small_problems(problem):
+    check(problem)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("decades", [3, 8, 12])
+def test_ill_conditioned(seed, decades):
+    """The bound stays true for the stored matrix, whatever its condition."""
+    rng = np.random.default_rng(seed)
+    Q = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    gram = Q @ np.diag(np.logspace(0, -decades, 6)) @ Q.T
+    problem = SparseLeastSquares(0.5 * gram + 0.5 * gram.T, rng.standard_normal(6), nnz=3)
+    solution, truth = check(problem, slack=1e-2 if decades == 12 else 1e-5)
+    assert solution.certificate.radius == np.inf
+    assert truth > 0.0
+
+
+def real_valued(seed, n, positions=None):
+    rng = np.random.default_rng(seed)
+    X = np.maximum(rng.standard_normal((positions or 4 * n, n)) @ rng.standard_normal((n, n)), 0.0)
+    return X.T @ X / len(X), rng.standard_normal(n)
+
+
+@pytest.mark.parametrize(("n", "nnz"), [(10, 2), (11, 5), (12, 9)])
+def test_against_brute_force_in_floating_point(n, nnz):
+    gram, weight = real_valued(n, n)
+    problem = SparseLeastSquares(gram, weight, nnz=nnz)
+    solution = search_sparse(problem)
+    best = min(
+        problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
+    )
+    assert achieved(problem, solution) == pytest.approx(best, rel=1e-9)
+    assert best * (1 - 1e-8) <= solution.bound <= best * (1 + 1e-12)
+
+
+def test_pattern_against_brute_force():
+    gram, weight = real_valued(1, 14)
+    problem = SparseLeastSquares(gram, weight, pattern=(2, 4))  # the last group holds two
+    solution = search_sparse(problem)
+    best = min(
+        problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
+    )
+    assert best * (1 - 1e-8) <= solution.bound <= best * (1 + 1e-12)
+    assert achieved(problem, solution) == pytest.approx(best, rel=1e-9)
+
+
+def test_nothing_is_lost_when_the_rank_fits():
+    gram, weight = real_valued(2, 20, positions=6)
+    solution = search_sparse(problem := SparseLeastSquares(gram, weight, nnz=6))
+    assert solution.bound == 0.0
+    assert achieved(problem, solution) <= 1e-12 * problem.signal.upper
+    assert solution.status == "optimal"
+
+
+def test_singular_gram_states_a_radius():
+    gram, weight = real_valued(3, 12, positions=8)
+    problem = SparseLeastSquares(gram, weight, nnz=4)
+    solution = search_sparse(problem)
+    best = min(
+        problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
+    )
+    assert 10 * np.linalg.norm(weight) < solution.certificate.radius < np.inf
+    assert best - 1e-6 * problem.signal.upper <= solution.bound <= best
+    assert prove_sparse(problem, solution.certificate)
+    assert not prove_sparse(problem, replace(solution.certificate, radius=np.inf))
+
+
+def test_a_claim_that_is_too_large_is_refused():
+    gram, weight = real_valued(4, 16)
+    problem = SparseLeastSquares(gram, weight, nnz=4)
+    certificate = search_sparse(problem).certificate
+    assert prove_sparse(problem, certificate)
+    for factor in (1 + 1e-7, 1.1, 1e9, np.inf, np.nan):
+        assert not prove_sparse(problem, replace(certificate, value=certificate.value * factor))
+    assert not prove_sparse(SparseLeastSquares(gram, weight, nnz=16), replace(certificate, value=1e-300))
+
+
+def test_time_limit_gives_a_true_interval(monkeypatch):
+    monkeypatch.setattr(subset_search, "WORK", 20_000)
+    gram, weight = real_valued(5, 40)
+    problem = SparseLeastSquares(gram, weight, nnz=10)
+    full = search_sparse(problem)
+    short = search_sparse(problem, time_limit=1e-3)
+    assert full.status == "optimal"
+    assert short.status == "time limit"
+    assert 0.0 <= short.bound <= full.bound
+    assert achieved(problem, full) <= achieved(problem, short) * (1 + 1e-12)
+    if isinstance(short.certificate, PerspectiveCertificate):
+        assert perspective_bound(problem, short.certificate) == short.bound
+    else:
+        assert prove_sparse(problem, short.certificate)
+
+
+def test_fractions_of_the_best_error_are_proved(monkeypatch):
+    """Where the perspective bound is weak, partial searches take over."""
+    monkeypatch.setattr(
+        subset_search, "maximise_perspective", lambda p: PerspectiveCertificate(*np.zeros((2, p.n)))
+    )
+    monkeypatch.setattr(subset_search, "WORK", 20_000)
+    gram, weight = real_valued(5, 40)
+    problem = SparseLeastSquares(gram, weight, nnz=10)
+    full = search_sparse(problem)
+    assert full.status == "optimal"
+    factor = subset_factor(problem)
+    best = np.ldexp(full.bound, -factor.exponent)
+    poor = subset_search._bounded(problem, factor, np.arange(30), 1.5 * best, np.inf)
+    assert poor.status == "optimal"
+    assert poor.bound == pytest.approx(full.bound, rel=1e-8)
+    part = subset_search._bounded(problem, factor, np.arange(30), best, np.inf)
+    assert part.status == "time limit"
+    assert part.bound == pytest.approx(0.9 * full.bound, rel=1e-6)
+    assert prove_sparse(problem, part.certificate)
+
+
+@pytest.mark.parametrize("power", [-400, -31, 40, 300])
+def test_scaling_by_powers_of_two_changes_nothing(power):
+    gram, weight = real_valued(6, 12)
+    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=4))
+    scaled = search_sparse(SparseLeastSquares(np.ldexp(gram, power), weight, nnz=4))
+    assert scaled.bound == pytest.approx(np.ldexp(plain.bound, power), rel=1e-9)
+    assert scaled.support.tolist() == plain.support.tolist()
+
+
+def test_order_of_inputs_changes_nothing():
+    gram, weight = real_valued(7, 14)
+    order = np.random.default_rng(0).permutation(14)
+    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=5))
+    moved = search_sparse(SparseLeastSquares(gram[np.ix_(order, order)], weight[order], nnz=5))
+    assert moved.bound == pytest.approx(plain.bound, rel=1e-9)
+    assert sorted(order[moved.support].tolist()) == plain.support.tolist()
