@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
@@ -73,7 +75,7 @@ def solve(
     time_limit
         Seconds. An exact method that reaches it gives the interval proved so far.
     threads
-        Threads that a backend may use; the native one uses one a channel.
+        Threads that a backend and BLAS may use; the native searches use one a channel.
     seed
         Seed of the randomized rounding.
     verbose
@@ -104,11 +106,12 @@ def solve(
         seed=seed,
         verbose=verbose,
     )
-    if isinstance(problem, IntegerLeastSquares):
-        name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
-        return _solve_integer(problem, solver, method, name, options)
-    name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
-    return _solve_sparse(problem, solver, method, name, options)
+    with _blas().limit(limits=threads, user_api="blas"):
+        if isinstance(problem, IntegerLeastSquares):
+            name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
+            return _solve_integer(problem, solver, method, name, options)
+        name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
+        return _solve_sparse(problem, solver, method, name, options)
 
 
 def solve_channels(
@@ -166,6 +169,14 @@ def solve_channels(
             pool.shutdown(cancel_futures=True)
             raise
     return [future.result() for future in futures]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The BLAS libraries of this process; on matrices of a few hundred rows their threads only wait."""
+    import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
+
+    return ThreadpoolController()
 
 
 def _check_options(method: str, time_limit: float, threads: int) -> None:

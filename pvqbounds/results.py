@@ -30,11 +30,9 @@ def sqnr(signal: float, error: float) -> float:
 
 def sqnr_interval(signal: Enclosure, error_lower: float, error_upper: float) -> tuple[float, float]:
     """Lower and upper SQNR in dB, rounded outwards."""
+    lower, upper = sqnr(signal.lower, error_upper), sqnr(signal.upper, error_lower)
     # log10 and the quotient are each good to a unit in the last place: four steps cover both
-    return (
-        down(sqnr(signal.lower, error_upper), 4),
-        up(sqnr(signal.upper, error_lower), 4),
-    )
+    return (down(lower, 4) if math.isfinite(lower) else lower, up(upper, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +100,6 @@ class Bounds:
 
 
 def status_of(error_lower: float, error_upper: float, signal: float) -> Status:
-    """ "optimal" where the ends agree to 1e-6 of the error, or to 1e-12 of the signal."""
+    """Call it "optimal" where the ends agree to 1e-6 of the error, or to 1e-12 of the signal."""
     slack = max(OPTIMALITY_TOLERANCE * error_upper, 1e-12 * signal)
     return "optimal" if error_upper - error_lower <= slack else "bounded"

@@ -53,13 +53,13 @@ def test_weights_far_outside_the_grid(bits):
 def test_gurobi_agrees():
     gurobipy = pytest.importorskip("gurobipy")
     problem = correlated_problem(20, 3, seed=11, outliers=0.1)
-    with gurobipy.Env(params={"OutputFlag": 0, "Threads": 1, "MIPGap": 1e-9}) as env:
-        with gurobipy.Model(env=env) as model:
-            z = model.addMVar(problem.n, lb=problem.qmin, ub=problem.qmax, vtype="I")
-            form, centre = problem.gram * problem.scale**2, problem.centre
-            model.setObjective(z @ form @ z - 2 * (form @ centre) @ z + centre @ form @ centre)
-            model.optimize()
-            optimum = model.ObjVal
+    parameters = {"OutputFlag": 0, "Threads": 1, "MIPGap": 1e-9}
+    with gurobipy.Env(params=parameters) as env, gurobipy.Model(env=env) as model:
+        z = model.addMVar(problem.n, lb=problem.qmin, ub=problem.qmax, vtype="I")
+        form, centre = problem.gram * problem.scale**2, problem.centre
+        model.setObjective(z @ form @ z - 2 * (form @ centre) @ z + centre @ form @ centre)
+        model.optimize()
+        optimum = model.ObjVal
     bounds = pvq.solve(problem)
     assert bounds.error_upper == pytest.approx(optimum, rel=1e-6)
 

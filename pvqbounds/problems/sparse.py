@@ -153,6 +153,13 @@ def _checked_nnz(nnz: int, n: int) -> int:
 
 
 def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
+    """(N, M) as whole numbers with 0 <= N <= M and M >= 1.
+
+    Raises
+    ------
+    InputError
+        If they are anything else.
+    """
     try:
         kept, size = (int(number) for number in pattern)
     except (TypeError, ValueError) as error:

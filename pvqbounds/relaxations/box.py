@@ -31,33 +31,46 @@ def box_minimiser(
         return x
     n = len(x)
     # a ridge far below the curvature of any input that matters keeps singular forms solvable;
-    # it changes the path, not the point that the gradient test accepts
-    ridge = 1e-12 * np.trace(form) / n
-    value = _value(form, centre, x)
+    # it changes the path, not the point that the descent ends at
+    ridge = 1e-14 * np.trace(form) / n
+    gradient = form @ (x - centre)
+    value = float((x - centre) @ gradient)
     for _ in range(MAX_STEPS):
-        gradient = form @ (x - centre)
+        before = value
         pinned = ((x <= lower) & (gradient > 0.0)) | ((x >= upper) & (gradient < 0.0))
         free = np.flatnonzero(~pinned)
         if len(free) == 0:
             return x
-        block = form[np.ix_(free, free)] + ridge * np.eye(len(free))
         step = np.zeros(n)
-        step[free] = -np.linalg.solve(block, gradient[free]) if ridge > 0.0 else 0.0
-        length = 1.0
-        while length > 1e-10:
+        if ridge > 0.0:
+            block = form[np.ix_(free, free)]
+            block[np.diag_indices(len(free))] += ridge
+            step[free] = -np.linalg.solve(block, gradient[free])
+        for length in (1.0, 0.5, 0.25, 0.125, 1e-2, 1e-3):
             trial = np.clip(x + length * step, lower, upper)
-            trial_value = _value(form, centre, trial)
+            trial_gradient = form @ (trial - centre)
+            trial_value = float((trial - centre) @ trial_gradient)
             if trial_value < value:
+                x, gradient, value = trial, trial_gradient, trial_value
                 break
-            length *= 0.5
-        else:
-            return x
-        converged = value - trial_value <= 1e-13 * value
-        x, value = trial, trial_value
-        if converged:
+        else:  # the step leaves the box too soon: exact descent along each coordinate
+            x = _coordinate_sweep(form, centre, x, lower, upper)
+            gradient = form @ (x - centre)
+            value = float((x - centre) @ gradient)
+        if before - value <= 1e-12 * value:
             return x
     return x
 
 
-def _value(form: NDArray[np.float64], centre: NDArray[np.float64], x: NDArray[np.float64]) -> float:
-    return float((x - centre) @ (form @ (x - centre)))
+def _coordinate_sweep(
+    form: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    start: NDArray[np.float64],
+    lower: float,
+    upper: float,
+) -> NDArray[np.float64]:
+    x = start.copy()
+    for i in range(len(x)):
+        if form[i, i] > 0.0:
+            x[i] = np.clip(x[i] - (form[i] @ (x - centre)) / form[i, i], lower, upper)
+    return x

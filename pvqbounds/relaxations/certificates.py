@@ -109,29 +109,35 @@ Certificate = BoxHullCertificate | SearchCertificate | SubsetCertificate | Persp
 
 
 def feasible_multipliers(
-    gram: NDArray[np.float64], lam: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """Largest step back from `lam` that makes S = G - diag(lam) provably positive definite.
+    gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
+
+    Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
+    sum e_i (d_i - y_i)², the distance from the relaxed weights and not from w.
 
     Parameters
     ----------
     gram
         Shape (n, n), with a positive diagonal.
-    lam
+    lam, nu
         Finite, shape (n,).
 
     Returns
     -------
-    The diagonal of S, shape (n,), and a proved lower bound on the least eigenvalue of S.
+    The matrix S, shape (n, n), nu, shape (n,), and a proved lower bound on the least eigenvalue of S.
     """
     diagonal = np.diagonal(gram)
     matrix = gram.copy()
-    steps = [0.0, *(10.0**k for k in range(-14, 4))]
-    for step in steps:
+    target = None
+    for step in (0.0, *(10.0**k for k in range(-14, 4))):
         matrix[np.diag_indices(len(lam))] = diagonal - lam + step * (diagonal + np.abs(lam))
+        if step > 0.0 and target is None:
+            target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
         shift = proved_shift(matrix)
         if shift is not None:
-            return np.diagonal(matrix).copy(), shift
+            moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
+            return matrix, moved if np.isfinite(moved).all() else nu, shift
     raise AssertionError("a diagonally dominant matrix is positive definite")
 
 
@@ -150,13 +156,10 @@ def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate
         return 0.0
     gram = problem.gram[np.ix_(live, live)]
     nu, weight = nu[live], problem.weight[live]
-    diagonal, smallest = feasible_multipliers(gram, lam[live])
-    matrix = gram.copy()
-    matrix[np.diag_indices(len(nu))] = diagonal
+    matrix, nu, smallest = feasible_multipliers(gram, lam[live], nu)
     quadratic = minus_inverse_form(matrix, nu, smallest)
-    separable = separable_minima(
-        problem.scale, problem.qmin, problem.qmax, weight, np.diagonal(gram) - diagonal, nu
-    )
+    rest = np.diagonal(gram) - np.diagonal(matrix)  # lambda, exact up to one rounding
+    separable = separable_minima(problem.scale, problem.qmin, problem.qmax, weight, rest, nu)
     return down(down(math.fsum(separable.tolist())) + quadratic, 2)
 
 

@@ -42,3 +42,11 @@ class Native(Backend):
         from pvqbounds.solvers.native.subset_search import search_sparse
 
         return search_sparse(problem, time_limit=options.time_limit)
+
+    def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """Interior point on the perspective dual."""
+        from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+        from pvqbounds.solvers.native.subset_search import good_support
+
+        certificate = maximise_perspective(problem)
+        return ExactSolution(None, good_support(problem), None, certificate, "solved")

@@ -68,9 +68,9 @@ def solve_box_hull(sdp: BoxHullSDP, *, tolerance: float = 1e-6, max_iterations: 
 
     Notes
     -----
-    A singular P leaves the dual of Park and Boyd without interior. It then is solved with
-    P + 1e-9 I, which moves its value by at most 1e-9 times the trace of Z - zzᵀ; S is positive
-    definite only because some lam are negative by that much, which a box pays for.
+    A singular P leaves the dual of Park and Boyd without interior: the inputs that take part in the
+    null space are eliminated first. S then is definite only because lam is a few roundings below
+    zero there, which the box of a certificate pays for.
     """
     if not sdp.chord:
         return _made_definite(sdp, _without_null_space(sdp, tolerance, max_iterations))

@@ -142,45 +142,49 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
     size = n - depth  # length of the rows here
     rows, h = stack.rows, stack.scratch
     base, target = stack.offset[depth], stack.offset[depth + 1]
-    here = stack.order[depth, slot]
+    order, inputs = stack.order[depth], stack.inputs[depth]
+    weight, length = stack.weight[depth], stack.length[depth]
+    need = stack.need[depth + 1]
+    here = order[slot]
     for c in range(size):
         h[c] = rows[base + here * size + c]
-    norm = np.sqrt(stack.length[depth, here])
+    norm = np.sqrt(length[here])
     pivot = norm if h[0] >= 0.0 else -norm
     beta = 1.0 / (norm * (norm + abs(h[0])))
     h[0] += pivot
-    ratio = stack.weight[depth, here] / pivot
-    stack.cost[depth + 1] = stack.cost[depth] + stack.price[depth, here]
-    room = stack.best[0] - stack.cost[depth + 1]
+    ratio = weight[here] / pivot
+    cost = stack.cost[depth] + stack.price[depth, here]
+    room = stack.best[0] - cost
     guard = 1.0 + 32.0 * (n + 8) * 2.0**-53
     found = 0
     spare = stack.open[depth] - slot - 1 - (len(stack.best_set) - depth - 1)
     for place in range(slot + 1, stack.open[depth]):
         if spare < 0:  # more are kept than may be: a dead end
             break
-        j = stack.order[depth, place]
-        i = stack.inputs[depth, j]
+        j = order[place]
+        i = inputs[j]
         spare -= 1
-        if stack.need[depth + 1, group[i]] == 0:
+        if need[group[i]] == 0:
             continue
         start = base + j * size
         t = _dot(rows, start, h, size) * beta
         along = rows[start] - t * h[0]
-        v = stack.weight[depth, j] + along * ratio
+        v = weight[j] + along * ratio
         # the length after the reflection, rounded up: saves the reflection of most rows
-        if v * v >= room * (stack.length[depth, j] * guard - along * along):
+        if v * v >= room * (length[j] * guard - along * along):
             continue
-        length = _reflect(rows, start, target + found * (size - 1), h, t, size)
-        price = v * v / length
+        left = _reflect(rows, start, target + found * (size - 1), h, t, size)
+        price = v * v / left
         if price < room:
             stack.price[depth + 1, found] = price
-            stack.length[depth + 1, found] = length
+            stack.length[depth + 1, found] = left
             stack.weight[depth + 1, found] = v
             stack.inputs[depth + 1, found] = i
             found += 1
             spare += 1
     stack.open[depth + 1] = found
-    stack.removed[depth] = stack.inputs[depth, here]
+    stack.cost[depth + 1] = cost
+    stack.removed[depth] = inputs[here]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
