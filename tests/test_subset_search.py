@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from truth import least_sparse_error
 
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import subset_search
 from pvqbounds.solvers.native.subset_factor import subset_factor
+from pvqbounds.solvers.native.subset_multipliers import multiplied
 from pvqbounds.solvers.native.subset_search import good_support, prove_sparse, search_sparse
 
 
@@ -64,7 +67,7 @@ def loss_of_ridge(problem, solution):
 
 def check(problem, *, slack=1e-8):
     """Both ends are true and as close as `slack` of the optimum allows."""
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     truth = rational_optimum(problem)
     signal = problem.signal.upper
     assert solution.status == "optimal"
@@ -135,7 +138,7 @@ def real_valued(seed, n, positions=None):
 def test_against_brute_force_in_floating_point(n, nnz):
     gram, weight = real_valued(n, n)
     problem = SparseLeastSquares(gram, weight, nnz=nnz)
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     best = min(
         problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
     )
@@ -146,7 +149,7 @@ def test_against_brute_force_in_floating_point(n, nnz):
 def test_pattern_against_brute_force():
     gram, weight = real_valued(1, 14)
     problem = SparseLeastSquares(gram, weight, pattern=(2, 4))  # the last group holds two
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     best = min(
         problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
     )
@@ -156,7 +159,7 @@ def test_pattern_against_brute_force():
 
 def test_nothing_is_lost_when_the_rank_fits():
     gram, weight = real_valued(2, 20, positions=6)
-    solution = search_sparse(problem := SparseLeastSquares(gram, weight, nnz=6))
+    solution = search_sparse(problem := SparseLeastSquares(gram, weight, nnz=6), Clock(60.0))
     assert solution.bound == 0.0
     assert achieved(problem, solution) <= 1e-12 * problem.signal.upper
     assert solution.status == "optimal"
@@ -165,7 +168,7 @@ def test_nothing_is_lost_when_the_rank_fits():
 def test_singular_gram_states_a_radius():
     gram, weight = real_valued(3, 12, positions=8)
     problem = SparseLeastSquares(gram, weight, nnz=4)
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     best = min(
         problem.error(problem.refit(np.array(support))).middle for support in allowed_supports(problem)
     )
@@ -178,7 +181,7 @@ def test_singular_gram_states_a_radius():
 def test_a_claim_that_is_too_large_is_refused():
     gram, weight = real_valued(4, 16)
     problem = SparseLeastSquares(gram, weight, nnz=4)
-    certificate = search_sparse(problem).certificate
+    certificate = search_sparse(problem, Clock(60.0)).certificate
     assert prove_sparse(problem, certificate)
     for factor in (1 + 1e-7, 1.1, 1e9, np.inf, np.nan):
         assert not prove_sparse(problem, replace(certificate, value=certificate.value * factor))
@@ -189,8 +192,8 @@ def test_time_limit_gives_a_true_interval(monkeypatch):
     monkeypatch.setattr(subset_search, "WORK", 20_000)
     gram, weight = real_valued(5, 40)
     problem = SparseLeastSquares(gram, weight, nnz=10)
-    full = search_sparse(problem)
-    short = search_sparse(problem, time_limit=1e-3)
+    full = search_sparse(problem, Clock(60.0))
+    short = search_sparse(problem, Clock(1e-3))
     assert full.status == "optimal"
     assert short.status == "time limit"
     assert 0.0 <= short.bound <= full.bound
@@ -209,14 +212,14 @@ def test_fractions_of_the_best_error_are_proved(monkeypatch):
     monkeypatch.setattr(subset_search, "WORK", 20_000)
     gram, weight = real_valued(5, 40)
     problem = SparseLeastSquares(gram, weight, nnz=10)
-    full = search_sparse(problem)
+    full = search_sparse(problem, Clock(60.0))
     assert full.status == "optimal"
     factor = subset_factor(problem)
     best = np.ldexp(full.bound, -factor.exponent)
-    poor = subset_search._bounded(problem, factor, np.arange(30), 1.5 * best, np.inf)
+    poor = subset_search._bounded(problem, factor, None, np.arange(30), 1.5 * best, Clock(60.0))
     assert poor.status == "optimal"
     assert poor.bound == pytest.approx(full.bound, rel=1e-8)
-    part = subset_search._bounded(problem, factor, np.arange(30), best, np.inf)
+    part = subset_search._bounded(problem, factor, None, np.arange(30), best, Clock(60.0))
     assert part.status == "time limit"
     assert part.bound == pytest.approx(0.9 * full.bound, rel=1e-6)
     assert prove_sparse(problem, part.certificate)
@@ -225,8 +228,8 @@ def test_fractions_of_the_best_error_are_proved(monkeypatch):
 @pytest.mark.parametrize("power", [-400, -31, 40, 300])
 def test_scaling_by_powers_of_two_changes_nothing(power):
     gram, weight = real_valued(6, 12)
-    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=4))
-    scaled = search_sparse(SparseLeastSquares(np.ldexp(gram, power), weight, nnz=4))
+    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=4), Clock(60.0))
+    scaled = search_sparse(SparseLeastSquares(np.ldexp(gram, power), weight, nnz=4), Clock(60.0))
     assert scaled.bound == pytest.approx(np.ldexp(plain.bound, power), rel=1e-9)
     assert scaled.support.tolist() == plain.support.tolist()
 
@@ -235,7 +238,7 @@ def test_scaling_by_powers_of_two_changes_nothing(power):
 def test_extreme_magnitudes(exponent):
     """Errors near the ends of the range of float64: still an end, and a true one."""
     problem = SparseLeastSquares(np.diag([1.0, 2.0, 4.0]) * 10.0**exponent, np.ones(3), nnz=1)
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     assert solution.support.tolist() == [2]
     assert Fraction(solution.bound) <= rational_optimum(problem)
     assert solution.bound == pytest.approx(3.0 * 10.0**exponent, rel=1e-9)
@@ -254,7 +257,47 @@ def test_good_support_is_allowed_and_better_than_magnitude(budget):
 def test_order_of_inputs_changes_nothing():
     gram, weight = real_valued(7, 14)
     order = np.random.default_rng(0).permutation(14)
-    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=5))
-    moved = search_sparse(SparseLeastSquares(gram[np.ix_(order, order)], weight[order], nnz=5))
+    plain = search_sparse(SparseLeastSquares(gram, weight, nnz=5), Clock(60.0))
+    moved = search_sparse(SparseLeastSquares(gram[np.ix_(order, order)], weight[order], nnz=5), Clock(60.0))
     assert moved.bound == pytest.approx(plain.bound, rel=1e-9)
     assert sorted(order[moved.support].tolist()) == plain.support.tolist()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_multipliers_lose_no_set(seed, monkeypatch):
+    """With slices of a few nodes every search goes on with the second bound at once."""
+    monkeypatch.setattr(subset_search, "WORK", 40)
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(3, 10))
+    features = np.maximum(rng.standard_normal((4 * n, n)) @ rng.standard_normal((n, n)), 0.0)
+    gram = features.T @ features / (4 * n) * 10.0 ** rng.uniform(-3, 3)
+    weight = rng.standard_normal(n)
+    if seed % 3:
+        problem = SparseLeastSquares(gram, weight, nnz=int(rng.integers(1, n)))
+    else:
+        problem = SparseLeastSquares(gram, weight, pattern=(1, 3))
+    truth = least_sparse_error(problem)
+    solution = search_sparse(problem, Clock(60.0))
+    assert solution.status == "optimal"
+    assert problem.error(problem.refit(solution.support)).middle == pytest.approx(truth, rel=1e-9)
+    assert solution.bound <= truth <= solution.bound * (1.0 + 1e-7) + 1e-14 * problem.signal.upper
+    assert prove_sparse(problem, solution.certificate)
+    raised = replace(solution.certificate, value=truth * (1.0 + 1e-6))
+    assert truth < 1e-12 * problem.signal.upper or not prove_sparse(problem, raised)
+
+
+def test_multiplied_bound_of_every_set_is_true():
+    """The second bound of a complete set, as the kernel computes it, is never above its error."""
+    rng = np.random.default_rng(4)
+    for _ in range(30):
+        features = np.maximum(rng.standard_normal((30, 6)) @ rng.standard_normal((6, 6)), 0.0)
+        problem = SparseLeastSquares(features.T @ features / 30, rng.standard_normal(6), nnz=2)
+        factor = subset_factor(problem)
+        dual = multiplied(problem, factor)
+        assert dual is not None
+        for removed in combinations(range(6), 4):
+            rows = dual.rows[list(removed)]
+            cost = dual.target[list(removed)] @ np.linalg.solve(rows @ rows.T, dual.target[list(removed)])
+            bound = dual.root + (cost + dual.extra[list(removed)].sum()) / dual.gain
+            error = problem.error(problem.refit(np.setdiff1d(np.arange(6), removed))).upper
+            assert np.ldexp(bound, factor.exponent) <= error * (1.0 + 1e-12)

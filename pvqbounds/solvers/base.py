@@ -50,6 +50,10 @@ class Clock:
         self._end = time.monotonic() + time_limit
         self._cancelled = cancelled
 
+    def part(self, share: float) -> Clock:
+        """A clock that runs out when `share` of the time left has passed."""
+        return Clock(share * self.remaining, self._cancelled)
+
     @property
     def remaining(self) -> float:
         """Seconds left, 0 once cancelled."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
-from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
+from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options, SDPSolution
 
 __all__ = ["Native"]
+
+PRUNING_TRIAL = 0.05
+"""Share of the time limit for which "auto" tries a search over supports: its end is hard to foretell."""
 
 
 class Native(Backend):
@@ -41,7 +44,8 @@ class Native(Backend):
         """Branch and bound over supports."""
         from pvqbounds.solvers.native.subset_search import search_sparse
 
-        return search_sparse(problem, time_limit=options.time_limit)
+        limit = options.time_limit * (PRUNING_TRIAL if options.only_if_it_finishes else 1.0)
+        return search_sparse(problem, Clock(limit, options.cancelled))
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Interior point on the perspective dual."""

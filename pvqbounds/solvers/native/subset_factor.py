@@ -48,7 +48,7 @@ from scipy.linalg import lapack
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
 
-__all__ = ["SubsetFactor", "subset_factor"]
+__all__ = ["SubsetFactor", "proved_factor", "subset_factor"]
 
 RADIUS = 100.0
 """Radius of the re-fits that a bound for a singular Gram covers, in units of ||w||."""
@@ -76,6 +76,8 @@ class SubsetFactor:
     """How many of each group have to go, shape (groups,)."""
     rows: NDArray[np.float64]
     """W, shape (m, m)."""
+    power: NDArray[np.int64]
+    """Weights are in units of ``2**(exponent // 2 - power)``, Gram entries of ``2**(power_i + power_j)``."""
     exponent: int
     relative: float
     """(1 - f)(1 - alpha) and the rounding of sums, rounded down."""
@@ -152,6 +154,7 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
         group=group,
         need=need,
         rows=rows,
+        power=power,
         exponent=2 * step,
         relative=relative,
         beta=up(math.ldexp(beta, -step) + TINY, 2),
@@ -219,8 +222,8 @@ def _minorant(
         return np.zeros((n, n)), 1.0, 0.0
     base = _margin(n, 2.0 * trace)
     definite = _factored(gram, -base, removals)
-    if definite is not None and definite[1] >= LEAST_ACCURACY:
-        return *definite, 0.0
+    if definite is not None and definite[2] >= LEAST_ACCURACY:
+        return *definite[1:], 0.0
     best, least_loss = None, math.inf
     for attempt in range(60):  # a larger ridge costs more itself, and makes the costs more accurate
         shift = base * 4.0**attempt
@@ -228,13 +231,25 @@ def _minorant(
         if factored is None:
             continue
         tau = up(shift + _margin(n, trace + n * shift), 2)
-        loss = 2.0 * (1.0 - factored[1]) + tau * reach
-        if factored[1] >= LEAST_ACCURACY and loss < least_loss:
-            best, least_loss = (*factored, tau), loss
+        loss = 2.0 * (1.0 - factored[2]) + tau * reach
+        if factored[2] >= LEAST_ACCURACY and loss < least_loss:
+            best, least_loss = (*factored[1:], tau), loss
         elif best is not None:
             break
     assert best is not None, "a large enough shift makes any symmetric matrix positive definite"
     return best
+
+
+def proved_factor(
+    matrix: NDArray[np.float64], removals: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    """R with xᵀAx >= ||Rx||² for the matrix A, its inverse W, and the accuracy of costs; or None.
+
+    None where A is not definite by more than rounding, or too ill-conditioned to be of use.
+    """
+    margin = _margin(len(matrix), 2.0 * math.fsum(np.abs(np.diagonal(matrix)).tolist()))
+    found = _factored(matrix, -margin, removals)
+    return found if found is not None and found[2] >= LEAST_ACCURACY else None
 
 
 def _margin(n: int, trace: float) -> float:
@@ -244,8 +259,8 @@ def _margin(n: int, trace: float) -> float:
 
 def _factored(
     gram: NDArray[np.float64], shift: float, removals: int
-) -> tuple[NDArray[np.float64], float] | None:
-    """W for G + shift I, rounded down, and its accuracy; None where that is not definite."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    """R and W for G + shift I, rounded down, and their accuracy; None where that is not definite."""
     shifted = gram.copy()
     shifted[np.diag_indices(len(gram))] = np.nextafter(np.diagonal(gram) + shift, -np.inf)
     factor, info = lapack.dpotrf(shifted, lower=0, clean=1)
@@ -254,7 +269,7 @@ def _factored(
     inverse, info = lapack.dtrtri(factor, lower=0)
     if info != 0 or not np.isfinite(inverse).all():
         return None
-    return np.ascontiguousarray(inverse), _accuracy(factor, inverse, removals)
+    return factor, np.ascontiguousarray(inverse), _accuracy(factor, inverse, removals)
 
 
 def _accuracy(R: NDArray[np.float64], W: NDArray[np.float64], removals: int) -> float:

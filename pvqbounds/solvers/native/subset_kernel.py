@@ -11,6 +11,13 @@ The open inputs are taken in order of falling cost. Child number i removes the i
 the ones before it, so that the largest subtrees start with the most expensive removals and end
 first.
 
+With multipliers (:mod:`pvqbounds.solvers.native.subset_multipliers`) a node holds the same of
+H = G - diag(D) as well, and every input has an `extra`, what its removal costs beside H. Then
+any way to complete the node's set costs at least the cost in H so far, the extras so far, and
+the sum of the least extras of as many open inputs as have yet to go; an input that is removed
+in place of one of those adds its difference. A node or an input is dropped where either bound
+reaches the threshold. Leaves are priced without multipliers, where their cost is exact.
+
 Rows are reflected by Householder matrices, as in a QR factorisation of the removed rows: the
 error of that, and so of every cost, is bounded in :mod:`pvqbounds.solvers.native.subset_factor`.
 """
@@ -22,6 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from pvqbounds.solvers.native.subset_multipliers import Multiplied
 
 __all__ = ["DONE", "Stack", "enumerate_sets", "good_set", "new_stack"]
 
@@ -59,10 +68,28 @@ class Stack(NamedTuple):
     """The best complete set of removals, shape (depths - 1,)."""
     best: NDArray[np.float64]
     """Its cost, or the threshold: shape (1,)."""
+    dual_rows: NDArray[np.float64]
+    """As `rows`, of H; empty where there are no multipliers."""
+    dual_weight: NDArray[np.float64]
+    dual_length: NDArray[np.float64]
+    dual_cost: NDArray[np.float64]
+    """Cost in H of the removals made, and their extras, shape (depths,)."""
+    extra: NDArray[np.float64]
+    """Extra cost of removing each input, shape (n,)."""
+    by_extra: NDArray[np.int64]
+    """Inputs by rising extra, shape (n,)."""
+    edge: NDArray[np.float64]
+    """Largest of the extras that a completion pays at least, by group."""
+    root: float
+    """Constant that the dual costs are counted from."""
+    gain: float
+    """A dual cost of ``gain * (best - root)`` proves as much as the plain cost ``best``."""
+    mark: NDArray[np.int64]
     scratch: NDArray[np.float64]
+    dual_scratch: NDArray[np.float64]
     left: NDArray[np.int64]
     state: NDArray[np.int64]
-    """(depth, whether the node there is new, nodes so far, whether a set was found)."""
+    """(depth, whether the node there is new, nodes so far, whether a set was found, stamp)."""
 
 
 def new_stack(
@@ -71,10 +98,13 @@ def new_stack(
     group: NDArray[np.int64],
     need: NDArray[np.int64],
     threshold: float,
+    multiplied: Multiplied | None = None,
 ) -> Stack:
     """Start with nothing removed, everything open; sets that cost `threshold` or more are ignored."""
     n, removals = len(weight), int(need.sum())
     shape = (removals + 1, n)
+    dual_shape = shape if multiplied is not None else (0, 0)
+    extra = np.zeros(n) if multiplied is None else multiplied.extra
     stack = Stack(
         rows=np.empty((removals + 1, n, n)),
         weight=np.empty(shape),
@@ -90,9 +120,20 @@ def new_stack(
         removed=np.zeros(removals + 1, dtype=np.int64),
         best_set=np.zeros(removals, dtype=np.int64),
         best=np.array([threshold]),
+        dual_rows=np.empty((*dual_shape, dual_shape[1])),
+        dual_weight=np.empty(dual_shape),
+        dual_length=np.empty(dual_shape),
+        dual_cost=np.zeros(removals + 1),
+        extra=extra,
+        by_extra=np.argsort(extra, kind="stable"),
+        edge=np.zeros(len(need)),
+        root=0.0 if multiplied is None else multiplied.root,
+        gain=1.0 if multiplied is None else multiplied.gain,
+        mark=np.zeros(n, dtype=np.int64),
         scratch=np.empty(n),
+        dual_scratch=np.empty(n),
         left=np.empty(len(need), dtype=np.int64),
-        state=np.array([0, 1, 0, 0]),
+        state=np.array([0, 1, 0, 0, 0]),
     )
     length = np.einsum("ij,ij->i", W, W)
     price = weight**2 / length
@@ -105,6 +146,10 @@ def new_stack(
         (stack.inputs, np.arange(n)),
     ):
         field[0, : len(open_)] = values[open_]
+    if multiplied is not None:
+        stack.dual_rows[0, : len(open_)] = multiplied.rows[open_]
+        stack.dual_weight[0, : len(open_)] = multiplied.target[open_]
+        stack.dual_length[0, : len(open_)] = np.einsum("ij,ij->i", multiplied.rows, multiplied.rows)[open_]
     stack.open[0] = len(open_)
     stack.need[0] = need
     return stack
@@ -130,6 +175,41 @@ def _reflect(rows, j, h, t, out, k, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _mirror(row, length, h, last):  # type: ignore[no-untyped-def]
+    """Set h to the vector of the reflection of `row` onto axis `last`; returns (pivot, beta)."""
+    for i in range(last + 1):
+        h[i] = row[i]
+    norm = np.sqrt(length)
+    pivot = norm if h[last] >= 0.0 else -norm
+    beta = 1.0 / (norm * (norm + abs(h[last])))
+    h[last] += pivot
+    return pivot, beta
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _least_extras(stack, depth, group):  # type: ignore[no-untyped-def]
+    """Sum of the least extras of as many marked inputs as each group at `depth` has to lose.
+
+    Sets `edge`; infinite where a group has too few.
+    """
+    left, missing = stack.left, 0
+    for g in range(len(left)):
+        left[g] = stack.need[depth, g]
+        missing += left[g]
+    total = 0.0
+    for i in stack.by_extra:
+        if missing == 0:
+            break
+        g = group[i]
+        if stack.mark[i] == stack.state[4] and left[g] > 0:
+            left[g] -= 1
+            missing -= 1
+            total += stack.extra[i]
+            stack.edge[g] = stack.extra[i]
+    return total if missing == 0 else np.inf
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
     """Fill depth + 1 with the open inputs that follow `slot` in the order, its own one removed.
 
@@ -139,17 +219,29 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
     last = n - depth - 1  # rows are reflected onto this axis, and it is cut off
     rows, out, h = stack.rows[depth], stack.rows[depth + 1], stack.scratch
     here = stack.order[depth, slot]
-    for i in range(last + 1):
-        h[i] = rows[here, i]
-    norm = np.sqrt(stack.length[depth, here])
-    pivot = norm if h[last] >= 0.0 else -norm
-    beta = 1.0 / (norm * (norm + abs(h[last])))
-    h[last] += pivot
+    pivot, beta = _mirror(rows[here], stack.length[depth, here], h, last)
     ratio = stack.weight[depth, here] / pivot
     cost = stack.cost[depth] + stack.price[depth, here]
     room = stack.best[0] - cost
     guard = 1.0 + 32.0 * (n + 8) * 2.0**-53
     below = depth + 1
+    dual = len(stack.dual_rows) > 0
+    dual_h, dual_room, dual_ratio, dual_beta = stack.dual_scratch, np.inf, 0.0, 0.0
+    if dual:
+        stack.state[4] += 1
+        for place in range(slot + 1, stack.open[depth]):
+            stack.mark[stack.inputs[depth, stack.order[depth, place]]] = stack.state[4]
+        price = stack.dual_weight[depth, here] ** 2 / stack.dual_length[depth, here]
+        stack.dual_cost[below] = stack.dual_cost[depth] + price + stack.extra[stack.inputs[depth, here]]
+        rest = stack.dual_cost[below] + _least_extras(stack, below, group)
+        dual_room = stack.gain * (stack.best[0] - stack.root) - rest
+        if not dual_room > 0.0:
+            stack.open[below] = 0
+            return
+        dual_pivot, dual_beta = _mirror(
+            stack.dual_rows[depth, here], stack.dual_length[depth, here], dual_h, last
+        )
+        dual_ratio = stack.dual_weight[depth, here] / dual_pivot
     stack.open[below] = 0
     stack.cost[below] = cost
     stack.removed[depth] = stack.inputs[depth, here]
@@ -164,11 +256,25 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
             v = stack.weight[depth, j] + along * ratio
             # the squared length after the reflection, rounded up
             if v * v < room * (stack.length[depth, j] * guard - along * along):
-                stack.weight[below, found] = v
-                stack.price[below, found] = t
-                stack.order[below, found] = j
-                found += 1
-                continue
+                if dual:
+                    i = stack.inputs[depth, j]
+                    dual_t = _dot(stack.dual_rows[depth], j, dual_h, last + 1) * dual_beta
+                    along = stack.dual_rows[depth, j, last] - dual_t * dual_h[last]
+                    dual_v = stack.dual_weight[depth, j] + along * dual_ratio
+                    spare_room = dual_room - max(stack.extra[i] - stack.edge[group[i]], 0.0)
+                    kept = dual_v * dual_v < spare_room * (
+                        stack.dual_length[depth, j] * guard - along * along
+                    )
+                    stack.dual_weight[below, found] = dual_v
+                    stack.dual_length[below, found] = dual_t
+                else:
+                    kept = True
+                if kept:
+                    stack.weight[below, found] = v
+                    stack.price[below, found] = t
+                    stack.order[below, found] = j
+                    found += 1
+                    continue
         spare -= 1
         if spare < 0:  # fewer are open than have to go
             return
@@ -178,6 +284,12 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
         length = _reflect(rows, j, h, stack.price[below, k], out, open_, last)
         price = v * v / length
         if price < room:
+            if dual:
+                t = stack.dual_length[below, k]
+                stack.dual_weight[below, open_] = stack.dual_weight[below, k]
+                stack.dual_length[below, open_] = _reflect(
+                    stack.dual_rows[depth], j, dual_h, t, stack.dual_rows[below], open_, last
+                )
             stack.price[below, open_] = price
             stack.length[below, open_] = length
             stack.weight[below, open_] = v

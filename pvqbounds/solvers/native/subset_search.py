@@ -7,7 +7,7 @@ that ignores all sets with an error of at least that value ends and has met none
 
 from __future__ import annotations
 
-import time
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,30 +16,34 @@ from numpy.typing import NDArray
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import SubsetCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
-from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.base import Clock, ExactSolution
 from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.subset_factor import SubsetFactor, subset_factor
 from pvqbounds.solvers.native.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
+from pvqbounds.solvers.native.subset_multipliers import Multiplied, multiplied
 
 __all__ = ["good_support", "prove_sparse", "search_sparse"]
 
 WORK = 50_000_000
 """Multiplications between two looks at the clock: about 0.1 s."""
 
+LARGEST_STACK = 2**27
+"""Entries of the rows of all depths above which no search is begun (1 GiB)."""
+
 RUNGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Fractions of the best error that are proved one after the other when the full search is too long."""
 
 
-def search_sparse(problem: SparseLeastSquares, *, time_limit: float = 60.0) -> ExactSolution:
+def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     """Find the best support and prove it, or return an interval when the time is up.
 
     Parameters
     ----------
     problem
         Pruning of one channel, with a budget of either kind.
-    time_limit
-        Seconds. When 60 % of them have not sufficed for the whole search, the rest goes into
-        the perspective bound and proofs of rising fractions of the best error found.
+    clock
+        When 60 % of its time have not sufficed for the whole search, the rest goes into proofs of
+        rising fractions of the best error found, from the perspective bound upwards.
 
     Returns
     -------
@@ -49,41 +53,52 @@ def search_sparse(problem: SparseLeastSquares, *, time_limit: float = 60.0) -> E
         singular the certificate's `radius` is finite: it bounds ||v - w|| of the re-fits for
         which the bound is claimed.
     """
-    start = time.perf_counter()
     factor = subset_factor(problem)
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
     removed, cost = _incumbent(factor)
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
         return _solution(factor, removed, 0.0, 0, "optimal")
-    threshold = cost * (1.0 + 1e-9)
-    stack = _run(factor, threshold, start + 0.6 * time_limit)
-    if stack.state[3]:
-        removed = stack.best_set.copy()
+    best = cost * (1.0 + 1e-9)
+    if factor.removals * len(factor.weight) ** 2 > LARGEST_STACK:
+        return _bounded(problem, factor, None, removed, best, Clock(0.0))
+    stack = _start(factor, best, None)
+    dual = None
+    if enumerate_sets(stack, factor.group, WORK) != DONE:
+        dual = multiplied(problem, factor)
+        best = float(stack.best[0])
+        removed = stack.best_set.copy() if stack.state[3] else removed
+        stack = stack if dual is None else _start(factor, best, dual)
+        _finish(stack, factor, clock.part(0.6))
+    removed = stack.best_set.copy() if stack.state[3] else removed
     best = float(stack.best[0])
     if _done(stack):
         return _solution(factor, removed, factor.proved(best), int(stack.state[2]), "optimal")
-    return _bounded(problem, factor, removed, best, start + time_limit)
+    return _bounded(problem, factor, dual, removed, best, clock)
 
 
 def _bounded(
     problem: SparseLeastSquares,
     factor: SubsetFactor,
+    dual: Multiplied | None,
     removed: NDArray[np.int64],
     best: float,
-    deadline: float,
+    clock: Clock,
 ) -> ExactSolution:
-    """Prove what can be proved until the deadline: the perspective bound, then rising fractions."""
-    dual = maximise_perspective(problem)
-    relaxed = perspective_bound(problem, dual)
+    """Prove what can be proved until the time is up: the perspective bound, then rising fractions."""
+    certificate = maximise_perspective(problem)
+    relaxed = perspective_bound(problem, certificate)
     solution = _solution(factor, removed, 0.0, 0, "time limit")
     if relaxed > 0.0:
-        solution = replace(solution, bound=relaxed, certificate=dual)
+        solution = replace(solution, bound=relaxed, certificate=certificate)
     for rung in RUNGS:
         value = factor.proved(rung * best)
         if value <= max(relaxed, 0.0):
             continue
-        stack = _run(factor, rung * best, deadline)
+        if clock.expired:
+            break
+        stack = _start(factor, rung * best, dual)
+        _finish(stack, factor, clock)
         if not _done(stack):
             break
         if stack.state[3]:  # a set far better than the best one known, and none below it
@@ -108,7 +123,12 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate) ->
     threshold = factor.threshold(certificate.value, certificate.radius)
     if not threshold < np.inf:
         return False
-    return not _run(factor, threshold, np.inf).state[3]
+    stack = _start(factor, threshold, None)
+    if enumerate_sets(stack, factor.group, WORK) != DONE:
+        dual = multiplied(problem, factor)
+        stack = stack if dual is None else _start(factor, threshold, dual)
+        _finish(stack, factor, Clock(math.inf))
+    return not stack.state[3]
 
 
 def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
@@ -119,12 +139,15 @@ def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
     return factor.support(_incumbent(factor)[0])
 
 
-def _run(factor: SubsetFactor, threshold: float, deadline: float) -> Stack:
-    """Search for sets that cost less than `threshold`, to the end or until the clock says so."""
-    stack = new_stack(factor.rows, factor.weight, factor.group, factor.need, threshold)
-    while enumerate_sets(stack, factor.group, WORK) != DONE and time.perf_counter() < deadline:
-        pass
-    return stack
+def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:
+    """Begin a search for sets that cost less than `threshold`."""
+    return new_stack(factor.rows, factor.weight, factor.group, factor.need, threshold, dual)
+
+
+def _finish(stack: Stack, factor: SubsetFactor, clock: Clock) -> None:
+    """Search to the end, to the first look at the clock that says so, or to an interrupt."""
+    while not _done(stack) and not clock.expired:
+        enumerate_sets(stack, factor.group, WORK)
 
 
 def _done(stack: Stack) -> bool:
