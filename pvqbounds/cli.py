@@ -25,7 +25,7 @@ from pvqbounds.errors import InputError, OutputError, PvqError
 
 __all__ = ["app", "main"]
 
-DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block3.0"
+DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
 BAR_AFTER = 1.0
 """Seconds of work after which a progress bar is shown."""
 

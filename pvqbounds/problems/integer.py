@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
-from pvqbounds.problems.gram import Gram, as_real_array
+from pvqbounds.problems.gram import LARGEST_VALUE, Gram, as_real_array
 
 __all__ = ["IntegerLeastSquares"]
 
 LARGEST_CODE = 2**31
+SMALLEST_SCALE = 1.0 / LARGEST_VALUE
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,8 +120,10 @@ def _checked_scale(scale: float) -> float:
         value = float(scale)
     except (TypeError, ValueError) as error:
         raise InputError(f"The scale must be a positive number, not {scale!r}.") from error
-    if not (math.isfinite(value) and value > 0.0):
-        raise InputError(f"The scale must be positive and finite, not {value}.")
+    if not SMALLEST_SCALE <= value <= LARGEST_VALUE:
+        raise InputError(
+            f"The scale must be a positive number from {SMALLEST_SCALE:.0e} to {LARGEST_VALUE:.0e}, not {value}."
+        )
     return value
 
 

@@ -26,7 +26,11 @@ class Native(Backend):
             Capability.PERSPECTIVE,
         }
     )
-    citation = ""
+    citation = """@software{pvqbounds,
+  title = {pvqbounds: certified bounds for layer-wise quantization and pruning},
+  author = {{The pvqbounds developers}},
+  year = {2026}
+}"""
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Interior point on the dual."""
