@@ -11,6 +11,7 @@ from test_subset_search import allowed_supports, real_valued
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspective_program, proved_big_m
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.subset_search import search_sparse
 
 BUDGETS = [{"nnz": 3}, {"nnz": 0}, {"nnz": 9}, {"pattern": (2, 4)}]
@@ -131,7 +132,7 @@ def test_gurobi_agrees_with_the_search(build, budget):
     problem = sparse(budget, n=14, seed=4)
     x, _ = gurobi_solution(program := build(problem))
     found = problem.error(problem.refit(problem.checked_support(program.support(x)))).middle
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     best = problem.error(problem.refit(solution.support)).middle
     assert solution.bound <= best <= found * (1 + 1e-9)
     assert found == pytest.approx(best, rel=1e-4)
@@ -142,6 +143,6 @@ def test_gurobi_agrees_with_the_search_on_24_inputs():
     problem = SparseLeastSquares(gram, weight, nnz=6)
     x, _ = gurobi_solution(program := perspective_program(problem))
     found = problem.error(problem.refit(problem.checked_support(program.support(x)))).middle
-    solution = search_sparse(problem)
+    solution = search_sparse(problem, Clock(60.0))
     assert solution.bound == pytest.approx(found, rel=1e-4)
     assert solution.bound <= found

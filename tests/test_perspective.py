@@ -11,6 +11,7 @@ from test_subset_search import rational_optimum, real_valued
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound, perspective_value
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.subset_search import search_sparse
 
@@ -49,7 +50,7 @@ def test_any_numbers_give_a_true_bound(case, size):
 def test_close_to_the_exact_optimum_and_never_above(budget):
     gram, weight = real_valued(8, 24)
     problem = SparseLeastSquares(gram, weight, **budget)
-    exact = search_sparse(problem)
+    exact = search_sparse(problem, Clock(60.0))
     bound = perspective_bound(problem, maximise_perspective(problem))
     best = problem.error(problem.refit(exact.support)).upper
     assert 0.3 * best < bound <= best

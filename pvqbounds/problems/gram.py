@@ -12,9 +12,6 @@ __all__ = ["Gram", "as_real_array"]
 ASYMMETRY_TOLERANCE = 1e-9
 """Largest |G_ij - G_ji|, as a fraction of the largest diagonal entry, that passes for rounding."""
 
-LARGEST_VALUE = 1e90
-"""Largest magnitude of an entry: products of three stay far from overflow."""
-
 INDEFINITE_TOLERANCE = 1e-10
 """Largest -lambda_min, as a fraction of the trace, that passes for rounding."""
 
@@ -41,9 +38,6 @@ def as_real_array(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64
     if not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
         raise InputError(f"{name} has {bad} of {array.size} entries that are not finite.")
-    largest = float(np.abs(array).max())
-    if largest > LARGEST_VALUE:
-        raise InputError(f"{name} has entries up to {largest:.3g}; rescale it below {LARGEST_VALUE:.0e}.")
     array.flags.writeable = False
     return array
 

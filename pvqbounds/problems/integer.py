@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
-from pvqbounds.problems.gram import LARGEST_VALUE, Gram, as_real_array
+from pvqbounds.problems.gram import Gram, as_real_array
 
 __all__ = ["IntegerLeastSquares"]
 
 LARGEST_CODE = 2**31
-SMALLEST_SCALE = 1.0 / LARGEST_VALUE
+LARGEST_ERROR = 1e280
+"""Errors of a problem's allowed weights must stay below: float64 ends at 1e308."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,7 @@ class IntegerLeastSquares:
         object.__setattr__(self, "qmax", _checked_code(qmax, "qmax"))
         if self.qmin > self.qmax:
             raise InputError(f"qmin = {self.qmin} is larger than qmax = {self.qmax}.")
+        check_magnitude(matrix, vector, self.scale * max(abs(self.qmin), abs(self.qmax)))
 
     @property
     def n(self) -> int:
@@ -112,7 +115,22 @@ def checked_pair(
     vector = as_real_array(weight, "The weight", ndim=1)
     if len(vector) != len(matrix):
         raise InputError(f"The Gram matrix has {len(matrix)} inputs, but the weight has {len(vector)}.")
+    check_magnitude(matrix, vector, 0.0)
     return matrix, vector
+
+
+def check_magnitude(gram: NDArray[np.float64], weight: NDArray[np.float64], reach: float) -> None:
+    """Refuse problems whose errors, for weights of magnitude up to `reach`, come near to overflow.
+
+    Raises
+    ------
+    InputError
+        If they could exceed 1e280.
+    """
+    logs = math.log10(max(float(np.abs(gram).max()), 1.0))
+    logs += 2.0 * math.log10(max(float(np.abs(weight).max()), reach, 1.0))
+    if logs + 2.0 * math.log10(len(weight)) > math.log10(LARGEST_ERROR):
+        raise InputError("The numbers are so large that errors would overflow; rescale the inputs.")
 
 
 def _checked_scale(scale: float) -> float:
@@ -120,10 +138,8 @@ def _checked_scale(scale: float) -> float:
         value = float(scale)
     except (TypeError, ValueError) as error:
         raise InputError(f"The scale must be a positive number, not {scale!r}.") from error
-    if not SMALLEST_SCALE <= value <= LARGEST_VALUE:
-        raise InputError(
-            f"The scale must be a positive number from {SMALLEST_SCALE:.0e} to {LARGEST_VALUE:.0e}, not {value}."
-        )
+    if not (math.isfinite(value) and value > 0.0):
+        raise InputError(f"The scale must be positive and finite, not {value}.")
     return value
 
 
