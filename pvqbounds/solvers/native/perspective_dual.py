@@ -21,7 +21,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import perspective_value
+from pvqbounds.relaxations.perspective import perspective_bound
 
 __all__ = ["maximise_perspective"]
 
@@ -74,7 +74,7 @@ def maximise_perspective(
     unit = np.sqrt(signal)
     D, nu = _central_path(gram, weight / unit, group, np.array(need), smallest, tolerance, max_iterations)
     best = PerspectiveCertificate(diagonal=D * power**2, nu=nu * power * unit)
-    return best if perspective_value(problem, best.diagonal, best.nu) > 0.0 else none
+    return best if perspective_bound(problem, best) > 0.0 else none
 
 
 def _central_path(
