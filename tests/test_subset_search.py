@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.native import subset_search
 from pvqbounds.solvers.native.subset_factor import subset_factor
-from pvqbounds.solvers.native.subset_search import prove_sparse, search_sparse
+from pvqbounds.solvers.native.subset_search import good_support, prove_sparse, search_sparse
 
 
 def allowed_supports(problem):
@@ -229,6 +229,26 @@ def test_scaling_by_powers_of_two_changes_nothing(power):
     scaled = search_sparse(SparseLeastSquares(np.ldexp(gram, power), weight, nnz=4))
     assert scaled.bound == pytest.approx(np.ldexp(plain.bound, power), rel=1e-9)
     assert scaled.support.tolist() == plain.support.tolist()
+
+
+@pytest.mark.parametrize("exponent", [-310, -200, 0, 200])
+def test_extreme_magnitudes(exponent):
+    """Errors near the ends of the range of float64: still an end, and a true one."""
+    problem = SparseLeastSquares(np.diag([1.0, 2.0, 4.0]) * 10.0**exponent, np.ones(3), nnz=1)
+    solution = search_sparse(problem)
+    assert solution.support.tolist() == [2]
+    assert Fraction(solution.bound) <= rational_optimum(problem)
+    assert solution.bound == pytest.approx(3.0 * 10.0**exponent, rel=1e-9)
+    assert prove_sparse(problem, solution.certificate)
+
+
+@pytest.mark.parametrize("budget", [{"nnz": 0}, {"nnz": 4}, {"nnz": 14}, {"pattern": (2, 4)}])
+def test_good_support_is_allowed_and_better_than_magnitude(budget):
+    gram, weight = real_valued(8, 14)
+    problem = SparseLeastSquares(gram, weight, **budget)
+    support = problem.checked_support(good_support(problem))
+    found, simple = (problem.error(problem.refit(s)).upper for s in (support, magnitude_support(problem)))
+    assert found <= simple * (1 + 1e-9)
 
 
 def test_order_of_inputs_changes_nothing():

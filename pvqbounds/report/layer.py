@@ -55,7 +55,7 @@ class Side:
     @property
     def error_lower(self) -> float:
         """Sum of the lower bounds, rounded down."""
-        return down(math.fsum(s.bounds.error_lower for s in self.slices))
+        return max(0.0, down(math.fsum(s.bounds.error_lower for s in self.slices)))
 
     @property
     def error_upper(self) -> float:

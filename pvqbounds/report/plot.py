@@ -180,6 +180,8 @@ def _drawable(value: float) -> bool:
 
 def _plain(axes: Axes) -> None:
     axes.use_sticky_edges = False  # bars end within the axis, not on it
+    axes.margins(x=0.03)
+    axes.autoscale_view(scaley=False)
     axes.grid(axis="x", color="0.9", zorder=0)
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)

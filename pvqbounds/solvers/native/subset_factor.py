@@ -46,7 +46,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.problems.arithmetic import TINY, UNIT, gamma, up
+from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
 
 __all__ = ["SubsetFactor", "subset_factor"]
 
@@ -98,20 +98,23 @@ class SubsetFactor:
 
         Infinite where `radius` is too large for the ridge to be paid back.
         """
-        scaled, ridge = float(np.ldexp(value, -self.exponent)), self._ridge(radius)
-        root = up(math.sqrt(up(max(scaled, 0.0) + ridge)) + self.beta, 3)
-        return up((root / self.relative) ** 2, 6)
+        return self._scaled_threshold(float(np.ldexp(value, -self.exponent)), self._ridge(radius))
 
     def proved(self, cost: float) -> float:
         """Return an error that :meth:`threshold` proves for sets of this computed cost; never negative."""
         # one part in 1e12 and the error of the costs once more: a repetition on another machine
         # rounds differently
         slack = 1.0 - 1e-12 - 2.0 * (1.0 - self.relative)
-        root = self.relative * math.sqrt(cost) * slack - self.beta
-        value = math.ldexp(max(root, 0.0) ** 2 - self._ridge(self.radius), self.exponent)
-        while value > 0.0 and self.threshold(value, self.radius) > cost:
-            value = value * (1.0 - 1e-12) - math.ldexp(TINY, self.exponent)
-        return max(value, 0.0)
+        ridge = self._ridge(self.radius)
+        value = max(self.relative * math.sqrt(cost) * slack - self.beta, 0.0) ** 2 - ridge
+        step = 1e-12
+        while value > 0.0 and self._scaled_threshold(value, ridge) > cost:
+            value, step = value * (1.0 - step) - TINY, 2.0 * step
+        return max(down(float(np.ldexp(value, self.exponent))), 0.0)
+
+    def _scaled_threshold(self, value: float, ridge: float) -> float:
+        root = up(math.sqrt(up(max(value, 0.0) + ridge)) + self.beta, 3)
+        return up((root / self.relative) ** 2, 6)
 
     def _ridge(self, radius: float) -> float:
         """Return what the ridge adds to E at most within the radius, scaled."""
@@ -140,7 +143,8 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
     unit = up(math.ldexp(math.sqrt(spread), largest - step), 2)
     radius = up(RADIUS * float(np.linalg.norm(problem.weight)))
     signal = float(weight @ gram @ weight)
-    rows, relative, tau = _minorant(gram, int(need.sum()), (radius * unit) ** 2 / max(signal, TINY))
+    reach = min(radius * unit, 1e150) ** 2 / max(signal, TINY)
+    rows, relative, tau = _minorant(gram, int(need.sum()), reach)
     return SubsetFactor(
         members=members,
         gram=gram,

@@ -32,8 +32,7 @@ class Stack(NamedTuple):
     """The state of an enumeration, by depth (number of removals), so that it can pause."""
 
     rows: NDArray[np.float64]
-    """Rows of the open inputs, all depths, flat; depth d starts at ``offset[d]``, row length n - d."""
-    offset: NDArray[np.int64]
+    """Rows of the open inputs, shape (depths, n, n); at depth d only their first n - d entries count."""
     weight: NDArray[np.float64]
     """v of the open inputs, shape (depths, n)."""
     length: NDArray[np.float64]
@@ -75,11 +74,9 @@ def new_stack(
 ) -> Stack:
     """Start with nothing removed, everything open; sets that cost `threshold` or more are ignored."""
     n, removals = len(weight), int(need.sum())
-    offset = np.concatenate([[0], np.cumsum((n - np.arange(removals + 1)) ** 2)])
     shape = (removals + 1, n)
     stack = Stack(
-        rows=np.empty(offset[-1]),
-        offset=offset,
+        rows=np.empty((removals + 1, n, n)),
         weight=np.empty(shape),
         length=np.empty(shape),
         price=np.empty(shape),
@@ -100,7 +97,7 @@ def new_stack(
     length = np.einsum("ij,ij->i", W, W)
     price = weight**2 / length
     open_ = np.flatnonzero((need[group] > 0) & (price < threshold))
-    stack.rows[: len(open_) * n] = W[open_].ravel()
+    stack.rows[0, : len(open_)] = W[open_]
     for field, values in (
         (stack.weight, weight),
         (stack.length, length),
@@ -114,20 +111,20 @@ def new_stack(
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _dot(rows, start, h, size):  # type: ignore[no-untyped-def]
+def _dot(rows, j, h, size):  # type: ignore[no-untyped-def]
     total = 0.0
     for i in range(size):
-        total += rows[start + i] * h[i]
+        total += rows[j, i] * h[i]
     return total
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _reflect(rows, start, target, h, t, size):  # type: ignore[no-untyped-def]
-    """Store row - t h without its first entry at `target`; returns its squared length."""
+def _reflect(rows, j, h, t, out, k, size):  # type: ignore[no-untyped-def]
+    """Store row j - t h as row k of `out`; returns its squared length."""
     total = 0.0
-    for i in range(1, size):
-        x = rows[start + i] - t * h[i]
-        rows[target + i - 1] = x
+    for i in range(size):
+        x = rows[j, i] - t * h[i]
+        out[k, i] = x
         total += x * x
     return total
 
@@ -139,72 +136,75 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
     An input that would cost too much there, or whose group is complete, is left out.
     """
     n = len(group)
-    size = n - depth  # length of the rows here
-    rows, h = stack.rows, stack.scratch
-    base, target = stack.offset[depth], stack.offset[depth + 1]
-    order, inputs = stack.order[depth], stack.inputs[depth]
-    weight, length = stack.weight[depth], stack.length[depth]
-    need = stack.need[depth + 1]
-    here = order[slot]
-    for c in range(size):
-        h[c] = rows[base + here * size + c]
-    norm = np.sqrt(length[here])
-    pivot = norm if h[0] >= 0.0 else -norm
-    beta = 1.0 / (norm * (norm + abs(h[0])))
-    h[0] += pivot
-    ratio = weight[here] / pivot
+    last = n - depth - 1  # rows are reflected onto this axis, and it is cut off
+    rows, out, h = stack.rows[depth], stack.rows[depth + 1], stack.scratch
+    here = stack.order[depth, slot]
+    for i in range(last + 1):
+        h[i] = rows[here, i]
+    norm = np.sqrt(stack.length[depth, here])
+    pivot = norm if h[last] >= 0.0 else -norm
+    beta = 1.0 / (norm * (norm + abs(h[last])))
+    h[last] += pivot
+    ratio = stack.weight[depth, here] / pivot
     cost = stack.cost[depth] + stack.price[depth, here]
     room = stack.best[0] - cost
     guard = 1.0 + 32.0 * (n + 8) * 2.0**-53
+    below = depth + 1
+    stack.open[below] = 0
+    stack.cost[below] = cost
+    stack.removed[depth] = stack.inputs[depth, here]
+    # first without the reflections: what an input costs at least; most nodes end here
     found = 0
-    spare = stack.open[depth] - slot - 1 - (len(stack.best_set) - depth - 1)
+    spare = stack.open[depth] - slot - 1 - (len(stack.best_set) - below)
     for place in range(slot + 1, stack.open[depth]):
-        if spare < 0:  # more are kept than may be: a dead end
-            break
-        j = order[place]
-        i = inputs[j]
+        j = stack.order[depth, place]
+        if stack.need[below, group[stack.inputs[depth, j]]] > 0:
+            t = _dot(rows, j, h, last + 1) * beta
+            along = rows[j, last] - t * h[last]
+            v = stack.weight[depth, j] + along * ratio
+            # the squared length after the reflection, rounded up
+            if v * v < room * (stack.length[depth, j] * guard - along * along):
+                stack.weight[below, found] = v
+                stack.price[below, found] = t
+                stack.order[below, found] = j
+                found += 1
+                continue
         spare -= 1
-        if need[group[i]] == 0:
-            continue
-        start = base + j * size
-        t = _dot(rows, start, h, size) * beta
-        along = rows[start] - t * h[0]
-        v = weight[j] + along * ratio
-        # the length after the reflection, rounded up: saves the reflection of most rows
-        if v * v >= room * (length[j] * guard - along * along):
-            continue
-        left = _reflect(rows, start, target + found * (size - 1), h, t, size)
-        price = v * v / left
+        if spare < 0:  # fewer are open than have to go
+            return
+    open_ = 0
+    for k in range(found):
+        j, v = stack.order[below, k], stack.weight[below, k]
+        length = _reflect(rows, j, h, stack.price[below, k], out, open_, last)
+        price = v * v / length
         if price < room:
-            stack.price[depth + 1, found] = price
-            stack.length[depth + 1, found] = left
-            stack.weight[depth + 1, found] = v
-            stack.inputs[depth + 1, found] = i
-            found += 1
-            spare += 1
-    stack.open[depth + 1] = found
-    stack.cost[depth + 1] = cost
-    stack.removed[depth] = inputs[here]
+            stack.price[below, open_] = price
+            stack.length[below, open_] = length
+            stack.weight[below, open_] = v
+            stack.inputs[below, open_] = stack.inputs[depth, j]
+            open_ += 1
+    stack.open[below] = open_
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _sort(stack, depth, group):  # type: ignore[no-untyped-def]
     """Sort the open inputs by falling price and find the last child; False: too few are open."""
-    order, price = stack.order[depth], stack.price[depth]
     for j in range(stack.open[depth]):
+        price = stack.price[depth, j]
         place = j
-        while place > 0 and price[order[place - 1]] < price[j]:
-            order[place] = order[place - 1]
+        while place > 0 and stack.price[depth, stack.order[depth, place - 1]] < price:
+            stack.order[depth, place] = stack.order[depth, place - 1]
             place -= 1
-        order[place] = j
+        stack.order[depth, place] = j
     # the last child after which every group can still lose what it must
     missing = len(stack.best_set) - depth
     left = stack.left
-    left[:] = stack.need[depth]
+    for g in range(len(left)):
+        left[g] = stack.need[depth, g]
     place = stack.open[depth]
     while missing > 0 and place > 0:
         place -= 1
-        g = group[stack.inputs[depth, order[place]]]
+        g = group[stack.inputs[depth, stack.order[depth, place]]]
         if left[g] > 0:
             left[g] -= 1
             missing -= 1
@@ -245,7 +245,8 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
         if stack.cost[depth] + stack.price[depth, j] >= stack.best[0]:
             continue  # the threshold fell since the prices were compared
         work -= (stack.open[depth] - slot) * (len(group) - depth) + 64
-        stack.need[depth + 1] = stack.need[depth]
+        for g in range(stack.need.shape[1]):
+            stack.need[depth + 1, g] = stack.need[depth, g]
         stack.need[depth + 1, group[stack.inputs[depth, j]]] -= 1
         _remove(stack, depth, slot, group)
         depth += 1

@@ -21,7 +21,7 @@ from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.subset_factor import SubsetFactor, subset_factor
 from pvqbounds.solvers.native.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
 
-__all__ = ["prove_sparse", "search_sparse"]
+__all__ = ["good_support", "prove_sparse", "search_sparse"]
 
 WORK = 50_000_000
 """Multiplications between two looks at the clock: about 0.1 s."""
@@ -109,6 +109,14 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate) ->
     if not threshold < np.inf:
         return False
     return not _run(factor, threshold, np.inf).state[3]
+
+
+def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
+    """Find a good support by backward elimination and exchanges, without a proof: sorted indices."""
+    factor = subset_factor(problem)
+    if factor.removals == 0:
+        return factor.support(np.zeros(0, dtype=np.int64))
+    return factor.support(_incumbent(factor)[0])
 
 
 def _run(factor: SubsetFactor, threshold: float, deadline: float) -> Stack:
