@@ -21,6 +21,7 @@ BACKENDS = {
     "native": ("pvqbounds.solvers.native.backend", "Native"),
     "clarabel": ("pvqbounds.solvers.clarabel_", "Clarabel"),
     "scs": ("pvqbounds.solvers.scs_", "SCS"),
+    "mosek": ("pvqbounds.solvers.mosek_", "Mosek"),
     "gurobi": ("pvqbounds.solvers.gurobi_", "Gurobi"),
 }
 """Module and class of every backend, in the order in which they are listed."""

@@ -23,7 +23,15 @@ from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
 from pvqbounds.solvers.base import Backend, ExactSolution, Options
 
-__all__ = ["GAP", "MIQPBackend", "MIQPSolution", "in_tame_units", "on_cancel", "tight_perspective_program"]
+__all__ = [
+    "GAP",
+    "MIQPBackend",
+    "MIQPSolution",
+    "in_tame_units",
+    "on_cancel",
+    "square_root",
+    "tight_perspective_program",
+]
 
 GAP = 1e-6
 """Relative gap at which a backend may call an incumbent optimal, unless told otherwise."""
@@ -111,6 +119,17 @@ FORMULATIONS: dict[str, Callable[[SparseLeastSquares], MIQP]] = {
     "big-M": big_m_program,
 }
 MIQPBackend.formulations = FORMULATIONS
+
+
+def square_root(Q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F of full row rank with FᵀF = Q up to rounding, shape (rank, m), for Q positive semidefinite.
+
+    Eigenvalues within rounding of zero are left out; bounds on such a model are only reported.
+    """
+    values, vectors = np.linalg.eigh(Q)
+    kept = values > len(Q) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    root: NDArray[np.float64] = np.sqrt(values[kept])[:, None] * vectors[:, kept].T
+    return root
 
 
 @contextmanager
