@@ -28,7 +28,7 @@ def usable(name, needs):
 
 
 EXACT_QUANTIZATION = ["gurobi"]
-EXACT_PRUNING = ["gurobi"]
+EXACT_PRUNING = ["gurobi", "highs"]
 
 
 def integer(n=8, bits=2, seed=0, factor=1.0):
@@ -199,3 +199,24 @@ def test_answers_that_are_not_numbers_are_missing(monkeypatch):
     monkeypatch.setattr(Gurobi, "licence", lambda self: pvq.solvers.Licence(True, ""))
     with pytest.raises(pvq.SolverFailedError, match="numeric trouble"):
         pvq.solve(integer(8), "gurobi", "exact")
+
+
+def test_highs_stops_at_its_time_limit_with_a_bound():
+    usable("highs", Capability.EXACT_PRUNING)
+    gram, weight = real_valued(1, 36)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=9)
+    bounds = pvq.solve(problem, "highs", "exact", time_limit=2.0)
+    assert bounds.seconds < 10.0
+    assert "limit" in bounds.note
+    assert 0.0 < bounds.reported_lower <= bounds.error_upper
+    assert pvq.verify(problem, bounds)
+
+
+def test_highs_refuses_what_it_cannot_do():
+    usable("highs", Capability.EXACT_PRUNING)
+    with pytest.raises(SolverError, match=r"cannot do 'exact quantization'.*native"):
+        pvq.solve(integer(4), "highs", "exact")
+    gram, weight = real_valued(1, 6)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=2)
+    with pytest.raises(SolverError, match="no_such_option"):
+        pvq.solve(problem, "highs", "exact", solver_options={"no_such_option": 1})

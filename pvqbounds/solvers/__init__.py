@@ -23,6 +23,7 @@ BACKENDS = {
     "scs": ("pvqbounds.solvers.scs_", "SCS"),
     "mosek": ("pvqbounds.solvers.mosek_", "Mosek"),
     "gurobi": ("pvqbounds.solvers.gurobi_", "Gurobi"),
+    "highs": ("pvqbounds.solvers.highs_", "Highs"),
 }
 """Module and class of every backend, in the order in which they are listed."""
 
