@@ -24,6 +24,7 @@ BACKENDS = {
     "mosek": ("pvqbounds.solvers.mosek_", "Mosek"),
     "gurobi": ("pvqbounds.solvers.gurobi_", "Gurobi"),
     "highs": ("pvqbounds.solvers.highs_", "Highs"),
+    "scip": ("pvqbounds.solvers.scip_", "Scip"),
 }
 """Module and class of every backend, in the order in which they are listed."""
 
