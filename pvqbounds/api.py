@@ -322,12 +322,13 @@ def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | 
 
 
 def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolution:
-    """Put the native relaxation's certificate beside a bound that a backend only states.
+    """Put the native relaxation's certificate beside what a backend found or only states.
 
     It takes milliseconds where an integer program takes seconds. Where it proves nothing (a
     singular Gram) the stated bound is all there is.
     """
-    if solution.certificate is not None or solution.bound is None:
+    nothing = solution.bound is None and solution.codes is None and solution.support is None
+    if solution.certificate is not None or nothing:
         return solution
     certificate: Certificate
     if isinstance(problem, IntegerLeastSquares):
