@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,7 @@ def solve(
     seed: int = 0,
     verbose: bool = False,
     cancelled: threading.Event | None = None,
+    solver_options: Mapping[str, Any] | None = None,
 ) -> Bounds:
     """Bounds on the least error of one channel, from below and from above.
 
@@ -82,6 +84,8 @@ def solve(
         Whether the backend may print its log.
     cancelled
         Set by another thread to stop early, as if the time limit were reached.
+    solver_options
+        Passed on to the backend under its own names.
 
     Returns
     -------
@@ -105,6 +109,7 @@ def solve(
         threads=threads,
         seed=seed,
         verbose=verbose,
+        extra=dict(solver_options or {}),
     )
     with _blas().limit(limits=threads, user_api="blas"):
         if isinstance(problem, IntegerLeastSquares):
@@ -202,17 +207,16 @@ def _solve_integer(
     start = time.perf_counter()
     backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
     if exact:
-        solution = backend.solve_integer(problem, options)
-        codes = _feasible_codes(problem, solution.codes)
-        relaxation_used = None
-        if isinstance(solution.certificate, BoxHullCertificate):
-            relaxation_used = "box-hull"
+        stated = backend.solve_integer(problem, options)
+        codes = _feasible_codes(problem, stated.codes)
+        solution = _with_certificate(problem, stated)
+        relaxation_used = "box-hull" if isinstance(solution.certificate, BoxHullCertificate) else None
     else:
         from pvqbounds.solvers.native.integer_solver import best_known_codes
 
         relaxed = relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
         codes = best_known_codes(problem, relaxed, options.seed)
-        solution = ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status)
+        stated = solution = ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status)
         relaxation_used = relaxation
     return _bounds(
         problem,
@@ -221,6 +225,7 @@ def _solve_integer(
         error_upper=problem.error(codes).upper,
         weight=problem.weight_of(codes),
         codes=codes,
+        method=_method(exact, stated),
         relaxation=relaxation_used,
         seconds=time.perf_counter() - start,
     )
@@ -231,7 +236,8 @@ def _solve_sparse(
 ) -> Bounds:
     start = time.perf_counter()
     backend, exact = _backend_for(solver, method, *_SIDES["pruning"])
-    solution = backend.solve_sparse(problem, options) if exact else backend.relax_sparse(problem, options)
+    stated = backend.solve_sparse(problem, options) if exact else backend.relax_sparse(problem, options)
+    solution = _with_certificate(problem, stated)
     support = _feasible_support(problem, solution.support)
     weight = problem.refit(support)
     relaxed = isinstance(solution.certificate, PerspectiveCertificate)
@@ -242,6 +248,7 @@ def _solve_sparse(
         error_upper=problem.error(weight).upper,
         weight=weight,
         support=support,
+        method=_method(exact, stated),
         relaxation=relaxation if relaxed or not exact else None,
         seconds=time.perf_counter() - start,
     )
@@ -314,6 +321,34 @@ def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | 
     return magnitude_support(problem)
 
 
+def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolution:
+    """Put the native relaxation's certificate beside what a backend found or only states.
+
+    It takes milliseconds where an integer program takes seconds. Where it proves nothing (a
+    singular Gram) the stated bound is all there is.
+    """
+    nothing = solution.bound is None and solution.codes is None and solution.support is None
+    if solution.certificate is not None or nothing:
+        return solution
+    certificate: Certificate
+    if isinstance(problem, IntegerLeastSquares):
+        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+
+        certificate = relax(problem, "box-hull", solve_box_hull).certificate
+    else:
+        from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+
+        certificate = maximise_perspective(problem)
+    proves = proved_value(problem, certificate) > 0.0
+    return replace(solution, certificate=certificate) if proves else solution
+
+
+def _method(exact: bool, stated: ExactSolution) -> str:
+    """What the backend did: an exact method that fell back on its relaxation says "relax"."""
+    fell_back = isinstance(stated.certificate, BoxHullCertificate | PerspectiveCertificate)
+    return "exact" if exact and not fell_back else "relax"
+
+
 def _bounds(
     problem: Problem,
     backend: Backend,
@@ -323,10 +358,13 @@ def _bounds(
     weight: NDArray[np.float64],
     codes: NDArray[np.int64] | None = None,
     support: NDArray[np.int64] | None = None,
+    method: str,
     relaxation: str | None,
     seconds: float,
 ) -> Bounds:
     """Put the two ends together; the lower one is proved here, or labelled as reported.
+
+    What an exact method states beyond its certificate stands in the note, with the solver's word.
 
     E is a mean square, so zero is a lower bound that needs no proof. Where the stored Gram is
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
@@ -340,12 +378,16 @@ def _bounds(
         raise SolverFailedError(
             f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
         )
-    if error_lower > error_upper * (1.0 + 1e-6) and kind == "reported":
-        note = (
-            f"{backend.name} states the bound {error_lower:.6g}, above the error {error_upper:.6g} of "
-            "weights that it allows: its bound is false and was dropped."
-        )
-        error_lower = 0.0
+    searched = isinstance(solution.certificate, SearchCertificate | SubsetCertificate)
+    if method == "exact" and not searched and solution.bound is not None:
+        if solution.bound > error_upper * (1.0 + 1e-6) + 1e-9 * problem.signal.upper:
+            note = (
+                f"{backend.name} states the bound {solution.bound:.6g}, above the error {error_upper:.6g} "
+                "of weights that are allowed: its bound is false and was dropped."
+            )
+            error_lower = error_lower if kind == "certified" else 0.0
+        elif kind == "certified":
+            note = f"{backend.name} states the bound {solution.bound:.6g} ({solution.status}), not proved."
     error_upper = max(error_upper, 0.0)
     error_lower = min(max(error_lower, 0.0), error_upper)
     return Bounds(
@@ -355,7 +397,7 @@ def _bounds(
         lower_kind="certified" if kind == "certified" else "reported",
         status=status_of(error_lower, error_upper, problem.signal.upper),
         solver=backend.name,
-        method="relax" if relaxation is not None else "exact",
+        method=method,
         relaxation=relaxation,
         seconds=seconds,
         weight=weight,

@@ -76,9 +76,35 @@ def test_a_bound_above_the_optimum_is_dropped(monkeypatch, problem):
 
     plant(monkeypatch, exact=lie)
     bounds = pvq.solve(problem, "liar", "exact")
-    assert bounds.lower_kind == "reported"
-    assert bounds.error_lower == 0.0
+    assert 0.0 < bounds.error_lower <= truth.error_upper  # the native certificate's
+    assert bounds.lower_kind == "certified"
     assert "false" in bounds.note
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_stated_bound_stands_beside_the_certified_one(monkeypatch, problem):
+    truth = pvq.solve(problem)
+    answer = ExactSolution(truth.codes, None, truth.error_upper, None, "optimal")
+    plant(monkeypatch, exact=lambda problem: answer)
+    bounds = pvq.solve(problem, "liar", "exact")
+    assert (bounds.method, bounds.relaxation, bounds.lower_kind) == ("exact", "box-hull", "certified")
+    assert bounds.reported_lower == truth.error_upper
+    assert "not proved" in bounds.note
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_stated_bound_is_labelled_where_nothing_can_be_proved(monkeypatch):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((3, 6))  # singular: no perspective certificate
+    sparse = pvq.SparseLeastSquares(X.T @ X, rng.standard_normal(6), nnz=2)
+    truth = pvq.solve(sparse)
+    for factor, kept in ((0.9, 0.9 * truth.error_upper), (2.0, 0.0)):
+        answer = ExactSolution(None, truth.support, factor * truth.error_upper, None, "optimal")
+        plant(monkeypatch, exact=lambda problem, answer=answer: answer)
+        bounds = pvq.solve(sparse, "liar", "exact")
+        assert bounds.lower_kind == "reported"
+        assert bounds.error_lower == kept
+        assert ("false" in bounds.note) == (factor > 1.0)
 
 
 @pytest.mark.parametrize("codes", [None, [9] * 6, [0.5] * 6, [0, 1], [np.nan] * 6])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
+from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.base import Backend, Capability, Options
 from pvqbounds.solvers.clarabel_ import Clarabel
 from pvqbounds.solvers.conic import Triangle, conic_dual
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 from pvqbounds.solvers.scs_ import SCS
 
 BACKENDS = [pytest.param(Clarabel(), 2e-5, id="clarabel"), pytest.param(SCS(), 2e-3, id="scs")]
@@ -58,11 +62,45 @@ def test_singular_zero_and_single_code_problems(backend: Backend, tolerance: flo
 
 
 @pytest.mark.parametrize(("backend", "tolerance"), BACKENDS)
+@pytest.mark.parametrize("budget", [{"nnz": 3}, {"pattern": (2, 4)}, {"nnz": 8}])
+@pytest.mark.parametrize("dead", [False, True])
+def test_the_pruning_relaxation_agrees_with_the_native_one(
+    backend: Backend, tolerance: float, budget: dict[str, Any], dead: bool
+) -> None:
+    quantization = problem_of(4)
+    gram = 1e-5 * quantization.gram
+    if dead:
+        gram[4] = gram[:, 4] = 0.0
+    problem = SparseLeastSquares(gram, quantization.weight, **budget)
+    own = perspective_bound(problem, maximise_perspective(problem, tolerance=1e-7))
+    theirs = backend.relax_sparse(problem, Options())
+    assert theirs.bound == pytest.approx(own, rel=10 * tolerance, abs=tolerance * problem.signal.middle)
+    value = perspective_bound(problem, theirs.certificate)
+    loss = 0.4 if backend.name == "scs" else 2e-4  # what rough multipliers cost on these Grams
+    assert value >= (1.0 - loss) * own - tolerance * problem.signal.middle
+    assert value <= own + 1e-6 * problem.signal.middle
+    assert problem.checked_support(theirs.support) is not None
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), BACKENDS)
+def test_prunings_without_a_relaxation(backend: Backend, tolerance: float) -> None:
+    gram = problem_of(2, rank=6).gram
+    for problem in (
+        SparseLeastSquares(gram, np.ones(10), nnz=3),
+        SparseLeastSquares(gram + np.eye(10), np.ones(10), nnz=10),
+        SparseLeastSquares(np.zeros((3, 3)), np.ones(3), nnz=1),
+    ):
+        solution = backend.relax_sparse(problem, Options())
+        assert perspective_bound(problem, solution.certificate) <= 0.0
+        assert solution.bound is None
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), BACKENDS)
 def test_unknown_options_and_capabilities_are_refused(backend: Backend, tolerance: float) -> None:
     sdp = box_hull(problem_of(2))
     with pytest.raises(SolverError, match="no_such_option"):
         backend.solve_sdp(sdp, Options(extra={"no_such_option": 1}))
-    assert backend.capabilities == {Capability.BOX_HULL}
+    assert backend.capabilities == {Capability.BOX_HULL, Capability.PERSPECTIVE}
     with pytest.raises(SolverError, match="exact quantization"):
         backend.solve_integer(problem_of(2), Options())
 

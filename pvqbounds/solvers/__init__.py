@@ -21,6 +21,10 @@ BACKENDS = {
     "native": ("pvqbounds.solvers.native.backend", "Native"),
     "clarabel": ("pvqbounds.solvers.clarabel_", "Clarabel"),
     "scs": ("pvqbounds.solvers.scs_", "SCS"),
+    "mosek": ("pvqbounds.solvers.mosek_", "Mosek"),
+    "gurobi": ("pvqbounds.solvers.gurobi_", "Gurobi"),
+    "highs": ("pvqbounds.solvers.highs_", "Highs"),
+    "scip": ("pvqbounds.solvers.scip_", "Scip"),
 }
 """Module and class of every backend, in the order in which they are listed."""
 
@@ -50,7 +54,7 @@ def backend_named(name: str, needs: Capability) -> Backend:
     """
     backend = _load("native" if name == "auto" else name)
     if needs not in backend.capabilities:
-        able = ", ".join(sorted(capability.value for capability in backend.capabilities))
+        able = ", ".join(sorted(capability.value for capability in backend.capabilities)) or "neither"
         raise SolverError(f"{name} cannot do '{needs.value}' (it can do: {able}); {_advice(needs)}.")
     if not backend.available():
         raise SolverError(
@@ -92,10 +96,14 @@ def available_solvers() -> list[str]:
 
 
 def _load(name: str) -> Backend:
+    if name.startswith("cvxpy:"):
+        from pvqbounds.solvers.cvxpy_ import cvxpy_backend
+
+        return cvxpy_backend(name)
     if name not in BACKENDS:
         near = difflib.get_close_matches(name, BACKENDS, n=1)
         hint = f"did you mean {near[0]}?" if near else "they are:"
-        raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(BACKENDS)}.")
+        raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(BACKENDS)}, cvxpy:NAME.")
     module, attribute = BACKENDS[name]
     backend: Backend = getattr(import_module(module), attribute)()
     return backend

@@ -1,4 +1,4 @@
-"""Clarabel: an interior-point solver for conic programs; here for the quantization SDPs.
+"""Clarabel: an interior-point solver for conic programs; here for both relaxations.
 
 Its multipliers are good to about 1e-8. Its linear systems hold one dense block of order
 (n+1)(n+2)/2 for the semidefinite cone, so that time grows with the sixth power of the fan-in:
@@ -12,20 +12,20 @@ from typing import ClassVar
 import numpy as np
 
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.relaxations.box_hull import BoxHullSDP
-from pvqbounds.solvers.base import Backend, Capability, Options, SDPSolution
-from pvqbounds.solvers.conic import Triangle, conic_dual, single_point
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle
 
 __all__ = ["Clarabel"]
 
 
-class Clarabel(Backend):
+class Clarabel(ConicBackend):
     """Clarabel through its own Python interface; `Options.extra` takes the names of its settings."""
 
     name: ClassVar[str] = "clarabel"
     module: ClassVar[str] = "clarabel"
     install: ClassVar[str] = "pip install clarabel"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
+    triangle: ClassVar[Triangle] = Triangle.UPPER
     citation: ClassVar[str] = """\
 @misc{goulart2024clarabel,
   title         = {Clarabel: An interior-point solver for conic programs with quadratic objectives},
@@ -36,26 +36,23 @@ class Clarabel(Backend):
   primaryclass  = {math.OC}
 }"""
 
-    def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
-        """Solve the relaxation; the status is Clarabel's, "Solved" or weaker.
+    def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
+        """Solve the program; the status is Clarabel's, "Solved" or weaker.
 
         Raises
         ------
         SolverError
             If `options.extra` names a setting that Clarabel does not have.
         SolverFailedError
-            If it ends without finite multipliers.
+            If it stops with an error.
         """
-        if sdp.chord and sdp.qmin == sdp.qmax:
-            return single_point(sdp)
-        return _solve(sdp, options)
+        return _solve(program, options)
 
 
-def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
+def _solve(data: ConicProgram, options: Options) -> ConicSolution:
     import clarabel
     from scipy import sparse
 
-    data = conic_dual(sdp, Triangle.UPPER)
     settings = clarabel.DefaultSettings()
     settings.verbose = options.verbose
     settings.time_limit = options.time_limit
@@ -70,7 +67,11 @@ def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
         except (TypeError, ValueError) as error:
             raise SolverError(f"Clarabel refuses {name} = {value!r} ({error}).") from error
     size = len(data.cost)
-    cones = [clarabel.NonnegativeConeT(data.inequalities), clarabel.PSDTriangleConeT(data.order)]
+    cones = [
+        clarabel.NonnegativeConeT(data.inequalities),
+        *[clarabel.SecondOrderConeT(3)] * data.triples,
+        clarabel.PSDTriangleConeT(data.order),
+    ]
     try:
         solver = clarabel.DefaultSolver(
             sparse.csc_matrix((size, size)), data.cost, data.matrix, data.offset, cones, settings
@@ -83,4 +84,4 @@ def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
         raise SolverFailedError(
             f"Clarabel stopped with an error ({error}); take the native solver."
         ) from error
-    return data.solution(np.array(result.x), np.array(result.z), str(result.status), "Clarabel")
+    return ConicSolution(np.array(result.x), np.array(result.z), str(result.status))

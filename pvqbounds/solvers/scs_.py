@@ -1,4 +1,4 @@
-"""SCS: a first-order splitting solver for conic programs; here for the quantization SDPs.
+"""SCS: a first-order splitting solver for conic programs; here for both relaxations.
 
 Its multipliers are rough, which costs tightness and never truth: they are certified like any
 others. The tolerance here is tighter than its default, because the bound is read off them.
@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pvqbounds.errors import SolverError
-from pvqbounds.relaxations.box_hull import BoxHullSDP
-from pvqbounds.solvers.base import Backend, Capability, Options, SDPSolution
-from pvqbounds.solvers.conic import Triangle, conic_dual, single_point
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle
 
 __all__ = ["SCS"]
 
@@ -21,13 +20,14 @@ TOLERANCE = 1e-6
 MAX_ITERATIONS = 100_000
 
 
-class SCS(Backend):
+class SCS(ConicBackend):
     """SCS through its own Python interface; `Options.extra` takes the names of its settings."""
 
     name: ClassVar[str] = "scs"
     module: ClassVar[str] = "scs"
     install: ClassVar[str] = "pip install scs"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
+    triangle: ClassVar[Triangle] = Triangle.LOWER
     citation: ClassVar[str] = """\
 @article{odonoghue2016scs,
   title   = {Conic Optimization via Operator Splitting and Homogeneous Self-Dual Embedding},
@@ -39,25 +39,20 @@ class SCS(Backend):
   year    = {2016}
 }"""
 
-    def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
-        """Solve the relaxation; the status is SCS's, "solved" or weaker.
+    def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
+        """Solve the program; the status is SCS's, "solved" or weaker.
 
         Raises
         ------
         SolverError
             If `options.extra` names a setting that SCS does not have.
-        SolverFailedError
-            If it ends without finite multipliers.
         """
-        if sdp.chord and sdp.qmin == sdp.qmax:
-            return single_point(sdp)
-        return _solve(sdp, options)
+        return _solve(program, options)
 
 
-def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
+def _solve(data: ConicProgram, options: Options) -> ConicSolution:
     import scs
 
-    data = conic_dual(sdp, Triangle.LOWER)
     settings: dict[str, Any] = {
         "verbose": options.verbose,
         "time_limit_secs": options.time_limit,
@@ -66,7 +61,7 @@ def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
         "max_iters": MAX_ITERATIONS,
         **options.extra,
     }
-    cone = {"l": data.inequalities, "s": [data.order]}
+    cone = {"l": data.inequalities, "q": [3] * data.triples, "s": [data.order]}
     try:
         solver = scs.SCS({"A": data.matrix, "b": data.offset, "c": data.cost}, cone, **settings)
     except (TypeError, ValueError) as error:
@@ -74,4 +69,4 @@ def _solve(sdp: BoxHullSDP, options: Options) -> SDPSolution:
             f"SCS refuses its settings ({error}); see its documentation for their names."
         ) from error
     result = solver.solve()
-    return data.solution(result["x"], result["y"], str(result["info"]["status"]), "SCS")
+    return ConicSolution(result["x"], result["y"], str(result["info"]["status"]))

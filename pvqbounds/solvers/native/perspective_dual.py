@@ -21,9 +21,9 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
 
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import perspective_value
+from pvqbounds.relaxations.perspective import perspective_bound
 
-__all__ = ["maximise_perspective"]
+__all__ = ["NormalForm", "maximise_perspective", "normal_form"]
 
 LARGEST_STEP = 0.8
 """Fraction of the way to the boundary."""
@@ -45,17 +45,34 @@ class _Iterate:
     theta: NDArray[np.float64]
 
 
-def maximise_perspective(
-    problem: SparseLeastSquares, *, tolerance: float = 1e-3, max_iterations: int = 60
-) -> PerspectiveCertificate:
-    """Find (D, nu) whose perspective bound is within about `tolerance` of the best, relatively.
+@dataclass(frozen=True, eq=False)
+class NormalForm:
+    """The same dual for inputs of unit power and a weight of unit signal."""
 
-    A singular Gram, a budget that removes nothing, or a zero weight give D = nu = 0 (the bound 0).
-    """
-    n = problem.n
-    none = PerspectiveCertificate(diagonal=np.zeros(n), nu=np.zeros(n))
+    gram: NDArray[np.float64]
+    """Shape (n, n), unit diagonal; an input that is always zero stands alone."""
+    weight: NDArray[np.float64]
+    """Shape (n,), unit signal."""
+    group: NDArray[np.int64]
+    """Number of each input's group, -1 where nothing has to be removed, shape (n,)."""
+    need: NDArray[np.float64]
+    """Removals of each group, shape (groups,)."""
+    smallest: float
+    """Least eigenvalue of `gram`, up to rounding."""
+    power: NDArray[np.float64]
+    """Root mean square of each input, shape (n,)."""
+    unit: float
+    """Root of the signal: errors are in units of its square."""
+
+    def certificate(self, D: NDArray[np.float64], nu: NDArray[np.float64]) -> PerspectiveCertificate:
+        """(D, nu), each of shape (n,), in units of the problem."""
+        return PerspectiveCertificate(diagonal=D * self.power**2, nu=nu * self.power * self.unit)
+
+
+def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
+    """Scale the problem; None where the bound is 0 (singular Gram, nothing to remove, no signal)."""
     live = np.asarray(problem.gram.any(axis=1))
-    group = np.full(n, -1, dtype=np.int64)
+    group = np.full(problem.n, -1, dtype=np.int64)
     need: list[float] = []
     for inputs, kept in problem.budgets:
         inside = inputs[live[inputs]]
@@ -69,12 +86,28 @@ def maximise_perspective(
     weight = problem.weight * power
     signal = float(weight @ gram @ weight)
     smallest = float(np.linalg.eigvalsh(gram)[0])
-    if not need or not signal > 0.0 or smallest <= 1e-13 * n:
+    if not need or not signal > 0.0 or smallest <= 1e-13 * problem.n:
+        return None
+    unit = float(np.sqrt(signal))
+    return NormalForm(gram, weight / unit, group, np.array(need), smallest, power, unit)
+
+
+def maximise_perspective(
+    problem: SparseLeastSquares, *, tolerance: float = 1e-3, max_iterations: int = 60
+) -> PerspectiveCertificate:
+    """Find (D, nu) whose perspective bound is within about `tolerance` of the best, relatively.
+
+    A singular Gram, a budget that removes nothing, or a zero weight give D = nu = 0 (the bound 0).
+    """
+    none = PerspectiveCertificate(diagonal=np.zeros(problem.n), nu=np.zeros(problem.n))
+    form = normal_form(problem)
+    if form is None:
         return none
-    unit = np.sqrt(signal)
-    D, nu = _central_path(gram, weight / unit, group, np.array(need), smallest, tolerance, max_iterations)
-    best = PerspectiveCertificate(diagonal=D * power**2, nu=nu * power * unit)
-    return best if perspective_value(problem, best.diagonal, best.nu) > 0.0 else none
+    D, nu = _central_path(
+        form.gram, form.weight, form.group, form.need, form.smallest, tolerance, max_iterations
+    )
+    best = form.certificate(D, nu)
+    return best if perspective_bound(problem, best) > 0.0 else none
 
 
 def _central_path(

@@ -1,0 +1,189 @@
+"""Any solver that CVXPY knows, as ``cvxpy:NAME``.
+
+What it can do is read off CVXPY's own description of the solver. The name is always passed on:
+left to choose, CVXPY takes solvers that are installed and have no licence. At the sizes of one
+channel CVXPY's translation takes longer than most solvers; where a backend of its own exists, it
+is the better choice.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pvqbounds.errors import InputError, SolverFailedError
+from pvqbounds.relaxations.miqp import MIQP
+from pvqbounds.solvers.base import Backend, Capability, Licence, Options
+from pvqbounds.solvers.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
+from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
+
+__all__ = ["PREFIX", "Cvxpy", "cvxpy_backend"]
+
+PREFIX = "cvxpy:"
+
+STATED_GAP = 1e-4
+"""CVXPY does not pass a bound on: an optimum is taken as a bound less this relative gap, the largest
+that solvers allow themselves unless told otherwise."""
+
+TIME_LIMITS = {
+    "CLARABEL": "time_limit",
+    "CPLEX": "cplex_params/timelimit",
+    "GUROBI": "TimeLimit",
+    "HIGHS": "time_limit",
+    "MOSEK": "mosek_params/MSK_DPAR_OPTIMIZER_MAX_TIME",
+    "OSQP": "time_limit",
+    "SCIP": "scip_params/limits/time",
+    "SCIPY": "scipy_options/time_limit",
+    "SCS": "time_limit_secs",
+}
+"""What each solver calls a time limit; after a first "/" a key of that dictionary. Others have none."""
+
+
+class Cvxpy(MIQPBackend, ConicBackend):
+    """One solver of CVXPY; `Options.extra` is passed to ``Problem.solve``, except "formulation"."""
+
+    module: ClassVar[str] = "cvxpy"
+    install: ClassVar[str] = "pip install cvxpy"
+    triangle: ClassVar[Triangle] = Triangle.LOWER
+    solver: ClassVar[str]
+    """CVXPY's name of it."""
+    citation: ClassVar[str] = """\
+@article{diamond2016cvxpy,
+  author  = {Steven Diamond and Stephen Boyd},
+  title   = {{CVXPY}: A {P}ython-embedded modeling language for convex optimization},
+  journal = {Journal of Machine Learning Research},
+  volume  = {17},
+  number  = {83},
+  pages   = {1--5},
+  year    = {2016}
+}"""
+
+    def available(self) -> bool:
+        """Whether CVXPY is installed and finds the solver."""
+        if find_spec(self.module) is None:
+            return False
+        import cvxpy
+
+        return self.solver in cvxpy.installed_solvers()
+
+    def licence(self) -> Licence:
+        """The licence that the backend of the same solver finds, where there is one."""
+        from pvqbounds.solvers.gurobi_ import Gurobi
+        from pvqbounds.solvers.mosek_ import Mosek
+
+        licensed: dict[str, type[Backend]] = {"GUROBI": Gurobi, "MOSEK": Mosek}
+        if self.solver in licensed:
+            return licensed[self.solver]().licence()
+        return Licence(True, "as far as CVXPY knows")
+
+    def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
+        """Solve the program; the status is CVXPY's.
+
+        Raises
+        ------
+        SolverFailedError
+            If it ends with an error or without a solution.
+        """
+        import cvxpy
+
+        x = cvxpy.Variable(len(program.cost))
+        slack = program.offset - program.matrix @ x
+        split = program.inequalities + 3 * program.triples
+        above = slack[: program.inequalities] >= 0
+        constraints = [above]
+        if program.triples:
+            triples = cvxpy.reshape(slack[program.inequalities : split], (3, program.triples), order="F")
+            constraints.append(cvxpy.SOC(triples[0], triples[1:], axis=0))
+        rows, columns = program.triangle.indices(program.order)
+        weights = np.where(rows == columns, 1.0, SQRT2)
+        place = np.empty((program.order, program.order), dtype=np.int64)
+        place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+        entries = cvxpy.multiply(slack[split:], 1.0 / weights)[place.ravel()]
+        definite = cvxpy.reshape(entries, place.shape, order="C") >> 0
+        constraints.append(definite)
+        problem = cvxpy.Problem(cvxpy.Minimize(program.cost @ x), constraints)
+        status = self._solve(problem, options)
+        if x.value is None or definite.dual_value is None:
+            raise SolverFailedError(f"{self.name} gave no solution ({status}); take the native solver.")
+        parts = [np.atleast_1d(above.dual_value)]
+        if program.triples:
+            first, others = constraints[1].dual_value
+            parts.append(np.vstack([np.ravel(first), np.reshape(others, (2, -1))]).ravel(order="F"))
+        parts.append(np.asarray(definite.dual_value)[rows, columns] * weights)
+        return ConicSolution(np.asarray(x.value), np.concatenate(parts), status)
+
+    def solve_miqp(self, program: MIQP, options: Options) -> MIQPSolution:
+        """Solve the program; status and errors as in :meth:`solve_conic`."""
+        import cvxpy
+
+        whole = [np.flatnonzero(program.integer)]
+        x = cvxpy.Variable(len(program.q), integer=whole)
+        constraints = [program.A @ x <= program.b] if len(program.b) else []
+        for bound, sign in ((program.lower, -1.0), (program.upper, 1.0)):
+            finite = np.flatnonzero(np.isfinite(bound))
+            if len(finite):
+                constraints.append(sign * x[finite] <= sign * bound[finite])
+        if len(program.cones):
+            a, b, c = program.cones.T
+            sides = cvxpy.vstack([x[b] - x[c], 2.0 * x[a]])
+            constraints.append(cvxpy.SOC(x[b] + x[c], sides, axis=0))
+        error = cvxpy.sum_squares(square_root(program.Q) @ x) + program.q @ x + program.constant
+        problem = cvxpy.Problem(cvxpy.Minimize(error), constraints)
+        status = self._solve(problem, options)
+        stated = None
+        if status == cvxpy.OPTIMAL and problem.value is not None:
+            stated = float(problem.value) - STATED_GAP * abs(float(problem.value))
+        return MIQPSolution(None if x.value is None else np.asarray(x.value), stated, status)
+
+    def _solve(self, problem: Any, options: Options) -> str:
+        arguments: dict[str, Any] = dict(options.extra)
+        outer, _, inner = TIME_LIMITS.get(self.solver, "").partition("/")
+        if inner:
+            arguments[outer] = {inner: options.time_limit, **arguments.get(outer, {})}
+        elif outer:
+            arguments.setdefault(outer, options.time_limit)
+        try:
+            problem.solve(solver=self.solver, verbose=options.verbose, **arguments)
+        except Exception as error:  # solvers raise classes of their own through CVXPY
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise SolverFailedError(
+                f"{self.name} stopped with an error ({first}); take the native solver."
+            ) from error
+        return str(problem.status)
+
+
+def cvxpy_backend(name: str) -> Cvxpy:
+    """The backend ``cvxpy:NAME``.
+
+    Raises
+    ------
+    InputError
+        If CVXPY knows no solver of that name.
+    """
+    solver = name.removeprefix(PREFIX).upper()
+    # without CVXPY nothing is known of it; that it is not installed is found out next
+    able = frozenset(Capability) if find_spec("cvxpy") is None else _capabilities(solver)
+    class_of_it = type("Cvxpy", (Cvxpy,), {"name": PREFIX + solver, "solver": solver, "capabilities": able})
+    backend: Cvxpy = class_of_it()
+    return backend
+
+
+def _capabilities(solver: str) -> frozenset[Capability]:
+    from cvxpy.reductions.solvers import defines
+
+    conic, quadratic = defines.SOLVER_MAP_CONIC.get(solver), defines.SOLVER_MAP_QP.get(solver)
+    if conic is None and quadratic is None:
+        known = sorted({*defines.SOLVER_MAP_CONIC, *defines.SOLVER_MAP_QP})
+        raise InputError(f"CVXPY knows no solver '{solver}'; it knows {', '.join(known)}.")
+    able: set[Capability] = set()
+    cones = {kind.__name__ for kind in getattr(conic, "SUPPORTED_CONSTRAINTS", [])}
+    whole = {kind.__name__ for kind in getattr(conic, "MI_SUPPORTED_CONSTRAINTS", [])}
+    if cones & {"PSD", "SvecPSD"}:
+        able |= {Capability.BOX_HULL, Capability.PERSPECTIVE}
+    if "SOC" in whole:
+        able |= {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING}
+    elif getattr(quadratic, "MIP_CAPABLE", False):
+        able.add(Capability.EXACT_QUANTIZATION)
+    return frozenset(able)

@@ -1,0 +1,125 @@
+"""SCIP: mixed-integer quadratic programs for exact quantization and exact pruning.
+
+SCIP takes linear objectives and runs on one thread. The quadratic one becomes t >= ||y||²,
+y = F x, FᵀF = Q: sums of squares of single variables are what its presolver knows as convex.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import SolverError
+from pvqbounds.relaxations.miqp import MIQP
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.miqp import GAP, MIQPBackend, MIQPSolution, on_cancel, square_root
+
+__all__ = ["Scip"]
+
+FEASIBILITY = 1e-8
+"""Violation of a row that passes: the bound is that of a program this much larger."""
+
+
+class Scip(MIQPBackend):
+    """SCIP through PySCIPOpt; `Options.extra` takes its parameters (limits/nodes), and "formulation"."""
+
+    name: ClassVar[str] = "scip"
+    module: ClassVar[str] = "pyscipopt"
+    install: ClassVar[str] = "pip install pyscipopt"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING}
+    )
+    citation: ClassVar[str] = """\
+@inproceedings{maher2016pyscipopt,
+  author    = {Stephen Maher and Matthias Miltenberger and Jo{\\~a}o Pedro Pedroso and Daniel Rehfeldt
+               and Robert Schwarz and Felipe Serrano},
+  title     = {{PySCIPOpt}: Mathematical Programming in {Python} with the {SCIP} Optimization Suite},
+  booktitle = {Mathematical Software -- ICMS 2016},
+  pages     = {301--307},
+  publisher = {Springer},
+  year      = {2016},
+  doi       = {10.1007/978-3-319-42432-3_37}
+}"""
+
+    def solve_miqp(self, program: MIQP, options: Options) -> MIQPSolution:
+        """Solve the program; the status is SCIP's.
+
+        Raises
+        ------
+        SolverError
+            If `options.extra` names a parameter that SCIP does not have.
+        """
+        import pyscipopt
+
+        model = pyscipopt.Model()
+        if not options.verbose:
+            model.hideOutput()
+        _set_parameters(model, options)
+        x = _fill(model, program)
+        with on_cancel(options.cancelled, model.interruptSolve):
+            model.optimizeNogil()
+        status = str(model.getStatus())
+        if status == "userinterrupt" and not (options.cancelled and options.cancelled.is_set()):
+            raise KeyboardInterrupt  # SCIP handles the signal itself
+        found = np.array([model.getVal(variable) for variable in x]) if model.getNSols() else None
+        bound = float(model.getDualbound())
+        stated = bound if abs(bound) < model.infinity() else None
+        return MIQPSolution(found, stated, status.replace("limit", " limit"))
+
+
+def _set_parameters(model: Any, options: Options) -> None:
+    given = {
+        "limits/time": options.time_limit,
+        "randomization/randomseedshift": options.seed,
+        "limits/gap": GAP,
+        "numerics/feastol": FEASIBILITY,
+        **options.extra,
+    }
+    for name, value in given.items():
+        try:
+            model.setParam(name, value)
+        except (KeyError, TypeError, ValueError, LookupError) as error:
+            raise SolverError(
+                f"SCIP refuses the parameter {name} = {value!r}; its documentation lists the parameters."
+            ) from error
+
+
+def _fill(model: Any, program: MIQP) -> list[Any]:
+    """Write the program into the model; returns the variables x."""
+    x = [
+        model.addVar(
+            lb=lower if np.isfinite(lower) else None,
+            ub=upper if np.isfinite(upper) else None,
+            vtype="I" if whole else "C",
+        )
+        for lower, upper, whole in zip(
+            program.lower.tolist(), program.upper.tolist(), program.integer, strict=True
+        )
+    ]
+    t = model.addVar(lb=0.0)
+    squares = []
+    for row in square_root(program.Q):
+        y = model.addVar(lb=None)
+        model.addCons(y == _linear(row, x))
+        squares.append(y * y)
+    if squares:
+        model.addCons(_sum(squares) <= t)
+    for row, bound in zip(program.A, program.b.tolist(), strict=True):
+        model.addCons(_linear(row, x) <= bound)
+    for a, b, c in program.cones.tolist():
+        model.addCons(x[a] * x[a] <= x[b] * x[c])
+    model.setObjective(_linear(program.q, x) + t + program.constant)
+    return x
+
+
+def _linear(coefficients: NDArray[np.float64], x: list[Any]) -> Any:
+    used = np.flatnonzero(coefficients)
+    return _sum([float(coefficients[i]) * x[i] for i in used])
+
+
+def _sum(terms: list[Any]) -> Any:
+    import pyscipopt
+
+    return pyscipopt.quicksum(terms)

@@ -1,0 +1,222 @@
+"""Backends with integer programs: the right optimum, in the right units, and honest failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from test_subset_search import real_valued
+
+import pvqbounds as pvq
+from pvqbounds.errors import SolverError
+from pvqbounds.solvers import backend_named
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.miqp import MIQPSolution, in_tame_units, tight_perspective_program
+
+
+def usable(name, needs):
+    try:
+        return backend_named(name, needs)
+    except SolverError as error:
+        pytest.skip(str(error))
+
+
+EXACT_QUANTIZATION = ["gurobi", "scip"]
+EXACT_PRUNING = ["gurobi", "highs", "scip"]
+
+
+def integer(n=8, bits=2, seed=0, factor=1.0):
+    gram, weight = real_valued(seed, n)
+    scale = 1.6 * np.abs(weight).max() / 2**bits
+    return pvq.IntegerLeastSquares(
+        gram * factor, weight / factor, scale / factor, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    )
+
+
+@pytest.mark.parametrize("solver", EXACT_QUANTIZATION)
+@pytest.mark.parametrize("factor", [1.0, 2e-7, 3e5])
+@pytest.mark.parametrize("bits", [2, 4])
+def test_quantization_agrees_with_the_search(solver, bits, factor):
+    usable(solver, Capability.EXACT_QUANTIZATION)
+    problem = integer(bits=bits, factor=factor)
+    truth, bounds = pvq.solve(problem, method="exact"), pvq.solve(problem, solver, "exact")
+    assert bounds.error_upper == pytest.approx(truth.error_upper, rel=1e-5)
+    assert bounds.reported_lower == pytest.approx(truth.error_upper, rel=1e-5)
+    assert bounds.error_lower <= truth.error_upper
+    assert (bounds.solver, bounds.method, bounds.lower_kind) == (solver, "exact", "certified")
+    assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("solver", EXACT_PRUNING)
+@pytest.mark.parametrize("budget", [{"nnz": 3}, {"pattern": (2, 4)}, {"nnz": 0}, {"nnz": 10}])
+@pytest.mark.parametrize("factor", [1.0, 1e-7])
+def test_pruning_agrees_with_the_search(solver, budget, factor):
+    usable(solver, Capability.EXACT_PRUNING)
+    gram, weight = real_valued(1, 10)
+    problem = pvq.SparseLeastSquares(gram * factor, weight * factor, **budget)
+    truth, bounds = pvq.solve(problem, method="exact"), pvq.solve(problem, solver, "exact")
+    slack = 2e-4 * problem.signal.upper if solver == "scip" else 1e-6 * problem.signal.upper
+    assert bounds.error_upper == pytest.approx(truth.error_upper, rel=1e-4, abs=slack)
+    assert bounds.reported_lower == pytest.approx(truth.error_upper, rel=1e-4, abs=slack)
+    assert bounds.error_lower <= truth.error_upper
+    assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("solver", ["gurobi", "scip"])
+def test_the_formulation_of_pruning_can_be_chosen(solver):
+    usable(solver, Capability.EXACT_PRUNING)
+    gram, weight = real_valued(1, 10)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=3)
+    best = pvq.solve(problem).error_upper
+    bounds = pvq.solve(problem, solver, "exact", solver_options={"formulation": "big-M"})
+    assert bounds.error_upper == pytest.approx(best, rel=1e-4)
+    with pytest.raises(SolverError, match="perspective or big-M"):
+        pvq.solve(problem, solver, "exact", solver_options={"formulation": "indicator"})
+
+
+@pytest.mark.parametrize("solver", EXACT_PRUNING)
+def test_singular_and_dead_inputs(solver):
+    usable(solver, Capability.EXACT_PRUNING)
+    gram, weight = real_valued(2, 8, positions=4)
+    with pytest.raises(pvq.InputError, match=r"singular.*native"):
+        pvq.solve(pvq.SparseLeastSquares(gram, weight, nnz=3), solver, "exact")
+    gram, weight = real_valued(2, 8)
+    gram = gram.copy()
+    gram[3] = gram[:, 3] = 0.0
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=3)
+    bounds = pvq.solve(problem, solver, "exact")
+    assert bounds.error_upper == pytest.approx(pvq.solve(problem).error_upper, rel=1e-4)
+
+
+@pytest.mark.parametrize("solver", EXACT_QUANTIZATION)
+def test_options_and_a_time_limit(solver):
+    usable(solver, Capability.EXACT_QUANTIZATION)
+    with pytest.raises(SolverError, match="no_such_option"):
+        pvq.solve(integer(4), solver, "exact", solver_options={"no_such_option": 1})
+    problem = integer(60, bits=4)
+    bounds = pvq.solve(problem, solver, "exact", time_limit=1.0)
+    assert "limit" in bounds.note
+    assert bounds.lower_kind == "certified"
+    assert bounds.status == "bounded"
+    assert bounds.reported_lower <= bounds.error_upper
+    assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("solver", EXACT_QUANTIZATION)
+def test_cancelled_by_another_thread(solver):
+    usable(solver, Capability.EXACT_QUANTIZATION)
+    cancelled = threading.Event()
+    threading.Timer(0.3, cancelled.set).start()
+    start = time.monotonic()
+    bounds = pvq.solve(integer(60, bits=4), solver, "exact", time_limit=60.0, cancelled=cancelled)
+    assert time.monotonic() - start < 30.0
+    assert bounds.status == "bounded"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("solver", EXACT_QUANTIZATION)
+def test_ctrl_c_stops_the_solve(solver):
+    usable(solver, Capability.EXACT_QUANTIZATION)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_miqp_backends import integer\n"
+        "import pvqbounds as pvq\n"
+        "problem = integer(60, bits=4)\n"
+        f"pvq.solve(integer(3), {solver!r}, 'exact'); print('ready', flush=True)\n"
+        f"pvq.solve(problem, {solver!r}, 'exact', time_limit=100.0)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=30.0)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in log
+
+
+def test_gurobis_size_limit_is_one_sentence():
+    backend = usable("gurobi", Capability.EXACT_PRUNING)
+    if "restricted" not in backend.licence().text:
+        pytest.skip("a full licence has no limit")
+    gram, weight = real_valued(5, 72)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=18)
+    with pytest.raises(SolverError, match=r"216 variables.*200.*native or scip"):
+        pvq.solve(problem, "gurobi", "exact")
+
+
+def test_gurobi_without_its_licence_file(monkeypatch):
+    pytest.importorskip("gurobipy")
+    monkeypatch.setenv("GRB_LICENSE_FILE", "/no/such/file")
+    with pytest.raises(SolverError, match=r"no licence.*/no/such/file.*GRB_LICENSE_FILE.*native"):
+        pvq.solve(integer(4), "gurobi", "exact")
+    monkeypatch.undo()
+    assert backend_named("gurobi", Capability.EXACT_PRUNING).licence().valid
+
+
+def test_tame_units_are_exact():
+    gram, weight = real_valued(1, 9)
+    problem = pvq.SparseLeastSquares(gram * 3e-9, weight * 1e4, nnz=4)
+    scaled, unit = in_tame_units(problem)
+    v = problem.refit(np.arange(4))
+    error = scaled.error(v / (problem.weight[5] / scaled.weight[5]))
+    assert error.middle * unit == problem.error(v).middle
+    assert 0.2 < np.mean(np.diagonal(scaled.gram)) < 2.0
+    assert 0.2 < np.sqrt(np.mean(scaled.weight**2)) < 3.0
+
+
+def test_the_tight_diagonal_closes_the_root_further():
+    """Continuous relaxations: k free in [0, 1]; by Gurobi where it is there."""
+    usable("gurobi", Capability.EXACT_PRUNING)
+    from dataclasses import replace
+
+    from pvqbounds.relaxations.miqp import perspective_program
+
+    gram, weight = real_valued(1, 16)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=5)
+    backend = backend_named("gurobi", Capability.EXACT_PRUNING)
+    values = []
+    for program in (perspective_program(problem), tight_perspective_program(problem)):
+        relaxed = replace(program, integer=np.zeros_like(program.integer))
+        values.append(program.objective(backend.solve_miqp(relaxed, Options()).x))
+    assert values[0] < 0.9 * values[1]
+    assert values[1] <= pvq.solve(problem).error_upper * (1 + 1e-6)
+
+
+def test_answers_that_are_not_numbers_are_missing(monkeypatch):
+    from pvqbounds.solvers.gurobi_ import Gurobi
+
+    nothing = MIQPSolution(np.full(8, np.nan), np.nan, "numeric trouble")
+    monkeypatch.setattr(Gurobi, "solve_miqp", lambda self, program, options: nothing)
+    monkeypatch.setattr(Gurobi, "available", lambda self: True)
+    monkeypatch.setattr(Gurobi, "licence", lambda self: pvq.solvers.Licence(True, ""))
+    with pytest.raises(pvq.SolverFailedError, match="numeric trouble"):
+        pvq.solve(integer(8), "gurobi", "exact")
+
+
+def test_highs_stops_at_its_time_limit_with_a_bound():
+    usable("highs", Capability.EXACT_PRUNING)
+    gram, weight = real_valued(1, 36)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=9)
+    bounds = pvq.solve(problem, "highs", "exact", time_limit=2.0)
+    assert bounds.seconds < 10.0
+    assert "limit" in bounds.note
+    assert 0.0 < bounds.reported_lower <= bounds.error_upper
+    assert pvq.verify(problem, bounds)
+
+
+def test_highs_refuses_what_it_cannot_do():
+    usable("highs", Capability.EXACT_PRUNING)
+    with pytest.raises(SolverError, match=r"cannot do 'exact quantization'.*native"):
+        pvq.solve(integer(4), "highs", "exact")
+    gram, weight = real_valued(1, 6)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=2)
+    with pytest.raises(SolverError, match="no_such_option"):
+        pvq.solve(problem, "highs", "exact", solver_options={"no_such_option": 1})
