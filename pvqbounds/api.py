@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -21,6 +22,7 @@ from threadpoolctl import ThreadpoolController
 
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
+from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -31,7 +33,7 @@ from pvqbounds.relaxations.certificates import (
 )
 from pvqbounds.results import Bounds, status_of
 from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
 
 __all__ = [
@@ -101,7 +103,9 @@ def solve(
     SolverFailedError
         If the backend gives nothing that can be used.
     """
-    _check_options(method, time_limit, threads)
+    _check_options(method, time_limit, threads, seed)
+    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
+        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
     options = Options(
         time_limit=time_limit,
         only_if_it_finishes=method == "auto",
@@ -111,7 +115,7 @@ def solve(
         verbose=verbose,
         extra=dict(solver_options or {}),
     )
-    with _blas().limit(limits=threads, user_api="blas"):
+    with _blas_threads(threads):
         if isinstance(problem, IntegerLeastSquares):
             name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
             return _solve_integer(problem, solver, method, name, options)
@@ -142,6 +146,7 @@ def solve_channels(
     -------
     One Bounds for each problem, in their order.
     """
+    whole_number(jobs, "The number of jobs", 1, 2**16)
     cancelled = threading.Event()
 
     def one(problem: Problem) -> Bounds:
@@ -163,7 +168,7 @@ def solve_channels(
             results.append(one(problem))
             report(len(results))
         return results
-    with ThreadPoolExecutor(jobs) as pool:
+    with _blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, problem) for problem in problems]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -176,21 +181,34 @@ def solve_channels(
     return [future.result() for future in futures]
 
 
+@contextmanager
+def _blas_threads(threads: int) -> Iterator[None]:
+    """Hold BLAS to so many threads: on matrices of a few hundred rows they only wait for each other.
+
+    The limit is the process's own, so that only the main thread sets it and takes it back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    with _blas().limit(limits=threads, user_api="blas"):
+        yield
+
+
 @cache
 def _blas() -> ThreadpoolController:
-    """The BLAS libraries of this process; on matrices of a few hundred rows their threads only wait."""
+    """The BLAS libraries of this process."""
     import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
 
     return ThreadpoolController()
 
 
-def _check_options(method: str, time_limit: float, threads: int) -> None:
+def _check_options(method: str, time_limit: float, threads: int, seed: int) -> None:
     if method not in METHODS:
         raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
-    if not (math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit}.")
-    if threads < 1:
-        raise InputError(f"The number of threads must be at least 1, not {threads}.")
+    if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
+        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+    whole_number(threads, "The number of threads", 1, 2**16)
+    whole_number(seed, "The seed", 0, 2**63)
 
 
 def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
@@ -369,7 +387,7 @@ def _bounds(
     E is a mean square, so zero is a lower bound that needs no proof. Where the stored Gram is
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
-    note = "" if solution.status in ("optimal", "") else solution.status
+    note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
     if solution.certificate is not None:
         error_lower, kind = proved_value(problem, solution.certificate), "certified"
     elif solution.bound is not None and math.isfinite(solution.bound):
@@ -442,11 +460,16 @@ class Verification:
         return self.holds
 
 
-def verify(problem: Problem, bounds: Bounds) -> Verification:
+def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) -> Verification:
     """Prove the lower bound again from the certificate and evaluate the upper one again.
 
     Nothing else of `bounds` is trusted. A bound that is only reported is not proved: it holds as
     far as its label goes, and `error_lower` is 0.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds after which a search that is repeated counts as no proof.
 
     Returns
     -------
@@ -457,16 +480,26 @@ def verify(problem: Problem, bounds: Bounds) -> Verification:
         upper = _evaluated(problem, bounds)
     except InputError as error:
         return Verification(False, 0.0, math.inf, str(error))
-    if not bounds.error_upper >= upper - 1e-12 * abs(upper):
+    if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
         reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
         return Verification(False, 0.0, upper, reason)
+    if not bounds.error_lower <= bounds.error_upper:
+        return Verification(False, 0.0, upper, "the lower bound is above the upper one")
     if bounds.lower_kind == "reported":
         return Verification(True, 0.0, upper, "")
     if bounds.error_lower <= 0.0:
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
-    lower = _proved_again(problem, bounds.certificate)
+    clock = Clock(time_limit)
+    try:
+        with np.errstate(all="ignore"):
+            lower = _proved_again(problem, bounds.certificate, clock)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError):
+        lower = 0.0  # numbers at which the arithmetic of a proof breaks down prove nothing
+    if clock.expired:
+        reason = f"the search was not ended within {time_limit:g} seconds"
+        return Verification(False, lower, upper, reason)
     if not bounds.error_lower <= lower:
         reason = f"the certificate proves {lower!r}, not {bounds.error_lower!r}"
         return Verification(False, lower, upper, reason)
@@ -489,15 +522,15 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     return max(0.0, problem.error(weight).upper)
 
 
-def _proved_again(problem: Problem, certificate: Certificate) -> float:
+def _proved_again(problem: Problem, certificate: Certificate, clock: Clock) -> float:
     """What the certificate proves: searches are repeated. 0 where it proves nothing."""
     if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, SearchCertificate):
         from pvqbounds.solvers.native.integer_search import prove
 
-        return certificate.value if prove(problem, certificate) else 0.0
+        return certificate.value if prove(problem, certificate, clock) else 0.0
     if isinstance(problem, SparseLeastSquares) and isinstance(certificate, SubsetCertificate):
         from pvqbounds.solvers.native.subset_search import prove_sparse
 
-        return certificate.value if prove_sparse(problem, certificate) else 0.0
+        return certificate.value if prove_sparse(problem, certificate, clock) else 0.0
     fits = (BoxHullCertificate,) if isinstance(problem, IntegerLeastSquares) else (PerspectiveCertificate,)
     return max(0.0, proved_value(problem, certificate)) if isinstance(certificate, fits) else 0.0

@@ -140,18 +140,26 @@ def layer(
     from pvqbounds.report.record import check_result_path, write_layer
     from pvqbounds.report.tables import layer_view
 
-    if layer is None and model != DEFAULT_MODEL:
+    unnamed = layer is None and model != DEFAULT_MODEL
+    if unnamed and ":" in model:
         raise InputError(f"Name the layer of {model} with --layer.")
     if json_path is not None:
         check_result_path(json_path, data, weights)
     if plot is not None:
         check_plot_path(plot)
+    if json_path is not None and plot is not None:
+        taken = {json_path.resolve(), json_path.with_suffix(".npz").resolve()}
+        if plot.resolve() in taken:
+            raise OutputError(f"--json and --plot would both write {plot}; give one another name.")
     with _progress("loading") as update:
         from pvqbounds import nn
 
+        loaded = nn.load_model(model, weights, data)
+        if unnamed:
+            raise InputError(f"Name the layer of {model} with --layer.")
         report = nn.layer_bounds(
-            nn.load_model(model, weights, data),
-            layer or DEFAULT_LAYER,
+            loaded,
+            DEFAULT_LAYER if layer is None else layer,
             bits=bits,
             density=density,
             pattern=_pattern(pattern),
@@ -230,6 +238,9 @@ def solve(
 @app.command(epilog="Example: [bold]pvqbounds verify RESULT.json[/bold]")
 def verify(
     file: Annotated[Path, typer.Argument(help="What --json of layer or solve wrote.", metavar="FILE")],
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds for one proof; a longer search proves nothing.")
+    ] = 600.0,
     json_path: ReportOption = None,
 ) -> None:
     """Re-prove a result from its certificates and its best weights, trusting nothing else in it."""
@@ -238,7 +249,9 @@ def verify(
     if json_path is not None:
         _check_report_path(json_path, file)
     with _progress("verifying") as update:
-        findings = verify_file(file, lambda done, total: update(done, total, "verifying"))
+        findings = verify_file(
+            file, lambda done, total: update(done, total, "verifying"), time_limit=time_limit
+        )
     failures = [finding for finding in findings if not finding.holds]
     if json_path is not None:
         outcome = {"schema": "pvqbounds.verification/1", "file": file.name, "holds": not failures}

@@ -30,6 +30,8 @@ def sqnr(signal: float, error: float) -> float:
 
 def sqnr_interval(signal: Enclosure, error_lower: float, error_upper: float) -> tuple[float, float]:
     """Lower and upper SQNR in dB, rounded outwards."""
+    if signal.lower <= 0.0:
+        return math.nan, math.nan  # no signal can be proved
     lower, upper = sqnr(signal.lower, error_upper), sqnr(signal.upper, error_lower)
     # log10 and the quotient are each good to a unit in the last place: four steps cover both
     return (down(lower, 4) if math.isfinite(lower) else lower, up(upper, 4))
@@ -52,7 +54,7 @@ class Bounds:
     lower_kind: LowerKind
     """"certified": proved by `certificate`; "reported": stated by a solver, not proved."""
     status: Status
-    """"optimal": the gap is closed to 1e-6 of the error; "bounded": an interval."""
+    """"optimal": the gap is closed to 1e-6 of the error or 1e-12 of the signal; "bounded": an interval."""
     solver: str
     method: str
     """"exact" or "relax"."""

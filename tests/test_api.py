@@ -201,3 +201,73 @@ def test_importing_loads_nothing_heavy():
 def test_the_solvers_name_is_package_and_function():
     assert [info.name for info in pvq.solvers()] == list(solvers.BACKENDS)
     assert "native" in pvq.available_solvers()
+
+
+def test_blas_threads_are_given_back():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import scipy.linalg  # noqa: F401
+
+    def threads():
+        infos = threadpoolctl.threadpool_info()
+        return sorted(info["num_threads"] for info in infos if info["user_api"] == "blas")
+
+    before = threads()
+    rng = np.random.default_rng(1)
+    pvq.solve_channels([random_integer_problem(rng) for _ in range(8)], jobs=3)
+    assert threads() == before
+
+
+@pytest.mark.parametrize(
+    ("gram", "scale"), [(1e300, 0.1), (1e-300, 0.1), (1.0, 1e200), (1.0, 1e-200), (1e200, 1e100)]
+)
+def test_units_that_overflow_are_refused(gram, scale):
+    with pytest.raises(pvq.InputError, match="rescale"):
+        pvq.IntegerLeastSquares(gram * np.eye(3), np.ones(3), scale, -8, 7)
+
+
+def test_inputs_of_very_different_size():
+    """An eigenvalue far below the rounding of the largest entry is still proved positive."""
+    gram = np.diag([1e16, 1.0, 1e-16])
+    gram[0, 2] = gram[2, 0] = 0.3
+    problem = pvq.IntegerLeastSquares(gram, np.array([0.3, -0.2, 0.4]), 0.5, -2, 1)
+    exact = pvq.solve(problem)
+    assert exact.status == "optimal"
+    for relaxation in ("box-hull", "park-boyd"):
+        relaxed = pvq.solve(problem, method="relax", relaxation=relaxation)
+        assert 0.5 * exact.error_upper <= relaxed.error_lower <= exact.error_upper
+
+
+@pytest.mark.parametrize("size", [1e100, 1e308])
+def test_multipliers_of_any_size_prove_nothing_false(problem, size):
+    bounds = pvq.solve(problem)
+    for lam in (-size, size):
+        for nu in (-size, size):
+            certificate = SearchCertificate(np.full(6, lam), np.full(6, nu), bounds.error_lower, 10)
+            claimed = dataclasses.replace(bounds, certificate=certificate)
+            outcome = pvq.verify(problem, claimed, time_limit=5.0)
+            assert outcome.error_lower <= bounds.error_upper
+
+
+def test_a_proof_has_a_time_limit(problem):
+    bounds = pvq.solve(problem)
+    outcome = pvq.verify(problem, bounds, time_limit=1e-9)
+    assert not outcome
+    assert "seconds" in outcome.reason
+
+
+def test_a_reported_bound_above_the_error_does_not_hold(problem):
+    bounds = pvq.solve(problem)
+    false = dataclasses.replace(bounds, lower_kind="reported", certificate=None, error_lower=99.0)
+    assert not pvq.verify(problem, false)
+
+
+@pytest.mark.parametrize("options", [{"seed": -1}, {"seed": 1.5}, {"threads": 0}, {"time_limit": "3"}])
+def test_options_that_cannot_be_used(problem, options):
+    with pytest.raises(pvq.InputError):
+        pvq.solve(problem, **options)
+
+
+@pytest.mark.parametrize("code", ["a", None, np.nan, np.inf, 1.5, True, 2**40])
+def test_codes_that_are_not_whole_numbers(code):
+    with pytest.raises(pvq.InputError, match="qmin"):
+        pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 1.0, code, 2)

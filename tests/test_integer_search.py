@@ -10,6 +10,7 @@ from truth import exact_error_of_codes, random_gram, random_integer_problem
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import SearchCertificate
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import integer_search, integer_solver
 
 
@@ -87,11 +88,11 @@ def test_a_raised_bound_is_not_proved():
     problem = correlated_problem(20, 3, seed=1)
     bounds = pvq.solve(problem)
     certificate = bounds.certificate
-    assert integer_search.prove(problem, certificate)
+    assert integer_search.prove(problem, certificate, Clock(60.0))
     raised = dataclasses.replace(certificate, value=bounds.error_upper * 1.000001)
-    assert not integer_search.prove(problem, raised)
-    assert not integer_search.prove(problem, dataclasses.replace(certificate, value=np.nan))
-    assert not integer_search.prove(problem, dataclasses.replace(certificate, value=np.inf))
+    assert not integer_search.prove(problem, raised, Clock(60.0))
+    assert not integer_search.prove(problem, dataclasses.replace(certificate, value=np.nan), Clock(60.0))
+    assert not integer_search.prove(problem, dataclasses.replace(certificate, value=np.inf), Clock(60.0))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -113,7 +114,7 @@ def test_any_multipliers_search_soundly(seed):
             tree = integer_search.build_tree(problem, lam, nu)
             if tree is None or optimum.error_upper < 1e-9 * optimum.signal:
                 continue
-            assert integer_search.prove(problem, certificate) == provable
+            assert integer_search.prove(problem, certificate, Clock(60.0)) == provable
 
 
 def test_scaling_and_permutation_change_nothing():

@@ -20,8 +20,9 @@ from pvqbounds.nn.methods import PRUNING, QUANTIZATION
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
-from pvqbounds.problems.grids import RangeMethod, minmax_scale, mse_scale, symmetric_codes
+from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+from pvqbounds.problems.validation import whole_number
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
 from pvqbounds.results import Bounds
 
@@ -225,13 +226,9 @@ def _input_ranges(
 def _chosen_channels(chosen: int | Sequence[int] | None, channels: int) -> list[int]:
     if chosen is None:
         return list(range(channels))
-    if isinstance(chosen, int):
-        if not 1 <= chosen <= channels:
-            raise InputError(
-                f"The layer has {channels} output channels; take 1 to {channels} of them, not {chosen}."
-            )
-        return list(range(chosen))
-    listed = [int(channel) for channel in chosen]
+    if not isinstance(chosen, Sequence):
+        return list(range(whole_number(chosen, "The number of output channels", 1, channels)))
+    listed = [whole_number(channel, "An output channel", 0, channels - 1) for channel in chosen]
     if not listed or len(set(listed)) != len(listed) or min(listed) < 0 or max(listed) >= channels:
         raise InputError(
             f"The output channels must be different numbers from 0 to {channels - 1}, not {listed}."
@@ -243,13 +240,9 @@ def _scales(
     weight: NDArray[np.float64], range_method: RangeMethod, per_channel: bool, qmin: int, qmax: int
 ) -> list[float]:
     """Find the scale of each output channel on the whole layer."""
-    finders = {"mse": mse_scale, "minmax": minmax_scale}
-    if range_method not in finders:
-        raise InputError(f"The range method must be one of {', '.join(finders)}, not {range_method!r}.")
-    find = finders[range_method]
     if per_channel:
-        return [find(row, qmin, qmax) for row in weight]
-    return [find(weight, qmin, qmax)] * len(weight)
+        return [range_scale(range_method, row, qmin, qmax) for row in weight]
+    return [range_scale(range_method, weight, qmin, qmax)] * len(weight)
 
 
 def _slices(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.gram import as_real_array
+from pvqbounds.problems.validation import as_real_array
 
 __all__ = ["Layer", "find_layer", "layer_names"]
 

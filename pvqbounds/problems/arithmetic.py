@@ -95,7 +95,7 @@ def _two_sum(
 
 
 def scaled_difference(
-    scale: float, codes: NDArray[np.int64], weight: NDArray[np.float64]
+    scale: NDArray[np.float64] | float, codes: NDArray[np.int64], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """``scale * codes - weight`` as an unevaluated pair (high, low), relative error 4 u^2 of the terms."""
     product, product_error = _two_product(scale, codes.astype(np.float64))
@@ -103,13 +103,20 @@ def scaled_difference(
     return _two_sum(difference, product_error + difference_error)
 
 
+def _around(value: float, radius: float) -> Enclosure:
+    """The interval around `value`; everything where an overflow has left no value."""
+    if not (math.isfinite(value) and math.isfinite(radius)):
+        return Enclosure(-math.inf, math.inf)
+    return Enclosure(down(value - radius), up(value + radius))
+
+
 def inner_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> Enclosure:
     """Enclose aᵀb for float64 vectors of shape (n,)."""
     product, error = _two_product(a, b)
     # every product is exact as a pair, and fsum rounds once
-    value = math.fsum(np.concatenate([product, error]).tolist())
-    radius = up(UNIT * abs(value) + TINY, 2)
-    return Enclosure(down(value - radius), up(value + radius))
+    pairs = np.concatenate([product, error])
+    value = math.fsum(pairs.tolist()) if np.isfinite(pairs).all() else math.nan
+    return _around(value, up(UNIT * abs(value) + TINY, 2))
 
 
 def quadratic_form(
@@ -130,4 +137,4 @@ def quadratic_form(
         return Enclosure(0.0, 0.0)  # exactly, not by underflow
     n = len(high)
     radius = up(2.0 * UNIT * abs(value) + (8.0 * n + 64.0) ** 2 * UNIT**2 * terms + TINY, 4)
-    return Enclosure(down(value - radius), up(value + radius))
+    return _around(value, radius)

@@ -29,11 +29,12 @@ from pvqbounds.problems.archive import (
     replacing,
     write_arrays,
 )
-from pvqbounds.problems.gram import Gram, as_real_array
-from pvqbounds.problems.grids import RangeMethod, minmax_scale, mse_scale, symmetric_codes
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
 from pvqbounds.problems.integer import IntegerLeastSquares
 from pvqbounds.problems.matlab import parse_matlab
 from pvqbounds.problems.sparse import SparseLeastSquares, nnz_of_density
+from pvqbounds.problems.validation import as_real_array
 
 __all__ = ["Budget", "load_problem", "save_problem"]
 
@@ -86,8 +87,7 @@ class Budget:
             qmin, qmax = symmetric_codes(self.bits)
             scale = self.scale
             if scale is None:
-                find_scale = mse_scale if self.range_method == "mse" else minmax_scale
-                scale = find_scale(weight, qmin, qmax)
+                scale = range_scale(self.range_method, weight, qmin, qmax)
             return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
         if self.scale is not None:
             raise InputError("A scale belongs to quantization; give bits with it, or leave it out.")

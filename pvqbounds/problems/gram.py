@@ -6,40 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["Gram", "as_real_array"]
+__all__ = ["Gram"]
 
 ASYMMETRY_TOLERANCE = 1e-9
 """Largest |G_ij - G_ji|, as a fraction of the largest diagonal entry, that passes for rounding."""
 
 INDEFINITE_TOLERANCE = 1e-10
 """Largest -lambda_min, as a fraction of the trace, that passes for rounding."""
-
-
-def as_real_array(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64]:
-    """`values` as a finite float64 array with `ndim` axes, none of them empty, not writable.
-
-    Raises
-    ------
-    InputError
-        If `values` is not numeric, has another number of axes, is empty or not finite.
-    """
-    try:
-        given = np.asarray(values)
-        if given.dtype.kind not in "fiub":
-            raise TypeError(f"dtype {given.dtype}")
-        array = np.array(given, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must hold real numbers ({error}).") from error
-    if array.ndim != ndim:
-        raise InputError(f"{name} must have {ndim} axes, but its shape is {array.shape}.")
-    if array.size == 0:
-        raise InputError(f"{name} is empty (shape {array.shape}).")
-    if not np.isfinite(array).all():
-        bad = int(array.size - np.isfinite(array).sum())
-        raise InputError(f"{name} has {bad} of {array.size} entries that are not finite.")
-    array.flags.writeable = False
-    return array
 
 
 class Gram:
@@ -75,9 +50,8 @@ class Gram:
         if asymmetry > 0.0:
             array = 0.5 * array + 0.5 * array.T
             array.flags.writeable = False
-        trace = float(np.trace(array))
-        shift = INDEFINITE_TOLERANCE * trace
-        if trace < 0.0 or largest > trace or not _is_positive_definite(array, shift):
+        trace = float(np.trace(array / largest)) * largest if largest > 0.0 else 0.0
+        if largest > 0.0 and not _is_semidefinite(array / largest):
             smallest = float(np.linalg.eigvalsh(array)[0])
             raise InputError(
                 f"The Gram matrix is indefinite (smallest eigenvalue {smallest:.3g}, trace {trace:.3g}); "
@@ -91,11 +65,10 @@ class Gram:
         return len(self.matrix)
 
 
-def _is_positive_definite(matrix: NDArray[np.float64], shift: float) -> bool:
-    if not matrix.any():
-        return True  # a dead input: the zero matrix is positive semidefinite
+def _is_semidefinite(matrix: NDArray[np.float64]) -> bool:
+    """Whether a matrix with largest entry 1 is positive semidefinite but for rounding."""
     try:
-        np.linalg.cholesky(matrix + shift * np.eye(len(matrix)))
+        np.linalg.cholesky(matrix + INDEFINITE_TOLERANCE * np.trace(matrix) * np.eye(len(matrix)))
     except np.linalg.LinAlgError:
         return False
     return True

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.gram import as_real_array
+from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["RangeMethod", "minmax_scale", "mse_scale", "symmetric_codes"]
+__all__ = ["RangeMethod", "minmax_scale", "mse_scale", "range_scale", "symmetric_codes"]
 
 RangeMethod = Literal["mse", "minmax"]
 
@@ -152,3 +152,17 @@ def _nearest(magnitude: NDArray[np.float64], reach: NDArray[np.int64], scale: fl
 
 def _flat(weights: ArrayLike) -> NDArray[np.float64]:
     return as_real_array(np.ravel(np.asarray(weights)), "The weights", ndim=1)
+
+
+def range_scale(method: str, weights: ArrayLike, qmin: int, qmax: int) -> float:
+    """Scale found by the range method of that name, "mse" or "minmax".
+
+    Raises
+    ------
+    InputError
+        If there is no such method, or as the method itself does.
+    """
+    finders = {"mse": mse_scale, "minmax": minmax_scale}
+    if not isinstance(method, str) or method not in finders:
+        raise InputError(f"The range method must be one of {', '.join(finders)}, not {method!r}.")
+    return finders[method](weights, qmin, qmax)

@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
-from pvqbounds.problems.gram import Gram, as_real_array
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.validation import as_real_array, whole_number
 
 __all__ = ["IntegerLeastSquares"]
 
 LARGEST_CODE = 2**31
-LARGEST_ERROR = 1e280
-"""Errors of a problem's allowed weights must stay below: float64 ends at 1e308."""
+LARGEST_EXPONENT, SMALLEST_EXPONENT = 280.0, -250.0
+"""Decimal exponents between which errors must lie: float64 ends at 308 and -308."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +55,11 @@ class IntegerLeastSquares:
         object.__setattr__(self, "gram", matrix)
         object.__setattr__(self, "weight", vector)
         object.__setattr__(self, "scale", _checked_scale(scale))
-        object.__setattr__(self, "qmin", _checked_code(qmin, "qmin"))
-        object.__setattr__(self, "qmax", _checked_code(qmax, "qmax"))
+        object.__setattr__(self, "qmin", whole_number(qmin, "qmin", -LARGEST_CODE, LARGEST_CODE))
+        object.__setattr__(self, "qmax", whole_number(qmax, "qmax", -LARGEST_CODE, LARGEST_CODE))
         if self.qmin > self.qmax:
             raise InputError(f"qmin = {self.qmin} is larger than qmax = {self.qmax}.")
-        check_magnitude(matrix, vector, self.scale * max(abs(self.qmin), abs(self.qmax)))
+        check_magnitude(matrix, self.scale, self.scale * max(abs(self.qmin), abs(self.qmax)))
 
     @property
     def n(self) -> int:
@@ -115,22 +116,27 @@ def checked_pair(
     vector = as_real_array(weight, "The weight", ndim=1)
     if len(vector) != len(matrix):
         raise InputError(f"The Gram matrix has {len(matrix)} inputs, but the weight has {len(vector)}.")
-    check_magnitude(matrix, vector, 0.0)
+    check_magnitude(matrix, float(np.abs(vector).max()))
     return matrix, vector
 
 
-def check_magnitude(gram: NDArray[np.float64], weight: NDArray[np.float64], reach: float) -> None:
-    """Refuse problems whose errors, for weights of magnitude up to `reach`, come near to overflow.
+def check_magnitude(gram: NDArray[np.float64], *sizes: float) -> None:
+    """Refuse problems whose errors, for weights of these sizes, come near to overflow or underflow.
 
     Raises
     ------
     InputError
-        If they could exceed 1e280.
+        If G times a size squared is above 1e280 or, where it is not zero, below 1e-250.
     """
-    logs = math.log10(max(float(np.abs(gram).max()), 1.0))
-    logs += 2.0 * math.log10(max(float(np.abs(weight).max()), reach, 1.0))
-    if logs + 2.0 * math.log10(len(weight)) > math.log10(LARGEST_ERROR):
-        raise InputError("The numbers are so large that errors would overflow; rescale the inputs.")
+    largest = float(np.abs(gram).max())
+    for size in sizes:
+        if size == 0.0 or largest == 0.0:
+            continue
+        exponent = math.log10(largest) + 2.0 * math.log10(size * len(gram))
+        if exponent > LARGEST_EXPONENT:
+            raise InputError("The numbers are so large that errors would overflow; rescale the inputs.")
+        if exponent < SMALLEST_EXPONENT:
+            raise InputError("The numbers are so small that errors would underflow; rescale the inputs.")
 
 
 def _checked_scale(scale: float) -> float:
@@ -141,9 +147,3 @@ def _checked_scale(scale: float) -> float:
     if not (math.isfinite(value) and value > 0.0):
         raise InputError(f"The scale must be positive and finite, not {value}.")
     return value
-
-
-def _checked_code(code: int, name: str) -> int:
-    if isinstance(code, bool) or int(code) != code or abs(code) > LARGEST_CODE:
-        raise InputError(f"{name} must be an integer of at most 2^31 in magnitude, not {code!r}.")
-    return int(code)

@@ -12,6 +12,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair
+from pvqbounds.problems.validation import whole_number
 
 __all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
 
@@ -56,7 +57,7 @@ class SparseLeastSquares:
             raise InputError("Give either nnz or pattern, not both and not neither.")
         object.__setattr__(self, "gram", matrix)
         object.__setattr__(self, "weight", vector)
-        object.__setattr__(self, "nnz", None if nnz is None else _checked_nnz(nnz, len(vector)))
+        object.__setattr__(self, "nnz", None if nnz is None else whole_number(nnz, "nnz", 0, len(vector)))
         object.__setattr__(self, "pattern", None if pattern is None else checked_pattern(pattern))
 
     @property
@@ -146,12 +147,6 @@ def nnz_of_density(density: float, n: int) -> int:
     return min(n, int(density * n + 1e-9))
 
 
-def _checked_nnz(nnz: int, n: int) -> int:
-    if isinstance(nnz, bool) or int(nnz) != nnz or not 0 <= nnz <= n:
-        raise InputError(f"nnz must be a whole number between 0 and the fan-in {n}, not {nnz!r}.")
-    return int(nnz)
-
-
 def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
     """(N, M) as whole numbers with 0 <= N <= M and M >= 1.
 
@@ -161,9 +156,8 @@ def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
         If they are anything else.
     """
     try:
-        kept, size = (int(number) for number in pattern)
+        first, second = pattern
     except (TypeError, ValueError) as error:
         raise InputError(f"The pattern must be two whole numbers N, M, not {pattern!r}.") from error
-    if not 0 <= kept <= size or size < 1:
-        raise InputError(f"The pattern N:M needs 0 <= N <= M and M >= 1, not {kept}:{size}.")
-    return kept, size
+    size = whole_number(second, "M of the pattern N:M", 1, 2**31)
+    return whole_number(first, "N of the pattern N:M", 0, size), size

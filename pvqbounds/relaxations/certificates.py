@@ -41,7 +41,7 @@ from pvqbounds.problems.arithmetic import (
     scaled_difference,
     up,
 )
-from pvqbounds.relaxations.definite import proved_shift
+from pvqbounds.relaxations.definite import equilibration, proved_shift
 
 __all__ = [
     "BoxHullCertificate",
@@ -110,7 +110,7 @@ Certificate = BoxHullCertificate | SearchCertificate | SubsetCertificate | Persp
 
 def feasible_multipliers(
     gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
     """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
 
     Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
@@ -119,26 +119,30 @@ def feasible_multipliers(
     Parameters
     ----------
     gram
-        Shape (n, n), with a positive diagonal.
+        Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.relaxations.definite.equilibration`).
     lam, nu
-        Finite, shape (n,).
+        Shape (n,).
 
     Returns
     -------
-    The matrix S, shape (n, n), nu, shape (n,), and a proved lower bound on the least eigenvalue of S.
+    The matrix S, shape (n, n), nu, shape (n,), and a proved lower bound on the least eigenvalue of
+    S; None where overflow leaves no such S.
     """
     diagonal = np.diagonal(gram)
+    spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
     matrix = gram.copy()
     target = None
     for step in (0.0, *(10.0**k for k in range(-14, 4))):
-        matrix[np.diag_indices(len(lam))] = diagonal - lam + step * (diagonal + np.abs(lam))
+        matrix[np.diag_indices(len(lam))] = diagonal - lam + step * spread
+        if not np.isfinite(matrix).all():
+            return None
         if step > 0.0 and target is None:
             target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
         shift = proved_shift(matrix)
         if shift is not None:
             moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
             return matrix, moved if np.isfinite(moved).all() else nu, shift
-    raise AssertionError("a diagonally dominant matrix is positive definite")
+    return None
 
 
 def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate) -> float:
@@ -151,15 +155,33 @@ def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate
         return -math.inf
     if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
         return -math.inf
-    live = problem.gram.any(axis=1)  # an input that is always zero adds nothing to E
+    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
     if not live.any():
         return 0.0
+    with np.errstate(all="ignore"):  # whatever overflows ends as a bound of -inf
+        return _box_hull_bound(problem, live, lam[live], nu[live])
+
+
+def _box_hull_bound(
+    problem: IntegerLeastSquares,
+    live: NDArray[np.bool_],
+    lam: NDArray[np.float64],
+    nu: NDArray[np.float64],
+) -> float:
+    """The bound over the live inputs, in units that give G a diagonal near 1."""
     gram = problem.gram[np.ix_(live, live)]
-    nu, weight = nu[live], problem.weight[live]
-    matrix, nu, smallest = feasible_multipliers(gram, lam[live], nu)
+    power = equilibration(gram)
+    gram = np.ldexp(gram, -power[:, None] - power)
+    weight, step = np.ldexp(problem.weight[live], power), np.ldexp(problem.scale, power)
+    feasible = feasible_multipliers(gram, np.ldexp(lam, -2 * power), np.ldexp(nu, -power))
+    if feasible is None:
+        return -math.inf
+    matrix, nu, smallest = feasible
     quadratic = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(gram) - np.diagonal(matrix)  # lambda, exact up to one rounding
-    separable = separable_minima(problem.scale, problem.qmin, problem.qmax, weight, rest, nu)
+    separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, nu)
+    if not (np.isfinite(separable).all() and math.isfinite(quadratic)):
+        return -math.inf
     return down(down(math.fsum(separable.tolist())) + quadratic, 2)
 
 
@@ -171,11 +193,12 @@ def minus_inverse_form(matrix: NDArray[np.float64], nu: NDArray[np.float64], sma
     terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
     residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms
     squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
-    return down(form - 2.0 * product - up(squares / smallest), 3)
+    bound = down(form - 2.0 * product - up(squares / smallest), 3)
+    return bound if math.isfinite(bound) else -math.inf
 
 
 def separable_minima(
-    scale: float,
+    scale: NDArray[np.float64],
     qmin: int,
     qmax: int,
     weight: NDArray[np.float64],
@@ -183,6 +206,8 @@ def separable_minima(
     nu: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Lower bounds on min over integer k in [qmin, qmax] of lam d² + 2 nu d, d = s k - w, shape (n,).
+
+    Every input has a step s of its own here (one step, in units of each input).
 
     `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
     """
@@ -212,14 +237,14 @@ def separable_minima(
 
 
 def _parabola(
-    scale: float,
+    scale: NDArray[np.float64],
     codes: NDArray[np.int64],
     weight: NDArray[np.float64],
     lam: NDArray[np.float64],
     nu: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper bounds on lam d² + 2 nu d at d = s k - w, shape of `codes` (n, m)."""
-    high, low = scaled_difference(scale, codes, weight[:, None])
+    high, low = scaled_difference(scale[:, None], codes, weight[:, None])
     square, linear = lam[:, None] * high * high, 2.0 * nu[:, None] * high
     # one rounding in lam, one in d (the part `low`), and those of the five operations
     radius = 16.0 * UNIT * (np.abs(square) + np.abs(linear)) + TINY

@@ -20,7 +20,19 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.arithmetic import TINY, down, gamma
 
-__all__ = ["minorant", "proved_shift", "proves_definite"]
+__all__ = ["equilibration", "minorant", "proved_shift", "proves_definite"]
+
+
+def equilibration(gram: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Exponents p, shape (n,), such that G_ij 2^(-p_i - p_j) has a diagonal between 1/4 and 1.
+
+    Powers of two round nothing, and inputs of very different size no longer drown one another.
+    Entries of the diagonal that are not positive get the largest exponent.
+    """
+    diagonal = np.diagonal(gram)
+    positive = diagonal > 0.0
+    used = np.where(positive, diagonal, diagonal.max() if positive.any() else 1.0)
+    return np.asarray((np.frexp(used)[1] + 1) // 2, dtype=np.int64)
 
 
 def minorant(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:

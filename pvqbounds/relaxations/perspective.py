@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down
 from pvqbounds.relaxations.certificates import PerspectiveCertificate, minus_inverse_form
-from pvqbounds.relaxations.definite import proved_shift
+from pvqbounds.relaxations.definite import equilibration, proved_shift
 
 __all__ = ["perspective_bound", "perspective_value"]
 
@@ -45,21 +45,39 @@ def perspective_bound(problem: SparseLeastSquares, certificate: PerspectiveCerti
     if not (np.isfinite(diagonal).all() and np.isfinite(nu).all()):
         return -math.inf
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    if not live.any():
+        return 0.0
+    with np.errstate(all="ignore"):  # whatever overflows ends as a bound of 0
+        return _live_bound(problem, live, diagonal[live], nu[live])
+
+
+def _live_bound(
+    problem: SparseLeastSquares,
+    live: NDArray[np.bool_],
+    diagonal: NDArray[np.float64],
+    nu: NDArray[np.float64],
+) -> float:
+    """The bound over the live inputs, in units that give G a diagonal near 1."""
     gram = problem.gram[np.ix_(live, live)]
-    definite = _definite_rest(gram, np.maximum(diagonal[live], 0.0)) if live.any() else None
+    power = equilibration(gram)
+    gram = np.ldexp(gram, -power[:, None] - power)
+    weight, nu = np.ldexp(problem.weight[live], power), np.ldexp(nu, -power)
+    definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
     if definite is None:
         return 0.0  # E is a mean square
     rest, smallest = definite
     # G_ii - H_ii is D_i with one rounding: H is what is stored, D what is left
     D = np.diagonal(gram) - np.diagonal(rest)
-    nu = np.where(D > 0.0, nu[live], 0.0)
-    kept, extra = _terms(D, nu, problem.weight[live])
+    nu = np.where(D > 0.0, nu, 0.0)
+    kept, extra = _terms(D, nu, weight)
     position = np.cumsum(live) - 1
     parts = kept.tolist()
     for group, budget in problem.budgets:
         inside = position[group[live[group]]]
         removed = max(0, len(inside) - budget)
         parts += np.sort(extra[inside])[:removed].tolist()
+    if not np.isfinite(parts).all():
+        return 0.0
     return down(minus_inverse_form(rest, nu, smallest) + down(math.fsum(parts)), 2)
 
 

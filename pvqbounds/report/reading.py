@@ -273,7 +273,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
+    return _is_whole(value) or (type(value) is float and math.isfinite(value))
 
 
 class _Arrays:

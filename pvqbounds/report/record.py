@@ -87,6 +87,8 @@ def check_result_path(path: Path, *inputs: Path | None) -> None:
     OutputError
         If one of the two files cannot be written, or would replace an input or the other.
     """
+    if not path.name:
+        raise OutputError("The result needs a file name that ends in .json.")
     beside = arrays_beside(path)
     if path == beside:
         raise OutputError(f"{path} is the name of the arrays beside a result; end the result's own in .json.")

@@ -42,7 +42,12 @@ class Finding:
     """What was found, in words."""
 
 
-def verify_file(path: str | Path, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
+def verify_file(
+    path: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    time_limit: float = math.inf,
+) -> list[Finding]:
     """Re-prove the result of :func:`~pvqbounds.report.record.write_layer` or ``write_problem``.
 
     Parameters
@@ -51,6 +56,8 @@ def verify_file(path: str | Path, progress: Callable[[int, int], None] | None = 
         The JSON file; its arrays lie beside it.
     progress
         Called with the intervals proved and their number.
+    time_limit
+        Seconds for one proof; a search that takes longer proves nothing.
 
     Returns
     -------
@@ -76,20 +83,20 @@ def verify_file(path: str | Path, progress: Callable[[int, int], None] | None = 
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
-        findings.append(_interval(where, result))
+        findings.append(_interval(where, result, time_limit))
     stated = {name: value for name, value in record.document.items() if name != "arrays"}
     findings += _differences(stated, record.derived, "")
     return findings
 
 
-def _interval(where: str, result: SliceResult) -> Finding:
+def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
     """Prove one interval from its certificate and its best weight."""
     bounds = result.bounds
     certified = bounds.lower_kind == "certified"
     if not bounds.error_lower <= bounds.error_upper:
         return Finding(where, False, "the lower end of the error lies above the upper one")
     try:
-        outcome = verify(result.problem, bounds)
+        outcome = verify(result.problem, bounds, time_limit=time_limit)
     except PvqError as error:
         return Finding(where, False, str(error))
     if not outcome.holds:

@@ -98,15 +98,17 @@ class SearchTree:
         return max(self.root, down(self.root + down(reduced - loss)))
 
     def threshold_for(self, value: float) -> float:
-        """A threshold, as small as rounding allows, at which `value` is proved."""
+        """A threshold, as small as rounding allows, at which `value` is proved; inf if none is found."""
         threshold = max(0.0, value - self.root)
         step = max(threshold * UNIT, TINY)
-        while self.bound_at(threshold) < value:
-            # the first step makes good the loss at this threshold, the next ones its rounding
+        for _ in range(100):
             shortfall = value - self.bound_at(threshold)
+            if shortfall <= 0.0:
+                return threshold
+            # the first step makes good the loss at this threshold, the next ones its rounding
             threshold += max(shortfall, step)
             step *= 2.0
-        return threshold
+        return math.inf
 
 
 def build_tree(
@@ -158,6 +160,8 @@ def build_tree(
     spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
     rounding = gamma(n + 16) * (np.abs(rows).T @ spread)
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
+    if not all(np.isfinite(part).all() for part in (rows, target, step_nu, floor, root, blur)):
+        return None  # multipliers at which the arithmetic overflows
     return SearchTree(
         rows, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur
     )
@@ -353,8 +357,8 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
     return proved - 16.0 * UNIT * max(abs(tree.root), abs(proved))
 
 
-def prove(problem: IntegerLeastSquares, certificate: SearchCertificate) -> bool:
-    """Whether the search, repeated at the certificate's multipliers, proves its value."""
+def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
+    """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
     if certificate.lam.shape != live.shape or certificate.nu.shape != live.shape:
         return False
@@ -368,9 +372,11 @@ def prove(problem: IntegerLeastSquares, certificate: SearchCertificate) -> bool:
     threshold = tree.threshold_for(certificate.value)
     if threshold <= 0.0:
         return True
+    if not math.isfinite(threshold):
+        return False
     run = _Run(tree, threshold)
     while not run.advance(NODES_A_SLICE):
-        if run.found or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
+        if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False
     return not run.found
 

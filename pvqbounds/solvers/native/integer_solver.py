@@ -152,12 +152,12 @@ def _plain_tree(
 ) -> tuple[SearchTree, NDArray[np.float64]]:
     """Tree around the box-constrained minimiser; a singular Gram borrows curvature from the box.
 
-    lam = -e diag(G) makes S definite and charges e G_ii d_i² to the separable part, exactly: the
-    Gram is not damped. The least e that works is taken.
+    lam_i = -e sum_j |G_ij| makes S definite and charges its share of d_i² to the separable part,
+    exactly: the Gram is not damped. The least e that works is taken.
     """
-    diagonal = np.diagonal(problem.gram)
+    spread = np.abs(problem.gram).sum(axis=1)  # at most so much makes S diagonally dominant
     for exponent in (-np.inf, *range(-15, 2)):
-        lam = -(10.0**exponent) * diagonal
+        lam = -(10.0**exponent) * spread
         tree = build_tree(problem, lam, gradient)
         if tree is not None:
             return tree, lam

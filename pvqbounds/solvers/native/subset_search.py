@@ -7,7 +7,6 @@ that ignores all sets with an error of at least that value ends and has met none
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -108,7 +107,7 @@ def _bounded(
     return solution
 
 
-def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate) -> bool:
+def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, clock: Clock) -> bool:
     """Whether a search proves that no allowed weight has an error below ``certificate.value``.
 
     It takes about as long as the search that made the certificate, and depends on nothing but
@@ -127,8 +126,8 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate) ->
     if enumerate_sets(stack, factor.group, WORK) != DONE:
         dual = multiplied(problem, factor)
         stack = stack if dual is None else _start(factor, threshold, dual)
-        _finish(stack, factor, Clock(math.inf))
-    return not stack.state[3]
+        _finish(stack, factor, clock)
+    return _done(stack) and not stack.state[3]
 
 
 def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
