@@ -1,4 +1,4 @@
-"""Solve one problem with every backend that is usable here: each states its own bound, one proof judges all."""
+"""Two problems, every backend that is usable here: each states its own bound, one proof judges all."""
 
 import numpy as np
 from rich.console import Console
@@ -15,7 +15,7 @@ def main() -> None:
         "quantization": pvq.IntegerLeastSquares(gram, weight, 0.4, -4, 3),
         "pruning": pvq.SparseLeastSquares(gram, weight, nnz=4),
     }
-    table = Table("problem", "solver", "method", "SQNR, dB", "proof", "stated error", "seconds")
+    table = Table("", "solver", "method", "SQNR, dB", "proof", "stated", "seconds")
     for name, problem in problems.items():
         for solver in pvq.available_solvers():
             try:
