@@ -111,7 +111,7 @@ def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
 def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
     """Draw each backend's interval, found to bound, to a `.png`, `.svg` or `.pdf` file.
 
-    Bars that are hatched end in a bound that is not proved.
+    Bars that are hatched end in a bound that is not proved; a diamond is what the solver states.
 
     Raises
     ------
@@ -139,13 +139,17 @@ def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
                 linewidth=1.4,  # an optimum, without a length of its own, is seen as a line
                 hatch="////" if reported else None,
             )
+            axes.plot(entry.stated, y, marker="D", color="black", markersize=4.0, linestyle="none")
+        axes.use_sticky_edges = False  # bars begin within the axis, not on it
         axes.set_yticks(range(len(rows)), [f"{e.solver}, {seconds_text(e.seconds)}" for e in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_title(task, loc="left", fontsize=9, color=COLOURS[task])
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)
-    panes[-1].set_xlabel("SQNR of the layer output, dB: best found to bound")
+    panes[-1].set_xlabel(
+        "SQNR of the layer output, dB: best found to bound; diamond: bound stated by the solver"
+    )
     figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=10)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=160, format=path.suffix.lower().removeprefix("."))
