@@ -32,7 +32,7 @@ from pvqbounds.relaxations.certificates import (
     box_hull_bound,
 )
 from pvqbounds.results import Bounds, status_of
-from pvqbounds.solvers import backend_named
+from pvqbounds.solvers import backend_named, can
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
 
@@ -276,12 +276,8 @@ def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capabilit
     """The backend, and whether its exact method is to be used."""
     if method == "relax":
         return backend_named(solver, relaxed), False
-    if method == "auto" and solver != "auto":
-        # whichever of the two it can do, the exact method first
-        try:
-            return backend_named(solver, exact), True
-        except SolverError:
-            return backend_named(solver, relaxed), False
+    if method == "auto" and not can(solver, exact):
+        return backend_named(solver, relaxed), False
     return backend_named(solver, exact), True
 
 

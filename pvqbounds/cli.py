@@ -1,4 +1,4 @@
-"""The command line: ``pvqbounds layer``, ``solve``, ``verify``, ``solvers``.
+"""The command line: ``pvqbounds layer``, ``solve``, ``verify``, ``compare``, ``solvers``.
 
 Exit codes: 0 done, 1 failed (a claim that does not hold, a solver that gave nothing), 2 wrong
 usage or input, 130 interrupted. Results go to standard output, progress and errors to standard
@@ -8,6 +8,7 @@ error; files are written whole or not at all.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console, RenderableType
 
-from pvqbounds.errors import InputError, OutputError, PvqError
+from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
 
 __all__ = ["app", "main"]
 
@@ -270,9 +271,96 @@ def verify(
     )
 
 
-@app.command(epilog="Example: [bold]pvqbounds solvers[/bold]")
-def solvers(json_path: ReportOption = None) -> None:
+@app.command(
+    epilog="Examples: [bold]pvqbounds compare[/bold]   |   "
+    "[bold]pvqbounds compare --solver native --solver scip --layer block2.0 --bits 3 --plot c.png[/bold]"
+)
+def compare(
+    solver: Annotated[
+        list[str] | None, typer.Option(help="A backend; once for each. All that are usable if left out.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="digits (shipped), torchvision:NAME, timm:NAME or package.module:factory.")
+    ] = DEFAULT_MODEL,
+    layer: Annotated[str | None, typer.Option(help="Dotted name of the layer.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
+    bits: Annotated[int, typer.Option(help="Bits a weight, 2 to 16.")] = 4,
+    density: DensityOption = None,
+    pattern: PatternOption = None,
+    out_channels: Annotated[int, typer.Option(help="Only the first so many output channels.")] = 1,
+    method: MethodOption = "auto",
+    time_limit: TimeLimitOption = 20.0,
+    json_path: ReportOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
+    ] = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Bound the same layer with several backends: what each finds, what is proved, how long it takes."""
+    from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
+    from pvqbounds.report.plot import check_plot_path
+
+    if layer is None and model != DEFAULT_MODEL:
+        raise InputError(f"Name the layer of {model} with --layer.")
+    inputs = [path for path in (data, weights) if path is not None]
+    if json_path is not None:
+        _check_report_path(json_path, *inputs)
+    if plot is not None:
+        check_plot_path(plot)
+    entries: list[Entry] = []
+    with _progress("loading") as update:
+        from pvqbounds import nn
+        from pvqbounds.solvers import available_solvers
+
+        loaded = nn.load_model(model, weights, data)
+        names = solver or available_solvers()
+        for done, name in enumerate(names):
+            update(done, len(names), name)
+            try:
+                report = nn.layer_bounds(
+                    loaded,
+                    layer or DEFAULT_LAYER,
+                    bits=bits,
+                    density=density,
+                    pattern=_pattern(pattern),
+                    out_channels=out_channels,
+                    solver=name,
+                    method=method,
+                    time_limit=time_limit,
+                    jobs=1,
+                    seed=seed,
+                )
+            except (SolverError, SolverFailedError) as error:
+                if solver is not None and len(solver) == 1:
+                    raise
+                entries += [Entry(name, task, note=str(error)) for task in ("quantization", "pruning")]
+            else:
+                entries += entries_of(name, report)
+    title = f"{model} {layer or DEFAULT_LAYER}, {bits} bits"
+    if json_path is not None:
+        rows = [{key: _finite(value) for key, value in asdict(entry).items()} for entry in entries]
+        _write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})
+    if plot is not None:
+        plot_comparison(title, entries, plot)
+    _show(comparison_view(title, entries))
+
+
+@app.command(
+    epilog="Examples: [bold]pvqbounds solvers[/bold]   |   [bold]pvqbounds solvers --cite scs[/bold]"
+)
+def solvers(
+    cite: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Print how to cite this solver, in BibTeX.")
+    ] = None,
+    json_path: ReportOption = None,
+) -> None:
     """List every known backend: installed or not, licensed or not, and what it can do."""
+    if cite is not None:
+        from pvqbounds.solvers import citation
+
+        print(citation(cite))
+        return
     from pvqbounds.report.tables import solvers_view
     from pvqbounds.solvers import solvers as known_solvers
 
@@ -306,6 +394,11 @@ def _pattern(text: str | None) -> tuple[int, int] | None:
     if not (colon and kept.isdecimal() and size.isdecimal()):
         raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
     return int(kept), int(size)
+
+
+def _finite(value: Any) -> Any:
+    """`value` as JSON can hold it: numbers that are not finite are null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cores() -> int:

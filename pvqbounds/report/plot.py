@@ -19,7 +19,7 @@ from pvqbounds.results import sqnr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["check_plot_path", "plot_layer"]
+__all__ = ["COLOURS", "check_plot_path", "figure_class", "plot_layer"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -45,10 +45,11 @@ def check_plot_path(path: Path) -> None:
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{path} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     check_writable(path)
-    _figure_class()
+    figure_class()
 
 
-def _figure_class() -> Any:
+def figure_class() -> Any:
+    """Import matplotlib's Figure, or say how to get it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -76,7 +77,7 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     check_plot_path(path)
     rows = len(report.quantization.slices)
     height = min(TALLEST, 3.0 + 0.3 * rows)
-    figure = _figure_class()(figsize=(8.0, height), layout="constrained")
+    figure = figure_class()(figsize=(8.0, height), layout="constrained")
     sides = (report.quantization, report.pruning)
     if report.protocol == "full":
         top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, height - 2.4])

@@ -15,7 +15,7 @@ from types import ModuleType
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.solvers.base import Backend, Capability, Licence
 
-__all__ = ["BACKENDS", "SolverInfo", "available_solvers", "backend_named", "solvers"]
+__all__ = ["BACKENDS", "SolverInfo", "available_solvers", "backend_named", "can", "citation", "solvers"]
 
 BACKENDS = {
     "native": ("pvqbounds.solvers.native.backend", "Native"),
@@ -66,6 +66,17 @@ def backend_named(name: str, needs: Capability) -> Backend:
     return backend
 
 
+def can(name: str, capability: Capability) -> bool:
+    """Whether the backend `name` is made for this, installed and licensed or not.
+
+    Raises
+    ------
+    InputError
+        If no backend has that name.
+    """
+    return capability in _load("native" if name == "auto" else name).capabilities
+
+
 def _advice(needs: Capability) -> str:
     able = [name for name in available_solvers() if needs in _load(name).capabilities]
     return f"use --solver {' or '.join(able)}"
@@ -93,6 +104,17 @@ def solvers() -> list[SolverInfo]:
 def available_solvers() -> list[str]:
     """Names of the backends that can be used here: installed and licensed."""
     return [info.name for info in solvers() if info.licence is not None and info.licence.valid]
+
+
+def citation(name: str) -> str:
+    """How to cite the solver `name`, in BibTeX.
+
+    Raises
+    ------
+    InputError
+        If no backend has that name.
+    """
+    return _load("native" if name == "auto" else name).citation
 
 
 def _load(name: str) -> Backend:

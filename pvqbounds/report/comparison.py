@@ -1,0 +1,155 @@
+"""Several backends on one layer: what each found, what is proved, how long it took."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pvqbounds.problems.archive import replacing
+from pvqbounds.report.layer import LayerReport
+from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
+from pvqbounds.report.tables import interval_text, seconds_text
+from pvqbounds.results import Bounds, sqnr
+
+__all__ = ["Entry", "comparison_view", "entries_of", "plot_comparison"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One backend on one side of the layer; without numbers where it could not solve it."""
+
+    solver: str
+    task: str
+    """"quantization" or "pruning"."""
+    method: str = ""
+    sqnr_lower: float = math.nan
+    """SQNR in dB of the weights that it found."""
+    sqnr_upper: float = math.nan
+    """No weights of this kind exceed it: in dB."""
+    lower_kind: str = ""
+    """Whether `sqnr_upper` is "certified" or "reported"."""
+    stated: float = math.nan
+    """The bound in dB that the solver itself states; nan where it states none."""
+    seconds: float = math.nan
+    note: str = ""
+    """Its first channel's note, or why there are no numbers."""
+
+
+def entries_of(solver: str, report: LayerReport) -> list[Entry]:
+    """One entry for each side that this solver did itself."""
+    entries = []
+    for side in (report.quantization, report.pruning):
+        bounds = [s.bounds for s in side.slices]
+        if any(b.solver != solver for b in bounds):
+            entries.append(Entry(solver, side.task, note="not able to do this"))
+            continue
+        lower, upper = side.sqnr_interval
+        entries.append(
+            Entry(
+                solver,
+                side.task,
+                " and ".join(sorted({b.method for b in bounds})),
+                lower,
+                upper,
+                side.lower_kind,
+                _stated(bounds),
+                math.fsum(b.seconds for b in bounds),
+                next((b.note for b in bounds if b.note), ""),
+            )
+        )
+    return entries
+
+
+def _stated(bounds: Sequence[Bounds]) -> float:
+    stated = [b.reported_lower for b in bounds if b.reported_lower is not None]
+    if len(stated) < len(bounds):
+        return math.nan
+    return sqnr(math.fsum(b.signal for b in bounds), math.fsum(stated))
+
+
+def best_of(entries: Sequence[Entry], task: str) -> float:
+    """The best SQNR that any backend found for this side, nan where none did."""
+    return max((e.sqnr_lower for e in entries if e.task == task and e.method), default=math.nan)
+
+
+def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
+    """One row a backend and side: interval, distance of what it found from the best, time.
+
+    A bound that a solver only states stands beside the one that is proved.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for heading in ("solver", "SQNR, dB", "bound", "stated", "off best", "time"):
+        table.add_column(heading, no_wrap=True)
+    for task in COLOURS:
+        best = best_of(entries, task)
+        rows = [e for e in entries if e.task == task and e.method]
+        if rows:
+            table.add_row(Text(task, style="bold"))
+        for entry in rows:
+            ends = entry.sqnr_lower, entry.sqnr_upper
+            table.add_row(
+                f"  {entry.solver}",
+                Text(interval_text(*ends).removesuffix(" dB"), style="bold cyan"),
+                entry.lower_kind,
+                f"{entry.stated:.2f}" if math.isfinite(entry.stated) else "",
+                f"{best - entry.sqnr_lower:.2f}" if math.isfinite(best) else "",
+                seconds_text(entry.seconds),
+                end_section=entry is rows[-1],
+            )
+    absent = dict.fromkeys(f"{e.solver}, {e.task}: {e.note}" for e in entries if not e.method)
+    return Group(table, *(Text(line, style="dim") for line in absent))
+
+
+def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
+    """Draw each backend's interval, found to bound, to a `.png`, `.svg` or `.pdf` file.
+
+    Bars that are hatched end in a bound that is not proved; a diamond is what the solver states.
+
+    Raises
+    ------
+    InputError
+        If matplotlib is not installed.
+    OutputError
+        If the kind of picture is unknown or the path cannot be written.
+    """
+    check_plot_path(path)
+    solved = [e for e in entries if e.method and all(map(math.isfinite, (e.sqnr_lower, e.sqnr_upper)))]
+    tasks = [task for task in COLOURS if any(e.task == task for e in solved)] or list(COLOURS)
+    figure: Any = figure_class()(figsize=(8.0, 1.5 + 0.35 * max(len(solved), 4)), layout="constrained")
+    panes = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, task in zip(panes, tasks, strict=True):
+        rows = [e for e in solved if e.task == task]
+        for y, entry in enumerate(rows):
+            reported = entry.lower_kind == "reported"
+            axes.barh(
+                y,
+                entry.sqnr_upper - entry.sqnr_lower,
+                left=entry.sqnr_lower,
+                height=0.5,
+                facecolor="white" if reported else COLOURS[task],
+                edgecolor=COLOURS[task],
+                linewidth=1.4,  # an optimum, without a length of its own, is seen as a line
+                hatch="////" if reported else None,
+            )
+            axes.plot(entry.stated, y, marker="D", color="black", markersize=4.0, linestyle="none")
+        axes.use_sticky_edges = False  # bars begin within the axis, not on it
+        axes.set_yticks(range(len(rows)), [f"{e.solver}, {seconds_text(e.seconds)}" for e in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_title(task, loc="left", fontsize=9, color=COLOURS[task])
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    panes[-1].set_xlabel(
+        "SQNR of the layer output, dB: best found to bound; diamond: bound stated by the solver"
+    )
+    figure.suptitle(title, x=0.02, ha="left", fontweight="bold", fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=160, format=path.suffix.lower().removeprefix("."))
