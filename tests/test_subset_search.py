@@ -303,3 +303,13 @@ def test_multiplied_bound_of_every_set_is_true():
             bound = dual.root + (cost + dual.extra[list(removed)].sum()) / dual.gain
             error = problem.error(problem.refit(np.setdiff1d(np.arange(6), removed))).upper
             assert np.ldexp(bound, factor.exponent) <= error * (1.0 + 1e-12)
+
+
+def test_refit_sees_inputs_of_small_power():
+    """A kept input a hundred million times weaker than another still takes its share of the re-fit."""
+    power = np.array([1e4, 1e-4, 1.0])
+    gram = np.array([[1.0, 0.2, 0.3], [0.2, 1.0, 0.6], [0.3, 0.6, 1.0]]) * np.outer(power, power)
+    problem = SparseLeastSquares(gram, np.array([1e-4, 1e4, 1.0]), nnz=2)
+    v = problem.refit(np.array([0, 1]))
+    gradient = gram[:2] @ (v - problem.weight)
+    assert np.abs(gradient / power[:2]).max() < 1e-9

@@ -105,7 +105,7 @@ class SparseLeastSquares:
         return indices
 
     def refit(self, support: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Best weights on `support` (least squares, minimum norm where singular), shape (n,).
+        """Best weights on `support` (least squares, least change of power where singular), shape (n,).
 
         With d = v - w the normal equations are G_KK d_K = G_KT w_T: the kept weights move by
         d_K, so that a support that loses nothing leaves them as they were.
@@ -116,7 +116,11 @@ class SparseLeastSquares:
             return v
         block = self.gram[np.ix_(support, support)]
         pull = self.gram[np.ix_(support, removed)] @ self.weight[removed]
-        v[support] = self.weight[support] + np.linalg.lstsq(block, pull, rcond=None)[0]
+        # a unit diagonal, so that an input of small power is not taken for a rounding error
+        diagonal = np.diagonal(block)
+        power = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+        move = np.linalg.lstsq(block / np.outer(power, power), pull / power, rcond=None)[0]
+        v[support] = self.weight[support] + move / power
         return v
 
     def error(self, weight: NDArray[np.float64]) -> Enclosure:
