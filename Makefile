@@ -42,7 +42,7 @@ test: .venv/test-ready
 	$(BIN)/python -m pytest -n auto -m "not long"
 
 test-long: .venv/test-ready
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m long
 
 check: .venv/test-ready
 	$(BIN)/ruff check .
