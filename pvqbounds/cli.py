@@ -7,28 +7,40 @@ error; files are written whole or not at all.
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console
 
+from pvqbounds.console import (
+    DensityOption,
+    MethodOption,
+    PatternOption,
+    RangeOption,
+    RelaxationOption,
+    ReportOption,
+    ResultOption,
+    SeedOption,
+    SolverOption,
+    TimeLimitOption,
+    check_report_path,
+    cores,
+    finite,
+    pattern_of,
+    progress_bar,
+    show,
+    write_json,
+)
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
 
 __all__ = ["app", "main"]
 
 DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
-BAR_AFTER = 1.0
-"""Seconds of work after which a progress bar is shown."""
 
 app = typer.Typer(
     name="pvqbounds",
@@ -68,30 +80,6 @@ def _pvqbounds(
     ] = False,
 ) -> None:
     """How far from the best possible is a compressed layer: certified bounds for quantization and pruning."""
-
-
-# ------------------------------------------------------------------ options of several commands
-
-SolverOption = Annotated[str, typer.Option(help="Backend; `pvqbounds solvers` lists them.")]
-MethodOption = Annotated[
-    str,
-    typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
-]
-RelaxationOption = Annotated[
-    str | None, typer.Option(help="box-hull or park-boyd (quantization), perspective (pruning).")
-]
-TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
-DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
-PatternOption = Annotated[
-    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
-]
-RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
-ResultOption = Annotated[
-    Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),
-]
-ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write this to FILE too.")]
 
 
 # ------------------------------------------------------------------------------------- commands
@@ -152,7 +140,7 @@ def layer(
         taken = {json_path.resolve(), json_path.with_suffix(".npz").resolve()}
         if plot.resolve() in taken:
             raise OutputError(f"--json and --plot would both write {plot}; give one another name.")
-    with _progress("loading") as update:
+    with progress_bar("loading") as update:
         from pvqbounds import nn
 
         loaded = nn.load_model(model, weights, data)
@@ -163,7 +151,7 @@ def layer(
             DEFAULT_LAYER if layer is None else layer,
             bits=bits,
             density=density,
-            pattern=_pattern(pattern),
+            pattern=pattern_of(pattern),
             opt_dim=opt_dim,
             out_channels=out_channels,
             range_method=cast(Any, range_method),
@@ -172,7 +160,7 @@ def layer(
             method=method,
             relaxation=relaxation,
             time_limit=time_limit,
-            jobs=_cores() if jobs is None else jobs,
+            jobs=cores() if jobs is None else jobs,
             seed=seed,
             progress=update,
         )
@@ -180,7 +168,7 @@ def layer(
         write_layer(report, json_path)
     if plot is not None:
         plot_layer(report, plot)
-    _show(layer_view(report))
+    show(layer_view(report))
 
 
 @app.command(
@@ -218,9 +206,9 @@ def solve(
 
     if json_path is not None:
         check_result_path(json_path, file)
-    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, _pattern(pattern))
+    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, pattern_of(pattern))
     problem = load_problem(file, budget)
-    with _progress("solving"):
+    with progress_bar("solving"):
         bounds = api.solve(
             problem,
             solver=solver,
@@ -233,7 +221,7 @@ def solve(
     result = SliceResult(0, (0, problem.n), problem, bounds)
     if json_path is not None:
         write_problem(result, file.name, json_path)
-    _show(problem_view(result, file.name))
+    show(problem_view(result, file.name))
 
 
 @app.command(epilog="Example: [bold]pvqbounds verify RESULT.json[/bold]")
@@ -248,15 +236,15 @@ def verify(
     from pvqbounds.report.verification import verify_file
 
     if json_path is not None:
-        _check_report_path(json_path, file)
-    with _progress("verifying") as update:
+        check_report_path(json_path, file)
+    with progress_bar("verifying") as update:
         findings = verify_file(
             file, lambda done, total: update(done, total, "verifying"), time_limit=time_limit
         )
     failures = [finding for finding in findings if not finding.holds]
     if json_path is not None:
         outcome = {"schema": "pvqbounds.verification/1", "file": file.name, "holds": not failures}
-        _write_json(json_path, outcome | {"findings": [asdict(finding) for finding in findings]})
+        write_json(json_path, outcome | {"findings": [asdict(finding) for finding in findings]})
     for finding in failures:
         print(f"FAILED {finding.where}: {finding.text}")
     if failures:
@@ -305,11 +293,11 @@ def compare(
         raise InputError(f"Name the layer of {model} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
     if json_path is not None:
-        _check_report_path(json_path, *inputs)
+        check_report_path(json_path, *inputs)
     if plot is not None:
         check_plot_path(plot)
     entries: list[Entry] = []
-    with _progress("loading") as update:
+    with progress_bar("loading") as update:
         from pvqbounds import nn
         from pvqbounds.solvers import available_solvers
 
@@ -323,7 +311,7 @@ def compare(
                     layer or DEFAULT_LAYER,
                     bits=bits,
                     density=density,
-                    pattern=_pattern(pattern),
+                    pattern=pattern_of(pattern),
                     out_channels=out_channels,
                     solver=name,
                     method=method,
@@ -339,11 +327,11 @@ def compare(
                 entries += entries_of(name, report)
     title = f"{model} {layer or DEFAULT_LAYER}, {bits} bits"
     if json_path is not None:
-        rows = [{key: _finite(value) for key, value in asdict(entry).items()} for entry in entries]
-        _write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})
+        rows = [{key: finite(value) for key, value in asdict(entry).items()} for entry in entries]
+        write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})
     if plot is not None:
         plot_comparison(title, entries, plot)
-    _show(comparison_view(title, entries))
+    show(comparison_view(title, entries))
 
 
 @app.command(
@@ -365,7 +353,7 @@ def solvers(
     from pvqbounds.solvers import solvers as known_solvers
 
     if json_path is not None:
-        _check_report_path(json_path)
+        check_report_path(json_path)
     known = known_solvers()
     if json_path is not None:
         listed = [
@@ -380,89 +368,5 @@ def solvers(
             }
             for info in known
         ]
-        _write_json(json_path, {"schema": "pvqbounds.solvers/1", "solvers": listed})
-    _show(solvers_view(known))
-
-
-# -------------------------------------------------------------------------------------- helpers
-
-
-def _pattern(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    kept, colon, size = text.partition(":")
-    if not (colon and kept.isdecimal() and size.isdecimal()):
-        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
-    return int(kept), int(size)
-
-
-def _finite(value: Any) -> Any:
-    """`value` as JSON can hold it: numbers that are not finite are null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this platform
-        return os.cpu_count() or 1
-
-
-def _show(view: RenderableType) -> None:
-    Console(highlight=False).print(view)
-
-
-def _check_report_path(path: Path, *inputs: Path) -> None:
-    from pvqbounds.problems.archive import check_writable
-
-    if any(path.resolve() == source.resolve() for source in inputs):
-        raise OutputError(f"The report would replace its own input {path}; give it another name.")
-    check_writable(path)
-
-
-def _write_json(path: Path, document: dict[str, Any]) -> None:
-    from pvqbounds.problems.archive import replacing
-
-    with replacing(path) as temporary:
-        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar on a terminal's standard error once the block takes longer than `BAR_AFTER`."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-    )
-
-    console = Console(stderr=True)
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    task = bar.add_task(label, total=None)
-
-    def update(done: int, total: int, description: str) -> None:
-        bar.update(task, completed=done, total=total or None, description=description)
-
-    timer = threading.Timer(BAR_AFTER, bar.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield update
-    finally:
-        timer.cancel()
-        timer.join()  # it may be starting the bar just now
-        bar.stop()
+        write_json(json_path, {"schema": "pvqbounds.solvers/1", "solvers": listed})
+    show(solvers_view(known))

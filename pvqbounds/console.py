@@ -1,0 +1,162 @@
+"""What the commands share: options, the progress bar, tables on the terminal, JSON files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from pvqbounds.errors import InputError, OutputError
+
+__all__ = [
+    "DensityOption",
+    "MethodOption",
+    "PatternOption",
+    "RangeOption",
+    "RelaxationOption",
+    "ReportOption",
+    "ResultOption",
+    "SeedOption",
+    "SolverOption",
+    "TimeLimitOption",
+    "check_report_path",
+    "cores",
+    "finite",
+    "pattern_of",
+    "progress_bar",
+    "show",
+    "write_json",
+]
+
+BAR_AFTER = 1.0
+"""Seconds of work after which a progress bar is shown."""
+
+# ------------------------------------------------------------------ options of several commands
+
+SolverOption = Annotated[str, typer.Option(help="Backend; `pvqbounds solvers` lists them.")]
+MethodOption = Annotated[
+    str,
+    typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
+]
+RelaxationOption = Annotated[
+    str | None, typer.Option(help="box-hull or park-boyd (quantization), perspective (pruning).")
+]
+TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
+PatternOption = Annotated[
+    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+]
+RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
+ResultOption = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),
+]
+ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write this to FILE too.")]
+
+# ------------------------------------------------------------------------------------ functions
+
+
+def pattern_of(text: str | None) -> tuple[int, int] | None:
+    """(N, M) of a text like "2:4".
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if text is None:
+        return None
+    kept, colon, size = text.partition(":")
+    if not (colon and kept.isdecimal() and size.isdecimal()):
+        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
+    return int(kept), int(size)
+
+
+def finite(value: Any) -> Any:
+    """`value` as JSON can hold it: numbers that are not finite are null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this platform
+        return os.cpu_count() or 1
+
+
+def show(view: RenderableType) -> None:
+    """Print a view to standard output."""
+    Console(highlight=False).print(view)
+
+
+def check_report_path(path: Path, *inputs: Path) -> None:
+    """Refuse, before any work, a report that would replace its input or cannot be written.
+
+    Raises
+    ------
+    OutputError
+        If so.
+    """
+    from pvqbounds.problems.archive import check_writable
+
+    if any(path.resolve() == source.resolve() for source in inputs):
+        raise OutputError(f"The report would replace its own input {path}; give it another name.")
+    check_writable(path)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a document whole or not at all."""
+    from pvqbounds.problems.archive import replacing
+
+    with replacing(path) as temporary:
+        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on a terminal's standard error once the block takes longer than `BAR_AFTER`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    console = Console(stderr=True)
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(label, total=None)
+
+    def update(done: int, total: int, description: str) -> None:
+        bar.update(task, completed=done, total=total or None, description=description)
+
+    timer = threading.Timer(BAR_AFTER, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield update
+    finally:
+        timer.cancel()
+        timer.join()  # it may be starting the bar just now
+        bar.stop()
