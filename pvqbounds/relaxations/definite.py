@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from pvqbounds.problems.arithmetic import TINY, down, gamma
 
 __all__ = ["equilibration", "minorant", "proved_shift", "proves_definite"]
+
+INVERSE_STEPS = 6
+"""Steps of inverse iteration towards the least eigenvalue."""
 
 
 def equilibration(gram: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -82,11 +86,21 @@ def proves_definite(matrix: NDArray[np.float64], shift: float) -> bool:
 def proved_shift(matrix: NDArray[np.float64]) -> float | None:
     """A proved positive lower bound on the least eigenvalue of `matrix`, or None.
 
-    It is within a factor of ten of the eigenvalue where that is above the rounding margin.
+    It is within a factor of ten of the eigenvalue where that is above the rounding margin. What
+    is tried comes from inverse iteration: O(n²) a step, where eigenvalues would cost more than all
+    the proof.
     """
-    smallest = float(np.linalg.eigvalsh(matrix)[0])
-    for fraction in (0.9, 0.1):
-        shift = down(fraction * smallest)
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=0)
+    if info != 0:
+        return None
+    vector = np.cos(np.arange(1.0, len(matrix) + 1.0))  # any start that is not special
+    growth = 1.0
+    for _ in range(INVERSE_STEPS):
+        vector, _ = lapack.dpotrs(factor, vector / np.linalg.norm(vector), lower=1)
+        growth = float(np.linalg.norm(vector))
+    # ||A⁻¹v|| for a unit v is at most 1/lambda_min, and near to it after a few steps
+    for fraction in (0.7, 0.1):
+        shift = down(fraction / growth) if growth > 0.0 and np.isfinite(growth) else 0.0
         if shift > 0.0 and proves_definite(matrix, shift):
             return shift
     return None

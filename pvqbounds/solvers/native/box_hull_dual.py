@@ -1,4 +1,4 @@
-"""The box-hull and Park-Boyd SDPs by a feasible primal-dual interior-point method of their own.
+"""The box-hull and Park-Boyd SDPs by a feasible primal-dual interior-point method, many at a time.
 
 It solves the dual pair of :mod:`pvqbounds.relaxations.box_hull`. Written for its structure: the
 constraints touch only the diagonal and the last column of the matrix variable
@@ -10,29 +10,34 @@ max-cut method of Helmberg, Rendl, Vanderbei and Wolkowicz, SIAM J. Optim. 6, 19
 polygons add 2 x 2 blocks, and an iteration costs O(n³) whatever the number of vertices. The
 search direction is theirs (HKM), with Mehrotra's predictor and corrector. Both iterates start
 feasible and stay so up to rounding; every dual iterate therefore is a proof in the making.
+
+The channels of a layer share P. They are solved in batches, in step with one another, on NumPy
+arrays or PyTorch tensors (:mod:`pvqbounds.solvers.native.arrays`): the first axis of every array
+is the batch, and a channel leaves the batch when it is done.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 from pvqbounds.relaxations.box_hull import BoxHullSDP, definite_multipliers, dual_value
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.conic import single_point
+from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 
-__all__ = ["solve_box_hull"]
-
-Array = NDArray[np.float64]
+__all__ = ["batch_size", "solve_box_hull", "solve_box_hulls"]
 
 STEP = (0.9, 0.98)
 """Fractions of the way to the boundary that are taken: of short and of full Newton steps."""
 
-FINE, SHRINK = 0.02, 0.8
-"""Trial lengths in the positive definite cone: least decrease near a full step, factor elsewhere."""
+FINE, SHRINK, COARSE = 0.02, 0.8, 0.6
+"""Trial lengths in the positive definite cone: least decrease near a full step, factor elsewhere;
+factor for a predictor, whose length only sets the next target."""
 
 VALUE_FLOOR = 1e-6
 """Values below this share of the trace of P count as this share in a relative gap."""
@@ -46,19 +51,44 @@ NULL_VALUE = 1e-9
 NULL_WEIGHT = 1e-12
 """Squared share in a null vector that ties an input to the null space."""
 
+MATRICES = 16
+"""Matrices of (n + 1)² numbers that one channel needs at a time, the Newton matrix included."""
+
+CPU_BATCH = 100
+"""Up to this many inputs a batch pays on the CPU: its calls cost more than their arithmetic."""
+
+
+def batch_size(n: int, arrays: Arrays, memory: float) -> int:
+    """How many channels of `n` inputs to solve at a time within `memory` bytes."""
+    fits = max(1, int(memory / (8.0 * MATRICES * (n + 1.0) ** 2)))
+    return fits if arrays.batches or n <= CPU_BATCH else 1
+
 
 def solve_box_hull(sdp: BoxHullSDP, *, tolerance: float = 1e-6, max_iterations: int = 60) -> SDPSolution:
-    """Solve the relaxation to a relative gap of `tolerance`.
+    """Solve one relaxation; see :func:`solve_box_hulls`."""
+    return solve_box_hulls([sdp], tolerance=tolerance, max_iterations=max_iterations)[0]
+
+
+def solve_box_hulls(
+    sdps: Sequence[BoxHullSDP],
+    *,
+    tolerance: float = 1e-6,
+    max_iterations: int = 60,
+    arrays: Arrays = NUMPY,
+) -> list[SDPSolution]:
+    """Solve relaxations that share their form P, each to a relative gap of `tolerance`.
 
     Parameters
     ----------
-    sdp
-        From :func:`pvqbounds.relaxations.box_hull.box_hull` or ``park_boyd``.
+    sdps
+        From :func:`pvqbounds.relaxations.box_hull.box_hull` or ``park_boyd``, all of one kind.
     tolerance
         Largest difference of the primal and the dual value, relative to the value (or to
         1e-6 of the trace of P where the value is smaller than that).
     max_iterations
         Newton steps at most.
+    arrays
+        Where to compute.
 
     Returns
     -------
@@ -72,122 +102,16 @@ def solve_box_hull(sdp: BoxHullSDP, *, tolerance: float = 1e-6, max_iterations: 
     null space are eliminated first. S then is definite only because lam is a few roundings below
     zero there, which the box of a certificate pays for.
     """
-    if not sdp.chord:
-        return _made_definite(sdp, _without_null_space(sdp, tolerance, max_iterations))
-    if sdp.qmin == sdp.qmax:
-        return single_point(sdp)
-    return _made_definite(sdp, _solve(sdp, tolerance, max_iterations))
-
-
-@dataclass(frozen=True, eq=False)
-class _Polygons:
-    """The polygons' share of the Newton system; k = 2 multipliers an input, or 1 for half-planes."""
-
-    features: Array
-    """Slack s_iv = sum_k features_kiv multiplier_ki - t_i, shape (k, n, m)."""
-    bounded: bool
-    """Box-hull: t is free and the weights of the vertices sum to 1. Park-Boyd: t = 0."""
-
-    @classmethod
-    def of(cls, sdp: BoxHullSDP) -> _Polygons:
-        if not sdp.chord:
-            return cls(np.ones((1, sdp.n, 1)), False)
-        x, y = sdp.vertices
-        return cls(np.stack([y, 2.0 * x]), True)
-
-    def heights(self, multipliers: Array) -> Array:
-        """sum_k features_k multiplier_k, shape (n, m)."""
-        total: Array = (self.features * multipliers[:, :, None]).sum(axis=0)
-        return total
-
-    def moments(self, weights: Array) -> Array:
-        """sum_v features_kiv weight_iv, shape (k, n)."""
-        total: Array = np.einsum("kim,im->ki", self.features, weights)
-        return total
-
-    def unfold(self, multipliers: Array) -> tuple[Array, Array]:
-        """(lam, mu), each of shape (n,)."""
-        if self.bounded:
-            return multipliers[0], multipliers[1]
-        return multipliers[0], -0.5 * multipliers[0]
-
-    def fold(self, lam_part: Array, mu_part: Array) -> Array:
-        """Adjoint of :meth:`unfold` along the last axis: shape (..., k n)."""
-        if self.bounded:
-            return np.concatenate([lam_part, mu_part], axis=-1)
-        return lam_part - 0.5 * mu_part
-
-
-def _solve(sdp: BoxHullSDP, tolerance: float, max_iterations: int) -> SDPSolution:
-    polygons = _Polygons.of(sdp)
-    form = sdp.form
-    state = _start(form, sdp.linear, polygons)
-    floor = VALUE_FLOOR * sdp.n
-    best = -np.inf
-    chosen, moments = state.multipliers, state.matrix
-    gap = np.inf
-    for _ in range(max_iterations):
-        inverse = _inverse(state.slack_matrix)
-        if inverse is None:
-            break
-        # g and the t at their best for these lam and mu
-        dual = sdp.constant - state.g + 1.0 / inverse[-1, -1]
-        if polygons.bounded:
-            dual += float((state.t + state.slack.min(axis=1)).sum())
-        mean = state.matrix[:-1, -1]
-        primal = sdp.constant + float((form * state.matrix[:-1, :-1]).sum() + 2.0 * (sdp.linear @ mean))
-        if dual > best:
-            best, chosen, moments = dual, state.multipliers, state.matrix
-        gap = (primal - best) / max(abs(best), floor)
-        if gap <= tolerance or not _advance(state, inverse, form, sdp.linear, polygons):
-            break
-    lam, mu = polygons.unfold(chosen)
-    mean = moments[:-1, -1]
-    covariance = moments[:-1, :-1] - np.outer(mean, mean)
-    nu = sdp.nu_of(lam, mu)
-    if best == -np.inf:
-        best = dual_value(sdp, lam, nu)
-    status = "solved" if gap <= tolerance else f"stopped at a relative gap of {gap:.1e}"
-    return SDPSolution(lam, nu, best, sdp.reference + mean, covariance, status)
-
-
-def _without_null_space(sdp: BoxHullSDP, tolerance: float, max_iterations: int) -> SDPSolution:
-    """Park-Boyd for any P.
-
-    On a null vector v of P feasibility asks for sum_i lam_i v_i² <= 0, so that lam is zero on every
-    input that takes part in the null space. Those inputs are free of constraints: minimising over
-    them leaves the same problem in the others, with the Schur complement for P and the same c.
-    """
-    diagonal = sdp.form.diagonal()
-    root = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-    values, vectors = np.linalg.eigh(sdp.form / np.outer(root, root))
-    null = vectors[:, values <= NULL_VALUE]
-    tied = (null * null).sum(axis=1) > NULL_WEIGHT
-    if not tied.any():
-        return _solve(sdp, tolerance, max_iterations)
-    rest = ~tied
-    lam, nu = np.zeros(sdp.n), np.zeros(sdp.n)
-    mean, covariance = sdp.centre.copy(), np.zeros((sdp.n, sdp.n))
-    if not rest.any():
-        return SDPSolution(lam, nu, 0.0, mean, covariance, "solved")
-    follow = -np.linalg.pinv(sdp.form[np.ix_(tied, tied)], hermitian=True) @ sdp.form[np.ix_(tied, rest)]
-    form = sdp.form[np.ix_(rest, rest)] + sdp.form[np.ix_(rest, tied)] @ follow
-    part = _solve(
-        replace(
-            sdp,
-            form=0.5 * (form + form.T),
-            centre=sdp.centre[rest],
-            reference=sdp.reference[rest],
-            tangent=sdp.tangent[rest],
-        ),
-        tolerance,
-        max_iterations,
-    )
-    lam[rest], nu[rest], mean[rest] = part.lam, part.nu, part.mean
-    mean[tied] += follow @ (part.mean - sdp.centre[rest])
-    lift = np.zeros((sdp.n, len(part.lam)))
-    lift[rest], lift[tied] = np.eye(len(part.lam)), follow
-    return SDPSolution(lam, nu, part.value, mean, lift @ part.covariance @ lift.T, part.status)
+    if not sdps:
+        return []
+    first = sdps[0]
+    if not first.chord:
+        solutions = _without_null_space(sdps, tolerance, max_iterations, arrays)
+    elif first.qmin == first.qmax:
+        return [single_point(sdp) for sdp in sdps]
+    else:
+        solutions = _solve_by_vertices(sdps, tolerance, max_iterations, arrays)
+    return [_made_definite(sdp, solution) for sdp, solution in zip(sdps, solutions, strict=True)]
 
 
 def _made_definite(sdp: BoxHullSDP, solution: SDPSolution) -> SDPSolution:
@@ -195,253 +119,516 @@ def _made_definite(sdp: BoxHullSDP, solution: SDPSolution) -> SDPSolution:
     return replace(solution, lam=lam, nu=nu)
 
 
+def _solve_by_vertices(
+    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
+) -> list[SDPSolution]:
+    """Solve those with equally many tangents together: their arrays have one shape."""
+    solutions: dict[int, SDPSolution] = {}
+    for count in {sdp.tangent.shape[1] for sdp in sdps}:
+        members = [i for i, sdp in enumerate(sdps) if sdp.tangent.shape[1] == count]
+        part = _solve([sdps[i] for i in members], tolerance, max_iterations, arrays)
+        solutions.update(zip(members, part, strict=True))
+    return [solutions[i] for i in range(len(sdps))]
+
+
+def _without_null_space(
+    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
+) -> list[SDPSolution]:
+    """Park-Boyd for any P.
+
+    On a null vector v of P feasibility asks for sum_i lam_i v_i² <= 0, so that lam is zero on every
+    input that takes part in the null space. Those inputs are free of constraints: minimising over
+    them leaves the same problem in the others, with the Schur complement for P and the same c.
+    """
+    form, n = sdps[0].form, sdps[0].n
+    diagonal = form.diagonal()
+    root = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(form / np.outer(root, root))
+    null = vectors[:, values <= NULL_VALUE]
+    tied = (null * null).sum(axis=1) > NULL_WEIGHT
+    if not tied.any():
+        return _solve(sdps, tolerance, max_iterations, arrays)
+    rest = ~tied
+    if not rest.any():
+        nothing = np.zeros(n)
+        return [
+            SDPSolution(nothing, nothing, 0.0, sdp.centre.copy(), np.zeros((n, n)), "solved") for sdp in sdps
+        ]
+    follow = -np.linalg.pinv(form[np.ix_(tied, tied)], hermitian=True) @ form[np.ix_(tied, rest)]
+    reduced = form[np.ix_(rest, rest)] + form[np.ix_(rest, tied)] @ follow
+    reduced = 0.5 * (reduced + reduced.T)
+    parts = [
+        replace(
+            sdp,
+            form=reduced,
+            centre=sdp.centre[rest],
+            reference=sdp.reference[rest],
+            tangent=sdp.tangent[rest],
+        )
+        for sdp in sdps
+    ]
+    lift = np.zeros((n, int(rest.sum())))
+    lift[rest], lift[tied] = np.eye(lift.shape[1]), follow
+    solutions = []
+    for sdp, part in zip(sdps, _solve(parts, tolerance, max_iterations, arrays), strict=True):
+        lam, nu, mean = np.zeros(n), np.zeros(n), sdp.centre.copy()
+        lam[rest], nu[rest], mean[rest] = part.lam, part.nu, part.mean
+        mean[tied] += follow @ (part.mean - sdp.centre[rest])
+        covariance = lift @ part.covariance @ lift.T
+        solutions.append(SDPSolution(lam, nu, part.value, mean, covariance, part.status))
+    return solutions
+
+
+# ------------------------------------------------------------------------------------ iteration
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """The data of a batch; k = 2 multipliers an input, or 1 for half-planes."""
+
+    arrays: Arrays
+    form: Any
+    """P, shape (n, n): shared."""
+    linear: Any
+    """q, shape (B, n)."""
+    constant: Any
+    """Shape (B,)."""
+    features: Any
+    """Slack s_iv = sum_k features_kiv multiplier_ki - t_i, shape (B, k, n, m)."""
+    bounded: bool
+    """Box-hull: t is free and the weights of the vertices sum to 1. Park-Boyd: t = 0."""
+
+    @property
+    def n(self) -> int:
+        """Fan-in."""
+        return int(self.linear.shape[-1])
+
+    def only(self, chosen: Any) -> _Task:
+        """The task of the chosen channels."""
+        parts = {name: getattr(self, name)[chosen] for name in ("linear", "constant", "features")}
+        return replace(self, **parts)
+
+    def heights(self, multipliers: Any) -> Any:
+        """sum_k features_k multiplier_k, shape (B, n, m)."""
+        return (self.features * multipliers[..., None]).sum(1)
+
+    def moments(self, weights: Any) -> Any:
+        """sum_v features_kiv weight_iv, shape (B, k, n)."""
+        return (self.features * weights[:, None]).sum(-1)
+
+    def unfold(self, multipliers: Any) -> tuple[Any, Any]:
+        """(lam, mu), each of shape (B, n)."""
+        if self.bounded:
+            return multipliers[:, 0], multipliers[:, 1]
+        return multipliers[:, 0], -0.5 * multipliers[:, 0]
+
+    def fold(self, lam_part: Any, mu_part: Any) -> Any:
+        """Adjoint of :meth:`unfold` along the last axis: shape (B, k n)."""
+        if self.bounded:
+            return self.arrays.xp.concatenate([lam_part, mu_part], -1)
+        return lam_part - 0.5 * mu_part
+
+    def slack_matrix(self, multipliers: Any, g: Any) -> Any:
+        """Z = [[P - diag(lam), q - mu], [(q - mu)ᵀ, g]], shape (B, n + 1, n + 1)."""
+        n = self.n
+        lam, mu = self.unfold(multipliers)
+        z = self.arrays.empty(len(lam), n + 1, n + 1)
+        z[:, :n, :n] = self.form
+        i = np.arange(n)
+        z[:, i, i] = z[:, i, i] - lam
+        z[:, :n, n] = z[:, n, :n] = self.linear - mu
+        z[:, n, n] = g
+        return z
+
+
 @dataclass(eq=False)
 class _State:
-    matrix: Array
-    """X, shape (n + 1, n + 1)."""
-    weight: Array
-    """Weights of the vertices (Park-Boyd: primal slacks), shape (n, m)."""
-    multipliers: Array
-    """(lam, mu) or lam, shape (k, n)."""
-    t: Array
-    g: float
-    slack: Array
-    """s, shape (n, m)."""
-    slack_matrix: Array
-    """Z, shape (n + 1, n + 1)."""
+    """Iterates of a batch."""
 
-    def complementarity(self, step: _Step | None = None, primal: float = 0.0, dual: float = 0.0) -> float:
-        """Mean of the products of the pairs (X, Z) and (weight, s), after `step` if one is given."""
-        x, w, z, s = self.matrix, self.weight, self.slack_matrix, self.slack
-        if step is not None:
-            x, w = x + primal * step.matrix, w + primal * step.weight
-            z, s = z + dual * step.slack_matrix, s + dual * step.slack
-        return float(np.vdot(x, z) + np.vdot(w, s)) / (len(x) + w.size)
+    matrix: Any
+    """X, shape (B, n + 1, n + 1)."""
+    weight: Any
+    """Weights of the vertices (Park-Boyd: primal slacks), shape (B, n, m)."""
+    multipliers: Any
+    """(lam, mu) or lam, shape (B, k, n)."""
+    t: Any
+    """Shape (B, n)."""
+    g: Any
+    """Shape (B,)."""
+    slack: Any
+    """s, shape (B, n, m)."""
+    slack_matrix: Any
+    """Z, shape (B, n + 1, n + 1)."""
 
+    def only(self, chosen: Any) -> _State:
+        """The chosen channels."""
+        return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-def _start(form: Array, linear: Array, polygons: _Polygons) -> _State:
-    """Strictly feasible iterates not far from the central path."""
-    n = len(form)
-    if polygons.bounded:
-        # a mixture of vertices that favours those near z = r, and lam far below zero
-        x = 0.5 * polygons.features[1]
-        weight = 1.0 / np.sqrt(1.0 + x * x)
-        weight /= weight.sum(axis=1, keepdims=True)
-        second, twice_first = polygons.moments(weight)
-        first = 0.5 * twice_first
-        covariance = np.diag(second - first * first)
-        lam = np.full(n, -float(form.diagonal().max()) or -1.0)
-        stiff = form - np.diag(lam)
-        mu = linear + stiff @ first
-        multipliers = np.stack([lam, mu])
-        level = float(np.mean(covariance.diagonal() * stiff.diagonal()))
-        t = polygons.heights(multipliers).min(axis=1) - level
-        g = float(first @ stiff @ first) + level
-    else:
-        # lam halfway to the least eigenvalue relative to the diagonal, and X a multiple of Z⁻¹
-        root = np.sqrt(form.diagonal())
-        least = float(np.linalg.eigvalsh(form / np.outer(root, root))[0])
-        lam = 0.5 * least * form.diagonal()
-        mu = -0.5 * lam
-        multipliers = lam[None]
-        inverse = np.linalg.inv(form - np.diag(lam))
-        first = inverse @ (mu - linear)
-        level = 0.5 / float(inverse.diagonal().min())
-        covariance = level * inverse
-        weight = (covariance.diagonal() + first * (first - 1.0))[:, None]
-        t = np.zeros(n)
-        g = float(first @ (mu - linear)) + level
-    slack_matrix = _slack_matrix(form, linear, lam, mu, g)
-    while _cholesky(slack_matrix) is None:  # g was too small by a rounding
-        level *= 4.0
-        slack_matrix[n, n] = g = g + level
-    matrix = np.empty((n + 1, n + 1))
-    matrix[:n, :n] = np.outer(first, first) + covariance
-    matrix[:n, n] = matrix[n, :n] = first
-    matrix[n, n] = 1.0
-    slack = polygons.heights(multipliers) - t[:, None]
-    return _State(matrix, weight, multipliers, t, g, slack, slack_matrix)
+    def complementarity(self) -> Any:
+        """Mean of the products of the pairs (X, Z) and (weight, s), shape (B,)."""
+        total = (self.matrix * self.slack_matrix).sum((-2, -1)) + (self.weight * self.slack).sum((-2, -1))
+        return total / self._pairs
+
+    def complementarity_after(self, step: _Step, primal: Any, dual: Any) -> Any:
+        """:meth:`complementarity` after a step of these lengths, shape (B,)."""
+        x = self.matrix + primal[:, None, None] * step.matrix
+        w = self.weight + primal[:, None, None] * step.weight
+        s = self.slack + dual[:, None, None] * step.slack
+        arrow = step.inner(x)
+        total = (x * self.slack_matrix).sum((-2, -1)) + dual * arrow + (w * s).sum((-2, -1))
+        return total / self._pairs
+
+    @property
+    def _pairs(self) -> int:
+        return int(self.matrix.shape[-1] + self.weight.shape[-2] * self.weight.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A search direction: the changes of the fields of :class:`_State`."""
+    """A search direction: changes of the fields of :class:`_State`.
 
-    matrix: Array
-    weight: Array
-    multipliers: Array
-    t: Array
-    g: float
-    slack: Array
-    slack_matrix: Array
+    The change of Z is an arrow, zero but for its diagonal, last row and last column:
+    [[-diag(lam), -mu], [-muᵀ, g]].
+    """
+
+    matrix: Any
+    weight: Any
+    multipliers: Any
+    lam: Any
+    mu: Any
+    t: Any
+    g: Any
+    slack: Any
+
+    def times(self, x: Any) -> Any:
+        """x @ arrow, for full matrices x (B, n + 1, n + 1)."""
+        n = self.lam.shape[-1]
+        product = x * 1.0
+        product[:, :, :n] = x[:, :, :n] * -self.lam[:, None] - x[:, :, n:] * self.mu[:, None]
+        product[:, :, n] = x[:, :, n] * self.g[:, None] - (x[:, :, :n] @ self.mu[..., None])[..., 0]
+        return product
+
+    def inner(self, x: Any) -> Any:
+        """tr(x @ arrow) for symmetric x, shape (B,)."""
+        n = self.lam.shape[-1]
+        diagonal = x.diagonal(0, -2, -1)
+        return (
+            -(diagonal[:, :n] * self.lam).sum(-1)
+            - 2.0 * (x[:, :n, n] * self.mu).sum(-1)
+            + diagonal[:, n] * self.g
+        )
+
+    def arrow(self) -> Any:
+        """The change of Z, (B, n + 1, n + 1)."""
+        n = self.lam.shape[-1]
+        z = self.matrix * 0.0
+        i = np.arange(n)
+        z[:, i, i] = -self.lam
+        z[:, :n, n] = z[:, n, :n] = -self.mu
+        z[:, n, n] = self.g
+        return z
+
+
+def _task_of(sdps: Sequence[BoxHullSDP], arrays: Arrays) -> _Task:
+    first = sdps[0]
+    if first.chord:
+        features = np.stack([np.stack([y, 2.0 * x]) for x, y in (sdp.vertices for sdp in sdps)])
+    else:
+        features = np.ones((len(sdps), 1, first.n, 1))
+    return _Task(
+        arrays,
+        arrays.array(first.form),
+        arrays.array(np.stack([sdp.linear for sdp in sdps])),
+        arrays.array(np.array([sdp.constant for sdp in sdps])),
+        arrays.array(features),
+        first.chord,
+    )
+
+
+def _solve(
+    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
+) -> list[SDPSolution]:
+    task = _task_of(sdps, arrays)
+    state = _start(task)
+    floor = VALUE_FLOOR * task.n
+    count = len(sdps)
+    members = np.arange(count)
+    """Number of each channel of the batch in `sdps`."""
+    best, gap = np.full(count, -np.inf), np.full(count, np.inf)
+    chosen = arrays.numpy(state.multipliers).copy()
+    moments: list[NDArray[np.float64]] = [arrays.numpy(one) for one in state.matrix]
+    for _ in range(max_iterations):
+        factor, definite = arrays.cholesky(state.slack_matrix)
+        if not definite.all():
+            task, state, members = _keep(definite, task, state, members)
+            if len(members) == 0:
+                break
+            factor, _ = arrays.cholesky(state.slack_matrix)
+        inverse = arrays.inverse(factor)
+        dual, primal = (arrays.numpy(values) for values in _values(task, state, inverse))
+        better = dual > best[members]
+        for position in np.flatnonzero(better):
+            member = members[position]
+            best[member] = dual[position]
+            chosen[member] = arrays.numpy(state.multipliers[position])
+            moments[member] = arrays.numpy(state.matrix[position])
+        gap[members] = (primal - best[members]) / np.maximum(np.abs(best[members]), floor)
+        going_on = gap[members] > tolerance
+        if not going_on.all():
+            inverse = inverse[arrays.index(np.flatnonzero(going_on))]
+            task, state, members = _keep(going_on, task, state, members)
+        if len(members) == 0:
+            break
+        moved = _advance(task, state, inverse)
+        if not moved.all():
+            task, state, members = _keep(moved, task, state, members)
+        if len(members) == 0:
+            break
+    return [_solution(sdp, chosen[i], moments[i], best[i], gap[i], tolerance) for i, sdp in enumerate(sdps)]
+
+
+def _solution(
+    sdp: BoxHullSDP,
+    multipliers: NDArray[np.float64],
+    matrix: NDArray[np.float64],
+    value: float,
+    gap: float,
+    tolerance: float,
+) -> SDPSolution:
+    lam, mu = multipliers if sdp.chord else (multipliers[0], -0.5 * multipliers[0])
+    mean = matrix[:-1, -1]
+    covariance = matrix[:-1, :-1] - np.outer(mean, mean)
+    nu = sdp.nu_of(lam, mu)
+    status = "solved" if gap <= tolerance else f"stopped at a relative gap of {gap:.1e}"
+    if value == -np.inf:
+        value = dual_value(sdp, lam, nu)
+    return SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
+
+
+def _keep(
+    wanted: NDArray[np.bool_], task: _Task, state: _State, members: NDArray[np.int64]
+) -> tuple[_Task, _State, NDArray[np.int64]]:
+    """The batch without the channels that are done."""
+    index = task.arrays.index(np.flatnonzero(wanted))
+    return task.only(index), state.only(index), members[wanted]
+
+
+def _values(task: _Task, state: _State, inverse: Any) -> tuple[Any, Any]:
+    """Dual and primal values, shape (B,); g and the t are taken at their best for lam and mu."""
+    xp, n = task.arrays.xp, task.n
+    dual = task.constant - state.g + 1.0 / inverse[:, n, n]
+    if task.bounded:
+        dual = dual + (state.t + xp.amin(state.slack, -1)).sum(-1)
+    linear = (task.linear * state.matrix[:, :n, n]).sum(-1)
+    primal = task.constant + (task.form * state.matrix[:, :n, :n]).sum((-2, -1)) + 2.0 * linear
+    return dual, primal
+
+
+def _start(task: _Task) -> _State:
+    """Strictly feasible iterates not far from the central path."""
+    arrays, xp, n = task.arrays, task.arrays.xp, task.n
+    form = arrays.numpy(task.form)
+    count = len(task.linear)
+    if task.bounded:
+        # a mixture of vertices that favours those near z = r, and lam far below zero
+        x = 0.5 * task.features[:, 1]
+        weight = (1.0 + x * x) ** -0.5
+        weight = weight / weight.sum(-1)[..., None]
+        second, twice_first = (task.moments(weight)[:, part] for part in (0, 1))
+        first = 0.5 * twice_first
+        variance = second - first * first
+        depth = float(form.diagonal().max()) or 1.0
+        lam = arrays.array(np.full((count, n), -depth))
+        stiff = arrays.array(form + depth * np.eye(n))
+        pushed = first @ stiff
+        multipliers = xp.stack([lam, task.linear + pushed], 1)
+        level = (variance * stiff.diagonal()).mean(-1)
+        t = xp.amin(task.heights(multipliers), -1) - level[:, None]
+        g = (first * pushed).sum(-1) + level
+        covariance = arrays.array(np.zeros((count, n, n)))
+        i = np.arange(n)
+        covariance[:, i, i] = variance
+    else:
+        # lam halfway to the least eigenvalue relative to the diagonal, and X a multiple of Z⁻¹
+        root = np.sqrt(form.diagonal())
+        least = float(np.linalg.eigvalsh(form / np.outer(root, root))[0])
+        lam_one = 0.5 * least * form.diagonal()
+        lam = arrays.array(np.tile(lam_one, (count, 1)))
+        multipliers = lam[:, None]
+        inverse = np.linalg.inv(form - np.diag(lam_one))
+        pull = -0.5 * lam - task.linear
+        first = pull @ arrays.array(inverse)
+        height = 0.5 / float(inverse.diagonal().min())
+        level = arrays.array(np.full(count, height))
+        covariance = arrays.array(np.tile(height * inverse, (count, 1, 1)))
+        weight = (covariance.diagonal(0, -2, -1) + first * (first - 1.0))[..., None]
+        t = 0.0 * lam
+        g = (first * pull).sum(-1) + level
+    slack_matrix = task.slack_matrix(multipliers, g)
+    while True:  # g may be too small by a rounding
+        definite = arrays.cholesky(slack_matrix)[1]
+        if definite.all():
+            break
+        level = 4.0 * level
+        g = g + xp.where(arrays.index(definite), 0.0 * level, level)
+        slack_matrix[:, n, n] = g
+    matrix = arrays.empty(count, n + 1, n + 1)
+    matrix[:, :n, :n] = first[:, :, None] * first[:, None] + covariance
+    matrix[:, :n, n] = matrix[:, n, :n] = first
+    matrix[:, n, n] = 1.0
+    slack = task.heights(multipliers) - t[..., None]
+    return _State(matrix, weight, multipliers, t, g, slack, slack_matrix)
 
 
 class _Newton:
     """The factored Newton system at one iterate, in the unknowns (lam, mu, -g/2) or (lam, -g/2)."""
 
-    def __init__(
-        self, state: _State, inverse: Array, polygons: _Polygons, factor: Array, mean: Array
-    ) -> None:
-        self.state = state
-        self.inverse = inverse
-        self.polygons = polygons
-        self.factor = factor
-        self.mean = mean
+    def __init__(self, task: _Task, state: _State, inverse: Any) -> None:
+        self.task, self.state, self.inverse = task, state, inverse
         self.ratio = state.weight / state.slack
+        self.mean = task.moments(self.ratio) / self.ratio.sum(-1)[:, None]
+        self.factor, self.definite = task.arrays.cholesky(self._matrix())
+        """Factors, and whether each system is definite, as it is but for rounding."""
 
-    @classmethod
-    def at(cls, state: _State, inverse: Array, polygons: _Polygons) -> _Newton | None:
-        """None where rounding has made the system indefinite."""
-        ratio = state.weight / state.slack
-        mean = polygons.moments(ratio) / ratio.sum(axis=1)
-        factor = _cholesky(_newton_matrix(state.matrix, inverse, ratio, mean, polygons))
-        return None if factor is None else cls(state, inverse, polygons, factor, mean)
+    def _matrix(self) -> Any:
+        """tr(A_i X A_j Z⁻¹) for W = Z⁻¹ and the constraints' A_i, plus the polygons' blocks; lower rows."""
+        task, xp, x, w, ratio = self.task, self.task.arrays.xp, self.state.matrix, self.inverse, self.ratio
+        n, k = task.n, task.features.shape[1]
+        inner_x, inner_w = x[:, :n, :n], w[:, :n, :n]
+        x_last, w_last = x[:, :n, n], w[:, :n, n]
+        x_corner, w_corner = x[:, n, n], w[:, n, n]
+        newton = task.arrays.empty(len(x), k * n + 1, k * n + 1)
+        lam_lam = inner_x * inner_w
+        mu_lam = x_last[:, None] * inner_w + w_last[:, None] * inner_x
+        outer = x_last[:, :, None] * w_last[:, None]
+        mu_mu = outer + xp.swapaxes(outer, -1, -2)
+        mu_mu += w_corner[:, None, None] * inner_x
+        mu_mu += x_corner[:, None, None] * inner_w
+        if task.bounded:
+            newton[:, :n, :n] = lam_lam
+            newton[:, n:-1, :n] = mu_lam
+            newton[:, n:-1, n:-1] = mu_mu
+        else:
+            newton[:, :n, :n] = lam_lam - 0.5 * (mu_lam + xp.swapaxes(mu_lam, -1, -2)) + 0.25 * mu_mu
+        cross = x_last * w_corner[:, None] + x_corner[:, None] * w_last
+        newton[:, -1, :-1] = task.fold(2.0 * x_last * w_last, 2.0 * cross)
+        newton[:, -1, -1] = 4.0 * x_corner * w_corner
+        # with t eliminated the blocks are covariances of the features under the weights `ratio`
+        features = task.features - self.mean[..., None] if task.bounded else task.features
+        i = np.arange(n)
+        for a in range(k):
+            weighted = ratio * features[:, a]
+            for b in range(a + 1):
+                rows, columns = a * n + i, b * n + i
+                newton[:, rows, columns] = newton[:, rows, columns] + (weighted * features[:, b]).sum(-1)
+        return newton
 
-    def step(self, level: float, predictor: _Step | None = None) -> _Step:
-        """The direction to complementarity `level`, corrected by the predictor's products."""
-        state, w, polygons, ratio = self.state, self.inverse, self.polygons, self.ratio
-        n = len(w) - 1
-        target = np.full_like(state.slack, level)
-        diagonal, border = level * w.diagonal(), 2.0 * level * w[:, n]
+    def step(self, level: Any, predictor: _Step | None = None) -> _Step:
+        """The direction to complementarity `level`, (B,), corrected by the predictor's products."""
+        task, state, w, ratio = self.task, self.state, self.inverse, self.ratio
+        n, xp = task.n, task.arrays.xp
+        target = xp.zeros_like(state.slack) + level[:, None, None]
+        diagonal = level[:, None] * w.diagonal(0, -2, -1)
+        border = 2.0 * level[:, None] * w[:, :, n]
         product = None
         if predictor is not None:
             target -= predictor.weight * predictor.slack
-            product = _times_arrow(predictor.matrix, predictor.slack_matrix)
-            diagonal = diagonal - np.einsum("ij,ij->i", product, w)
-            border = border - product @ w[:, n] - w @ product[n]
+            product = predictor.times(predictor.matrix)
+            diagonal = diagonal - (product * w).sum(-1)
+            border = border - (product @ w[:, :, n:])[..., 0] - (w @ product[:, n, :, None])[..., 0]
         target /= state.slack
         # the weights of each polygon still sum to 1 after the step: that fixes the change of t
-        excess = 1.0 - target.sum(axis=1) if polygons.bounded else np.zeros(n)
-        right = np.empty(len(self.factor))
-        right[:-1] = (polygons.moments(target) + self.mean * excess).ravel()
-        right[:-1] -= polygons.fold(diagonal[:n], border[:n])
-        right[-1] = 2.0 - border[n]
-        unknowns, _ = lapack.dpotrs(self.factor, right, lower=0)
+        excess = 1.0 - target.sum(-1) if task.bounded else 0.0 * state.t
+        gradient = task.moments(target) + self.mean * excess[:, None]
+        right = xp.concatenate([gradient.reshape(len(w), -1), (2.0 - border[:, n])[:, None]], -1)
+        right[:, :-1] -= task.fold(diagonal[:, :n], border[:, :n])
+        unknowns = task.arrays.solve(self.factor, right)
 
-        multipliers = unknowns[:-1].reshape(-1, n)
-        g = -2.0 * float(unknowns[-1])
-        slack = polygons.heights(multipliers)
-        t = np.zeros(n)
-        if polygons.bounded:
-            t = (excess + (ratio * slack).sum(axis=1)) / ratio.sum(axis=1)
-            slack = slack - t[:, None]
+        multipliers = unknowns[:, :-1].reshape(len(w), -1, n)
+        g = -2.0 * unknowns[:, -1]
+        slack = task.heights(multipliers)
+        t = 0.0 * state.t
+        if task.bounded:
+            t = (excess + (ratio * slack).sum(-1)) / ratio.sum(-1)
+            slack = slack - t[..., None]
         weight = target - state.weight - ratio * slack
-        slack_matrix = _slack_matrix(np.zeros((n, n)), np.zeros(n), *polygons.unfold(multipliers), g)
-        change = _times_arrow(state.matrix, slack_matrix)
+        lam, mu = task.unfold(multipliers)
+        step = _Step(state.matrix, weight, multipliers, lam, mu, t, g, slack)
+        change = step.times(state.matrix)
         if product is not None:
             change += product
         change = change @ w
-        matrix = level * w - state.matrix - 0.5 * (change + change.T)
-        return _Step(matrix, weight, multipliers, t, g, slack, slack_matrix)
+        matrix = level[:, None, None] * w
+        matrix -= state.matrix
+        matrix -= 0.5 * (change + xp.swapaxes(change, -1, -2))
+        return replace(step, matrix=matrix)
 
 
-def _advance(state: _State, inverse: Array, form: Array, linear: Array, polygons: _Polygons) -> bool:
-    """One predictor-corrector step; False if rounding allows none."""
-    newton = _Newton.at(state, inverse, polygons)
-    if newton is None:
-        return False
+def _advance(task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
+    """One predictor-corrector step in place; False for the channels where rounding allows none."""
+    xp, arrays = task.arrays.xp, task.arrays
+    newton = _Newton(task, state, inverse)
+    if not newton.definite.all():  # they leave the batch; the others are not held up for their sake
+        if not newton.definite.any():
+            return newton.definite
+        index = arrays.index(np.flatnonzero(newton.definite))
+        part = state.only(index)
+        moved = newton.definite.copy()
+        moved[newton.definite] = _advance(task.only(index), part, inverse[index])
+        for field in fields(state):
+            getattr(state, field.name)[index] = getattr(part, field.name)
+        return moved
     now = state.complementarity()
-    predictor = newton.step(0.0)
-    then = state.complementarity(predictor, *_lengths(state, predictor))
-    step = newton.step(max(min(then / now, 1.0) ** 2, 1e-6) * now, predictor)
-    primal, dual = _lengths(state, step)
-    fraction = STEP[0] + (STEP[1] - STEP[0]) * min(primal, dual, 1.0)
-    primal, dual = min(1.0, fraction * primal), min(1.0, fraction * dual)
-    if max(primal, dual) < SHORTEST:
-        return False
-    state.matrix = state.matrix + primal * step.matrix
-    state.weight = state.weight + primal * step.weight
-    state.multipliers = state.multipliers + dual * step.multipliers
-    state.t = state.t + dual * step.t
-    state.g += dual * step.g
+    predictor = newton.step(0.0 * now)
+    then = state.complementarity_after(predictor, *_lengths(arrays, state, predictor, COARSE))
+    centring = xp.clip(xp.clip(then / now, None, 1.0) ** 2, 1e-6, None)
+    step = newton.step(centring * now, predictor)
+    primal, dual = _lengths(arrays, state, step, SHRINK)
+    fraction = STEP[0] + (STEP[1] - STEP[0]) * xp.clip(xp.minimum(primal, dual), None, 1.0)
+    primal, dual = xp.clip(fraction * primal, None, 1.0), xp.clip(fraction * dual, None, 1.0)
+    long_enough = arrays.numpy(xp.maximum(primal, dual)) >= SHORTEST
+    state.matrix = state.matrix + primal[:, None, None] * step.matrix
+    state.weight = state.weight + primal[:, None, None] * step.weight
+    state.multipliers = state.multipliers + dual[:, None, None] * step.multipliers
+    state.t = state.t + dual[:, None] * step.t
+    state.g = state.g + dual * step.g
     # from their definitions, so that the dual iterate stays feasible to the last digit
-    state.slack = polygons.heights(state.multipliers) - state.t[:, None]
-    state.slack_matrix = _slack_matrix(form, linear, *polygons.unfold(state.multipliers), state.g)
-    return bool((state.slack > 0.0).all())
+    state.slack = task.heights(state.multipliers) - state.t[..., None]
+    state.slack_matrix = task.slack_matrix(state.multipliers, state.g)
+    feasible = arrays.numpy(xp.amin(xp.amin(state.slack, -1), -1)) > 0.0
+    return np.asarray(long_enough & feasible)
 
 
-def _newton_matrix(x: Array, w: Array, ratio: Array, mean: Array, polygons: _Polygons) -> Array:
-    """tr(A_i X A_j Z⁻¹) for W = Z⁻¹ and the constraints' A_i, plus the polygons' blocks; lower rows."""
-    n = len(x) - 1
-    k = len(polygons.features)
-    x_last, w_last = x[:n, n], w[:n, n]
-    outer = np.outer(x_last, w_last)
-    lam_lam = x[:n, :n] * w[:n, :n]
-    mu_lam = x_last * w[:n, :n] + w_last * x[:n, :n]
-    mu_mu = outer + outer.T + w[n, n] * x[:n, :n] + x[n, n] * w[:n, :n]
-    newton = np.empty((k * n + 1, k * n + 1))
-    if polygons.bounded:
-        newton[:n, :n] = lam_lam
-        newton[n:-1, :n] = mu_lam
-        newton[n:-1, n:-1] = mu_mu
-    else:
-        newton[:n, :n] = lam_lam - 0.5 * (mu_lam + mu_lam.T) + 0.25 * mu_mu
-    newton[-1, :-1] = polygons.fold(2.0 * x_last * w_last, 2.0 * (x_last * w[n, n] + x[n, n] * w_last))
-    newton[-1, -1] = 4.0 * x[n, n] * w[n, n]
-    # with t eliminated the blocks are covariances of the features under the weights `ratio`
-    features = polygons.features - mean[:, :, None] if polygons.bounded else polygons.features
-    i = np.arange(n)
-    for a in range(k):
-        for b in range(a + 1):
-            newton[a * n + i, b * n + i] += np.einsum("im,im,im->i", ratio, features[a], features[b])
-    return newton
-
-
-def _slack_matrix(form: Array, linear: Array, lam: Array, mu: Array, g: float) -> Array:
-    """Z = [[P - diag(lam), q - mu], [(q - mu)ᵀ, g]]."""
-    n = len(lam)
-    z = np.empty((n + 1, n + 1))
-    z[:n, :n] = form
-    z[np.arange(n), np.arange(n)] -= lam
-    z[:n, n] = z[n, :n] = linear - mu
-    z[n, n] = g
-    return z
-
-
-def _times_arrow(x: Array, arrow: Array) -> Array:
-    """x @ arrow, for a matrix that is zero off its diagonal, its last row and its last column."""
-    product = x * arrow.diagonal()
-    product[:, -1] += x[:, :-1] @ arrow[:-1, -1]
-    product[:, :-1] += np.outer(x[:, -1], arrow[-1, :-1])
-    return product
-
-
-def _lengths(state: _State, step: _Step) -> tuple[float, float]:
-    """Primal and dual step to about the boundary of the cones, at most 1 / STEP[0]."""
+def _lengths(arrays: Arrays, state: _State, step: _Step, shrink: float) -> tuple[Any, Any]:
+    """Primal and dual steps to about the boundary of the cones, (B,), at most 1 / STEP[0]."""
     return (
-        _longest(state.matrix, step.matrix, _ratio_test(state.weight, step.weight)),
-        _longest(state.slack_matrix, step.slack_matrix, _ratio_test(state.slack, step.slack)),
+        _longest(arrays, state.matrix, step.matrix, _ratio_test(arrays, state.weight, step.weight), shrink),
+        _longest(
+            arrays, state.slack_matrix, step.arrow(), _ratio_test(arrays, state.slack, step.slack), shrink
+        ),
     )
 
 
-def _ratio_test(values: Array, change: Array) -> float:
-    """Longest step, at most 1 / STEP[0], that keeps values + step * change non-negative."""
-    steepest = float((-change / values).max())
-    return 1.0 / max(steepest, STEP[0])
+def _ratio_test(arrays: Arrays, values: Any, change: Any) -> NDArray[np.float64]:
+    """Longest steps, (B,), at most 1 / STEP[0], that keep values + step * change non-negative."""
+    xp = arrays.xp
+    steepest = arrays.numpy(xp.amax(xp.amax(-change / values, -1), -1))
+    return np.asarray(1.0 / np.maximum(steepest, STEP[0]))
 
 
-def _longest(matrix: Array, change: Array, length: float) -> float:
-    """A step not longer than `length` to a positive definite matrix, by trial: fine near 1."""
-    while length >= SHORTEST:
-        if _cholesky(matrix + length * change) is not None:
-            return length
-        length = max(SHRINK * length, length - FINE - abs(1.0 - length))
-    return 0.0
-
-
-def _cholesky(matrix: Array) -> Array | None:
-    """Factor of a symmetric matrix given by its lower rows, as LAPACK's upper one, or None."""
-    factor, info = lapack.dpotrf(matrix.T, lower=0, clean=0)
-    return factor if info == 0 else None
-
-
-def _inverse(matrix: Array) -> Array | None:
-    """Inverse of a symmetric positive definite matrix, or None."""
-    factor = _cholesky(matrix)
-    if factor is None:
-        return None
-    half, info = lapack.dpotri(factor, lower=0, overwrite_c=1)
-    if info != 0:
-        return None
-    inverse: Array = np.triu(half) + np.triu(half, 1).T
-    return inverse
+def _longest(arrays: Arrays, matrix: Any, change: Any, length: NDArray[np.float64], shrink: float) -> Any:
+    """Steps not longer than `length` to positive definite matrices, by trial: fine near 1."""
+    length = length.copy()
+    todo = np.arange(len(length))
+    while len(todo):
+        step = arrays.array(length[todo])[:, None, None]
+        if len(todo) == len(length):
+            definite = arrays.cholesky(matrix + step * change)[1]
+        else:
+            index = arrays.index(todo)
+            definite = arrays.cholesky(matrix[index] + step * change[index])[1]
+        todo = todo[~definite]
+        shorter = np.maximum(shrink * length[todo], length[todo] - FINE - np.abs(1.0 - length[todo]))
+        length[todo] = np.where(shorter < SHORTEST, 0.0, shorter)
+        todo = todo[length[todo] > 0.0]
+    return arrays.array(length)
