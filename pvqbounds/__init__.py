@@ -15,7 +15,8 @@ from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
     from pvqbounds import nn, solvers
-    from pvqbounds.api import Verification, solve, solve_channels, verify
+    from pvqbounds.api import Verification, solve, verify
+    from pvqbounds.channels import solve_channels
     from pvqbounds.results import Bounds
     from pvqbounds.solvers import available_solvers
 
@@ -46,7 +47,7 @@ _LAZY = {
     "Verification": "pvqbounds.api",
     "available_solvers": "pvqbounds.solvers",
     "solve": "pvqbounds.api",
-    "solve_channels": "pvqbounds.api",
+    "solve_channels": "pvqbounds.channels",
     "verify": "pvqbounds.api",
 }
 

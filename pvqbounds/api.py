@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -34,16 +33,17 @@ from pvqbounds.relaxations.certificates import (
 from pvqbounds.results import Bounds, status_of
 from pvqbounds.solvers import backend_named, can
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
-from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
+from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
 __all__ = [
     "METHODS",
     "PRUNING_RELAXATIONS",
     "Verification",
+    "blas_threads",
     "solve",
-    "solve_channels",
     "solver_for_side",
     "verify",
+    "weak_bounds",
 ]
 
 METHODS = ("auto", "exact", "relax")
@@ -62,6 +62,7 @@ def solve(
     verbose: bool = False,
     cancelled: threading.Event | None = None,
     solver_options: Mapping[str, Any] | None = None,
+    relaxed: Relaxed | None = None,
 ) -> Bounds:
     """Bounds on the least error of one channel, from below and from above.
 
@@ -88,6 +89,9 @@ def solve(
         Set by another thread to stop early, as if the time limit were reached.
     solver_options
         Passed on to the backend under its own names.
+    relaxed
+        The problem's relaxation (quantization), where it was solved together with those of other
+        channels (:func:`pvqbounds.solve_channels`).
 
     Returns
     -------
@@ -114,8 +118,9 @@ def solve(
         seed=seed,
         verbose=verbose,
         extra=dict(solver_options or {}),
+        relaxed=relaxed,
     )
-    with _blas_threads(threads):
+    with blas_threads(threads):
         if isinstance(problem, IntegerLeastSquares):
             name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
             return _solve_integer(problem, solver, method, name, options)
@@ -123,66 +128,38 @@ def solve(
         return _solve_sparse(problem, solver, method, name, options)
 
 
-def solve_channels(
-    problems: Sequence[Problem],
-    *,
-    solver: str = "auto",
-    method: str = "auto",
-    relaxation: str | None = None,
-    time_limit: float = 60.0,
-    threads: int = 1,
-    seed: int = 0,
-    jobs: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> list[Bounds]:
-    """Solve many channels, `jobs` at a time; the other arguments are those of :func:`solve`.
-
-    Parameters
-    ----------
-    progress
-        Called with the number of channels done after each one.
-
-    Returns
-    -------
-    One Bounds for each problem, in their order.
-    """
-    whole_number(jobs, "The number of jobs", 1, 2**16)
-    cancelled = threading.Event()
-
-    def one(problem: Problem) -> Bounds:
-        return solve(
-            problem,
-            solver,
-            method,
-            relaxation,
-            time_limit=time_limit,
-            threads=threads,
-            seed=seed,
-            cancelled=cancelled,
-        )
-
-    report = progress if progress is not None else lambda done: None
-    if jobs <= 1:
-        results = []
-        for problem in problems:
-            results.append(one(problem))
-            report(len(results))
-        return results
-    with _blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(one, problem) for problem in problems]
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                report(done)
-        except BaseException:
-            cancelled.set()  # the searches stop at their next slice
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
+    """The interval that needs no solver: E is not negative, and round to nearest or magnitude pruning."""
+    start = time.perf_counter()
+    codes = support = None
+    if isinstance(problem, IntegerLeastSquares):
+        codes = problem.codes_of_nearest()
+        weight, error = problem.weight_of(codes), problem.error(codes)
+    else:
+        support = magnitude_support(problem)
+        weight = problem.refit(support)
+        error = problem.error(weight)
+    upper = max(error.upper, 0.0)
+    return Bounds(
+        error_lower=0.0,
+        error_upper=upper,
+        signal_enclosure=problem.signal,
+        lower_kind="certified",
+        status=status_of(0.0, upper, problem.signal.upper),
+        solver=solver,
+        method="relax",
+        relaxation=None,
+        seconds=time.perf_counter() - start,
+        weight=weight,
+        codes=codes,
+        support=support,
+        certificate=None,
+        note=reason,
+    )
 
 
 @contextmanager
-def _blas_threads(threads: int) -> Iterator[None]:
+def blas_threads(threads: int) -> Iterator[None]:
     """Hold BLAS to so many threads: on matrices of a few hundred rows they only wait for each other.
 
     The limit is the process's own, so that only the main thread sets it and takes it back.
@@ -232,7 +209,7 @@ def _solve_integer(
     else:
         from pvqbounds.solvers.native.integer_solver import best_known_codes
 
-        relaxed = relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
+        relaxed = options.relaxed or relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
         codes = best_known_codes(problem, relaxed, options.seed)
         stated = solution = ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status)
         relaxation_used = relaxation

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pvqbounds.api import PRUNING_RELAXATIONS, solve_channels, solver_for_side
+from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
+from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer

@@ -128,12 +128,17 @@ class BoxHullSDP:
         return mu + lam * (self.centre - self.reference)
 
 
-def box_hull(problem: IntegerLeastSquares) -> BoxHullSDP:
+def box_hull(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
     """The box-hull relaxation; on grids of more than 16 codes with the tangents near the minimiser.
 
     The tangents left out only loosen it: solve, then ask :func:`tightened` for the rest.
+
+    Parameters
+    ----------
+    form
+        `form` of another channel's SDP on the same Gram, so that a layer holds it once.
     """
-    form, unit = _normalised(problem)
+    form, unit = _normalised(problem, form)
     centre, qmin, qmax = problem.centre, problem.qmin, problem.qmax
     minimiser = box_minimiser(form, centre, qmin, qmax)
     if qmax - qmin < ALL_TANGENTS:
@@ -144,9 +149,12 @@ def box_hull(problem: IntegerLeastSquares) -> BoxHullSDP:
     return BoxHullSDP(form, unit, centre, problem.scale, qmin, qmax, np.rint(minimiser), tangent, chord=True)
 
 
-def park_boyd(problem: IntegerLeastSquares) -> BoxHullSDP:
-    """The relaxation of Park and Boyd: one tangent an input, at floor(c), and no box."""
-    form, unit = _normalised(problem)
+def park_boyd(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
+    """The relaxation of Park and Boyd: one tangent an input, at floor(c), and no box.
+
+    `form` is as for :func:`box_hull`.
+    """
+    form, unit = _normalised(problem, form)
     floor = np.floor(problem.centre)
     return BoxHullSDP(
         form,
@@ -260,9 +268,11 @@ def _is_definite(matrix: NDArray[np.float64]) -> bool:
     return True
 
 
-def _normalised(problem: IntegerLeastSquares) -> tuple[NDArray[np.float64], float]:
+def _normalised(
+    problem: IntegerLeastSquares, form: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], float]:
     mean = float(np.mean(np.diagonal(problem.gram)))
-    return error_form(problem), problem.scale**2 * (mean if mean > 0.0 else 1.0)
+    return error_form(problem) if form is None else form, problem.scale**2 * (mean if mean > 0.0 else 1.0)
 
 
 def _window(near: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:

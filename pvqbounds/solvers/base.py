@@ -13,7 +13,7 @@ from abc import ABC
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from pvqbounds.errors import SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.certificates import Certificate
+
+if TYPE_CHECKING:
+    from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["Backend", "Capability", "Clock", "ExactSolution", "Licence", "Options", "SDPSolution"]
 
@@ -82,6 +85,8 @@ class Options:
     verbose: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
     """Passed on under the backend's own names."""
+    relaxed: Relaxed | None = None
+    """The problem's relaxation, where it was solved together with others of its layer."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,11 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, 
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.solvers.base import SDPSolution
 
-__all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax"]
+__all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_together"]
 
-QUANTIZATION_RELAXATIONS: dict[str, Callable[[IntegerLeastSquares], BoxHullSDP]] = {
-    "box-hull": box_hull,
-    "park-boyd": park_boyd,
-}
+BuildSDP = Callable[[IntegerLeastSquares, "NDArray[np.float64] | None"], BoxHullSDP]
+
+QUANTIZATION_RELAXATIONS: dict[str, BuildSDP] = {"box-hull": box_hull, "park-boyd": park_boyd}
 
 ROUNDS = 5
 """Solves at most, each with the tangents that the one before violates."""
@@ -43,17 +42,36 @@ def relax(
     problem: IntegerLeastSquares, relaxation: str, solve: Callable[[BoxHullSDP], SDPSolution]
 ) -> Relaxed:
     """Solve the relaxation, and again with the tangents that its solution violates."""
-    sdp = QUANTIZATION_RELAXATIONS[relaxation](problem)
-    solution = solve(sdp)
+    return relax_together([problem], relaxation, lambda sdps: [solve(sdp) for sdp in sdps])[0]
+
+
+def relax_together(
+    problems: Sequence[IntegerLeastSquares],
+    relaxation: str,
+    solve: Callable[[Sequence[BoxHullSDP]], list[SDPSolution]],
+) -> list[Relaxed]:
+    """:func:`relax` for channels of one Gram and one grid of codes, which `solve` takes together."""
+    build = QUANTIZATION_RELAXATIONS[relaxation]
+    sdps = [build(problems[0], None)]
+    sdps += [build(problem, sdps[0].form) for problem in problems[1:]]
+    solutions = solve(sdps)
     for _ in range(ROUNDS - 1):
-        tighter = tightened(sdp, solution.mean, solution.covariance) if sdp.chord else None
-        if tighter is None:
+        tighter = {
+            i: new
+            for i, (sdp, found) in enumerate(zip(sdps, solutions, strict=True))
+            if sdp.chord and (new := tightened(sdp, found.mean, found.covariance)) is not None
+        }
+        if not tighter:
             break
-        sdp, solution = tighter, solve(tighter)
-    return Relaxed(
-        BoxHullCertificate(*in_gram_units(sdp, solution.lam, solution.nu)),
-        solution.mean,
-        solution.covariance,
-        solution.value * sdp.unit,
-        solution.status,
-    )
+        for i, solution in zip(tighter, solve(list(tighter.values())), strict=True):
+            sdps[i], solutions[i] = tighter[i], solution
+    return [
+        Relaxed(
+            BoxHullCertificate(*in_gram_units(sdp, found.lam, found.nu)),
+            found.mean,
+            found.covariance,
+            found.value * sdp.unit,
+            found.status,
+        )
+        for sdp, found in zip(sdps, solutions, strict=True)
+    ]

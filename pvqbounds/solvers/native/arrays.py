@@ -40,12 +40,12 @@ class Arrays(ABC):
         """`values` as a NumPy array."""
 
     @abstractmethod
-    def index(self, indices: NDArray[np.int64]) -> Any:
+    def index(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> Any:
         """Indices or a mask as the arrays take them."""
 
     @abstractmethod
     def cholesky(self, matrix: Any) -> tuple[Any, NDArray[np.bool_]]:
-        """Factors of symmetric matrices given by their lower rows, (B, n, n), and which are definite, (B,)."""
+        """Factors of symmetric matrices (lower rows), (B, n, n), and which are definite, (B,)."""
 
     @abstractmethod
     def inverse(self, factor: Any) -> Any:
@@ -69,7 +69,7 @@ class _NumpyArrays(Arrays):
     def numpy(self, values: Any) -> NDArray[Any]:
         return np.asarray(values)
 
-    def index(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    def index(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> Any:
         return indices
 
     def cholesky(self, matrix: Any) -> tuple[Any, NDArray[np.bool_]]:
@@ -108,7 +108,7 @@ class _TorchArrays(Arrays):
     def numpy(self, values: Any) -> NDArray[Any]:
         return np.asarray(values.detach().cpu().numpy())
 
-    def index(self, indices: NDArray[np.int64]) -> Any:
+    def index(self, indices: NDArray[np.int64] | NDArray[np.bool_]) -> Any:
         return self.xp.as_tensor(indices, device=self._device)
 
     def cholesky(self, matrix: Any) -> tuple[Any, NDArray[np.bool_]]:

@@ -33,10 +33,10 @@ class Native(Backend):
 }"""
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
-        """Interior point on the dual."""
-        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+        """Interior point on the dual, or low-rank descent where the time limit allows no more."""
+        from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 
-        return solve_box_hull(sdp)
+        return solve_sdp(sdp, Clock(options.time_limit, options.cancelled))
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.relaxations.box_hull import BoxHullSDP, definite_multipliers, dual_value
-from pvqbounds.solvers.base import SDPSolution
+from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.conic import single_point
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 
-__all__ = ["batch_size", "solve_box_hull", "solve_box_hulls"]
+__all__ = ["solve_box_hull", "solve_box_hulls"]
 
 STEP = (0.9, 0.98)
 """Fractions of the way to the boundary that are taken: of short and of full Newton steps."""
@@ -51,18 +51,6 @@ NULL_VALUE = 1e-9
 NULL_WEIGHT = 1e-12
 """Squared share in a null vector that ties an input to the null space."""
 
-MATRICES = 16
-"""Matrices of (n + 1)² numbers that one channel needs at a time, the Newton matrix included."""
-
-CPU_BATCH = 100
-"""Up to this many inputs a batch pays on the CPU: its calls cost more than their arithmetic."""
-
-
-def batch_size(n: int, arrays: Arrays, memory: float) -> int:
-    """How many channels of `n` inputs to solve at a time within `memory` bytes."""
-    fits = max(1, int(memory / (8.0 * MATRICES * (n + 1.0) ** 2)))
-    return fits if arrays.batches or n <= CPU_BATCH else 1
-
 
 def solve_box_hull(sdp: BoxHullSDP, *, tolerance: float = 1e-6, max_iterations: int = 60) -> SDPSolution:
     """Solve one relaxation; see :func:`solve_box_hulls`."""
@@ -74,6 +62,7 @@ def solve_box_hulls(
     *,
     tolerance: float = 1e-6,
     max_iterations: int = 60,
+    clock: Clock | None = None,
     arrays: Arrays = NUMPY,
 ) -> list[SDPSolution]:
     """Solve relaxations that share their form P, each to a relative gap of `tolerance`.
@@ -87,6 +76,8 @@ def solve_box_hulls(
         1e-6 of the trace of P where the value is smaller than that).
     max_iterations
         Newton steps at most.
+    clock
+        Ends the iteration between two steps; what is known by then is a valid, weaker bound.
     arrays
         Where to compute.
 
@@ -94,7 +85,7 @@ def solve_box_hulls(
     -------
     Multipliers with P - diag(lam) positive definite, and the primal moments. `value` is the dual
     value at the multipliers, so never above the SDP's optimum. The status is "solved", or says
-    at which relative gap rounding (or `max_iterations`) ended the iteration.
+    at which relative gap rounding (or a limit) ended the iteration.
 
     Notes
     -----
@@ -105,13 +96,23 @@ def solve_box_hulls(
     if not sdps:
         return []
     first = sdps[0]
+    limits = _Limits(tolerance, max_iterations, clock)
     if not first.chord:
-        solutions = _without_null_space(sdps, tolerance, max_iterations, arrays)
+        solutions = _without_null_space(sdps, limits, arrays)
     elif first.qmin == first.qmax:
         return [single_point(sdp) for sdp in sdps]
     else:
-        solutions = _solve_by_vertices(sdps, tolerance, max_iterations, arrays)
+        solutions = _solve_by_vertices(sdps, limits, arrays)
     return [_made_definite(sdp, solution) for sdp, solution in zip(sdps, solutions, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """When the iteration ends."""
+
+    tolerance: float
+    max_iterations: int
+    clock: Clock | None
 
 
 def _made_definite(sdp: BoxHullSDP, solution: SDPSolution) -> SDPSolution:
@@ -119,21 +120,17 @@ def _made_definite(sdp: BoxHullSDP, solution: SDPSolution) -> SDPSolution:
     return replace(solution, lam=lam, nu=nu)
 
 
-def _solve_by_vertices(
-    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
-) -> list[SDPSolution]:
+def _solve_by_vertices(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[SDPSolution]:
     """Solve those with equally many tangents together: their arrays have one shape."""
     solutions: dict[int, SDPSolution] = {}
     for count in {sdp.tangent.shape[1] for sdp in sdps}:
         members = [i for i, sdp in enumerate(sdps) if sdp.tangent.shape[1] == count]
-        part = _solve([sdps[i] for i in members], tolerance, max_iterations, arrays)
+        part = _solve([sdps[i] for i in members], limits, arrays)
         solutions.update(zip(members, part, strict=True))
     return [solutions[i] for i in range(len(sdps))]
 
 
-def _without_null_space(
-    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
-) -> list[SDPSolution]:
+def _without_null_space(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[SDPSolution]:
     """Park-Boyd for any P.
 
     On a null vector v of P feasibility asks for sum_i lam_i v_i² <= 0, so that lam is zero on every
@@ -147,7 +144,7 @@ def _without_null_space(
     null = vectors[:, values <= NULL_VALUE]
     tied = (null * null).sum(axis=1) > NULL_WEIGHT
     if not tied.any():
-        return _solve(sdps, tolerance, max_iterations, arrays)
+        return _solve(sdps, limits, arrays)
     rest = ~tied
     if not rest.any():
         nothing = np.zeros(n)
@@ -170,7 +167,7 @@ def _without_null_space(
     lift = np.zeros((n, int(rest.sum())))
     lift[rest], lift[tied] = np.eye(lift.shape[1]), follow
     solutions = []
-    for sdp, part in zip(sdps, _solve(parts, tolerance, max_iterations, arrays), strict=True):
+    for sdp, part in zip(sdps, _solve(parts, limits, arrays), strict=True):
         lam, nu, mean = np.zeros(n), np.zeros(n), sdp.centre.copy()
         lam[rest], nu[rest], mean[rest] = part.lam, part.nu, part.mean
         mean[tied] += follow @ (part.mean - sdp.centre[rest])
@@ -345,9 +342,7 @@ def _task_of(sdps: Sequence[BoxHullSDP], arrays: Arrays) -> _Task:
     )
 
 
-def _solve(
-    sdps: Sequence[BoxHullSDP], tolerance: float, max_iterations: int, arrays: Arrays
-) -> list[SDPSolution]:
+def _solve(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[SDPSolution]:
     task = _task_of(sdps, arrays)
     state = _start(task)
     floor = VALUE_FLOOR * task.n
@@ -357,7 +352,7 @@ def _solve(
     best, gap = np.full(count, -np.inf), np.full(count, np.inf)
     chosen = arrays.numpy(state.multipliers).copy()
     moments: list[NDArray[np.float64]] = [arrays.numpy(one) for one in state.matrix]
-    for _ in range(max_iterations):
+    for _ in range(limits.max_iterations):
         factor, definite = arrays.cholesky(state.slack_matrix)
         if not definite.all():
             task, state, members = _keep(definite, task, state, members)
@@ -373,18 +368,20 @@ def _solve(
             chosen[member] = arrays.numpy(state.multipliers[position])
             moments[member] = arrays.numpy(state.matrix[position])
         gap[members] = (primal - best[members]) / np.maximum(np.abs(best[members]), floor)
-        going_on = gap[members] > tolerance
+        going_on = gap[members] > limits.tolerance
         if not going_on.all():
             inverse = inverse[arrays.index(np.flatnonzero(going_on))]
             task, state, members = _keep(going_on, task, state, members)
-        if len(members) == 0:
+        if len(members) == 0 or (limits.clock is not None and limits.clock.expired):
             break
         moved = _advance(task, state, inverse)
         if not moved.all():
             task, state, members = _keep(moved, task, state, members)
         if len(members) == 0:
             break
-    return [_solution(sdp, chosen[i], moments[i], best[i], gap[i], tolerance) for i, sdp in enumerate(sdps)]
+    return [
+        _solution(sdp, chosen[i], moments[i], best[i], gap[i], limits.tolerance) for i, sdp in enumerate(sdps)
+    ]
 
 
 def _solution(

@@ -12,7 +12,7 @@ from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.relaxations.rounding import gaussian_starts, improve
 from pvqbounds.solvers.base import Clock, ExactSolution, Options
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.integer_search import (
     Outcome,
     SearchTree,
@@ -55,6 +55,8 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
         zero = np.zeros(problem.n)
         return ExactSolution(codes, None, 0.0, BoxHullCertificate(zero, zero), "every input is zero")
     inner = without_dead_inputs(problem, live)
+    if options.relaxed is not None:
+        options = replace(options, relaxed=_inside(options.relaxed, live))
     inner_codes, certificate, status = _solve_live(inner, clock, options)
     codes[live] = inner_codes
     return ExactSolution(codes, None, None, _spread(certificate, live), status)
@@ -73,7 +75,7 @@ def _solve_live(
         codes = _better(problem, codes, outcome)
         return codes, SearchCertificate(lam, gradient, claim(tree, outcome), outcome.nodes), "optimal"
 
-    relaxed = relax(problem, "box-hull", solve_box_hull)
+    relaxed = options.relaxed or relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock))
     trees = [_Multiplied(tree, lam, gradient), *_mixtures(problem, relaxed.certificate, gradient)]
     codes = _better(problem, codes, outcome, _good_codes(problem, relaxed, trees, options.seed))
     error = problem.error(codes).upper
@@ -128,15 +130,23 @@ def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) 
     codes = problem.codes_of_nearest()
     if live.any():
         inner = without_dead_inputs(problem, live)
-        certificate = BoxHullCertificate(relaxed.certificate.lam[live], relaxed.certificate.nu[live])
-        covariance = relaxed.covariance[np.ix_(live, live)]
-        inside = replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)
+        inside = _inside(relaxed, live)
+        certificate = inside.certificate
         minimiser = box_minimiser(inner.gram, inner.centre, inner.qmin, inner.qmax)
         gradient = inner.scale * (inner.gram @ (minimiser - inner.centre))
         tree, lam = _plain_tree(inner, gradient)
         trees = [_Multiplied(tree, lam, gradient), *_mixtures(inner, certificate, gradient)]
         codes[live] = _good_codes(inner, inside, trees, seed)
     return codes
+
+
+def _inside(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
+    """The relaxation over the live inputs."""
+    if live.all():
+        return relaxed
+    certificate = BoxHullCertificate(relaxed.certificate.lam[live], relaxed.certificate.nu[live])
+    covariance = relaxed.covariance[np.ix_(live, live)]
+    return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)
 
 
 def _good_codes(

@@ -1,0 +1,192 @@
+"""Solve the channels of a layer: many problems, most of them on one Gram.
+
+Relaxations of channels that share a Gram are solved in batches where that pays: on a GPU, for
+small problems, and where they share their lam. All else is done for one channel at a time, several
+of them at once. A channel that cannot be solved keeps the interval that needs no solver, with a
+note, so that the others are not lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import numpy as np
+
+from pvqbounds.api import blas_threads, solve, weak_bounds
+from pvqbounds.errors import InputError, SolverFailedError
+from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems.validation import whole_number
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.results import Bounds
+from pvqbounds.solvers.base import Clock, SDPSolution
+from pvqbounds.solvers.native.arrays import Arrays, arrays_on
+from pvqbounds.solvers.native.box_hull_engine import batch_size, solve_sdps
+from pvqbounds.solvers.native.shared import relax_shared
+from pvqbounds.solvers.relaxation import Relaxed, relax_together
+
+__all__ = ["SHARED", "solve_channels"]
+
+SHARED = "shared"
+"""The relaxation in which all channels of a Gram have the same lam."""
+
+Batch = tuple[list[int], list["Relaxed | None"]]
+"""Positions of channels, and the relaxation of each where it is already solved."""
+
+
+def solve_channels(
+    problems: Sequence[Problem],
+    *,
+    solver: str = "auto",
+    method: str = "auto",
+    relaxation: str | None = None,
+    time_limit: float = 60.0,
+    threads: int = 1,
+    seed: int = 0,
+    jobs: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> list[Bounds]:
+    """Solve many channels, `jobs` at a time; arguments not named here are those of :func:`solve`.
+
+    Parameters
+    ----------
+    relaxation
+        Also "shared" for quantization: the box-hull bound with one lam for all channels of a Gram,
+        valid and weaker, for O(n²) a channel.
+    device
+        Where the native relaxations are solved: "cpu", or "cuda" in batches (needs PyTorch).
+    progress
+        Called with the number of channels done after each one.
+
+    Returns
+    -------
+    One Bounds for each problem, in their order. A channel whose solve failed has the interval
+    that needs no solver, and says so in its note.
+
+    Raises
+    ------
+    InputError, SolverError
+        As :func:`solve`.
+    SolverFailedError
+        If every channel fails.
+    """
+    whole_number(jobs, "The number of jobs", 1, 2**16)
+    if relaxation == SHARED and (solver not in ("auto", "native") or method == "exact"):
+        raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
+    cancelled = threading.Event()
+    failures: list[Exception] = []
+
+    def one(position: int, relaxed: Relaxed | None) -> Bounds:
+        problem = problems[position]
+        shared = relaxation == SHARED
+        try:
+            return solve(
+                problem,
+                solver,
+                "relax" if shared else method,
+                None if shared else relaxation,
+                time_limit=time_limit,
+                threads=threads,
+                seed=seed,
+                cancelled=cancelled,
+                relaxed=relaxed,
+            )
+        except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+            failures.append(error)
+            name = "native" if solver == "auto" else solver
+            return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
+
+    report = progress if progress is not None else lambda done: None
+    results: dict[int, Bounds] = {}
+    with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
+        for positions, relaxed in _batches(problems, solver, method, relaxation, device, time_limit):
+            if jobs == 1:  # in this thread, where solvers see an interrupt
+                for position, known in zip(positions, relaxed, strict=True):
+                    results[position] = one(position, known)
+                    report(len(results))
+                continue
+            futures = {
+                pool.submit(one, position, known): position
+                for position, known in zip(positions, relaxed, strict=True)
+            }
+            try:
+                for future in as_completed(futures):
+                    results[futures[future]] = future.result()
+                    report(len(results))
+            except BaseException:
+                cancelled.set()  # the searches stop at their next slice
+                pool.shutdown(cancel_futures=True)
+                raise
+    if failures and len(failures) == len(problems):
+        raise SolverFailedError(f"Every channel failed; the first: {failures[0]}") from failures[0]
+    return [results[position] for position in range(len(problems))]
+
+
+def _batches(
+    problems: Sequence[Problem],
+    solver: str,
+    method: str,
+    relaxation: str | None,
+    device: str,
+    time_limit: float,
+) -> Iterator[Batch]:
+    """The channels in batches; in one, without relaxations, where solving them together gains nothing."""
+    arrays = arrays_on(device)
+    native = solver in ("auto", "native")
+    if arrays.batches and not native:
+        raise InputError(f"--device {device} is for the native solver; {solver} runs on the CPU.")
+    relaxes = method == "relax" or (method == "auto" and arrays.batches) or relaxation == SHARED
+    rest: list[int] = []
+    for group in _by_gram(problems):
+        channels = [problems[position] for position in group]
+        first = channels[0]
+        together = native and relaxes and isinstance(first, IntegerLeastSquares)
+        size = batch_size(first.n, arrays)
+        if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
+            rest += group
+            continue
+        size = len(group) if relaxation == SHARED else size
+        for start in range(0, len(group), size):
+            part = slice(start, start + size)
+            yield group[part], _relaxed(channels[part], relaxation, time_limit, arrays)
+    if rest:
+        yield rest, [None] * len(rest)
+
+
+def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
+    """Positions of the channels that share a Gram and a grid of codes."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for position, problem in enumerate(problems):
+        integer = isinstance(problem, IntegerLeastSquares)
+        grid = (problem.qmin, problem.qmax) if isinstance(problem, IntegerLeastSquares) else ()
+        groups.setdefault((integer, id(problem.gram), *grid), []).append(position)
+    return list(groups.values())
+
+
+def _relaxed(
+    channels: Sequence[Problem], relaxation: str | None, time_limit: float, arrays: Arrays
+) -> list[Relaxed | None]:
+    """Relaxations of channels of one Gram; a batch that does not fit is halved, and again.
+
+    None for a channel that does not fit alone: it is solved on its own, on the CPU.
+    """
+    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+
+    def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
+        return solve_sdps(sdps, Clock(time_limit * len(sdps)), arrays)
+
+    try:
+        if relaxation == SHARED:
+            return list(relax_shared(quantized, solve_together))
+        name = "park-boyd" if relaxation == "park-boyd" else "box-hull"
+        return list(relax_together(quantized, name, solve_together))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        if len(channels) == 1:
+            return [None]
+        half = len(channels) // 2
+        parts = (channels[:half], channels[half:])
+        return [known for part in parts for known in _relaxed(part, relaxation, time_limit, arrays)]

@@ -1,0 +1,62 @@
+"""Which native engine solves a box-hull SDP, and how many channels it takes at a time.
+
+The interior point (:mod:`pvqbounds.solvers.native.box_hull_dual`) is exact to six digits and costs
+O(n³) an iteration; where the time limit does not allow it the low-rank descent
+(:mod:`pvqbounds.solvers.native.low_rank`) gives what it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.solvers.base import Clock, SDPSolution
+from pvqbounds.solvers.native.arrays import NUMPY, Arrays
+from pvqbounds.solvers.native.box_hull_dual import solve_box_hulls
+from pvqbounds.solvers.native.low_rank import solve_low_rank
+
+__all__ = ["batch_size", "solve_sdp", "solve_sdps"]
+
+FLOPS_A_SECOND = 2e10
+"""Speed of dense linear algebra on one core, against which a time limit is held."""
+
+FLOPS = 350.0
+"""Operations of an interior-point solve, over n³: about thirty iterations."""
+
+SHARE = 0.5
+"""Share of the time left that an interior point may be expected to take."""
+
+BRIEF = 1.0
+"""A solve that is expected to take fewer seconds runs to its end, whatever the time limit."""
+
+MEMORY = 2.0**31
+"""Bytes that a batch of channels may take."""
+
+MATRICES = 24
+"""Matrices of (n + 1)² numbers that one channel needs at a time, the Newton matrix included."""
+
+CPU_BATCH = 100
+"""Up to this many inputs a batch pays on the CPU: its calls cost more than their arithmetic."""
+
+
+def solve_sdp(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
+    """Solve one relaxation on the CPU within the time that is left."""
+    return solve_sdps([sdp], clock)[0]
+
+
+def solve_sdps(sdps: Sequence[BoxHullSDP], clock: Clock, arrays: Arrays = NUMPY) -> list[SDPSolution]:
+    """Solve relaxations that share their form, within the time that is left for each."""
+    first = sdps[0]
+    seconds = FLOPS * first.n**3 / FLOPS_A_SECOND
+    if seconds < BRIEF:
+        return solve_box_hulls(sdps, arrays=arrays)
+    too_dear = arrays is NUMPY and seconds > SHARE * clock.remaining
+    if first.chord and first.qmin < first.qmax and too_dear:
+        return [solve_low_rank(sdp, clock.part(SHARE)) for sdp in sdps]
+    return solve_box_hulls(sdps, clock=clock, arrays=arrays)
+
+
+def batch_size(n: int, arrays: Arrays) -> int:
+    """How many channels of `n` inputs to solve at a time: what fits, one where batches gain nothing."""
+    fits = max(1, int(MEMORY / (8.0 * MATRICES * (n + 1.0) ** 2)))
+    return fits if arrays.batches or n <= CPU_BATCH else 1
