@@ -118,6 +118,9 @@ def layer(
     relaxation: RelaxationOption = None,
     time_limit: TimeLimitOption = 60.0,
     jobs: Annotated[int | None, typer.Option(help="Problems at a time; as many as there are cores.")] = None,
+    device: Annotated[
+        str, typer.Option(help="Where quantization relaxations are solved: cpu, or cuda in batches.")
+    ] = "cpu",
     json_path: ResultOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
@@ -162,6 +165,7 @@ def layer(
             time_limit=time_limit,
             jobs=cores() if jobs is None else jobs,
             seed=seed,
+            device=device,
             progress=update,
         )
     if json_path is not None:

@@ -62,6 +62,7 @@ def layer_bounds(
     jobs: int = 1,
     seed: int = 0,
     batch_size: int = 64,
+    device: str = "cpu",
     progress: LayerProgress | None = None,
 ) -> LayerReport:
     """How well one layer can be quantized and pruned at all, on the output error of its data.
@@ -106,6 +107,8 @@ def layer_bounds(
         Problems that are solved at a time.
     batch_size
         Samples a batch, where `data` is one tensor or array.
+    device
+        As for :func:`pvqbounds.solve_channels`.
     progress
         Called with (problems done, problems in all, what is being done).
 
@@ -158,6 +161,7 @@ def layer_bounds(
             threads=1,
             seed=seed,
             jobs=jobs,
+            device=device if label == "quantization" else "cpu",
             progress=lambda done: report(before + done, total, label),
         )
 

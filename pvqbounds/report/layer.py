@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from pvqbounds.problems import Problem
+from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.arithmetic import Enclosure, down, up
+from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results import Bounds, LowerKind, Status, sqnr, sqnr_interval
 
 __all__ = ["LayerReport", "Side", "SliceResult", "Verdict"]
@@ -85,6 +86,29 @@ class Side:
         """Whether every slice is "certified"; "reported" otherwise."""
         certified = all(s.bounds.lower_kind == "certified" for s in self.slices)
         return "certified" if certified else "reported"
+
+    @cached_property
+    def expected_errors(self) -> tuple[float, ...]:
+        """Typical least error of each slice on a fine, wide grid: a label, not a bound (quantization).
+
+        0 where the Gram is singular; empty for pruning.
+        """
+        pivots: dict[int, tuple[int, float]] = {}
+        errors = []
+        for problem in (s.problem for s in self.slices):
+            if not isinstance(problem, IntegerLeastSquares):
+                return ()
+            if id(problem.gram) not in pivots:
+                live = int(problem.gram.any(axis=1).sum())
+                pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
+            live, pivot = pivots[id(problem.gram)]
+            errors.append(expected_error(live, problem.scale, pivot))
+        return tuple(errors)
+
+    @property
+    def expected_sqnr(self) -> float:
+        """SQNR in dB of the summed :attr:`expected_errors`."""
+        return sqnr(self.signal_enclosure.middle, math.fsum(self.expected_errors))
 
     @cached_property
     def method_errors(self) -> Mapping[str, tuple[float, ...]]:

@@ -251,6 +251,7 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
         "sqnr_lower": _finite(sqnr_lower) if sums else None,
         "sqnr_upper": _finite(sqnr_upper) if sums else None,
         "signal": side.signal_enclosure.middle if sums else None,
+        **({"expected": _expected(side, sums)} if side.expected_errors else {}),
         "status": side.status,
         "lower_kind": side.lower_kind,
         "solver": _common([s.bounds.solver for s in side.slices]),
@@ -265,9 +266,19 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
         "per_channel": [
             _entry(result, gram)
             | ({"nnz": result.problem.nnz} if isinstance(result.problem, SparseLeastSquares) else {})
+            | ({"expected_error": side.expected_errors[i]} if side.expected_errors else {})
             | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
             for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))
         ],
+    }
+
+
+def _expected(side: Side, sums: bool) -> Document:
+    """The typical value on a fine, wide grid, with its label."""
+    return {
+        "kind": "expected",
+        "error": math.fsum(side.expected_errors) if sums else None,
+        "sqnr": _finite(side.expected_sqnr) if sums else None,
     }
 
 

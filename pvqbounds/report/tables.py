@@ -108,6 +108,9 @@ def _side_table(report: LayerReport) -> Table:
     for name in dict.fromkeys([*sides[0].methods, *sides[1].methods]):
         row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
         table.add_row(METHOD_NAMES.get(name, name), *row)
+    if full and math.isfinite(sides[0].expected_sqnr):
+        expected = f"{sides[0].expected_sqnr:.2f} dB (no bound)"
+        table.add_row("expected, fine grid", expected, "")
     table.columns[0].style = "dim"
     if any(s.dead for s in sides[0].slices):
         dead = sum(s.dead for s in sides[0].slices)
