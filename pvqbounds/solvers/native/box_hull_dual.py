@@ -35,9 +35,16 @@ __all__ = ["solve_box_hull", "solve_box_hulls"]
 STEP = (0.9, 0.98)
 """Fractions of the way to the boundary that are taken: of short and of full Newton steps."""
 
-FINE, SHRINK, COARSE = 0.02, 0.8, 0.6
+FINE, SHRINK, COARSE = 0.05, 0.7, 0.5
 """Trial lengths in the positive definite cone: least decrease near a full step, factor elsewhere;
 factor for a predictor, whose length only sets the next target."""
+
+GROWTH = 1.6
+"""The first trial is at most so many times the length found in the iteration before: most trials
+of a longer one would fail, and each costs a factorisation."""
+
+HOPE = 0.3
+"""The first trial is at least this, however short the last length was."""
 
 VALUE_FLOOR = 1e-6
 """Values below this share of the trace of P count as this share in a relative gap."""
@@ -256,6 +263,8 @@ class _State:
     """s, shape (B, n, m)."""
     slack_matrix: Any
     """Z, shape (B, n + 1, n + 1)."""
+    reach: Any
+    """Lengths found last, of the predictor and of the step, primal and dual, shape (B, 4)."""
 
     def only(self, chosen: Any) -> _State:
         """The chosen channels."""
@@ -474,7 +483,8 @@ def _start(task: _Task) -> _State:
     matrix[:, :n, n] = matrix[:, n, :n] = first
     matrix[:, n, n] = 1.0
     slack = task.heights(multipliers) - t[..., None]
-    return _State(matrix, weight, multipliers, t, g, slack, slack_matrix)
+    reach = arrays.array(np.full((count, 4), np.inf))
+    return _State(matrix, weight, multipliers, t, g, slack, slack_matrix, reach)
 
 
 class _Newton:
@@ -577,10 +587,10 @@ def _advance(task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
         return moved
     now = state.complementarity()
     predictor = newton.step(0.0 * now)
-    then = state.complementarity_after(predictor, *_lengths(arrays, state, predictor, COARSE))
+    then = state.complementarity_after(predictor, *_lengths(arrays, state, predictor, 0, COARSE))
     centring = xp.clip(xp.clip(then / now, None, 1.0) ** 2, 1e-6, None)
     step = newton.step(centring * now, predictor)
-    primal, dual = _lengths(arrays, state, step, SHRINK)
+    primal, dual = _lengths(arrays, state, step, 2, SHRINK)
     fraction = STEP[0] + (STEP[1] - STEP[0]) * xp.clip(xp.minimum(primal, dual), None, 1.0)
     primal, dual = xp.clip(fraction * primal, None, 1.0), xp.clip(fraction * dual, None, 1.0)
     long_enough = arrays.numpy(xp.maximum(primal, dual)) >= SHORTEST
@@ -596,14 +606,20 @@ def _advance(task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
     return np.asarray(long_enough & feasible)
 
 
-def _lengths(arrays: Arrays, state: _State, step: _Step, shrink: float) -> tuple[Any, Any]:
-    """Primal and dual steps to about the boundary of the cones, (B,), at most 1 / STEP[0]."""
-    return (
-        _longest(arrays, state.matrix, step.matrix, _ratio_test(arrays, state.weight, step.weight), shrink),
-        _longest(
-            arrays, state.slack_matrix, step.arrow(), _ratio_test(arrays, state.slack, step.slack), shrink
-        ),
+def _lengths(arrays: Arrays, state: _State, step: _Step, slot: int, shrink: float) -> tuple[Any, Any]:
+    """Primal and dual steps to about the boundary of the cones, (B,), at most 1 / STEP[0].
+
+    They are noted in two columns of ``state.reach``, from `slot` on.
+    """
+    pairs = (
+        (state.weight, step.weight, state.matrix, step.matrix),
+        (state.slack, step.slack, state.slack_matrix, step.arrow()),
     )
+    for column, (values, change, matrix, matrix_change) in enumerate(pairs, start=slot):
+        hoped = np.maximum(GROWTH * arrays.numpy(state.reach[:, column]), HOPE)
+        longest = np.minimum(_ratio_test(arrays, values, change), hoped)
+        state.reach[:, column] = _longest(arrays, matrix, matrix_change, longest, shrink)
+    return state.reach[:, slot], state.reach[:, slot + 1]
 
 
 def _ratio_test(arrays: Arrays, values: Any, change: Any) -> NDArray[np.float64]:

@@ -1,0 +1,329 @@
+"""Certified relaxation bounds for whole layers, both sides in one run.
+
+    python benchmarks/relaxation.py                   everything but `large` and the paper's code
+    python benchmarks/relaxation.py layer width       some parts
+    python benchmarks/relaxation.py large             4608 inputs (minutes)
+    python benchmarks/relaxation.py paper --paper PATH
+
+PATH is a checkout of the public code of "Pruning vs Quantization" made by you; it needs cvxpy
+(`pip install cvxpy`). Layers are those of the shipped network. Times are medians over channels, in
+one thread unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import importlib.util
+import io
+import math
+import os
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import pvqbounds as pvq
+from pvqbounds import nn
+from pvqbounds.problems.grids import mse_scale, symmetric_codes
+from pvqbounds.relaxations.box_hull import box_hull, park_boyd
+from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
+from pvqbounds.solvers import backend_named
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.relaxation import relax
+
+LAYERS = {36: "block2.0", 72: "block3.0", 144: "block4.0", 288: "block5.0"}
+CONSOLE = Console(width=120)
+
+
+@functools.cache
+def layer_problems(name: str, bits: int) -> tuple[pvq.IntegerLeastSquares, ...]:
+    """Every channel of a layer of the embedded network, on one Gram."""
+    model = nn.load_model("digits")
+    layer = nn.find_layer(model.module, name)
+    gram = nn.gram_of_layer(model.module, layer, model.data).grams[0]
+    qmin, qmax = symmetric_codes(bits)
+    scale = mse_scale(layer.weight, qmin, qmax)
+    return tuple(pvq.IntegerLeastSquares(gram, row, scale, qmin, qmax) for row in layer.weight)
+
+
+def synthetic(n: int, kind: str = "relu") -> pvq.IntegerLeastSquares:
+    """A channel of n inputs: correlated ReLU activations, or those of a transformer with outliers."""
+    rng = np.random.default_rng(n)
+    hidden = n // 2
+    mixing = rng.standard_normal((hidden, n)) / math.sqrt(hidden)
+    sources = rng.standard_normal((2 * n, hidden)) * np.exp(rng.standard_normal(hidden))
+    inputs = np.maximum(sources @ mixing + 0.2 * rng.standard_normal((2 * n, n)), 0.0)
+    if kind == "transformer":
+        inputs *= np.exp(rng.standard_normal(n))
+        inputs[:, rng.choice(n, n // 100 + 1, replace=False)] *= 100.0
+    gram = inputs.T @ inputs / len(inputs)
+    return pvq.IntegerLeastSquares(gram, rng.standard_normal(n), 0.4, -8, 7)
+
+
+def seconds(work: Callable[[], object], runs: int = 3) -> float:
+    """Median wall time."""
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def conic(_: argparse.Namespace) -> Table:
+    """The same SDP through Clarabel and SCS, asked for a relative accuracy of 1e-4."""
+    table = Table(
+        "inputs",
+        "native, s",
+        "solver",
+        "theirs, s",
+        "ratio",
+        "wanted",
+        "their certified bound",
+        title="SDP at 1e-4",
+    )
+    for n in (36, 144, 288):
+        problem = layer_problems(LAYERS[n], 4)[0]
+        sdp = box_hull(problem)
+        ours = seconds(lambda sdp=sdp: solve_box_hull(sdp, tolerance=1e-4), 5)
+        value = solve_box_hull(sdp).value * sdp.unit
+        for name in ("clarabel", "scs"):
+            backend = backend_named(name, Capability.BOX_HULL)
+            options = Options(time_limit=600.0, tolerance=1e-4)
+            theirs = seconds(lambda sdp=sdp, b=backend, o=options: b.solve_sdp(sdp, o), 1)
+            relaxed = relax(problem, "box-hull", lambda s, b=backend, o=options: b.solve_sdp(s, o))
+            loss = 1.0 - box_hull_bound(problem, relaxed.certificate) / value
+            wanted = "20x" if n >= 144 else ""
+            table.add_row(
+                str(n), f"{ours:.4f}", name, f"{theirs:.3f}", f"{theirs / ours:.0f}x", wanted, f"{-loss:+.1e}"
+            )
+    return table
+
+
+def certificate(_: argparse.Namespace) -> Table:
+    """What a proof costs, and what it loses against the relaxation's own value."""
+    table = Table("inputs", "solve, s", "proof, s", "share", "wanted", "loss", "wanted", title="Certificates")
+    for n, problem in [*((n, layer_problems(LAYERS[n], 4)[0]) for n in LAYERS), (576, synthetic(576))]:
+        sdp = box_hull(problem)
+        solve = seconds(lambda sdp=sdp: solve_box_hull(sdp), 3)
+        relaxed = relax(problem, "box-hull", solve_box_hull)
+        prove = seconds(lambda p=problem, r=relaxed: box_hull_bound(p, r.certificate), 3)
+        loss = 1.0 - box_hull_bound(problem, relaxed.certificate) / relaxed.reported
+        table.add_row(
+            str(n), f"{solve:.4f}", f"{prove:.4f}", f"{prove / solve:.2f}", "0.33", f"{loss:.1e}", "1e-6"
+        )
+    return table
+
+
+def sizes(_: argparse.Namespace) -> Table:
+    """One channel of large layers, on all cores; how the time grows."""
+    table = Table(
+        "inputs", "seconds", "wanted", "growth", "status", title="One channel, box-hull, proof included"
+    )
+    before: tuple[int, float] | None = None
+    for n, wanted in ((288, ""), (576, "5"), (1152, "40")):
+        problem = synthetic(n)
+        start = time.perf_counter()
+        bounds = pvq.solve(
+            problem, method="relax", relaxation="box-hull", threads=os.cpu_count() or 1, time_limit=300.0
+        )
+        took = time.perf_counter() - start
+        growth = "" if before is None else f"n^{math.log(took / before[1]) / math.log(n / before[0]):.1f}"
+        table.add_row(str(n), f"{took:.2f}", wanted, growth, f"{bounds.lower_kind}, {bounds.gap:.2f} dB")
+        before = n, took
+    return table
+
+
+def stiff(_: argparse.Namespace) -> Table:
+    """Grams like those of transformers: outlier inputs, conditions up to 1e9."""
+    table = Table(
+        "inputs", "condition", "seconds", "status", "loss of the proof", title="Transformer-like Grams"
+    )
+    for n in (96, 384):
+        problem = synthetic(n, "transformer")
+        start = time.perf_counter()
+        relaxed = relax(problem, "box-hull", solve_box_hull)
+        took = time.perf_counter() - start
+        loss = 1.0 - box_hull_bound(problem, relaxed.certificate) / relaxed.reported
+        condition = np.linalg.cond(problem.gram)
+        table.add_row(str(n), f"{condition:.1e}", f"{took:.2f}", relaxed.status, f"{loss:.1e}")
+    return table
+
+
+def layer(_: argparse.Namespace) -> Table:
+    """All 64 channels of the largest convolution, full protocol, default settings, all cores."""
+    table = Table(
+        "bits", "seconds", "wanted", "interval, dB", "width, dB", title="block5.0, 288 inputs, 64 channels"
+    )
+    for bits in (4, 3, 2):
+        problems = layer_problems("block5.0", bits)
+        start = time.perf_counter()
+        found = pvq.solve_channels(problems, jobs=os.cpu_count() or 1)
+        took = time.perf_counter() - start
+        low, high = sums(found)
+        table.add_row(
+            str(bits),
+            f"{took:.1f}",
+            "20" if bits == 4 else "",
+            f"{low:.2f} .. {high:.2f}",
+            f"{high - low:.2f}",
+        )
+    return table
+
+
+def width(_: argparse.Namespace) -> Table:
+    """Interval of every layer of the embedded network: box-hull alone, and the default."""
+    table = Table(
+        "layer", "inputs", "bits", "box-hull, dB", "default, dB", "wanted", title="Width of the interval"
+    )
+    wanted = {144: "3", 288: "1.5"}
+    for n, name in LAYERS.items():
+        for bits in (2, 3, 4):
+            problems = layer_problems(name, bits)
+            cells = []
+            for options in ({"method": "relax", "relaxation": "box-hull"}, {}):
+                found = pvq.solve_channels(problems, jobs=os.cpu_count() or 1, time_limit=20.0, **options)
+                low, high = sums(found)
+                cells.append(f"{low:.2f} .. {high:.2f} ({high - low:.2f})")
+            table.add_row(name, str(n), str(bits), *cells, wanted.get(n, ""))
+    return table
+
+
+def shared(_: argparse.Namespace) -> Table:
+    """One lam for all channels against one for each."""
+    table = Table(
+        "layer", "bits", "own lam, s", "shared, s", "loss, dB", title="Shared multipliers, whole layers"
+    )
+    for n in (72, 144, 288):
+        for bits in (2, 4):
+            problems = layer_problems(LAYERS[n], bits)
+            times, uppers = [], []
+            for relaxation in ("box-hull", "shared"):
+                start = time.perf_counter()
+                found = pvq.solve_channels(
+                    problems, method="relax", relaxation=relaxation, jobs=os.cpu_count() or 1
+                )
+                times.append(time.perf_counter() - start)
+                uppers.append(sums(found)[1])
+            table.add_row(LAYERS[n], str(bits), *(f"{t:.2f}" for t in times), f"{uppers[1] - uppers[0]:.2f}")
+    return table
+
+
+def large(_: argparse.Namespace) -> Table:
+    """4608 inputs by the first-order method."""
+    table = Table("inputs", "seconds", "peak memory, GB", "interval, dB", "proof", title="First-order method")
+    problem = synthetic(4608)
+    start = time.perf_counter()
+    bounds = pvq.solve(
+        problem, method="relax", relaxation="box-hull", threads=os.cpu_count() or 1, time_limit=240.0
+    )
+    took = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    interval = f"{bounds.sqnr_lower:.2f} .. {bounds.sqnr_upper:.2f}"
+    table.add_row("4608", f"{took:.0f}", f"{peak:.1f}", interval, bounds.lower_kind)
+    return table
+
+
+def paper(arguments: argparse.Namespace) -> Table:
+    """The paper's SDP solve (its relaxation, SCS) against box-hull and Park-Boyd, proofs included."""
+    table = Table(
+        "inputs",
+        "paper, s",
+        "box-hull, s",
+        "ratio",
+        "wanted",
+        "Park-Boyd, s",
+        "ratio",
+        "bounds: paper, ours",
+        title="The paper's SDP",
+    )
+    path = arguments.paper / "quantization" / "optimizers_sdp.py"
+    spec = importlib.util.spec_from_file_location("optimizers_sdp", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    problem_class = module.cp.Problem
+    module.cp.Problem.solve = functools.partialmethod(problem_class.solve, solver="SCS")
+    for n, wanted in ((36, 100), (144, 500)):
+        problem = layer_problems(LAYERS[n], 4)[0]
+        signal = problem.signal.middle
+        start = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()):
+            low, _, _ = module.sdp_mixed_integer_qp_bounds(
+                problem.gram, problem.weight, signal, problem.scale, False, problem.qmin, problem.qmax
+            )
+        theirs = time.perf_counter() - start
+        ours = seconds(lambda p=problem: proved(p, "box-hull"), 5)
+        same = seconds(lambda p=problem: proved(p, "park-boyd"), 5)
+        bounds = [10.0 * math.log10(signal / error) for error in (low, proved(problem, "box-hull"))]
+        table.add_row(
+            str(n), f"{theirs:.2f}", f"{ours:.4f}", f"{theirs / ours:.0f}x", f"{wanted}x", f"{same:.4f}",
+            f"{theirs / same:.0f}x", "{:.2f}, {:.2f} dB".format(*bounds),
+        )  # fmt: skip
+    return table
+
+
+def proved(problem: pvq.IntegerLeastSquares, relaxation: str) -> float:
+    """The bound of a relaxation, solved to 1e-5 and proved."""
+    build = {"box-hull": box_hull, "park-boyd": park_boyd}[relaxation]
+    sdp = build(problem)
+    solution = solve_box_hull(sdp, tolerance=1e-5)
+    factor = sdp.unit / problem.scale
+    return box_hull_bound(
+        problem, BoxHullCertificate(solution.lam * factor / problem.scale, solution.nu * factor)
+    )
+
+
+def sums(found: list[pvq.Bounds]) -> tuple[float, float]:
+    """SQNR interval of a layer in dB, from sums over its channels."""
+    assert all(bounds.lower_kind == "certified" for bounds in found)
+    signal = math.fsum(bounds.signal for bounds in found)
+    upper = math.fsum(bounds.error_upper for bounds in found)
+    lower = math.fsum(bounds.error_lower for bounds in found)
+    return 10.0 * math.log10(signal / upper), 10.0 * math.log10(signal / lower)
+
+
+PARTS = {
+    "conic": conic,
+    "certificate": certificate,
+    "sizes": sizes,
+    "stiff": stiff,
+    "layer": layer,
+    "width": width,
+    "shared": shared,
+    "large": large,
+    "paper": paper,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="parts to run")
+    parser.add_argument("--paper", type=Path, help="checkout of the paper's code")
+    arguments = parser.parse_args()
+    default = [name for name in PARTS if name not in ("large", "paper")]
+    if "paper" in arguments.part and arguments.paper is None:
+        parser.error("the part `paper` needs --paper PATH")
+    warm = layer_problems("block2.0", 4)[:1]
+    for method in ("relax", "auto"):
+        pvq.solve_channels(warm, method=method)
+    with (
+        pvq.api.blas_threads(1)
+        if set(arguments.part) <= {"conic", "certificate", "paper"}
+        else contextlib.nullcontext()
+    ):
+        for name in arguments.part or default:
+            CONSOLE.print(PARTS[name](arguments))
+
+
+if __name__ == "__main__":
+    main()
