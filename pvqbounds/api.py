@@ -160,20 +160,29 @@ def solve_channels(
     whole_number(jobs, "The number of jobs", 1, 2**16)
     cancelled = threading.Event()
 
+    failures: list[BaseException] = []
+
     def one(problem: Problem) -> Bounds:
-        return solve(
-            problem,
-            solver,
-            method,
-            relaxation,
-            time_limit=time_limit,
-            threads=threads,
-            tolerance=tolerance,
-            seed=seed,
-            verbose=verbose,
-            cancelled=cancelled,
-            solver_options=solver_options,
-        )
+        if failures:  # a thread takes its next problem before the main one hears of a failure
+            raise failures[0]
+        try:
+            return solve(
+                problem,
+                solver,
+                method,
+                relaxation,
+                time_limit=time_limit,
+                threads=threads,
+                tolerance=tolerance,
+                seed=seed,
+                verbose=verbose,
+                cancelled=cancelled,
+                solver_options=solver_options,
+            )
+        except BaseException as error:
+            failures.append(error)
+            cancelled.set()
+            raise
 
     report = progress if progress is not None else lambda done: None
     if jobs <= 1:

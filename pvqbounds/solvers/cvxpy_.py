@@ -71,7 +71,7 @@ class Cvxpy(ConicBackend, MIQPBackend):
     module: ClassVar[str] = "cvxpy"
     install: ClassVar[str] = "pip install cvxpy"
     triangle: ClassVar[Triangle] = Triangle.LOWER
-    accuracy: ClassVar[float] = 2e-3
+    accuracy: ClassVar[float] = 1e-2
     solver: ClassVar[str]
     """CVXPY's name of it."""
     citation: ClassVar[str] = """\
@@ -174,7 +174,9 @@ class Cvxpy(ConicBackend, MIQPBackend):
                 "name that CVXPY has for it."
             )
         for path, ours in names.items():
-            value = (options.tolerance or self.tolerance) if ours == "tolerance" else getattr(options, ours)
+            value = getattr(options, ours)
+            if value is None:  # no tolerance is named: its own
+                continue
             outer, _, inner = path.partition("/")
             if inner:
                 arguments[outer] = {inner: value, **arguments.get(outer, {})}

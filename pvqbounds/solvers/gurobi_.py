@@ -47,7 +47,7 @@ class Gurobi(MIQPBackend):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING, Capability.PERSPECTIVE}
     )
-    accuracy: ClassVar[float] = 2e-5
+    accuracy: ClassVar[float] = 5e-4
     citation: ClassVar[str] = """\
 @misc{gurobi,
   author = {{Gurobi Optimization, LLC}},

@@ -48,7 +48,7 @@ CONTINUOUS_ROUNDS = 60
 STILL = 1e-2
 """The bound stands still where it rises by less than this share of the tolerance."""
 
-STEEPEST = 10.0
+STEEPEST = 100.0
 """Largest point a of a perspective cut, in units of the bound on |v_i|: v_i / k_i is any where k_i = 0."""
 
 
@@ -62,7 +62,7 @@ class Highs(Backend):
         {Capability.EXACT_PRUNING, Capability.PERSPECTIVE}
     )
     tolerance: ClassVar[float] = 1e-4
-    accuracy: ClassVar[float] = 2e-4
+    accuracy: ClassVar[float] = 5e-4
     citation: ClassVar[str] = """\
 @article{huangfu2018highs,
   title   = {Parallelizing the dual revised simplex method},
@@ -136,6 +136,7 @@ class _OuterApproximation:
         self.upper = self.problem.error(best).upper
         self.lower = -np.inf
         self.reach = _reach(self.problem, self.upper)
+        self.steepest = np.zeros(n) if links else STEEPEST * self.reach
         self.highs = _model(self.program, self.root, self.reach, options, tolerance, links)
         self.fixed_rows = int(self.highs.getNumRow())
         # of every tangent's row its j and y; j = -1 for perspective cuts
@@ -235,7 +236,9 @@ class _OuterApproximation:
         """Tangents at (v, k); with `point`, only those that it violates. Whether there is any."""
         n = self.problem.n
         y = self.root @ v
-        a = np.clip(v / np.maximum(k, 1e-9), -STEEPEST * self.reach, STEEPEST * self.reach)
+        # where k is 0, v is as well, up to HiGHS's tolerance, if the links are there, and any if not
+        a = np.divide(v, k, out=self.steepest * np.sign(v), where=k > 1e-9)
+        a = np.clip(a, -STEEPEST * self.reach, STEEPEST * self.reach)
         if point is None:
             rows, inputs = np.arange(len(y)), np.flatnonzero(k > 0.5)
         else:

@@ -63,7 +63,7 @@ class Scip(MIQPBackend):
         x, start = _fill(model, program)
         if start is not None:
             model.addSol(start)
-        with on_cancel(options.cancelled, model.interruptSolve):
+        with on_cancel(options.cancelled, lambda: _interrupt(model)):
             model.optimizeNogil()
         status = str(model.getStatus())
         if status == "userinterrupt" and not (options.cancelled and options.cancelled.is_set()):
@@ -72,6 +72,14 @@ class Scip(MIQPBackend):
         bound = float(model.getDualbound())
         stated = bound if abs(bound) < model.infinity() else None
         return MIQPSolution(found, stated, status.replace("limit", " limit"))
+
+
+def _interrupt(model: Any) -> None:
+    """Ask SCIP to stop; while it sets up its search it must not be asked."""
+    import pyscipopt
+
+    if model.getStage() != pyscipopt.SCIP_STAGE.INITSOLVE:
+        model.interruptSolve()
 
 
 def _set_parameters(model: Any, options: Options, tolerance: float) -> None:

@@ -47,7 +47,7 @@ class Stop:
 
 @contextmanager
 def on_cancel(cancelled: threading.Event | None, stop: Callable[[], Any]) -> Iterator[None]:
-    """Call `stop` from another thread once `cancelled` is set while the block runs."""
+    """Call `stop` from another thread, again and again, once `cancelled` is set while the block runs."""
     if cancelled is None:
         yield
         return
@@ -56,8 +56,7 @@ def on_cancel(cancelled: threading.Event | None, stop: Callable[[], Any]) -> Ite
     def watch() -> None:
         while not done.wait(0.05):
             if cancelled.is_set():
-                stop()
-                return
+                stop()  # not all solvers listen before their search has begun
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
