@@ -1,6 +1,6 @@
 """The third-party backends: do they agree, what do they cost besides the solver, and against a script.
 
-    python benchmarks/backends.py                  everything (about five minutes)
+    python benchmarks/backends.py                  everything (about ten minutes)
     python benchmarks/backends.py agreement        one part: agreement, overhead, gurobi
 
 Backends that are not installed or not licensed are left out. Exit code 1 if an aim is missed.
@@ -231,7 +231,7 @@ def overhead() -> tuple[Table, bool]:
         "inside the solver",
         "of pvqbounds.solve",
         "",
-        title="overhead: share of time inside the solver (construction of its object included)",
+        title="overhead: share of time inside the solver, its construction included; limit 5 s, medians",
     )
     fine = True
     for name in ("clarabel", "scs", "gurobi", "highs", "scip"):

@@ -20,7 +20,7 @@ from pvqbounds.errors import InputError, SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
-from pvqbounds.solvers.base import Backend, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Clock, ExactSolution, Options
 from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
@@ -100,6 +100,7 @@ class MIQPBackend(Backend):
         from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
         from pvqbounds.solvers.native.integer_solver import best_known_codes
 
+        clock = Clock(options.time_limit)
         _, options = formulation_of(options)
         relaxed = relax(problem, "box-hull", solve_box_hull)
         codes = best_known_codes(problem, relaxed, options.seed)
@@ -112,7 +113,7 @@ class MIQPBackend(Backend):
             constant=program.constant / unit,
             start=codes.astype(np.float64),
         )
-        x, bound, status = usable(self.solve_miqp(program, options))
+        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
         if x is None and bound is None:
             return ExactSolution(None, None, None, None, status)
         codes = codes if x is None else program.codes(x)
@@ -121,16 +122,22 @@ class MIQPBackend(Backend):
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Pruning of one channel, by default in its perspective form."""
+        clock = Clock(options.time_limit)
         name, options = formulation_of(options)
         tame = in_tame_units(problem)
         program = FORMULATIONS[name](tame)
-        x, bound, status = usable(self.solve_miqp(program, options))
+        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
         if x is None and bound is None:
             return ExactSolution(None, None, None, None, status)
         support = tame.support if x is None else program.support(x)
         stated = None if bound is None else bound * tame.unit
         beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
         return ExactSolution(None, support, stated, None, status, beside=beside)
+
+
+def _rest(options: Options, clock: Clock) -> Options:
+    """The options with what is left of the time limit; never nothing, which some solvers refuse."""
+    return replace(options, time_limit=max(clock.remaining, 1e-3))
 
 
 def in_tame_units(problem: SparseLeastSquares) -> TamePruning:

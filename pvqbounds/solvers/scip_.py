@@ -76,9 +76,7 @@ class Scip(MIQPBackend):
 
 def _interrupt(model: Any) -> None:
     """Ask SCIP to stop; while it sets up its search it must not be asked."""
-    import pyscipopt
-
-    if model.getStage() != pyscipopt.SCIP_STAGE.INITSOLVE:
+    if model.getStageName() != "INITSOLVE":
         model.interruptSolve()
 
 
