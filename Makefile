@@ -14,7 +14,7 @@ help:
 	@echo "make test       the tests (under ten minutes)"
 	@echo "make test-long  the full counts: 10,000 random problems against brute force, and more"
 	@echo "make check      ruff and mypy"
-	@echo "make bench      the benchmarks (about ten minutes)"
+	@echo "make bench      the benchmarks (about twenty minutes)"
 	@echo "make clean      remove .venv, caches and results"
 	@echo "A GPU build of PyTorch is large; to get the CPU one, give pip its index:"
 	@echo "  make demo PIP_ARGS='--index-url URL-OF-A-CPU-INDEX'"
@@ -51,6 +51,7 @@ check: .venv/test-ready
 
 bench: .venv/test-ready
 	$(BIN)/python benchmarks/exact.py
+	$(BIN)/python benchmarks/backends.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache results

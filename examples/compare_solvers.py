@@ -1,33 +1,40 @@
-"""Two problems, every backend that is usable here: each states its own bound, one proof judges all."""
+"""Two problems, every backend that is usable here: each states its own bound, one proof judges all.
+
+    python examples/compare_solvers.py [PICTURE.png]
+
+The table, and the picture, show what each found, what is proved, what it states and how long it took.
+"""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 import pvqbounds as pvq
+from pvqbounds.report.comparison import Entry, comparison_view, entry_of, plot_comparison
 
 
-def main() -> None:
+def main(picture: str | None = None) -> None:
     generator = np.random.default_rng(0)
-    inputs = generator.normal(size=(200, 12)) @ generator.normal(size=(12, 12))
+    inputs = np.maximum(generator.normal(size=(200, 12)) @ generator.normal(size=(12, 12)), 0.0)
     gram, weight = inputs.T @ inputs / 200, generator.normal(size=12)
     problems = {
         "quantization": pvq.IntegerLeastSquares(gram, weight, 0.4, -4, 3),
         "pruning": pvq.SparseLeastSquares(gram, weight, nnz=4),
     }
-    table = Table("", "solver", "method", "SQNR, dB", "proof", "stated", "seconds")
-    for name, problem in problems.items():
+    entries = []
+    for task, problem in problems.items():
         for solver in pvq.available_solvers():
             try:
-                bounds = pvq.solve(problem, solver=solver, time_limit=10.0)
-            except pvq.SolverError:
-                continue  # it is not made for this problem
-            interval = f"{bounds.sqnr_lower:.2f} .. {bounds.sqnr_upper:.2f}"
-            stated = "" if bounds.reported_lower is None else f"{bounds.reported_lower:.5g}"
-            seconds = f"{bounds.seconds:.3f}"
-            table.add_row(name, solver, bounds.method, interval, bounds.lower_kind, stated, seconds)
-    Console().print(table)
+                entries.append(entry_of(task, pvq.solve(problem, solver, time_limit=10.0)))
+            except pvq.SolverError as error:  # it is not made for this problem: the message says what is
+                entries.append(Entry(solver, task, note=str(error)))
+    title = "12 inputs, 3 bits against 4 weights kept"
+    Console(highlight=False).print(comparison_view(title, entries))
+    if picture is not None:
+        plot_comparison(title, entries, Path(picture))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -31,7 +31,7 @@ from pvqbounds.relaxations.certificates import (
     box_hull_bound,
 )
 from pvqbounds.results import Bounds, status_of
-from pvqbounds.solvers import backend_named, can
+from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
@@ -61,6 +61,7 @@ def solve(
     *,
     time_limit: float = 60.0,
     threads: int = 1,
+    tolerance: float | None = None,
     seed: int = 0,
     verbose: bool = False,
     cancelled: threading.Event | None = None,
@@ -83,11 +84,15 @@ def solve(
     time_limit
         Seconds. An exact method that reaches it gives the interval proved so far.
     threads
-        Threads that a backend and BLAS may use; the native searches use one a channel.
+        Threads that a backend and BLAS may use; the native searches, SCS and SCIP use one.
+    tolerance
+        Relative accuracy that the backend is asked for: the gap of an integer program, the
+        residuals of a relaxation. Its own (see ``tolerance`` of its class) if None. The native
+        searches end with a proof of the optimum whatever it is.
     seed
         Seed of the randomized rounding.
     verbose
-        Whether the backend may print its log.
+        Whether the backend prints its log; the native one has none.
     cancelled
         Set by another thread to stop early, as if the time limit were reached.
     solver_options
@@ -110,7 +115,9 @@ def solve(
     SolverFailedError
         If the backend gives nothing that can be used.
     """
-    _check_options(method, time_limit, threads, seed)
+    _check_options(method, time_limit, threads, tolerance, seed)
+    if solver_options and solver in ("auto", "native"):
+        raise InputError("The native solver has no options of its own; name the one that has: solver=NAME.")
     if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
         raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
     options = Options(
@@ -118,6 +125,7 @@ def solve(
         only_if_it_finishes=method == "auto",
         cancelled=cancelled,
         threads=threads,
+        tolerance=tolerance,
         seed=seed,
         verbose=verbose,
         extra=dict(solver_options or {}),
@@ -182,13 +190,19 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _check_options(method: str, time_limit: float, threads: int, seed: int) -> None:
-    if method not in METHODS:
-        raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
+def _check_options(method: str, time_limit: float, threads: int, tolerance: float | None, seed: int) -> None:
+    _check_method(method)
     if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+    if tolerance is not None and not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
+        raise InputError(f"The tolerance must be a number between 0 and 1, not {tolerance!r}.")
     whole_number(threads, "The number of threads", 1, 2**16)
     whole_number(seed, "The seed", 0, 2**63)
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
 
 
 def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
@@ -254,35 +268,43 @@ def _solve_sparse(
 
 def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
     """The backend, and whether its exact method is to be used."""
-    if method == "relax":
-        return backend_named(solver, relaxed), False
-    if method == "auto" and not can(solver, exact):
-        return backend_named(solver, relaxed), False
-    return backend_named(solver, exact), True
+    _check_method(method)
+    needs = {"exact": (exact,), "relax": (relaxed,), "auto": (exact, relaxed)}[method]
+    backend = backend_named(solver, *needs)
+    return backend, method != "relax" and exact in backend.capabilities
 
 
-def solver_for_side(solver: str, method: str, side: str) -> str:
+def solver_for_side(
+    solver: str, method: str, side: str, inputs: int, solver_options: Mapping[str, Any] | None = None
+) -> str:
     """The solver for one side of a layer: the one named, or "native" for what it cannot do.
 
     Parameters
     ----------
     side
         "quantization" or "pruning".
+    inputs
+        Fan-in of its largest problem.
 
     Raises
     ------
     InputError
         If there is no such solver.
     SolverError
-        If it is absent, unlicensed or can do neither side by this method.
+        If it is absent, unlicensed, too small for the problem or can do neither side by this method.
     """
-    wanted = _SIDES[side]
-    other = _SIDES["pruning" if side == "quantization" else "quantization"]
+    exact, relaxed = _SIDES[side]
     try:
-        _backend_for(solver, method, *wanted)
-    except SolverError:
-        _backend_for(solver, method, *other)  # raises where it is of no use at all
+        backend, searches = _backend_for(solver, method, exact, relaxed)
+    except SolverError as error:
+        try:
+            _backend_for(solver, method, *_SIDES["pruning" if side == "quantization" else "quantization"])
+        except SolverError:
+            raise error from None  # it is of no use at all
         return "native"
+    refusal = backend.refusal(inputs, exact if searches else relaxed, solver_options or {})
+    if refusal is not None:
+        raise refusal
     return solver
 
 
@@ -318,14 +340,16 @@ def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | 
 def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolution:
     """Put the native relaxation's certificate beside what a backend found or only states.
 
-    It takes milliseconds where an integer program takes seconds. Where it proves nothing (a
-    singular Gram) the stated bound is all there is.
+    It takes milliseconds where an integer program takes seconds, unless the backend needed it
+    anyway. Where it proves nothing (a singular Gram) the stated bound is all there is.
     """
     nothing = solution.bound is None and solution.codes is None and solution.support is None
     if solution.certificate is not None or nothing:
         return solution
     certificate: Certificate
-    if isinstance(problem, IntegerLeastSquares):
+    if solution.beside is not None:
+        certificate = solution.beside
+    elif isinstance(problem, IntegerLeastSquares):
         from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
 
         certificate = relax(problem, "box-hull", solve_box_hull).certificate

@@ -9,8 +9,9 @@ note, so that the others are not lost.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results import Bounds
 from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.native.arrays import Arrays, arrays_on
+from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.shared import relax_shared
 from pvqbounds.solvers.relaxation import Relaxed, relax_together
@@ -43,7 +45,10 @@ def solve_channels(
     relaxation: str | None = None,
     time_limit: float = 60.0,
     threads: int = 1,
+    tolerance: float | None = None,
     seed: int = 0,
+    verbose: bool = False,
+    solver_options: Mapping[str, Any] | None = None,
     jobs: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
@@ -77,8 +82,11 @@ def solve_channels(
         raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
     cancelled = threading.Event()
     failures: list[Exception] = []
+    stopped: list[BaseException] = []
 
     def one(position: int, relaxed: Relaxed | None) -> Bounds:
+        if stopped:  # a thread takes its next problem before the main one hears of the error
+            raise stopped[0]
         problem = problems[position]
         shared = relaxation == SHARED
         try:
@@ -89,19 +97,28 @@ def solve_channels(
                 None if shared else relaxation,
                 time_limit=time_limit,
                 threads=threads,
+                tolerance=tolerance,
                 seed=seed,
+                verbose=verbose,
                 cancelled=cancelled,
+                solver_options=solver_options,
                 relaxed=relaxed,
             )
         except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             failures.append(error)
             name = "native" if solver == "auto" else solver
             return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
+        except BaseException as error:
+            stopped.append(error)
+            cancelled.set()
+            raise
 
     report = progress if progress is not None else lambda done: None
     results: dict[int, Bounds] = {}
     with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
-        for positions, relaxed in _batches(problems, solver, method, relaxation, device, time_limit):
+        for positions, relaxed in _batches(
+            problems, solver, method, relaxation, device, time_limit, tolerance or Native.tolerance
+        ):
             if jobs == 1:  # in this thread, where solvers see an interrupt
                 for position, known in zip(positions, relaxed, strict=True):
                     results[position] = one(position, known)
@@ -131,6 +148,7 @@ def _batches(
     relaxation: str | None,
     device: str,
     time_limit: float,
+    tolerance: float,
 ) -> Iterator[Batch]:
     """The channels in batches; in one, without relaxations, where solving them together gains nothing."""
     arrays = arrays_on(device)
@@ -150,7 +168,7 @@ def _batches(
         size = len(group) if relaxation == SHARED else size
         for start in range(0, len(group), size):
             part = slice(start, start + size)
-            yield group[part], _relaxed(channels[part], relaxation, time_limit, arrays)
+            yield group[part], _relaxed(channels[part], relaxation, time_limit, tolerance, arrays)
     if rest:
         yield rest, [None] * len(rest)
 
@@ -166,7 +184,7 @@ def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
 
 
 def _relaxed(
-    channels: Sequence[Problem], relaxation: str | None, time_limit: float, arrays: Arrays
+    channels: Sequence[Problem], relaxation: str | None, time_limit: float, tolerance: float, arrays: Arrays
 ) -> list[Relaxed | None]:
     """Relaxations of channels of one Gram; a batch that does not fit is halved, and again.
 
@@ -175,7 +193,7 @@ def _relaxed(
     quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
 
     def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
-        return solve_sdps(sdps, Clock(time_limit * len(sdps)), arrays)
+        return solve_sdps(sdps, Clock(time_limit * len(sdps)), arrays, tolerance=tolerance)
 
     try:
         if relaxation == SHARED:
@@ -189,4 +207,5 @@ def _relaxed(
             return [None]
         half = len(channels) // 2
         parts = (channels[:half], channels[half:])
-        return [known for part in parts for known in _relaxed(part, relaxation, time_limit, arrays)]
+        halves = (_relaxed(part, relaxation, time_limit, tolerance, arrays) for part in parts)
+        return [known for half_of_them in halves for known in half_of_them]

@@ -27,13 +27,19 @@ from pvqbounds.console import (
     ResultOption,
     SeedOption,
     SolverOption,
+    SolverOptions,
+    ThreadsOption,
     TimeLimitOption,
+    ToleranceOption,
+    VerboseOption,
     check_report_path,
     cores,
     finite,
+    options_by_solver,
     pattern_of,
     progress_bar,
     show,
+    solver_options_of,
     write_json,
 )
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
@@ -116,7 +122,11 @@ def layer(
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
     relaxation: RelaxationOption = None,
+    solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
+    tolerance: ToleranceOption = None,
+    threads: ThreadsOption = 1,
+    verbose: VerboseOption = False,
     jobs: Annotated[int | None, typer.Option(help="Problems at a time; as many as there are cores.")] = None,
     device: Annotated[
         str, typer.Option(help="Where quantization relaxations are solved: cpu, or cuda in batches.")
@@ -163,6 +173,10 @@ def layer(
             method=method,
             relaxation=relaxation,
             time_limit=time_limit,
+            threads=threads,
+            tolerance=tolerance,
+            verbose=verbose,
+            solver_options=solver_options_of(solver_option),
             jobs=cores() if jobs is None else jobs,
             seed=seed,
             device=device,
@@ -178,7 +192,8 @@ def layer(
 @app.command(
     epilog="Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
-    "[bold]pvqbounds solve 0000_0000.mat --bits 4 --json r.json[/bold]"
+    "[bold]pvqbounds solve 0000_0000.mat --bits 4 --json r.json[/bold]   |   "
+    "[bold]pvqbounds solve problem.npz --solver gurobi --solver-option MIPGap=1e-4[/bold]"
 )
 def solve(
     file: Annotated[
@@ -196,8 +211,11 @@ def solve(
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
     relaxation: RelaxationOption = None,
+    solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
-    threads: Annotated[int, typer.Option(help="Threads of the backend.")] = 1,
+    tolerance: ToleranceOption = None,
+    threads: ThreadsOption = 1,
+    verbose: VerboseOption = False,
     json_path: ResultOption = None,
     seed: SeedOption = 0,
 ) -> None:
@@ -220,7 +238,10 @@ def solve(
             relaxation=relaxation,
             time_limit=time_limit,
             threads=threads,
+            tolerance=tolerance,
             seed=seed,
+            verbose=verbose,
+            solver_options=solver_options_of(solver_option),
         )
     result = SliceResult(0, (0, problem.n), problem, bounds)
     if json_path is not None:
@@ -282,7 +303,17 @@ def compare(
     pattern: PatternOption = None,
     out_channels: Annotated[int, typer.Option(help="Only the first so many output channels.")] = 1,
     method: MethodOption = "auto",
+    solver_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--solver-option",
+            metavar="[SOLVER:]NAME=VALUE",
+            help="An option of one backend, by its own name; repeatable.",
+        ),
+    ] = None,
     time_limit: TimeLimitOption = 20.0,
+    tolerance: ToleranceOption = None,
+    threads: ThreadsOption = 1,
     json_path: ReportOption = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
@@ -307,6 +338,7 @@ def compare(
 
         loaded = nn.load_model(model, weights, data)
         names = solver or available_solvers()
+        options = options_by_solver(solver_option, names)
         for done, name in enumerate(names):
             update(done, len(names), name)
             try:
@@ -320,6 +352,9 @@ def compare(
                     solver=name,
                     method=method,
                     time_limit=time_limit,
+                    threads=threads,
+                    tolerance=tolerance,
+                    solver_options=options[name],
                     jobs=1,
                     seed=seed,
                 )

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,13 +26,20 @@ __all__ = [
     "ResultOption",
     "SeedOption",
     "SolverOption",
+    "SolverOptions",
+    "ThreadsOption",
     "TimeLimitOption",
+    "ToleranceOption",
+    "VerboseOption",
     "check_report_path",
     "cores",
     "finite",
+    "option_value",
+    "options_by_solver",
     "pattern_of",
     "progress_bar",
     "show",
+    "solver_options_of",
     "write_json",
 ]
 
@@ -50,6 +57,17 @@ RelaxationOption = Annotated[
     str | None, typer.Option(help="box-hull, shared or park-boyd (quantization), perspective (pruning).")
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
+ThreadsOption = Annotated[int, typer.Option(help="Threads of the backend, for each problem.")]
+ToleranceOption = Annotated[
+    float | None, typer.Option(help="Relative accuracy asked of the backend; its own if left out.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", help="Let the backend print its log.")]
+SolverOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--solver-option", metavar="NAME=VALUE", help="An option of the backend, by its own name; repeatable."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
 PatternOption = Annotated[
@@ -79,6 +97,60 @@ def pattern_of(text: str | None) -> tuple[int, int] | None:
     if not (colon and kept.isdecimal() and size.isdecimal()):
         raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
     return int(kept), int(size)
+
+
+def solver_options_of(texts: Sequence[str] | None) -> dict[str, Any]:
+    """Options by name of texts like "MIPGap=1e-4".
+
+    Raises
+    ------
+    InputError
+        If one has no name or no value, or a name comes twice.
+    """
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InputError(f"A solver option is NAME=VALUE, like MIPGap=1e-4, not {text!r}.")
+        if name in options:
+            raise InputError(f"The solver option {name} is given twice.")
+        options[name] = option_value(value)
+    return options
+
+
+def options_by_solver(texts: Sequence[str] | None, solvers: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options by solver and name of texts like "gurobi:MIPGap=1e-4"; one solver needs no "gurobi:".
+
+    Raises
+    ------
+    InputError
+        If a text is not of that form, or for none of the solvers.
+    """
+    chosen: dict[str, list[str]] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        solver, colon, option = name.rpartition(":")
+        if not colon and len(solvers) == 1:
+            solver, option = solvers[0], name
+        if solver not in solvers:
+            raise InputError(
+                f"With several solvers an option is SOLVER:NAME=VALUE with one of {', '.join(solvers)}, "
+                f"not {text!r}."
+            )
+        chosen.setdefault(solver, []).append(option + equals + value)
+    return {solver: solver_options_of(chosen.get(solver)) for solver in solvers}
+
+
+def option_value(text: str) -> Any:
+    """The whole number, number, true or false that a text stands for, else the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
 
 
 def finite(value: Any) -> Any:

@@ -94,11 +94,11 @@ def test_bounds_of_batches_hold(seed: int, relaxation: str) -> None:
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def small_memory(sdps, clock, on=arrays.NUMPY):
+    def small_memory(sdps, clock, on=arrays.NUMPY, **options):
         sizes.append(len(sdps))
         if len(sdps) > 2:
             raise MemoryError
-        return box_hull_engine.solve_sdps(sdps, clock, on)
+        return box_hull_engine.solve_sdps(sdps, clock, on, **options)
 
     monkeypatch.setattr(channels, "solve_sdps", small_memory)
     problems = layer(8, 7)

@@ -20,7 +20,8 @@ from pvqbounds.results import Bounds
 
 def heuristic(problems, *, progress, time_limit, **options):
     """In place of a solver: the simple methods, and a lower bound of zero."""
-    assert set(options) == {"solver", "method", "relaxation", "threads", "seed", "jobs"}
+    passed = {"solver", "method", "relaxation", "solver_options", "threads", "tolerance", "verbose", "seed"}
+    assert set(options) == passed | {"jobs", "device"}
     found = []
     for done, problem in enumerate(problems, start=1):
         quantization = isinstance(problem, IntegerLeastSquares)

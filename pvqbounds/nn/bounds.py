@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,10 @@ def layer_bounds(
     method: str = "auto",
     relaxation: str | None = None,
     time_limit: float = 60.0,
+    threads: int = 1,
+    tolerance: float | None = None,
+    verbose: bool = False,
+    solver_options: Mapping[str, Any] | None = None,
     jobs: int = 1,
     seed: int = 0,
     batch_size: int = 64,
@@ -98,8 +102,10 @@ def layer_bounds(
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
         pruning, the native one does the other; each side says who solved it.
-    method, time_limit, seed
-        As for :func:`pvqbounds.solve`; `time_limit` in seconds for one problem.
+    method, time_limit, threads, tolerance, verbose, seed
+        As for :func:`pvqbounds.solve`; `time_limit` in seconds and `threads` for one problem.
+    solver_options
+        As for :func:`pvqbounds.solve`; for `solver` itself, not for a native side beside it.
     relaxation
         As for :func:`pvqbounds.solve`; it names one of quantization or of pruning, and the other
         side takes its default.
@@ -138,8 +144,11 @@ def layer_bounds(
     ranges = _input_ranges(target, opt_dim, pattern)
     budgets = {stop - start: _budget(stop - start, bits, density, pattern) for start, stop in ranges}
     channels = _chosen_channels(out_channels, target.channels)
-    for side in ("quantization", "pruning"):  # an unusable solver is found before any work
-        solver_for_side(solver, method, side)
+    largest = max(stop - start for start, stop in ranges)
+    solver_of = {  # an unusable solver is found before any work
+        side: solver_for_side(solver, method, side, largest, solver_options)
+        for side in ("quantization", "pruning")
+    }
     weight = target.weight
     scales = _scales(weight, range_method, per_channel, qmin, qmax)
 
@@ -154,12 +163,15 @@ def layer_bounds(
         for_pruning = relaxation in PRUNING_RELAXATIONS
         return solve_channels(
             problems,
-            solver=solver_for_side(solver, method, label),
+            solver=solver_of[label],
             method=method,
             relaxation=relaxation if for_pruning == (label == "pruning") else None,
             time_limit=time_limit,
-            threads=1,
+            threads=threads,
+            tolerance=tolerance,
             seed=seed,
+            verbose=verbose,
+            solver_options=solver_options if solver_of[label] == solver else None,
             jobs=jobs,
             device=device if label == "quantization" else "cpu",
             progress=lambda done: report(before + done, total, label),

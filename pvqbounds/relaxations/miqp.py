@@ -54,6 +54,8 @@ class MIQP:
     """Rows (a, b, c): x_a² <= x_b x_c; shape (number, 3)."""
     n: int
     """Fan-in: x starts with the n codes or weights, then come the n keeps k of a pruning program."""
+    start: NDArray[np.float64] | None = None
+    """A feasible point, shape (m,), for solvers that can begin with one."""
 
     def objective(self, x: NDArray[np.float64]) -> float:
         """Value at x, shape (m,), in units of E."""

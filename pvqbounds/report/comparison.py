@@ -19,7 +19,7 @@ from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.report.tables import interval_text, seconds_text
 from pvqbounds.results import Bounds, sqnr
 
-__all__ = ["Entry", "comparison_view", "entries_of", "plot_comparison"]
+__all__ = ["Entry", "comparison_view", "entries_of", "entry_of", "plot_comparison"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,21 @@ def entries_of(solver: str, report: LayerReport) -> list[Entry]:
             )
         )
     return entries
+
+
+def entry_of(task: str, bounds: Bounds) -> Entry:
+    """The entry of one solved problem."""
+    return Entry(
+        bounds.solver,
+        task,
+        bounds.method,
+        bounds.sqnr_lower,
+        bounds.sqnr_upper,
+        bounds.lower_kind,
+        _stated([bounds]),
+        bounds.seconds,
+        bounds.note,
+    )
 
 
 def _stated(bounds: Sequence[Bounds]) -> float:
@@ -124,7 +139,7 @@ def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
     solved = [e for e in entries if e.method and all(map(math.isfinite, (e.sqnr_lower, e.sqnr_upper)))]
     tasks = [task for task in COLOURS if any(e.task == task for e in solved)] or list(COLOURS)
     figure: Any = figure_class()(figsize=(8.0, 1.5 + 0.35 * max(len(solved), 4)), layout="constrained")
-    panes = figure.subplots(len(tasks), 1, sharex=True, squeeze=False)[:, 0]
+    panes = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
     for axes, task in zip(panes, tasks, strict=True):
         rows = [e for e in solved if e.task == task]
         for y, entry in enumerate(rows):

@@ -15,7 +15,15 @@ from types import ModuleType
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.solvers.base import Backend, Capability, Licence
 
-__all__ = ["BACKENDS", "SolverInfo", "available_solvers", "backend_named", "can", "citation", "solvers"]
+__all__ = [
+    "BACKENDS",
+    "SolverInfo",
+    "alternatives",
+    "available_solvers",
+    "backend_named",
+    "citation",
+    "solvers",
+]
 
 BACKENDS = {
     "native": ("pvqbounds.solvers.native.backend", "Native"),
@@ -42,8 +50,8 @@ class SolverInfo:
     citation: str
 
 
-def backend_named(name: str, needs: Capability) -> Backend:
-    """The backend `name`, able to do what is needed, here and now; "auto" is the native one.
+def backend_named(name: str, *either: Capability) -> Backend:
+    """The backend `name`, able to do one of what is needed, here and now; "auto" is the native one.
 
     Raises
     ------
@@ -53,33 +61,28 @@ def backend_named(name: str, needs: Capability) -> Backend:
         If it is not installed, has no licence or cannot do what is needed.
     """
     backend = _load("native" if name == "auto" else name)
-    if needs not in backend.capabilities:
+    if not backend.capabilities & set(either):
         able = ", ".join(sorted(capability.value for capability in backend.capabilities)) or "neither"
-        raise SolverError(f"{name} cannot do '{needs.value}' (it can do: {able}); {_advice(needs)}.")
+        wanted = "' or '".join(capability.value for capability in either)
+        raise SolverError(f"{name} cannot do '{wanted}' (it can do: {able}); {alternatives(*either)}.")
     if not backend.available():
         raise SolverError(
-            f"{name} is not installed; install it with `{backend.install}`, or {_advice(needs)}."
+            f"{name} is not installed; install it with `{backend.install}`, or {alternatives(*either)}."
         )
     licence = backend.licence()
     if not licence.valid:
-        raise SolverError(f"{name} is installed but has no licence ({licence.text}); {_advice(needs)}.")
+        raise SolverError(
+            f"{name} is installed but has no licence ({licence.text}); {alternatives(*either)}."
+        )
     return backend
 
 
-def can(name: str, capability: Capability) -> bool:
-    """Whether the backend `name` is made for this, installed and licensed or not.
-
-    Raises
-    ------
-    InputError
-        If no backend has that name.
-    """
-    return capability in _load("native" if name == "auto" else name).capabilities
-
-
-def _advice(needs: Capability) -> str:
-    able = [name for name in available_solvers() if needs in _load(name).capabilities]
-    return f"use --solver {' or '.join(able)}"
+def alternatives(*either: Capability, without: str | None = None) -> str:
+    """Advice: the solvers usable here that can do one of these, "use --solver native or scip"."""
+    able = [
+        name for name in available_solvers() if name != without and _load(name).capabilities & set(either)
+    ]
+    return "use --solver " + " or ".join(filter(None, [", ".join(able[:-1]), able[-1]]))
 
 
 def solvers() -> list[SolverInfo]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
@@ -26,7 +27,16 @@ from pvqbounds.relaxations.certificates import Certificate
 if TYPE_CHECKING:
     from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["Backend", "Capability", "Clock", "ExactSolution", "Licence", "Options", "SDPSolution"]
+__all__ = [
+    "Backend",
+    "Capability",
+    "Clock",
+    "ExactSolution",
+    "Licence",
+    "Options",
+    "SDPSolution",
+    "error_unit",
+]
 
 
 class Capability(Enum):
@@ -81,12 +91,20 @@ class Options:
     cancelled: threading.Event | None = None
     """Set by another thread to stop the solve early."""
     threads: int = 1
+    tolerance: float | None = None
+    """Relative accuracy of the solve; `Backend.tolerance` if None."""
     seed: int = 0
     verbose: bool = False
+    """Whether the solver prints its log."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Passed on under the backend's own names."""
     relaxed: Relaxed | None = None
     """The problem's relaxation, where it was solved together with others of its layer."""
+
+    @property
+    def small_seed(self) -> int:
+        """The seed folded into the range that every solver takes."""
+        return self.seed % 2**30
 
 
 @dataclass(frozen=True)
@@ -132,6 +150,17 @@ class ExactSolution:
     """What proves the bound; None where the backend can only state it."""
     status: str
     """The solver's own word."""
+    beside: Certificate | None = None
+    """A certificate of the native relaxation that was needed on the way; it proves less than `bound`."""
+
+
+def error_unit(error: float, signal: float) -> float:
+    """What a backend's accuracy is relative to: the least error, or 1e-3 of the signal if that is more.
+
+    Solvers are right to within their tolerances of the terms that they add up, which are of the
+    size of the signal.
+    """
+    return max(error, 1e-3 * signal)
 
 
 class Backend(ABC):
@@ -143,6 +172,15 @@ class Backend(ABC):
     install: ClassVar[str]
     """What to type to get it."""
     capabilities: ClassVar[frozenset[Capability]]
+    tolerance: ClassVar[float] = 1e-6
+    """Relative accuracy (gap or residual) that the solver is asked for unless the user names one."""
+    accuracy: ClassVar[float] = 1e-4
+    """What its answers are good to at that tolerance, relative to :func:`error_unit`.
+
+    The certified bound of a relaxation is at most this much below the native one's, the incumbent of
+    an exact method that ends at most this much above the optimum, and the bound that it states at
+    most this much away from it. Tests and `benchmarks/backends.py` hold every backend to it.
+    """
     citation: ClassVar[str]
 
     def available(self) -> bool:
@@ -152,6 +190,22 @@ class Backend(ABC):
     def licence(self) -> Licence:
         """Whether it may be used; asks afresh each time."""
         return Licence(True, "free, no licence needed")
+
+    def refusal(self, n: int, needs: Capability, options: Mapping[str, Any]) -> SolverError | None:
+        """What to raise, before any work, for a problem that the licence found here is too small for.
+
+        Parameters
+        ----------
+        n
+            Fan-in.
+        options
+            Those of the backend, by name.
+
+        Returns
+        -------
+        An error that names the size, the limit and what to use instead; None where there is no limit.
+        """
+        return None
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Solve the relaxation."""

@@ -57,6 +57,10 @@ SQRT2 = float(np.sqrt(2.0))
 """Factor of off-diagonal entries in a vectorised matrix, so that inner products are kept."""
 
 
+LARGEST_RISE = 1e-4
+"""What a D_i may have to rise to, of a Gram with unit diagonal, to meet its own second-order cone."""
+
+
 class Triangle(Enum):
     """Which entries of a symmetric matrix a solver stacks, always column by column."""
 
@@ -147,8 +151,10 @@ class PerspectiveDual(ConicProgram):
     ) -> PerspectiveCertificate:
         """(D, nu) with H = G - diag(D) definite, from the solver's unknowns and dual variables.
 
-        Solvers stop on either side of the boundary. Where D has to shrink by e, nu moves so that
-        the minimiser u = H⁻¹nu stays where it is: nu grows by e u.
+        Solvers stop on either side of the boundary. A D_i near zero that misses s_i D_i >= nu_i² by
+        the solver's tolerance would cost nu_i²/D_i >> s_i, so it rises until it meets it. Where D
+        has to shrink by e, nu moves so that the minimiser u = H⁻¹nu stays where it is: nu grows by
+        e u.
 
         Raises
         ------
@@ -157,8 +163,10 @@ class PerspectiveDual(ConicProgram):
         """
         _check_finite(solver, status, x, dual)
         n, used = len(self.form.group), np.flatnonzero(self.form.group >= 0)
-        D, nu = np.zeros((2, n))
-        D[used], nu[used] = np.maximum(x[: len(used)], 0.0), x[len(used) : 2 * len(used)]
+        D, nu, s = np.zeros((3, n))
+        D[used], nu[used], s[used] = x[: 3 * len(used)].reshape(3, -1)
+        met = np.divide(nu * nu, s, out=np.zeros(n), where=s > 0.0)
+        D = np.maximum(np.maximum(D, 0.0), np.where(met < LARGEST_RISE, met, 0.0))
         rows, columns = self.triangle.indices(n + 1)
         border = (np.maximum(rows, columns) == n) & (rows != columns)
         u = -dual[self.inequalities + 3 * self.triples :][border] / SQRT2

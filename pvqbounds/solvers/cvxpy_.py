@@ -8,12 +8,13 @@ is the better choice.
 
 from __future__ import annotations
 
+import warnings
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 
-from pvqbounds.errors import InputError, SolverFailedError
+from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Backend, Capability, Licence, Options
 from pvqbounds.solvers.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
@@ -27,26 +28,50 @@ STATED_GAP = 1e-4
 """CVXPY does not pass a bound on: an optimum is taken as a bound less this relative gap, the largest
 that solvers allow themselves unless told otherwise."""
 
-TIME_LIMITS = {
-    "CLARABEL": "time_limit",
-    "CPLEX": "cplex_params/timelimit",
-    "GUROBI": "TimeLimit",
-    "HIGHS": "time_limit",
-    "MOSEK": "mosek_params/MSK_DPAR_OPTIMIZER_MAX_TIME",
-    "OSQP": "time_limit",
-    "SCIP": "scip_params/limits/time",
-    "SCIPY": "scipy_options/time_limit",
-    "SCS": "time_limit_secs",
+THEIR_NAMES = {
+    "CLARABEL": {
+        "time_limit": "time_limit",
+        "max_threads": "threads",
+        "tol_gap_abs": "tolerance",
+        "tol_gap_rel": "tolerance",
+        "tol_feas": "tolerance",
+    },
+    "CPLEX": {
+        "cplex_params/timelimit": "time_limit",
+        "cplex_params/threads": "threads",
+        "cplex_params/mip.tolerances.mipgap": "tolerance",
+        "cplex_params/randomseed": "small_seed",
+    },
+    "GUROBI": {
+        "TimeLimit": "time_limit",
+        "Threads": "threads",
+        "MIPGap": "tolerance",
+        "Seed": "small_seed",
+    },
+    "MOSEK": {
+        "mosek_params/MSK_DPAR_OPTIMIZER_MAX_TIME": "time_limit",
+        "mosek_params/MSK_IPAR_NUM_THREADS": "threads",
+        "mosek_params/MSK_DPAR_MIO_TOL_REL_GAP": "tolerance",
+        "mosek_params/MSK_DPAR_INTPNT_CO_TOL_REL_GAP": "tolerance",
+        "mosek_params/MSK_IPAR_MIO_SEED": "small_seed",
+    },
+    "SCIP": {
+        "scip_params/limits/time": "time_limit",
+        "scip_params/limits/gap": "tolerance",
+        "scip_params/randomization/randomseedshift": "small_seed",
+    },
+    "SCS": {"time_limit_secs": "time_limit", "eps_abs": "tolerance", "eps_rel": "tolerance"},
 }
-"""What each solver calls a time limit; after a first "/" a key of that dictionary. Others have none."""
+"""What each solver calls our options; after a first "/" a key of that dictionary. Others get none."""
 
 
-class Cvxpy(MIQPBackend, ConicBackend):
+class Cvxpy(ConicBackend, MIQPBackend):
     """One solver of CVXPY; `Options.extra` is passed to ``Problem.solve``, except "formulation"."""
 
     module: ClassVar[str] = "cvxpy"
     install: ClassVar[str] = "pip install cvxpy"
     triangle: ClassVar[Triangle] = Triangle.LOWER
+    accuracy: ClassVar[float] = 1e-2
     solver: ClassVar[str]
     """CVXPY's name of it."""
     citation: ClassVar[str] = """\
@@ -134,22 +159,39 @@ class Cvxpy(MIQPBackend, ConicBackend):
         status = self._solve(problem, options)
         stated = None
         if status == cvxpy.OPTIMAL and problem.value is not None:
-            stated = float(problem.value) - STATED_GAP * abs(float(problem.value))
+            gap = max(STATED_GAP, options.tolerance or 0.0)
+            stated = float(problem.value) - gap * abs(float(problem.value))
         return MIQPSolution(None if x.value is None else np.asarray(x.value), stated, status)
 
     def _solve(self, problem: Any, options: Options) -> str:
+        from pvqbounds.solvers import BACKENDS
+
         arguments: dict[str, Any] = dict(options.extra)
-        outer, _, inner = TIME_LIMITS.get(self.solver, "").partition("/")
-        if inner:
-            arguments[outer] = {inner: options.time_limit, **arguments.get(outer, {})}
-        elif outer:
-            arguments.setdefault(outer, options.time_limit)
+        names = THEIR_NAMES.get(self.solver, {})
+        if options.tolerance is not None and "tolerance" not in names.values():
+            raise SolverError(
+                f"How {self.name} takes a tolerance is not known here; pass it on as a solver option by the "
+                "name that CVXPY has for it."
+            )
+        for path, ours in names.items():
+            value = getattr(options, ours)
+            if value is None:  # no tolerance is named: its own
+                continue
+            outer, _, inner = path.partition("/")
+            if inner:
+                arguments[outer] = {inner: value, **arguments.get(outer, {})}
+            else:
+                arguments.setdefault(outer, value)
         try:
-            problem.solve(solver=self.solver, verbose=options.verbose, **arguments)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # "may be inaccurate": the status says so
+                problem.solve(solver=self.solver, verbose=options.verbose, **arguments)
         except Exception as error:  # solvers raise classes of their own through CVXPY
-            first = (str(error) or type(error).__name__).splitlines()[0]
+            first = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            own = self.solver.lower()
+            directly = f", or --solver {own}, which says more" if own in BACKENDS else ""
             raise SolverFailedError(
-                f"{self.name} stopped with an error ({first}); take the native solver."
+                f"{self.name} stopped with an error ({first}); take the native solver{directly}."
             ) from error
         return str(problem.status)
 

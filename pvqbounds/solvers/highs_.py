@@ -1,4 +1,4 @@
-"""HiGHS: exact pruning by outer approximation.
+"""HiGHS: exact pruning, and its perspective relaxation, by outer approximation.
 
 HiGHS solves mixed-integer *linear* programs, and its callbacks cannot add rows. So the convex
 terms of the perspective form (:mod:`pvqbounds.relaxations.miqp`),
@@ -13,6 +13,11 @@ are replaced by tangents, and the program is solved again with those that its so
 Every tangent is below its term, so that each program's bound is a bound on the error. First k is
 continuous, then whole; tangents at the best weights of every support that is met keep it from
 being met twice.
+
+The relaxation is the first half alone, without the rows |v_i| <= M_i k_i that help the second: what
+they contribute has no place in a certificate. At the end the tangents' dual variables, which sum
+to one for each t_j, weigh their points to the ȳ of one tangent 2 ȳᵀF v - ȳᵀȳ that does the same as
+all of them. In u = v - w it is 2 nuᵀu - nuᵀH⁻¹nu with nu = Fᵀ(ȳ - F w), H = FᵀF.
 """
 
 from __future__ import annotations
@@ -28,18 +33,23 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP, proved_big_m
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
-from pvqbounds.solvers.miqp import in_tame_units, on_cancel, square_root, tight_perspective_program
+from pvqbounds.solvers.miqp import TamePruning, in_tame_units, square_root, tight_perspective_program
+from pvqbounds.solvers.perspective import no_relaxation
+from pvqbounds.solvers.stopping import on_cancel
 
 __all__ = ["Highs"]
-
-GAP = 1e-4
-"""Relative gap at which the incumbent is called optimal: each further digit takes many programs."""
 
 VIOLATION = 1e-6
 """Violation, relative to the terms, from which on a tangent is added."""
 
 CONTINUOUS_ROUNDS = 60
 """Programs with k continuous, at most; they end earlier where the bound stands still."""
+
+STILL = 1e-2
+"""The bound stands still where it rises by less than this share of the tolerance."""
+
+STEEPEST = 100.0
+"""Largest point a of a perspective cut, in units of the bound on |v_i|: v_i / k_i is any where k_i = 0."""
 
 
 class Highs(Backend):
@@ -48,7 +58,11 @@ class Highs(Backend):
     name: ClassVar[str] = "highs"
     module: ClassVar[str] = "highspy"
     install: ClassVar[str] = "pip install highspy"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.EXACT_PRUNING})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {Capability.EXACT_PRUNING, Capability.PERSPECTIVE}
+    )
+    tolerance: ClassVar[float] = 1e-4
+    accuracy: ClassVar[float] = 5e-4
     citation: ClassVar[str] = """\
 @article{huangfu2018highs,
   title   = {Parallelizing the dual revised simplex method},
@@ -71,11 +85,24 @@ class Highs(Backend):
         SolverError
             If `options.extra` names an option that HiGHS does not have.
         """
-        scaled, unit = in_tame_units(problem)
-        search = _OuterApproximation(scaled, options)
+        tame = in_tame_units(problem)
+        search = _OuterApproximation(tame, options, options.tolerance or self.tolerance, links=True)
         status = search.run()
-        bound = search.lower * unit if np.isfinite(search.lower) else None
-        return ExactSolution(None, search.support, bound, None, status)
+        beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
+        return ExactSolution(None, search.support, search.bound, None, status, beside=beside)
+
+    def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """The perspective relaxation, by linear programs alone; errors as in :meth:`solve_sparse`."""
+        tame = in_tame_units(problem)
+        if not tame.relaxed.diagonal.any():
+            return no_relaxation(tame)
+        search = _OuterApproximation(tame, options, options.tolerance or self.tolerance, links=False)
+        status = search.relax()
+        nu = search.multipliers()
+        if nu is None:
+            return ExactSolution(None, None, None, None, status)
+        certificate = tame.certificate(tame.relaxed.diagonal, nu)
+        return ExactSolution(None, search.support, search.bound, certificate, status)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,35 +116,73 @@ class _Point:
 
 
 class _OuterApproximation:
-    """The program, the best support so far and the best bound; unknowns x = (v, k, s, t)."""
+    """The program, the best support so far and the best bound; unknowns x = (v, k, s, t).
 
-    def __init__(self, problem: SparseLeastSquares, options: Options) -> None:
-        from pvqbounds.solvers.native.subset_search import good_support
+    Parameters
+    ----------
+    links
+        Whether to begin with the rows |v_i| <= M_i k_i.
+    """
 
-        self.problem, self.options = problem, options
+    def __init__(self, tame: TamePruning, options: Options, tolerance: float, *, links: bool) -> None:
+        self.tame, self.problem, self.options = tame, tame.problem, options
+        self.tolerance = tolerance
         self.clock = Clock(options.time_limit, options.cancelled)
-        self.program = tight_perspective_program(problem)
-        self.root = square_root(self.program.Q[: problem.n, : problem.n])
-        self.support = good_support(problem)
-        best = problem.refit(self.support)
-        self.upper = problem.error(best).upper
+        self.program = tight_perspective_program(tame)
+        n = self.problem.n
+        self.root = square_root(self.program.Q[:n, :n])
+        self.support = tame.support
+        best = self.problem.refit(self.support)
+        self.upper = self.problem.error(best).upper
         self.lower = -np.inf
-        self.highs = _model(self.program, self.root, _reach(problem, self.upper), options)
-        self._cut_at(best, np.isin(np.arange(problem.n), self.support).astype(float))
+        self.reach = _reach(self.problem, self.upper)
+        self.steepest = np.zeros(n) if links else STEEPEST * self.reach
+        self.highs = _model(self.program, self.root, self.reach, options, tolerance, links)
+        self.fixed_rows = int(self.highs.getNumRow())
+        # of every tangent's row its j and y; j = -1 for perspective cuts
+        self.term, self.at = np.zeros(0, dtype=np.int64), np.zeros(0)
+        self.dual: NDArray[np.float64] | None = None
+        self._cut_at(best, np.isin(np.arange(n), self.support).astype(float))
 
-    def run(self) -> str:
-        """Solve until the gap is closed; returns the status."""
+    @property
+    def bound(self) -> float | None:
+        """The best bound, in units of the original problem."""
+        return self.lower * self.tame.unit if np.isfinite(self.lower) else None
+
+    def relax(self) -> str:
+        """Solve with k continuous until the bound stands still; returns the status."""
         for _ in range(CONTINUOUS_ROUNDS):
             before = self.lower
             status = self._solve(whole=False)
-            if status != "improving" or self.lower < before + 1e-4 * self.upper:
+            if status != "improving":
                 break
-        if status not in ("improving", "no further cut"):
+            if self.lower < before + STILL * self.tolerance * self.upper:
+                return "optimal"
+        return "optimal" if status == "no further cut" else status
+
+    def run(self) -> str:
+        """Solve until the gap is closed; returns the status."""
+        status = self.relax()
+        if status not in ("optimal", "improving") or self._closed():
             return status
         self._make_whole()
         while (status := self._solve(whole=True)) == "improving":
             pass
         return status
+
+    def multipliers(self) -> NDArray[np.float64] | None:
+        """nu of the last linear program's dual variables, shape (n,); None before the first."""
+        if self.dual is None:
+            return None
+        tangents = self.dual[self.fixed_rows :]
+        term, at = self.term[: len(tangents)], self.at[: len(tangents)]
+        of_rows = term >= 0
+        y = np.bincount(term[of_rows], tangents[of_rows] * at[of_rows], len(self.root))
+        nu: NDArray[np.float64] = self.root.T @ (y - self.root @ self.problem.weight)
+        return nu
+
+    def _closed(self) -> bool:
+        return self.upper - self.lower <= self.tolerance * self.upper
 
     def _solve(self, whole: bool) -> str:
         """One program and its cuts; "improving", or why that was the last one."""
@@ -137,11 +202,13 @@ class _OuterApproximation:
         if whole or solved:  # a linear program that is stopped has no bound to show
             bound = float(info.mip_dual_bound if whole else info.objective_function_value)
             self.lower = max(self.lower, bound if np.isfinite(bound) else -np.inf)
-        if self.upper - self.lower <= GAP * self.upper:
+        if self._closed():
             return "optimal"
         if not solved:
             return str(highs.modelStatusToString(outcome)).lower().replace(" reached", "")
-        x = np.array(highs.getSolution().col_value)
+        solution = highs.getSolution()
+        x = np.array(solution.col_value)
+        self.dual = self.dual if whole else np.array(solution.row_dual)
         added = self._cut(_Point(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]), whole)
         # without a cut, what is left of the gap is HiGHS's tolerance
         return "improving" if added else "no further cut"
@@ -169,7 +236,9 @@ class _OuterApproximation:
         """Tangents at (v, k); with `point`, only those that it violates. Whether there is any."""
         n = self.problem.n
         y = self.root @ v
-        a = np.divide(v, k, out=np.zeros(n), where=k > 1e-9)
+        # where k is 0, v is as well, up to HiGHS's tolerance, if the links are there, and any if not
+        a = np.divide(v, k, out=self.steepest * np.sign(v), where=k > 1e-9)
+        a = np.clip(a, -STEEPEST * self.reach, STEEPEST * self.reach)
         if point is None:
             rows, inputs = np.arange(len(y)), np.flatnonzero(k > 0.5)
         else:
@@ -197,6 +266,8 @@ class _OuterApproximation:
         )
         matrix = sparse.vstack([of_rows, of_inputs])
         _add_rows(self.highs, matrix, np.concatenate([-(y[rows] ** 2), np.zeros(len(inputs))]))
+        self.term = np.concatenate([self.term, rows, np.full(len(inputs), -1)])
+        self.at = np.concatenate([self.at, y[rows], np.zeros(len(inputs))])
         return True
 
 
@@ -209,8 +280,15 @@ def _reach(problem: SparseLeastSquares, error: float) -> NDArray[np.float64]:
     return reach
 
 
-def _model(program: MIQP, root: NDArray[np.float64], reach: NDArray[np.float64], options: Options) -> Any:
-    """The program without its convex terms: budgets, and |v_i| <= reach_i k_i."""
+def _model(
+    program: MIQP,
+    root: NDArray[np.float64],
+    reach: NDArray[np.float64],
+    options: Options,
+    tolerance: float,
+    links: bool,
+) -> Any:
+    """The program without its convex terms: budgets, |v_i| <= reach_i, with `links` reach_i k_i."""
     import highspy
 
     n, infinity = program.n, highspy.kHighsInf
@@ -218,8 +296,8 @@ def _model(program: MIQP, root: NDArray[np.float64], reach: NDArray[np.float64],
     given = {
         "output_flag": options.verbose,
         "threads": options.threads,
-        "random_seed": options.seed,
-        "mip_rel_gap": 0.1 * GAP,
+        "random_seed": options.small_seed,
+        "mip_rel_gap": 0.1 * tolerance,
         **options.extra,
     }
     highs.setOptionValue("output_flag", options.verbose)  # before it can complain of the others
@@ -241,9 +319,11 @@ def _model(program: MIQP, root: NDArray[np.float64], reach: NDArray[np.float64],
     highs.changeColsCost(count, np.arange(count, dtype=np.int32), cost)
     highs.changeObjectiveOffset(program.constant)
     eye, rest = sparse.identity(n), sparse.csr_matrix((n, n + len(root)))
-    links = [sparse.hstack([sign * eye, sparse.diags(reach), rest]) for sign in (1.0, -1.0)]
     budgets = sparse.hstack([-program.A, sparse.csr_matrix((len(program.b), len(root)))])
-    _add_rows(highs, sparse.vstack([*links, budgets]), np.concatenate([np.zeros(2 * n), -program.b]))
+    _add_rows(highs, budgets, -program.b)
+    if links:
+        for sign in (1.0, -1.0):
+            _add_rows(highs, sparse.hstack([sign * eye, sparse.diags(reach), rest]), np.zeros(n))
     return highs
 
 

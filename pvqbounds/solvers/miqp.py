@@ -8,33 +8,31 @@ near one), and its solution is read back as codes or a support.
 from __future__ import annotations
 
 import math
-import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import SolverError
+from pvqbounds.errors import InputError, SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
-from pvqbounds.solvers.base import Backend, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Clock, ExactSolution, Options
+from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
-    "GAP",
     "MIQPBackend",
     "MIQPSolution",
+    "TamePruning",
+    "formulation_of",
     "in_tame_units",
-    "on_cancel",
     "square_root",
     "tight_perspective_program",
+    "usable",
 ]
-
-GAP = 1e-6
-"""Relative gap at which a backend may call an incumbent optimal, unless told otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +46,40 @@ class MIQPSolution:
     """The solver's own word."""
 
 
+@dataclass(frozen=True, eq=False)
+class TamePruning:
+    """A pruning with a Gram and weights of size one; supports carry over to the original."""
+
+    problem: SparseLeastSquares
+    power: float
+    """Unit of the Gram, a power of two."""
+    length: float
+    """Unit of the weights, a power of two."""
+
+    @property
+    def unit(self) -> float:
+        """Unit of the error."""
+        return self.power * self.length**2
+
+    @cached_property
+    def support(self) -> NDArray[np.int64]:
+        """A good support, where solvers begin."""
+        from pvqbounds.solvers.native.subset_search import good_support
+
+        return good_support(self.problem)
+
+    @cached_property
+    def relaxed(self) -> PerspectiveCertificate:
+        """The best perspective relaxation, in these units; zero where it proves nothing."""
+        from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+
+        return maximise_perspective(self.problem)
+
+    def certificate(self, diagonal: NDArray[np.float64], nu: NDArray[np.float64]) -> PerspectiveCertificate:
+        """(D, nu) in units of the original problem; nothing is rounded."""
+        return PerspectiveCertificate(diagonal * self.power, nu * self.power * self.length)
+
+
 class MIQPBackend(Backend):
     """A backend that solves mixed-integer quadratic programs.
 
@@ -55,49 +87,72 @@ class MIQPBackend(Backend):
     "big-M"; all other extras go to the solver.
     """
 
-    formulations: ClassVar[dict[str, Callable[[SparseLeastSquares], MIQP]]]
-
     @abstractmethod
     def solve_miqp(self, program: MIQP, options: Options) -> MIQPSolution:
         """Solve the program, or give what is known of it at the time limit."""
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
-        """Quantization of one channel as an integer program."""
-        _, options = _without_formulation(options)
+        """Quantization of one channel as an integer program.
+
+        The native relaxation comes first: its certificate stands beside the bound that the solver
+        states, and the solver begins with codes that are good already.
+        """
+        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+        from pvqbounds.solvers.native.integer_solver import best_known_codes
+
+        clock = Clock(options.time_limit)
+        _, options = formulation_of(options)
+        relaxed = relax(problem, "box-hull", solve_box_hull)
+        codes = best_known_codes(problem, relaxed, options.seed)
         program = integer_program(problem)
         unit = _power_of_two(float(np.mean(np.diagonal(program.Q))))
-        program = replace(program, Q=program.Q / unit, q=program.q / unit, constant=program.constant / unit)
-        x, bound, status = _usable(self.solve_miqp(program, options))
-        codes = None if x is None else program.codes(x)
-        return ExactSolution(codes, None, None if bound is None else bound * unit, None, status)
+        program = replace(
+            program,
+            Q=program.Q / unit,
+            q=program.q / unit,
+            constant=program.constant / unit,
+            start=codes.astype(np.float64),
+        )
+        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
+        if x is None and bound is None:
+            return ExactSolution(None, None, None, None, status)
+        codes = codes if x is None else program.codes(x)
+        stated = None if bound is None else bound * unit
+        return ExactSolution(codes, None, stated, None, status, beside=relaxed.certificate)
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Pruning of one channel, by default in its perspective form."""
-        name, options = _without_formulation(options)
-        if name not in self.formulations:
-            raise SolverError(
-                f"There is no formulation {name!r} for {self.name}; use {' or '.join(self.formulations)}."
-            )
-        scaled, unit = in_tame_units(problem)
-        program = self.formulations[name](scaled)
-        x, bound, status = _usable(self.solve_miqp(program, options))
-        support = None if x is None else program.support(x)
-        return ExactSolution(None, support, None if bound is None else bound * unit, None, status)
+        clock = Clock(options.time_limit)
+        name, options = formulation_of(options)
+        tame = in_tame_units(problem)
+        program = FORMULATIONS[name](tame)
+        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
+        if x is None and bound is None:
+            return ExactSolution(None, None, None, None, status)
+        support = tame.support if x is None else program.support(x)
+        stated = None if bound is None else bound * tame.unit
+        beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
+        return ExactSolution(None, support, stated, None, status, beside=beside)
 
 
-def in_tame_units(problem: SparseLeastSquares) -> tuple[SparseLeastSquares, float]:
-    """The same pruning with a Gram and weights of size one, and the unit of its error.
+def _rest(options: Options, clock: Clock) -> Options:
+    """The options with what is left of the time limit; never nothing, which some solvers refuse."""
+    return replace(options, time_limit=max(clock.remaining, 1e-3))
 
-    Both factors are powers of two, so that nothing is rounded and supports carry over.
+
+def in_tame_units(problem: SparseLeastSquares) -> TamePruning:
+    """The same pruning in units in which solvers' tolerances make sense.
+
+    Both units are powers of two, so that nothing is rounded.
     """
     power = _power_of_two(float(np.mean(np.diagonal(problem.gram))))
     square = _power_of_two(float(np.mean(problem.weight**2)))
     length = 2.0 ** (math.frexp(square)[1] // 2)
     scaled = SparseLeastSquares(problem.gram / power, problem.weight / length, problem.nnz, problem.pattern)
-    return scaled, power * length**2
+    return TamePruning(scaled, power, length)
 
 
-def tight_perspective_program(problem: SparseLeastSquares) -> MIQP:
+def tight_perspective_program(tame: TamePruning) -> MIQP:
     """The perspective form with the diagonal of the best perspective relaxation.
 
     Its continuous relaxation is then the tightest one of that kind (Zheng, Sun and Li, INFORMS
@@ -105,20 +160,53 @@ def tight_perspective_program(problem: SparseLeastSquares) -> MIQP:
 
     Raises
     ------
-    InputError
+    SolverError
         If the Gram is singular.
     """
-    from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+    diagonal = tame.relaxed.diagonal
+    try:
+        program = perspective_program(tame.problem, diagonal if diagonal.any() else None)
+    except InputError as error:
+        raise SolverError(str(error)) from error
+    v, kept = _start(tame)
+    return replace(program, start=np.concatenate([v, kept, v * v]))
 
-    diagonal = maximise_perspective(problem).diagonal
-    return perspective_program(problem, diagonal if diagonal.any() else None)
+
+def _tight_big_m_program(tame: TamePruning) -> MIQP:
+    v, kept = _start(tame)
+    try:
+        program = big_m_program(tame.problem, tame.problem.error(v).upper)
+    except InputError as error:
+        raise SolverError(str(error)) from error
+    return replace(program, start=np.concatenate([v - tame.problem.weight, kept]))
 
 
-FORMULATIONS: dict[str, Callable[[SparseLeastSquares], MIQP]] = {
+def _start(tame: TamePruning) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The weights of the good support, and which inputs it keeps: both of shape (n,)."""
+    kept = np.isin(np.arange(tame.problem.n), tame.support).astype(np.float64)
+    return tame.problem.refit(tame.support), kept
+
+
+FORMULATIONS: dict[str, Callable[[TamePruning], MIQP]] = {
     "perspective": tight_perspective_program,
-    "big-M": big_m_program,
+    "big-M": _tight_big_m_program,
 }
-MIQPBackend.formulations = FORMULATIONS
+"""How pruning can be posed."""
+
+
+def formulation_of(options: Options) -> tuple[str, Options]:
+    """The formulation that the options name, and the options that are the solver's own.
+
+    Raises
+    ------
+    SolverError
+        If there is no such formulation.
+    """
+    extra = dict(options.extra)
+    name = str(extra.pop("formulation", "perspective"))
+    if name not in FORMULATIONS:
+        raise SolverError(f"There is no formulation {name!r} of pruning; use {' or '.join(FORMULATIONS)}.")
+    return name, replace(options, extra=extra)
 
 
 def square_root(Q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -132,36 +220,7 @@ def square_root(Q: NDArray[np.float64]) -> NDArray[np.float64]:
     return root
 
 
-@contextmanager
-def on_cancel(cancelled: threading.Event | None, stop: Callable[[], Any]) -> Iterator[None]:
-    """Call `stop` from another thread once `cancelled` is set while the block runs."""
-    if cancelled is None:
-        yield
-        return
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.05):
-            if cancelled.is_set():
-                stop()
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _without_formulation(options: Options) -> tuple[str, Options]:
-    extra = dict(options.extra)
-    name = str(extra.pop("formulation", "perspective"))
-    return name, replace(options, extra=extra)
-
-
-def _usable(solution: MIQPSolution) -> tuple[NDArray[np.float64] | None, float | None, str]:
+def usable(solution: MIQPSolution) -> tuple[NDArray[np.float64] | None, float | None, str]:
     """Incumbent, bound and status; numbers that are not finite count as missing."""
     x, bound = solution.x, solution.bound
     if x is not None and not np.isfinite(x).all():

@@ -20,7 +20,8 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Licence, Options
 from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle
-from pvqbounds.solvers.miqp import GAP, MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.stopping import Stop
 
 if TYPE_CHECKING:
     import mosek
@@ -29,11 +30,14 @@ __all__ = ["Mosek", "conic_task", "miqp_task"]
 
 T = TypeVar("T")
 
+CONIC_TOLERANCE = 1e-8
+"""MOSEK's own, for conic programs; `Mosek.tolerance` is the gap of integer ones."""
+
 NO_LICENCE_FILE, BAD_LICENCE, NO_SERVER = 1008, 1014, 1021
 """MOSEK's response codes of a licence that is absent, not understood, or not to be reached."""
 
 
-class Mosek(MIQPBackend, ConicBackend):
+class Mosek(ConicBackend, MIQPBackend):
     """MOSEK through its own API; `Options.extra` takes its parameters (MSK_...), and "formulation"."""
 
     name: ClassVar[str] = "mosek"
@@ -87,7 +91,12 @@ class Mosek(MIQPBackend, ConicBackend):
             status = _word(task.getsolsta(which))
             return ConicSolution(np.array(task.getxx(which)), np.concatenate(dual), status)
 
-        return _run(lambda environment: conic_task(environment, program), options, read)
+        return _run(
+            lambda environment: conic_task(environment, program),
+            options,
+            options.tolerance or CONIC_TOLERANCE,
+            read,
+        )
 
     def solve_miqp(self, program: MIQP, options: Options) -> MIQPSolution:
         """Solve the program; status and errors as in :meth:`solve_conic`."""
@@ -105,7 +114,12 @@ class Mosek(MIQPBackend, ConicBackend):
             bound = task.getdouinf(mosek.dinfitem.mio_obj_bound) if solved else None
             return MIQPSolution(x, bound, status)
 
-        return _run(lambda environment: miqp_task(environment, program), options, read)
+        return _run(
+            lambda environment: miqp_task(environment, program),
+            options,
+            options.tolerance or self.tolerance,
+            read,
+        )
 
 
 def conic_task(environment: mosek.Env, program: ConicProgram) -> mosek.Task:
@@ -198,13 +212,13 @@ def _range(lower: float, upper: float) -> tuple[Any, float, float]:
     return (mosek.boundkey.fx if lower == upper else mosek.boundkey.ra), lower, upper
 
 
-def _run(build: Callable[[Any], Any], options: Options, read: Callable[[Any], T]) -> T:
+def _run(build: Callable[[Any], Any], options: Options, tolerance: float, read: Callable[[Any], T]) -> T:
     """Build, solve and read within one environment, with MOSEK's errors in our words."""
     import mosek
 
     try:
         with mosek.Env() as environment, build(environment) as task:
-            _set_parameters(task, options)
+            _set_parameters(task, options, tolerance)
             _optimize(task, options.cancelled)
             return read(task)
     except mosek.Error as error:
@@ -212,7 +226,7 @@ def _run(build: Callable[[Any], Any], options: Options, read: Callable[[Any], T]
         raise kind(f"mosek stopped with an error ({error}); take the native solver.") from error
 
 
-def _set_parameters(task: Any, options: Options) -> None:
+def _set_parameters(task: Any, options: Options, tolerance: float) -> None:
     import mosek
 
     if options.verbose:
@@ -220,8 +234,11 @@ def _set_parameters(task: Any, options: Options) -> None:
     given = {
         "MSK_DPAR_OPTIMIZER_MAX_TIME": options.time_limit,
         "MSK_IPAR_NUM_THREADS": options.threads,
-        "MSK_IPAR_MIO_SEED": options.seed,
-        "MSK_DPAR_MIO_TOL_REL_GAP": GAP,
+        "MSK_IPAR_MIO_SEED": options.small_seed,
+        "MSK_DPAR_MIO_TOL_REL_GAP": tolerance,
+        "MSK_DPAR_INTPNT_CO_TOL_REL_GAP": tolerance,
+        "MSK_DPAR_INTPNT_CO_TOL_PFEAS": tolerance,
+        "MSK_DPAR_INTPNT_CO_TOL_DFEAS": tolerance,
         **options.extra,
     }
     for name, value in given.items():
@@ -235,20 +252,10 @@ def _set_parameters(task: Any, options: Options) -> None:
 
 def _optimize(task: Any, cancelled: threading.Event | None) -> None:
     """Solve; MOSEK calls back often enough to be stopped by `cancelled` or by Ctrl-C."""
-    interrupted = False
-
-    def stop(*_: Any) -> int:
-        nonlocal interrupted
-        try:
-            return int(interrupted or (cancelled is not None and cancelled.is_set()))
-        except KeyboardInterrupt:  # signals arrive where Python code runs, which is here
-            interrupted = True
-            return 1
-
-    task.set_InfoCallback(stop)
+    stop = Stop(cancelled)
+    task.set_InfoCallback(lambda *_: int(stop()))
     task.optimize()
-    if interrupted:
-        raise KeyboardInterrupt
+    stop.raise_interrupt()
 
 
 def _word(status: Any) -> str:

@@ -1,7 +1,8 @@
 """SCIP: mixed-integer quadratic programs for exact quantization and exact pruning.
 
-SCIP takes linear objectives and runs on one thread. The quadratic one becomes t >= ||y||²,
-y = F x, FᵀF = Q: sums of squares of single variables are what its presolver knows as convex.
+SCIP takes linear objectives and, as PySCIPOpt brings it, runs on one thread. The quadratic one
+becomes t >= ||y||², y = F x, FᵀF = Q: sums of squares of single variables are what its presolver
+knows as convex.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Options
-from pvqbounds.solvers.miqp import GAP, MIQPBackend, MIQPSolution, on_cancel, square_root
+from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.stopping import on_cancel
 
 __all__ = ["Scip"]
 
@@ -31,6 +33,7 @@ class Scip(MIQPBackend):
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING}
     )
+    accuracy: ClassVar[float] = 1e-3
     citation: ClassVar[str] = """\
 @inproceedings{maher2016pyscipopt,
   author    = {Stephen Maher and Matthias Miltenberger and Jo{\\~a}o Pedro Pedroso and Daniel Rehfeldt
@@ -56,9 +59,11 @@ class Scip(MIQPBackend):
         model = pyscipopt.Model()
         if not options.verbose:
             model.hideOutput()
-        _set_parameters(model, options)
-        x = _fill(model, program)
-        with on_cancel(options.cancelled, model.interruptSolve):
+        _set_parameters(model, options, options.tolerance or self.tolerance)
+        x, start = _fill(model, program)
+        if start is not None:
+            model.addSol(start)
+        with on_cancel(options.cancelled, lambda: _interrupt(model)):
             model.optimizeNogil()
         status = str(model.getStatus())
         if status == "userinterrupt" and not (options.cancelled and options.cancelled.is_set()):
@@ -69,11 +74,17 @@ class Scip(MIQPBackend):
         return MIQPSolution(found, stated, status.replace("limit", " limit"))
 
 
-def _set_parameters(model: Any, options: Options) -> None:
+def _interrupt(model: Any) -> None:
+    """Ask SCIP to stop; while it sets up its search it must not be asked."""
+    if model.getStageName() != "INITSOLVE":
+        model.interruptSolve()
+
+
+def _set_parameters(model: Any, options: Options, tolerance: float) -> None:
     given = {
         "limits/time": options.time_limit,
-        "randomization/randomseedshift": options.seed,
-        "limits/gap": GAP,
+        "randomization/randomseedshift": options.small_seed,
+        "limits/gap": tolerance,
         "numerics/feastol": FEASIBILITY,
         **options.extra,
     }
@@ -86,8 +97,8 @@ def _set_parameters(model: Any, options: Options) -> None:
             ) from error
 
 
-def _fill(model: Any, program: MIQP) -> list[Any]:
-    """Write the program into the model; returns the variables x."""
+def _fill(model: Any, program: MIQP) -> tuple[list[Any], Any]:
+    """Write the program into the model; returns the variables x, and the start if there is one."""
     x = [
         model.addVar(
             lb=lower if np.isfinite(lower) else None,
@@ -99,11 +110,11 @@ def _fill(model: Any, program: MIQP) -> list[Any]:
         )
     ]
     t = model.addVar(lb=0.0)
-    squares = []
-    for row in square_root(program.Q):
-        y = model.addVar(lb=None)
+    root = square_root(program.Q)
+    factors = [model.addVar(lb=None) for _ in root]
+    for y, row in zip(factors, root, strict=True):
         model.addCons(y == _linear(row, x))
-        squares.append(y * y)
+    squares = [y * y for y in factors]
     if squares:
         model.addCons(_sum(squares) <= t)
     for row, bound in zip(program.A, program.b.tolist(), strict=True):
@@ -111,7 +122,14 @@ def _fill(model: Any, program: MIQP) -> list[Any]:
     for a, b, c in program.cones.tolist():
         model.addCons(x[a] * x[a] <= x[b] * x[c])
     model.setObjective(_linear(program.q, x) + t + program.constant)
-    return x
+    if program.start is None:
+        return x, None
+    image = root @ program.start
+    values = [*program.start, *image, image @ image * (1.0 + FEASIBILITY)]
+    start = model.createSol()
+    for variable, value in zip([*x, *factors, t], values, strict=True):
+        model.setSolVal(start, variable, float(value))
+    return x, start
 
 
 def _linear(coefficients: NDArray[np.float64], x: list[Any]) -> Any:

@@ -1,7 +1,9 @@
 """SCS: a first-order splitting solver for conic programs; here for both relaxations.
 
 Its multipliers are rough, which costs tightness and never truth: they are certified like any
-others. The tolerance here is tighter than its default, because the bound is read off them.
+others. The tolerance here is tighter than its default, because the bound is read off them. It runs
+on one thread, draws nothing at random, and cannot be stopped from another thread before its time
+limit (Ctrl-C stops it).
 """
 
 from __future__ import annotations
@@ -14,9 +16,6 @@ from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, T
 
 __all__ = ["SCS"]
 
-TOLERANCE = 1e-6
-"""eps_abs and eps_rel, in units of the mean diagonal of the form."""
-
 MAX_ITERATIONS = 100_000
 
 
@@ -28,6 +27,8 @@ class SCS(ConicBackend):
     install: ClassVar[str] = "pip install scs"
     capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
     triangle: ClassVar[Triangle] = Triangle.LOWER
+    tolerance: ClassVar[float] = 1e-6
+    accuracy: ClassVar[float] = 2e-3
     citation: ClassVar[str] = """\
 @article{odonoghue2016scs,
   title   = {Conic Optimization via Operator Splitting and Homogeneous Self-Dual Embedding},
@@ -47,26 +48,26 @@ class SCS(ConicBackend):
         SolverError
             If `options.extra` names a setting that SCS does not have.
         """
-        return _solve(program, options)
+        import scs
 
-
-def _solve(data: ConicProgram, options: Options) -> ConicSolution:
-    import scs
-
-    settings: dict[str, Any] = {
-        "verbose": options.verbose,
-        "time_limit_secs": options.time_limit,
-        "eps_abs": TOLERANCE,
-        "eps_rel": TOLERANCE,
-        "max_iters": MAX_ITERATIONS,
-        **options.extra,
-    }
-    cone = {"l": data.inequalities, "q": [3] * data.triples, "s": [data.order]}
-    try:
-        solver = scs.SCS({"A": data.matrix, "b": data.offset, "c": data.cost}, cone, **settings)
-    except (TypeError, ValueError) as error:
-        raise SolverError(
-            f"SCS refuses its settings ({error}); see its documentation for their names."
-        ) from error
-    result = solver.solve()
-    return ConicSolution(result["x"], result["y"], str(result["info"]["status"]))
+        tolerance = options.tolerance or self.tolerance
+        settings: dict[str, Any] = {
+            "verbose": options.verbose,
+            "time_limit_secs": options.time_limit,
+            "eps_abs": tolerance,
+            "eps_rel": tolerance,
+            "max_iters": MAX_ITERATIONS,
+            **options.extra,
+        }
+        cone = {"l": program.inequalities, "q": [3] * program.triples, "s": [program.order]}
+        data = {"A": program.matrix, "b": program.offset, "c": program.cost}
+        try:
+            solver = scs.SCS(data, cone, **settings)
+        except (TypeError, ValueError) as error:
+            raise SolverError(
+                f"SCS refuses its settings ({error}); see its documentation for their names."
+            ) from error
+        result = solver.solve()
+        if result["info"]["status_val"] == scs.SIGINT:
+            raise KeyboardInterrupt  # SCS takes the signal itself
+        return ConicSolution(result["x"], result["y"], str(result["info"]["status"]))

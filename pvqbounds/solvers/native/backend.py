@@ -11,6 +11,9 @@ __all__ = ["Native"]
 PRUNING_TRIAL = 0.05
 """Share of the time limit for which "auto" tries a search over supports: its end is hard to foretell."""
 
+PERSPECTIVE_TOLERANCE = 1e-3
+"""Relative accuracy of the perspective relaxation; `Native.tolerance` is that of the box-hull one."""
+
 
 class Native(Backend):
     """Needs no licence and has no size limit; the default."""
@@ -36,7 +39,8 @@ class Native(Backend):
         """Interior point on the dual, or low-rank descent where the time limit allows no more."""
         from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 
-        return solve_sdp(sdp, Clock(options.time_limit, options.cancelled))
+        clock = Clock(options.time_limit, options.cancelled)
+        return solve_sdp(sdp, clock, tolerance=options.tolerance or self.tolerance)
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""
@@ -56,5 +60,5 @@ class Native(Backend):
         from pvqbounds.solvers.native.perspective_dual import maximise_perspective
         from pvqbounds.solvers.native.subset_search import good_support
 
-        certificate = maximise_perspective(problem)
+        certificate = maximise_perspective(problem, tolerance=options.tolerance or PERSPECTIVE_TOLERANCE)
         return ExactSolution(None, good_support(problem), None, certificate, "solved")

@@ -39,21 +39,23 @@ CPU_BATCH = 100
 """Up to this many inputs a batch pays on the CPU: its calls cost more than their arithmetic."""
 
 
-def solve_sdp(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
+def solve_sdp(sdp: BoxHullSDP, clock: Clock, *, tolerance: float = 1e-6) -> SDPSolution:
     """Solve one relaxation on the CPU within the time that is left."""
-    return solve_sdps([sdp], clock)[0]
+    return solve_sdps([sdp], clock, tolerance=tolerance)[0]
 
 
-def solve_sdps(sdps: Sequence[BoxHullSDP], clock: Clock, arrays: Arrays = NUMPY) -> list[SDPSolution]:
+def solve_sdps(
+    sdps: Sequence[BoxHullSDP], clock: Clock, arrays: Arrays = NUMPY, *, tolerance: float = 1e-6
+) -> list[SDPSolution]:
     """Solve relaxations that share their form, within the time that is left for each."""
     first = sdps[0]
     seconds = FLOPS * first.n**3 / FLOPS_A_SECOND
     if seconds < BRIEF:
-        return solve_box_hulls(sdps, arrays=arrays)
+        return solve_box_hulls(sdps, tolerance=tolerance, arrays=arrays)
     too_dear = arrays is NUMPY and seconds > SHARE * clock.remaining
     if first.chord and first.qmin < first.qmax and too_dear:
         return [solve_low_rank(sdp, clock.part(SHARE)) for sdp in sdps]
-    return solve_box_hulls(sdps, clock=clock, arrays=arrays)
+    return solve_box_hulls(sdps, tolerance=tolerance, clock=clock, arrays=arrays)
 
 
 def batch_size(n: int, arrays: Arrays) -> int:

@@ -83,7 +83,7 @@ def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
             need.append(float(removals))
     power = np.sqrt(np.where(live, np.diagonal(problem.gram), 1.0))
     gram = problem.gram / np.outer(power, power) + np.diag(np.where(live, 0.0, 1.0))
-    weight = problem.weight * power
+    weight = np.where(live, problem.weight * power, 0.0)
     signal = float(weight @ gram @ weight)
     smallest = float(np.linalg.eigvalsh(gram)[0])
     if not need or not signal > 0.0 or smallest <= 1e-13 * problem.n:
