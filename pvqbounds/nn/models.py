@@ -21,7 +21,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["PAPER_MODELS", "LoadedModel", "from_factory", "import_torchvision", "load_model"]
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
     elif source in ("torchvision", "timm"):
         module = _from_library(source, rest, weighted=weights is not None)
     else:
-        module = _from_factory(source, rest)
+        module = from_factory(source, rest)
     if weights is not None:
         _load_weights(module, Path(weights))
     if data is not None:
@@ -119,7 +119,7 @@ def _embedded_file(name: str) -> Path:
 
 def _from_library(library: str, name: str, *, weighted: bool) -> nn.Module:
     """Build a torchvision or timm model; its weights, which would have to be downloaded, come later."""
-    torchvision = _import_torchvision()  # timm needs it too
+    torchvision = import_torchvision()  # timm needs it too
     source = torchvision.models if library == "torchvision" else _import("timm")
     names: list[str] = source.list_models()
     if name not in names:
@@ -138,10 +138,10 @@ def _from_library(library: str, name: str, *, weighted: bool) -> nn.Module:
 
 
 _SCHEMAS: list[torch.library.Library] = []
-"""Keeps what :func:`_import_torchvision` declares alive."""
+"""Keeps what :func:`import_torchvision` declares alive."""
 
 
-def _import_torchvision() -> ModuleType:
+def import_torchvision() -> ModuleType:
     """Import torchvision, also a CUDA build beside a torch without CUDA.
 
     The compiled operators of such a build do not load, and the import then fails on the missing
@@ -171,7 +171,7 @@ def _import(package: str) -> ModuleType:
         ) from error
 
 
-def _from_factory(module_name: str, factory: str) -> nn.Module:
+def from_factory(module_name: str, factory: str) -> nn.Module:
     """Call a person's own factory."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a console script does not search the current folder by itself
