@@ -131,7 +131,8 @@ class SortedWeights:
         from pvqbounds.problems.range_kernel import running_totals
 
         exponent = math.frexp(float(max(weights.max(), -weights.min())))[1]
-        np.ldexp(weights, -exponent, out=weights)
+        for part in (-exponent // 2, -exponent - -exponent // 2):  # 2^-exponent itself may overflow
+            weights *= math.ldexp(1.0, part)
         weights.sort()
         return cls(weights, running_totals(weights), exponent)
 

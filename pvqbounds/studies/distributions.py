@@ -32,9 +32,12 @@ __all__ = [
     "Tails",
     "Uniform",
     "adaptive_quadrature",
+    "gauss_legendre",
 ]
 
 Array = NDArray[np.float64]
+
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 ROUNDING = 1e-14
 """What rounding may cost a closed form, relative to E[W²]."""
@@ -65,6 +68,15 @@ def adaptive_quadrature(
         integrand, low, high, epsabs=tolerance, epsrel=1e-9, limit=200, full_output=1
     )
     return Estimate(value, uncertainty)
+
+
+def gauss_legendre(edges: Array, halvings: int) -> tuple[Array, Array]:
+    """Nodes and weights of a Gauss-Legendre sum over panels between edges, each halved so many times."""
+    for _ in range(halvings):
+        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
+    half = 0.5 * np.diff(edges)[:, None]
+    nodes = 0.5 * (edges[:-1] + edges[1:])[:, None] + half * NODES
+    return nodes.ravel(), (half * WEIGHTS).ravel()
 
 
 class Tails(NamedTuple):
@@ -137,6 +149,12 @@ class Distribution(ABC):
         return central / variance**2 if variance > 0.0 else math.nan
 
     @cached_property
+    def landmarks(self) -> Array:
+        """Magnitudes, rising from 0, between which the density does not change much; none lies beyond."""
+        masses = np.concatenate([np.linspace(0.9, 0.1, 9), 10.0 ** -np.arange(2.0, 31.0)])
+        return np.union1d([0.0], self.magnitude_above(masses))
+
+    @cached_property
     def entropy(self) -> float:
         """Differential entropy, bits; by adaptive quadrature unless a closed form is known."""
 
@@ -144,14 +162,20 @@ class Distribution(ABC):
             density = float(self.density(x))
             return -density * math.log2(density) if density > 0.0 else 0.0
 
-        masses = np.array([0.75, 0.5, 0.25, 0.1, 0.03, 1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-14])
-        edges = np.unique(np.concatenate([[0.0], self.magnitude_above(masses)]))
         pieces = [
             adaptive_quadrature(integrand, *sorted((side * low, side * high)), tolerance=1e-12).value
-            for low, high in pairwise(edges.tolist())
+            for low, high in pairwise(self.landmarks.tolist())
             for side in (-1.0, 1.0)
         ]
         return math.fsum(pieces)
+
+    def spread(self, loss: Callable[[Array], Array], cuts: Array) -> float:
+        """Standard deviation of `loss`(W), which is smooth between the cuts in |W|, to some digits."""
+        w, weights = gauss_legendre(np.union1d(self.landmarks, cuts), 1)
+        w, weights = np.concatenate([w, -w]), np.concatenate([weights, weights])
+        weights *= self.density(w)
+        values = loss(w)
+        return math.sqrt(max(float(weights @ values**2) - float(weights @ values) ** 2, 0.0))
 
     def magnitude_above(self, mass: ArrayLike) -> Array:
         """The magnitude x with P(|W| > x) = `mass`, by bisection; shape of `mass`."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from pvqbounds.errors import InputError
@@ -59,7 +59,11 @@ class Losses:
 
 @dataclass(frozen=True)
 class MonteCarlo:
-    """Sample means of the same errors at the same scale and threshold, with their standard errors."""
+    """Sample means of the same errors at the same scale and threshold.
+
+    Their uncertainties are standard errors, from the standard deviation of the distribution and not
+    of the sample.
+    """
 
     quantization: Estimate
     pruning: Estimate
@@ -245,14 +249,21 @@ def rate_distortion_sqnr(distribution: Distribution, rate: float) -> float:
 def _monte_carlo(
     distribution: Distribution, draws: NDArray[np.float64], bits: int, scale: float, qmin: int, qmax: int
 ) -> MonteCarlo:
-    def mean(values: NDArray[np.float64]) -> Estimate:
-        return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
-
-    codes = np.clip(np.rint(draws / scale), qmin, qmax)
     threshold = float(distribution.magnitude_above(bits / BASE_BITS))
-    return MonteCarlo(
-        mean((draws - scale * codes) ** 2), mean(np.where(np.abs(draws) <= threshold, draws * draws, 0.0))
-    )
+
+    def quantized(w: NDArray[np.float64]) -> NDArray[np.float64]:
+        squares: NDArray[np.float64] = (w - scale * np.clip(np.rint(w / scale), qmin, qmax)) ** 2
+        return squares
+
+    def pruned(w: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(np.abs(w) <= threshold, w * w, 0.0)
+
+    def mean(loss: Callable[[NDArray[np.float64]], NDArray[np.float64]], cuts: ArrayLike) -> Estimate:
+        # clipping is rare and costly: a sample that misses it would state too small an error of its own
+        spread = distribution.spread(loss, np.asarray(cuts, dtype=np.float64))
+        return Estimate(float(loss(draws).mean()), spread / math.sqrt(len(draws)))
+
+    return MonteCarlo(mean(quantized, scale * (np.arange(max(-qmin, qmax)) + 0.5)), mean(pruned, [threshold]))
 
 
 # ------------------------------------------------------------------------------------ crossovers

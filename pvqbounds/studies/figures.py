@@ -307,10 +307,13 @@ def draw_weights(rows: Sequence[WeightRow], path: Path, theme: Theme) -> None:
     InputError
         If no tensor has both SQNR and a kurtosis.
     """
+    # of tensors that are laid side by side, ours
+    source = "pvqbounds" if any(row.source == "pvqbounds" for row in rows) else "released"
     drawn = [
         row
         for row in rows
-        if all(map(math.isfinite, (row.quantization_sqnr, row.pruning_sqnr, row.kurtosis)))
+        if row.source == source
+        and all(map(math.isfinite, (row.quantization_sqnr, row.pruning_sqnr, row.kurtosis)))
         and row.kurtosis >= 1.0  # the released figures hold impossible ones
     ]
     if not drawn:
@@ -331,7 +334,7 @@ def draw_weights(rows: Sequence[WeightRow], path: Path, theme: Theme) -> None:
         left.plot([0.0, top], [0.0, top], "--", color=theme.ink, linewidth=0.8)
         left.set(xlim=(0.0, top), ylim=(0.0, top), aspect="equal")
         left.set(xlabel="SQNR of quantization, dB", ylabel="SQNR of pruning, dB")
-        left.set_title(f"{tensors} weight tensors")
+        left.set_title(f"{tensors} weight tensors" + ("" if source == "pvqbounds" else ", released figures"))
         left.legend()
         _draw_density(right, drawn, bits, theme, tensors)
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.studies.distributions import Distribution, Estimate, Tails
+from pvqbounds.studies.distributions import Distribution, Estimate, Tails, gauss_legendre
 from pvqbounds.studies.expected import BASE_BITS, Losses
-from pvqbounds.studies.quadrature import gauss_legendre
 
 __all__ = ["LARGEST_GROUP", "group_losses"]
 

@@ -12,9 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.studies.distributions import Distribution, Estimate, Tails, adaptive_quadrature
+from pvqbounds.studies.distributions import (
+    NODES,
+    WEIGHTS,
+    Distribution,
+    Estimate,
+    Tails,
+    adaptive_quadrature,
+    gauss_legendre,
+)
 
-__all__ = ["ScipyDistribution", "gauss_legendre"]
+__all__ = ["ScipyDistribution"]
 
 Array = NDArray[np.float64]
 
@@ -29,8 +37,6 @@ TAIL_EDGES = np.concatenate([[0.0], np.geomspace(1e-3, 1.0, 40)])
 
 REFINEMENT = 16
 """Parts into which each cell between two edges is cut for the discrete stand-in."""
-
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 
 
 class _Side(NamedTuple):
@@ -103,6 +109,11 @@ class ScipyDistribution(Distribution):
         """Non-excess; from the central moments, which lose no digits where the mean is large."""
         excess = float(self._frozen.stats(moments="k"))
         return excess + 3.0 if math.isfinite(self.signal) else math.nan
+
+    @cached_property
+    def landmarks(self) -> Array:
+        """Magnitudes between which the density does not change much."""
+        return np.union1d(self._sides[0].edges, self._sides[1].edges)
 
     @cached_property
     def entropy(self) -> float:
@@ -242,15 +253,6 @@ class ScipyDistribution(Distribution):
 
         fine = integral(1)
         return Estimate(fine, abs(fine - integral(0)))
-
-
-def gauss_legendre(edges: Array, halvings: int) -> tuple[Array, Array]:
-    """Nodes and weights of a Gauss-Legendre sum over panels between edges, each halved so many times."""
-    for _ in range(halvings):
-        edges = np.sort(np.concatenate([edges, 0.5 * (edges[:-1] + edges[1:])]))
-    half = 0.5 * np.diff(edges)[:, None]
-    nodes = 0.5 * (edges[:-1] + edges[1:])[:, None] + half * NODES
-    return nodes.ravel(), (half * WEIGHTS).ravel()
 
 
 def _sums_from(values: Array) -> Array:
