@@ -163,7 +163,9 @@ def test_the_embedded_network():
     assert len(study.rows) == 12
     assert not study.skipped
     assert {row.model for row in study.rows} == {"digits"}
-    network = safetensors_torch.load_file(Path(sources.__file__).parents[1] / "nn/embedded/digits_cnn.safetensors")
+    network = safetensors_torch.load_file(
+        Path(sources.__file__).parents[1] / "nn/embedded/digits_cnn.safetensors"
+    )
     first = study.rows[0]
     (expected,) = tensor_errors(network[first.tensor].numpy(), [2])
     assert first.quantization_sqnr == expected.sqnr(expected.quantization)
@@ -253,7 +255,7 @@ def test_checkpoints_of_torch_are_read_without_unpickling(tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "pwned",))
 
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(InputError, match="never unpickled"):
         study_of(sources.checkpoint(tmp_path / "evil.pt"))
     assert not (tmp_path / "pwned").exists()
@@ -398,7 +400,11 @@ def test_released_folders_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match="no file named"):
         read_released(tmp_path)
     path = tmp_path / "net_4_bits_mse.json"
-    for text, says in (("{", "not JSON"), ("[]", "dictionary"), ('{"a": {"sample_kurtosis": true}}', "number")):
+    for text, says in (
+        ("{", "not JSON"),
+        ("[]", "dictionary"),
+        ('{"a": {"sample_kurtosis": true}}', "number"),
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=says):
             read_released(tmp_path)

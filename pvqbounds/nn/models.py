@@ -19,22 +19,14 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
+from pvqbounds.nn.names import PAPER_MODELS
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 
-__all__ = ["PAPER_MODELS", "LoadedModel", "from_factory", "import_torchvision", "load_model"]
+__all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model"]
 
 T = TypeVar("T")
 
 DEFAULT = "digits"
-
-PAPER_MODELS = {
-    "resnet18": "torchvision:resnet18",
-    "resnet50": "torchvision:resnet50",
-    "mobilenet_v2": "torchvision:mobilenet_v2",
-    "vit": "torchvision:vit_b_16",
-    "efficientnet": "timm:efficientnet_lite0",
-}
-"""What the paper's names stand for."""
 
 INPUTS_KEY = "inputs"
 """Name of the array that counts in a data file with several."""

@@ -277,14 +277,13 @@ def _draw_regions(axes: Axes, bits: Sequence[int], kurtosis: Sequence[float], th
     """Which is better, by kurtosis and bits, on both sides of the crossover."""
     finite = [(k, b) for k, b in zip(kurtosis, bits, strict=True) if math.isfinite(k)]
     crossing, widths = [k for k, _ in finite], [b for _, b in finite]
-    low, high = min(bits), max(bits)
     axes.fill_betweenx(widths, crossing, 1e9, color=theme.pruning, alpha=0.3, linewidth=0)
     axes.fill_betweenx(widths, 1.0, crossing, color=theme.quantization, alpha=0.3, linewidth=0)
     axes.plot(crossing, widths, "o-", color=theme.ink, markersize=4)
     axes.text(0.04, 0.93, "quantization better", transform=axes.transAxes, color=theme.quantization)
     axes.text(0.96, 0.05, "pruning better", transform=axes.transAxes, ha="right", color=theme.pruning)
     axes.set(title="which is better", xlabel="kurtosis (non-excess)", ylabel="bits a weight", xscale="log")
-    axes.set(ylim=(low, high), yticks=list(bits))
+    axes.set(ylim=(min(bits), max(*bits, min(bits) + 1)), yticks=list(bits))
 
 
 def _ramp(theme: Theme, count: int) -> list[Any]:

@@ -148,10 +148,10 @@ def distribution_row(name: str, errors: ExpectedErrors) -> DistributionRow:
     losses, check = errors.losses, errors.monte_carlo
     sampled: dict[str, float] = {}
     if check is not None:
-        for name in ("quantization", "pruning"):
-            expected, mean = getattr(losses, name), getattr(check, name)
-            sampled[f"monte_carlo_{name}_sqnr"] = errors.sqnr(mean)
-            sampled[f"monte_carlo_{name}_deviation"] = mean.deviation(expected)
+        for side in ("quantization", "pruning"):
+            expected, mean = getattr(losses, side), getattr(check, side)
+            sampled[f"monte_carlo_{side}_sqnr"] = errors.sqnr(mean)
+            sampled[f"monte_carlo_{side}_deviation"] = mean.deviation(expected)
     return DistributionRow(
         distribution=name,
         description=errors.distribution,

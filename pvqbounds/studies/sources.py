@@ -95,7 +95,7 @@ def model(name: str) -> list[Source]:
     if name == EMBEDDED:
         return [Source(EMBEDDED, _embedded)]
     if ":" not in name:
-        from pvqbounds.nn.models import PAPER_MODELS
+        from pvqbounds.nn.names import PAPER_MODELS
 
         if name not in PAPER_MODELS:
             known = ", ".join([EMBEDDED, *PAPER_MODELS])
