@@ -49,6 +49,8 @@ def _share(value: float) -> str:
 def _crossing(rows: Sequence[Row]) -> str:
     bits = [row.bits for row in rows]
     first = crossover_bits(bits, [r.quantization_sqnr for r in rows], [r.pruning_sqnr for r in rows])
+    if len(bits) == 1:
+        return f"{'Pruning is no worse' if first is None else 'Quantization is better'} at {bits[0]} bits."
     if first is None:
         return f"Pruning is no worse at {max(bits)} bits."
     if first == min(bits):
