@@ -97,7 +97,7 @@ class ExpectedErrors:
             return "no second moment: SQNR is undefined"
         if not math.isfinite(self.kurtosis):
             return "no fourth moment: kurtosis is undefined, and a sampled error has no standard error"
-        return None
+        return "nothing is pruned at this density" if self.density >= 1.0 else None
 
     def sqnr(self, error: Estimate) -> float:
         """SQNR of one of the errors in dB; NaN where there is no second moment."""
@@ -239,11 +239,11 @@ def rate_distortion_sqnr(distribution: Distribution, rate: float) -> float:
 
     Shannon's lower bound on the distortion, 2^(2h - 2 rate) / (2πe) with the differential entropy h
     in bits; for a Gaussian it is the rate-distortion function itself (Cover and Thomas, "Elements of
-    Information Theory", 2006, section 10.3 and problem 10.8). Zero bits never need more than E[W²].
+    Information Theory", 2006, chapter 10).
     """
     entropy = distribution.entropy
     power = entropy * 20.0 * math.log10(2.0) - 10.0 * math.log10(2.0 * math.pi * math.e)
-    return max(0.0, 10.0 * math.log10(distribution.signal) - power + 20.0 * math.log10(2.0) * rate)
+    return 10.0 * math.log10(distribution.signal) - power + 20.0 * math.log10(2.0) * rate
 
 
 def _monte_carlo(

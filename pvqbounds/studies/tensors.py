@@ -66,10 +66,15 @@ class TensorErrors:
         """What is special about the tensor."""
         if self.signal == 0.0:
             return "all weights are zero: SQNR is undefined"
+        notes = []
         if math.isnan(self.kurtosis):
             what = "one weight" if self.size == 1 else "all weights are equal"
-            return f"{what}: kurtosis is undefined" + (", quantization exact" if self.exact else "")
-        return "quantization is exact" if self.exact else None
+            notes.append(f"{what}: kurtosis is undefined")
+        if self.exact:
+            notes.append("quantization is exact")
+        if self.pruning == 0.0:
+            notes.append("pruning removes zeros alone")
+        return ", ".join(notes) or None
 
     @property
     def exact(self) -> bool:
