@@ -52,6 +52,7 @@ check: .venv/test-ready
 bench: .venv/test-ready
 	$(BIN)/python benchmarks/exact.py
 	$(BIN)/python benchmarks/backends.py
+	$(BIN)/python benchmarks/studies.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache results

@@ -43,6 +43,7 @@ from pvqbounds.console import (
     write_json,
 )
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
+from pvqbounds.studies import commands as studies
 
 __all__ = ["app", "main"]
 
@@ -409,3 +410,16 @@ def solvers(
         ]
         write_json(json_path, {"schema": "pvqbounds.solvers/1", "solvers": listed})
     show(solvers_view(known))
+
+
+app.command(
+    epilog="Examples: [bold]pvqbounds weights[/bold]   |   "
+    "[bold]pvqbounds weights --checkpoint FILE.safetensors --bits 2-8 --json w.json[/bold]   |   "
+    "[bold]pvqbounds weights --model torchvision:all --plot figure3.svg --theme both[/bold]"
+)(studies.weights)
+
+app.command(
+    epilog="Examples: [bold]pvqbounds distributions --distribution gaussian --bits 2-8[/bold]   |   "
+    "[bold]pvqbounds distributions --distribution student-t:df=2,range=20 --crossover[/bold]   |   "
+    "[bold]pvqbounds distributions --figure 2 --plot figure2.svg --theme both[/bold]"
+)(studies.distributions)

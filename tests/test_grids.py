@@ -60,21 +60,34 @@ def test_mse_scale_explains_as_much_of_scaled_weights(w, factor):
     assert large == pytest.approx(factor**2 * small, rel=1e-6, abs=1e-12 * factor**2)
 
 
-def test_search_on_a_ladder_comes_close_to_the_sweep(monkeypatch):
-    w = np.random.default_rng(0).standard_t(3, size=4000) * 1e-3
-    for qmin, qmax in ((-2, 1), (-8, 7), (-128, 127)):
-        exact = squared_error(w, mse_scale(w, qmin, qmax), qmin, qmax)
-        with monkeypatch.context() as patch:
-            patch.setattr(grids, "LARGEST_SWEEP", 0)
-            scale = mse_scale(w, qmin, qmax)
-            assert mse_scale(np.ldexp(w, 40), qmin, qmax) == math.ldexp(scale, 40)
-        assert exact <= squared_error(w, scale, qmin, qmax) * (1 + 1e-12)
-        assert squared_error(w, scale, qmin, qmax) <= 1.001 * exact
+@given(weights, codes, st.integers(-300, 300))
+def test_branch_and_bound_finds_what_the_sweep_finds(w, ends, power):
+    swept = mse_scale(w, *ends)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grids, "LARGEST_SWEEP", 0)
+        bounded = mse_scale(w, *ends)
+        movable = np.clip(w * 1e6, *ends).any()
+        expected = math.ldexp(bounded, power) if movable else 1.0
+        assert mse_scale(np.ldexp(w, power), *ends) == expected
+    least = squared_error(w, swept, *ends)
+    assert squared_error(w, bounded, *ends) == pytest.approx(least, rel=1e-8, abs=1e-13 * float(w @ w))
 
 
-def test_search_on_a_ladder_where_nothing_lies_near_the_best_rung(monkeypatch):
+@pytest.mark.parametrize("ends", [(-2, 1), (-8, 7), (-7, 7), (-128, 127)])
+@pytest.mark.parametrize("shape", ["gaussian", "heavy", "skewed", "quantized", "outlier"])
+def test_branch_and_bound_on_larger_tensors(ends, shape, monkeypatch):
+    rng = np.random.default_rng(3)
+    w = {
+        "gaussian": rng.standard_normal(700),
+        "heavy": rng.standard_t(2, 700) * 1e-3,
+        "skewed": rng.gamma(0.5, size=700) - 0.2,
+        "quantized": np.rint(20.0 * rng.standard_normal(700)),
+        "outlier": np.append(rng.standard_normal(700), 300.0),
+    }[shape]
+    monkeypatch.setattr(grids, "LARGEST_SWEEP", 2**40)
+    least = squared_error(w, mse_scale(w, *ends), *ends)
     monkeypatch.setattr(grids, "LARGEST_SWEEP", 0)
-    assert mse_scale([0.75, 0.75, -0.75], -2, 1) == 0.75
+    assert squared_error(w, mse_scale(w, *ends), *ends) <= least * (1 + 1e-8) + 1e-13 * float(w @ w)
 
 
 @pytest.mark.parametrize(("bits", "decibel"), [(2, 8.26), (3, 13.91), (4, 19.26), (5, 24.53)])

@@ -19,22 +19,14 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
+from pvqbounds.nn.names import PAPER_MODELS
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model"]
 
 T = TypeVar("T")
 
 DEFAULT = "digits"
-
-PAPER_MODELS = {
-    "resnet18": "torchvision:resnet18",
-    "resnet50": "torchvision:resnet50",
-    "mobilenet_v2": "torchvision:mobilenet_v2",
-    "vit": "torchvision:vit_b_16",
-    "efficientnet": "timm:efficientnet_lite0",
-}
-"""What the paper's names stand for."""
 
 INPUTS_KEY = "inputs"
 """Name of the array that counts in a data file with several."""
@@ -84,7 +76,7 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
     elif source in ("torchvision", "timm"):
         module = _from_library(source, rest, weighted=weights is not None)
     else:
-        module = _from_factory(source, rest)
+        module = from_factory(source, rest)
     if weights is not None:
         _load_weights(module, Path(weights))
     if data is not None:
@@ -119,7 +111,7 @@ def _embedded_file(name: str) -> Path:
 
 def _from_library(library: str, name: str, *, weighted: bool) -> nn.Module:
     """Build a torchvision or timm model; its weights, which would have to be downloaded, come later."""
-    torchvision = _import_torchvision()  # timm needs it too
+    torchvision = import_torchvision()  # timm needs it too
     source = torchvision.models if library == "torchvision" else _import("timm")
     names: list[str] = source.list_models()
     if name not in names:
@@ -138,10 +130,10 @@ def _from_library(library: str, name: str, *, weighted: bool) -> nn.Module:
 
 
 _SCHEMAS: list[torch.library.Library] = []
-"""Keeps what :func:`_import_torchvision` declares alive."""
+"""Keeps what :func:`import_torchvision` declares alive."""
 
 
-def _import_torchvision() -> ModuleType:
+def import_torchvision() -> ModuleType:
     """Import torchvision, also a CUDA build beside a torch without CUDA.
 
     The compiled operators of such a build do not load, and the import then fails on the missing
@@ -171,7 +163,7 @@ def _import(package: str) -> ModuleType:
         ) from error
 
 
-def _from_factory(module_name: str, factory: str) -> nn.Module:
+def from_factory(module_name: str, factory: str) -> nn.Module:
     """Call a person's own factory."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a console script does not search the current folder by itself

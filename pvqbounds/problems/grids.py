@@ -9,17 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
 
 __all__ = ["RangeMethod", "minmax_scale", "mse_scale", "range_scale", "symmetric_codes"]
 
 RangeMethod = Literal["mse", "minmax"]
 
-LARGEST_SWEEP = 2**22
-"""Breakpoints up to which :func:`mse_scale` sorts them all: some 0.2 GB."""
-
-LADDER_STEPS = 16
-"""Scales an octave that the search over a larger tensor starts from."""
+LARGEST_SWEEP = 2**15
+"""Breakpoints up to which :func:`mse_scale` sorts them all; beyond, branch and bound is faster."""
 
 
 def symmetric_codes(bits: int) -> tuple[int, int]:
@@ -73,8 +71,8 @@ def mse_scale(weights: ArrayLike, qmin: int, qmax: int) -> float:
     For fixed codes k the best scale is sum(w k) / sum(k²) and leaves an error of
     sum(w²) - sum(w k)² / sum(k²). As s falls from infinity, each |k| climbs by one whenever s
     passes a breakpoint |w| / (j + 1/2); a sweep over the sorted breakpoints meets every set of
-    nearest codes, and so the global minimum. In tensors with more than `LARGEST_SWEEP` breakpoints
-    the sweep covers those next to the best of a ladder of scales relative to max |w| only.
+    nearest codes, and so the global minimum. Where there are more than `LARGEST_SWEEP` breakpoints,
+    the branch and bound of :mod:`pvqbounds.problems.ranges` proves the same up to a billionth.
 
     Nothing here is absolute: the scale of 2^p w is exactly 2^p times that of w, short of
     overflow and underflow.
@@ -104,50 +102,27 @@ def mse_scale(weights: ArrayLike, qmin: int, qmax: int) -> float:
     movable = (w != 0.0) & (reach > 0)
     if not movable.any():
         return 1.0
-    exponent = math.frexp(float(np.abs(w).max()))[1]
-    magnitude = np.ldexp(np.abs(w[movable]), -exponent)  # at most 1: no sum of products overflows
-    reach = reach[movable]
-    window = (0.0, math.inf) if reach.sum() <= LARGEST_SWEEP else _window(magnitude, reach)
-    scale = math.ldexp(_sweep(magnitude, reach, *window), exponent)
+    if reach.sum() > LARGEST_SWEEP:
+        sorted_weights = SortedWeights.of(w[movable])
+        scale, exponent = sorted_weights.best_scale(qmin, qmax), sorted_weights.exponent
+    else:
+        exponent = math.frexp(float(np.abs(w).max()))[1]
+        # at most 1: no sum of products overflows
+        scale = _sweep(np.ldexp(np.abs(w[movable]), -exponent), reach[movable])
+    scale = math.ldexp(scale, exponent)
     return scale if scale > 0.0 else math.ulp(0.0)  # underflow: the smallest scale there is
 
 
-def _sweep(magnitude: NDArray[np.float64], reach: NDArray[np.int64], low: float, high: float) -> float:
-    """Best scale over the breakpoints of |w| = `magnitude`, codes up to `reach`, in [low, high]."""
-    first = _nearest(magnitude, reach, high)
-    climbs = _nearest(magnitude, reach, low) - first
-    owner = np.repeat(np.arange(len(climbs)), climbs)
-    code = first[owner] + np.arange(len(owner)) - np.repeat(np.cumsum(climbs) - climbs, climbs)
+def _sweep(magnitude: NDArray[np.float64], reach: NDArray[np.int64]) -> float:
+    """Best scale over all breakpoints of |w| = `magnitude`, codes up to `reach`."""
+    owner = np.repeat(np.arange(len(reach)), reach)
+    code = np.arange(len(owner)) - np.repeat(np.cumsum(reach) - reach, reach)
     order = np.argsort(-magnitude[owner] / (code + 0.5), kind="stable")
-    # sum |w k| and sum k² at `high`, and after each breakpoint below it
-    products = np.cumsum(np.concatenate([[magnitude @ first], magnitude[owner[order]]]))
-    squares = np.cumsum(np.concatenate([[first @ first], 2 * code[order] + 1]))
-    products, squares = products[squares > 0], squares[squares > 0]
+    # sum |w k| and sum k² after each breakpoint, in falling order
+    products = np.cumsum(magnitude[owner[order]])
+    squares = np.cumsum(2 * code[order] + 1)
     best = int(np.argmax(products / np.sqrt(squares)))
     return float(products[best] / squares[best])
-
-
-def _window(magnitude: NDArray[np.float64], reach: NDArray[np.int64]) -> tuple[float, float]:
-    """Neighbours of the best rung of a geometric ladder of scales below max |w|."""
-
-    def explained(scale: float) -> float:
-        """Root of what the nearest codes explain of sum w² at the scale that fits them best."""
-        codes = _nearest(magnitude, reach, scale)
-        return float(magnitude @ codes) / math.sqrt(float(codes @ codes))
-
-    octaves = math.log2(int(reach.max())) + 4  # down to a grid sixteen times too short for max |w|
-    rungs = float(magnitude.max()) * 2.0 ** (-np.arange(octaves * LADDER_STEPS) / LADDER_STEPS)
-    best = max(rungs.tolist(), key=explained)
-    step = 2.0 ** (1 / LADDER_STEPS)
-    return best / step, best * step
-
-
-def _nearest(magnitude: NDArray[np.float64], reach: NDArray[np.int64], scale: float) -> NDArray[np.int64]:
-    """Largest |code| of each weight at `scale`; 0 at an infinite one, `reach` at 0."""
-    if scale == 0.0:
-        return reach
-    codes: NDArray[np.int64] = np.minimum(np.rint(magnitude / scale), reach).astype(np.int64)
-    return codes
 
 
 def _flat(weights: ArrayLike) -> NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""Weight tensors and distributions: what quantization and pruning lose before any activation is seen."""

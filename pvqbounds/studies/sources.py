@@ -1,0 +1,297 @@
+"""Where weight tensors come from: models by name, checkpoints, folders of safetensors.
+
+A source lists its tensors first and reads them one at a time, so that a model larger than memory
+passes. Nothing is unpickled: PyTorch's own checkpoints are read with ``weights_only=True``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["EMBEDDED", "TORCHVISION_ZOO", "Source", "WeightTensor", "checkpoint", "model"]
+
+EMBEDDED = "digits"
+
+TORCHVISION_ZOO = (
+    *("alexnet", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2", "wide_resnet101_2"),
+    *("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"),
+    *("squeezenet1_0", "squeezenet1_1", "inception_v3", "googlenet"),
+    *("densenet121", "densenet161", "densenet169", "densenet201"),
+    *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "mnasnet0_5", "mnasnet1_0"),
+    *("shufflenet_v2_x0_5", "shufflenet_v2_x1_0"),
+    *("fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_fpn"),
+    *("fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"),
+    *("retinanet_resnet50_fpn", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
+    *("lraspp_mobilenet_v3_large", "r3d_18", "mc3_18", "r2plus1d_18"),
+)
+"""The models of torchvision that the paper's released figures cover."""
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+
+BLOCK = 2**22
+"""Weights that are converted at a time."""
+
+NUMPY_KINDS = {"F64", "F32", "F16"}
+TORCH_KINDS = {"BF16", "F8_E4M3", "F8_E5M2"}
+"""Types of safetensors that numpy, or torch alone, can read as real numbers."""
+
+
+@dataclass(frozen=True)
+class WeightTensor:
+    """A tensor that has not been read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    """Type as stored, such as float16."""
+    real: bool
+    """Whether it holds floating-point numbers."""
+    read: Callable[[], NDArray[np.float64]]
+    """Its numbers in float64, shape (n,), in memory of their own."""
+
+    @property
+    def size(self) -> int:
+        """Number of weights."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model and how to list its tensors."""
+
+    name: str
+    tensors: Callable[[], list[WeightTensor]]
+
+
+def model(name: str) -> list[Source]:
+    """Sources of the models that a name stands for.
+
+    Parameters
+    ----------
+    name
+        ``digits``, the embedded network; ``torchvision:NAME`` or ``timm:NAME``, with the weights
+        that the library publishes; ``torchvision:all``, the paper's 45; a name that the paper uses
+        (resnet18, ...); or ``package.module:factory``, a callable that returns a torch module.
+
+    Raises
+    ------
+    InputError
+        If there is no such model. Missing packages and weights are found out when the source is asked.
+    """
+    if name == EMBEDDED:
+        return [Source(EMBEDDED, _embedded)]
+    if ":" not in name:
+        from pvqbounds.nn.names import PAPER_MODELS
+
+        if name not in PAPER_MODELS:
+            known = ", ".join([EMBEDDED, *PAPER_MODELS])
+            raise InputError(
+                f"There is no model '{name}'; there are {known}, torchvision:NAME, torchvision:all, "
+                "timm:NAME and package.module:factory."
+            )
+        name = PAPER_MODELS[name]
+    library, _, rest = name.partition(":")
+    if name == "torchvision:all":
+        return [source for each in TORCHVISION_ZOO for source in model(f"torchvision:{each}")]
+    if library == "torchvision":
+        return [Source(rest, lambda: _of_state(_torchvision_state(rest)))]
+    if library == "timm":
+        return [Source(rest, lambda: _of_state(_timm_state(rest)))]
+    return [Source(name, lambda: _of_state(_factory_state(library, rest)))]
+
+
+def checkpoint(path: Path) -> Source:
+    """Source of a checkpoint: `.safetensors`, PyTorch's own, or a folder of either.
+
+    Raises
+    ------
+    InputError
+        If there is no such file or no such file in the folder, or if its kind is unknown.
+    """
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        files = files or sorted(file for file in path.iterdir() if file.suffix in TORCH_SUFFIXES)
+        if not files:
+            raise InputError(f"The folder {path} holds no .safetensors file and no PyTorch checkpoint.")
+        return Source(path.resolve().name, lambda: [tensor for file in files for tensor in _of_file(file)])
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        raise InputError(
+            f"Checkpoints are .safetensors, {', '.join(TORCH_SUFFIXES)} or a folder of them, not {path}."
+        )
+    return Source(path.stem, lambda: _of_file(path))
+
+
+def _embedded() -> list[WeightTensor]:
+    from pvqbounds.nn import embedded
+
+    return _of_file(Path(embedded.__path__[0]) / "digits_cnn.safetensors")
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def _of_file(path: Path) -> list[WeightTensor]:
+    return _of_safetensors(path) if path.suffix == ".safetensors" else _of_state(_torch_state(path))
+
+
+def _of_safetensors(path: Path) -> list[WeightTensor]:
+    safetensors = _package("safetensors", "nn")
+    try:
+        with safetensors.safe_open(path, framework="np") as archive:
+            slices = {name: archive.get_slice(name) for name in archive.keys()}  # noqa: SIM118
+            described = {name: (tuple(s.get_shape()), str(s.get_dtype())) for name, s in slices.items()}
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} is damaged or not a .safetensors file ({_line(error)}).") from error
+    return [
+        WeightTensor(
+            name,
+            shape,
+            kind,
+            kind in NUMPY_KINDS | TORCH_KINDS,
+            lambda name=name, shape=shape, kind=kind: _read_slices(path, name, shape, kind),  # type: ignore[misc]
+        )
+        for name, (shape, kind) in described.items()
+    ]
+
+
+def _read_slices(path: Path, name: str, shape: tuple[int, ...], kind: str) -> NDArray[np.float64]:
+    """Read a tensor block by block; the file is closed, and its pages are given up, at the end."""
+    safetensors = _package("safetensors", "nn")
+    numpy = kind in NUMPY_KINDS
+    if not numpy:
+        _package("torch", "nn")
+    values = np.empty(math.prod(shape))
+    try:
+        with safetensors.safe_open(path, framework="np" if numpy else "pt") as archive:
+            if not shape:
+                blocks: Iterator[Any] = iter([archive.get_tensor(name)])
+            else:
+                part = archive.get_slice(name)
+                rows = max(1, BLOCK // max(1, math.prod(shape[1:])))
+                blocks = (part[start : min(start + rows, shape[0])] for start in range(0, shape[0], rows))
+            start = 0
+            for block in blocks:
+                stop = start + (block.size if numpy else block.numel())
+                values[start:stop] = np.ravel(block) if numpy else block.double().reshape(-1).numpy()
+                start = stop
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{name} cannot be read from {path} ({_line(error)}).") from error
+    return values
+
+
+def _torch_state(path: Path) -> Any:
+    torch = _package("torch", "nn")
+    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
+    try:
+        try:
+            content = torch.load(path, mmap=True, **options)
+        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
+            content = torch.load(path, **options)
+    except Exception as error:
+        raise InputError(
+            f"{path} is damaged or holds more than tensors, which is never unpickled "
+            f"({type(error).__name__}); save the state_dict as .safetensors."
+        ) from error
+    return content
+
+
+def _tensors_in(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of nested dictionaries under dotted names."""
+    import torch
+
+    if isinstance(content, torch.Tensor):
+        yield prefix.removesuffix(".") or "tensor", content
+    elif isinstance(content, Mapping):
+        for key, value in content.items():
+            yield from _tensors_in(value, f"{prefix}{key}.")
+
+
+def _of_state(state: Any) -> list[WeightTensor]:
+    return [
+        WeightTensor(
+            name,
+            tuple(tensor.shape),
+            str(tensor.dtype).removeprefix("torch."),
+            tensor.is_floating_point(),
+            lambda tensor=tensor: _read_tensor(tensor),  # type: ignore[misc]
+        )
+        for name, tensor in _tensors_in(state, "")
+    ]
+
+
+def _read_tensor(tensor: Tensor) -> NDArray[np.float64]:
+    flat = tensor.detach().reshape(-1)
+    values = np.empty(flat.numel())
+    for start in range(0, len(values), BLOCK):
+        values[start : start + BLOCK] = flat[start : start + BLOCK].double().cpu().numpy()
+    return values
+
+
+# ------------------------------------------------------------------------------------ libraries
+
+
+def _torchvision_state(name: str) -> Any:
+    """The weights of the paper: the first that torchvision published for a model."""
+    from pvqbounds.nn.models import import_torchvision
+
+    models = import_torchvision().models
+    try:
+        published = next(iter(models.get_model_weights(name)))
+    except (ValueError, StopIteration) as error:
+        raise InputError(f"torchvision has no model '{name}' with weights.") from error
+    options = {"progress": False, "check_hash": True, "weights_only": True}
+    return _download(name, lambda: published.get_state_dict(**options))
+
+
+def _timm_state(name: str) -> Any:
+    from pvqbounds.nn.models import import_torchvision
+
+    import_torchvision()  # timm needs it too
+    timm = _package("timm", None)
+    if name not in timm.list_models(pretrained=True) and name not in timm.list_models():
+        raise InputError(f"timm has no model '{name}'.")
+    return _download(name, lambda: timm.create_model(name, pretrained=True).state_dict())
+
+
+def _download(name: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except (OSError, RuntimeError, ValueError) as error:  # no network, no room, a broken file
+        raise InputError(
+            f"The weights of {name} cannot be fetched ({_line(error)}); "
+            "fetch them elsewhere and give the file with --checkpoint."
+        ) from error
+
+
+def _factory_state(module: str, factory: str) -> Any:
+    from pvqbounds.nn.models import from_factory
+
+    return from_factory(module, factory).state_dict()
+
+
+def _package(name: str, extra: str | None) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        how = f"pip install {name}" if extra is None else f"pip install 'pvqbounds[{extra}]'"
+        raise InputError(f"This needs {name} ({error}); install it with `{how}`.") from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
