@@ -21,7 +21,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["LoadedModel", "load_model", "load_module"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ PAPER_MODELS = {
     "mobilenet_v2": "torchvision:mobilenet_v2",
     "vit": "torchvision:vit_b_16",
     "efficientnet": "timm:efficientnet_lite0",
+    "mobilenet_v3_small": "torchvision:mobilenet_v3_small",
 }
 """What the paper's names stand for."""
 
@@ -73,6 +74,22 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
         If the name is unknown (the nearest is given), a package is missing, a file cannot be
         read or does not fit, or weights or data are missing.
     """
+    module = load_module(name, weights)
+    if data is not None:
+        return LoadedModel(name, module, _read_inputs(Path(data)))
+    if name != DEFAULT:
+        raise InputError(
+            f"Model '{name}' comes without data; "
+            "give calibration inputs in a .npy, .npz or .safetensors file."
+        )
+    return LoadedModel(name, module, _digits_inputs())
+
+
+def load_module(name: str, weights: Path | None = None) -> nn.Module:
+    """Load a model by name, with weights from a file, without any data.
+
+    Parameters and errors are those of :func:`load_model`.
+    """
     source, colon, rest = PAPER_MODELS.get(name, name).partition(":")
     if not (source == DEFAULT and not colon) and not (source and rest):
         raise InputError(
@@ -87,14 +104,7 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
         module = _from_factory(source, rest)
     if weights is not None:
         _load_weights(module, Path(weights))
-    if data is not None:
-        return LoadedModel(name, module, _read_inputs(Path(data)))
-    if colon:
-        raise InputError(
-            f"Model '{name}' comes without data; "
-            "give calibration inputs in a .npy, .npz or .safetensors file."
-        )
-    return LoadedModel(name, module, _digits_inputs())
+    return module
 
 
 def _digits() -> nn.Module:
