@@ -37,6 +37,7 @@ from pvqbounds.console import (
     write_json,
 )
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
+from pvqbounds.train.commands import app as train_app
 
 __all__ = ["app", "main"]
 
@@ -50,6 +51,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(train_app, name="train")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

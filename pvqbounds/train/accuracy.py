@@ -16,7 +16,7 @@ __all__ = ["accuracy"]
 
 
 class _Share(Sampler[int]):
-    """This process's samples: every so manieth, none twice."""
+    """Samples of one process: every so manieth, none twice."""
 
     def __init__(self, rank: int, size: int, total: int) -> None:
         self._range = range(rank, total, size)

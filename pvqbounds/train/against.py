@@ -11,7 +11,6 @@ bound: if the trained ones do, something is false, and the run has failed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -188,19 +187,6 @@ def against_bounds(
     return tuple(results)
 
 
-def timed_against(
-    name: str,
-    model: str,
-    accuracies: tuple[float, float],
-    reference: Reference,
-    compute: Callable[[], tuple[LayerAgainst, ...]],
-) -> RunAgainst:
-    """Put a run together, with the seconds that its bounds took."""
-    start = time.perf_counter()
-    layers = compute()
-    return RunAgainst(name, model, reference, *accuracies, layers, time.perf_counter() - start)
-
-
 def _chosen_channels(layer: Layer, outcome: Outcome, most: int | None) -> range:
     shape = (layer.channels, layer.inputs)
     found = outcome.codes.shape if isinstance(outcome, QuantizedLayer) else outcome.weight.shape
@@ -239,12 +225,14 @@ def _point(problem: Problem, outcome: Outcome, channel: int, name: str) -> NDArr
     try:
         if isinstance(outcome, QuantizedLayer):
             assert isinstance(problem, IntegerLeastSquares)
-            return problem.checked_codes(outcome.codes[channel])
+            codes: NDArray[Any] = problem.checked_codes(outcome.codes[channel])
+            return codes
         assert isinstance(problem, SparseLeastSquares)
         problem.checked_support(np.flatnonzero(outcome.weight[channel]))
     except InputError as error:
         raise InputError(f"Layer '{name}', channel {channel}: {error}") from error
-    return outcome.weight[channel]
+    weight: NDArray[Any] = outcome.weight[channel]
+    return weight
 
 
 def _side(outcome: Outcome, slices: tuple[SliceResult, ...], points: Sequence[NDArray[Any]]) -> Side:

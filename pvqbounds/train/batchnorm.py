@@ -23,7 +23,9 @@ def reestimate(model: nn.Module, batches: Iterable[Batch], count: int, engine: E
 
     With several processes each sees its own batches, and the averages are averaged.
     """
-    norms = [module for module in model.modules() if isinstance(module, NORMS) and module.running_mean is not None]
+    norms = [
+        module for module in model.modules() if isinstance(module, NORMS) and module.running_mean is not None
+    ]
     if count == 0 or not norms:
         return
     usable = (engine.to_device(batch).inputs for batch in batches if len(batch.inputs) > 1)

@@ -21,7 +21,16 @@ __all__ = ["CHANGEABLE", "load_checkpoint", "restore", "save_checkpoint"]
 SCHEMA = "pvqbounds.checkpoint/1"
 
 CHANGEABLE = frozenset(
-    {"learning_rate", "scale_rate", "batch_size", "precision", "weights", "data", "source", "reestimate_batches"}
+    {
+        "learning_rate",
+        "scale_rate",
+        "batch_size",
+        "precision",
+        "weights",
+        "data",
+        "source",
+        "reestimate_batches",
+    }
 )
 """Values of a recipe that may be others when a run is resumed; the rest make it another run."""
 
@@ -62,7 +71,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"There is no checkpoint {path} to resume from; start without --resume.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+    ) as error:
         raise InputError(f"{path} is damaged or not a checkpoint; nothing was loaded from it.") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise InputError(f"{path} is not a checkpoint of pvqbounds train.")

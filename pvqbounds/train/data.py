@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.problems.archive import parse_arrays, read_bytes
-from pvqbounds.train.images import Transform, decode, test_transform, train_transform
+from pvqbounds.train.images import Transform, centre_crop, decode, random_crop
 
 __all__ = [
     "ArrayDataset",
@@ -200,11 +200,11 @@ def image_data(
         raise InputError(f"{root / part} has no folder '{first}', but the other part has one{others}.")
     config = getattr(model, "pretrained_cfg", None) or {}
     statistics = {key: tuple(config[key]) for key in ("mean", "std") if config.get(key)}
-    testing = test_transform(image_size, interpolation, **statistics)
+    testing = centre_crop(image_size, interpolation, **statistics)
     return TrainingData(
         root.name,
         tuple(classes["train"]),
-        ImageFolder(files["train"], train_transform(image_size, interpolation, **statistics)),
+        ImageFolder(files["train"], random_crop(image_size, interpolation, **statistics)),
         ImageFolder(files["val"], testing),
         ImageFolder(_evenly(files["train"], calibration_images, seed), testing),
     )
@@ -285,7 +285,7 @@ def loader_of(
     )
 
 
-def _same(batch: Batch) -> Batch:
+def _same(batch: Any) -> Any:
     return batch  # `__getitems__` has made it
 
 
@@ -323,4 +323,3 @@ def check_head(model: nn.Module, data: TrainingData) -> None:
             f"The data have {len(data.classes)} classes, but the model's head has {outputs} outputs; "
             "give a model with a head of that size, or the folders of the classes that it was trained on."
         )
-

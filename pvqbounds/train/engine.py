@@ -63,13 +63,13 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """This process's device."""
+        """Device of this process."""
         device: torch.device = self._fabric.device
         return device
 
     @property
     def rank(self) -> int:
-        """This process's number; 0 writes files and prints."""
+        """Number of this process; 0 writes files and prints."""
         return int(self._fabric.global_rank)
 
     @property
@@ -101,11 +101,18 @@ class Engine:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum over the processes."""
-        return values if self.size == 1 else self._fabric.all_reduce(values, reduce_op="sum")
+        return self._reduced(values, "sum")
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over the processes."""
-        return values if self.size == 1 else self._fabric.all_reduce(values, reduce_op="mean")
+        return self._reduced(values, "mean")
+
+    def _reduced(self, values: Tensor, operation: str) -> Tensor:
+        if self.size == 1:
+            return values
+        reduced = self._fabric.all_reduce(values, reduce_op=operation)
+        assert isinstance(reduced, Tensor)
+        return reduced
 
     def barrier(self) -> None:
         """Wait for the other processes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,13 +23,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
 from pvqbounds.errors import InputError, TrainingError
+from pvqbounds.train.accuracy import accuracy
 from pvqbounds.train.batchnorm import reestimate
 from pvqbounds.train.checkpoint import load_checkpoint, restore, save_checkpoint
 from pvqbounds.train.data import Batch, Corrupt, TrainingData, calibration_batches, check_head, loader_of
-from pvqbounds.train.accuracy import accuracy
 from pvqbounds.train.engine import Engine
 from pvqbounds.train.outcome import Outcome
-from pvqbounds.train.presets import Pruning, Quantization, Recipe
+from pvqbounds.train.presets import Quantization, Recipe
 from pvqbounds.train.prune import Pruner
 from pvqbounds.train.quantize import Quantizer
 from pvqbounds.train.sizes import compressible, layer_bits, layer_densities, layer_patterns
@@ -457,7 +457,9 @@ def _memory_errors(batch_size: int, folder: Path | None) -> Iterator[None]:
             raise
         kept = "" if folder is None else " and --resume, where a checkpoint was written"
         advice = (
-            f"try --batch-size {batch_size // 2}{kept}" if batch_size > 1 else "take a smaller model or images"
+            f"try --batch-size {batch_size // 2}{kept}"
+            if batch_size > 1
+            else "take a smaller model or images"
         )
         raise TrainingError(f"Memory ran out with batches of {batch_size}; {advice}.") from error
 
@@ -474,10 +476,10 @@ def _curves(folder: Path | None) -> Iterator[Callable[[Epoch], None]]:
         raise InputError(
             f"TensorBoard's curves need its package ({error}); install it with `pip install tensorboard`."
         ) from error
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
 
         def write(epoch: Epoch) -> None:
             for name in ("loss", "accuracy", "sparsity", "learning_rate"):
-                writer.add_scalar(name, getattr(epoch, name), epoch.epoch)  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
 
         yield write

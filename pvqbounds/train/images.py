@@ -21,7 +21,7 @@ from pvqbounds.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Transform", "decode", "test_transform", "train_transform"]
+__all__ = ["Transform", "centre_crop", "decode", "random_crop"]
 
 Transform = Callable[["Image"], Tensor]
 
@@ -100,17 +100,17 @@ def random_box(width: int, height: int) -> tuple[float, float, float, float]:
             top = int(torch.randint(0, height - h + 1, ()))
             return left, top, left + w, top + h
     ratio = min(max(width / height, 3 / 4), 4 / 3)
-    w, h = min(width, height * ratio), min(height, width / ratio)
-    left, top = (width - w) / 2, (height - h) / 2
-    return left, top, left + w, top + h
+    across, down = min(width, height * ratio), min(height, width / ratio)
+    x, y = (width - across) / 2, (height - down) / 2
+    return x, y, x + across, y + down
 
 
-def train_transform(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
+def random_crop(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
     """Random crop and flip."""
     return _RandomCrop(size, _resampling(interpolation), _ToTensor(mean, std))
 
 
-def test_transform(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
+def centre_crop(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
     """Centre crop."""
     return _CentreCrop(size, _resampling(interpolation), _ToTensor(mean, std))
 
@@ -121,9 +121,9 @@ def _resampling(name: str) -> Any:
 
 def _pillow() -> Any:
     try:
-        from PIL import Image as module
+        from PIL import Image
     except ImportError as error:
         raise InputError(
             f"Reading images needs Pillow ({error}); install it with `pip install 'pvqbounds[train]'`."
         ) from error
-    return module
+    return Image

@@ -362,15 +362,12 @@ def _pair(
     prune_rate: float,
     quantize_rate: float,
     source: str = PAPER,
-    quantization: Quantization | None = None,
     pruning: Pruning | None = None,
 ) -> dict[str, Recipe]:
     """Make the two presets of one model: NAME-int4 and NAME-75."""
     common = Recipe(None, model, batch_size=batch_size, weight_decay=weight_decay, source=source)
     return {
-        f"{name}-int4": replace(
-            common, compression=quantization or Quantization(), learning_rate=quantize_rate
-        ),
+        f"{name}-int4": replace(common, compression=Quantization(), learning_rate=quantize_rate),
         f"{name}-75": replace(common, compression=pruning or Pruning(), learning_rate=prune_rate),
     }
 
@@ -384,7 +381,6 @@ PRESETS: Mapping[str, Recipe] = {
         prune_rate=2e-2,
         quantize_rate=2e-2,
         source=DIGITS,
-        quantization=Quantization(scale_rate=1e-4),
         pruning=Pruning(every=10),
     ),
     **_pair("resnet18", "resnet18", 256, 1e-4, prune_rate=1e-2, quantize_rate=1e-2),

@@ -59,9 +59,11 @@ def masks_of(
     """
     masks = {}
     if scope == "network" and together:
-        joined = torch.cat([weights[name].detach().flatten() for name in together_in_order(weights, together)])
+        joined = torch.cat(
+            [weights[name].detach().flatten() for name in together_in_order(weights, together)]
+        )
         mask = _smallest_removed(joined, sparsities[next(iter(together))])
-        parts = mask.split([weights[name].numel() for name in together_in_order(weights, together)])
+        parts = torch.split(mask, [weights[name].numel() for name in together_in_order(weights, together)])
         for name, part in zip(together_in_order(weights, together), parts, strict=True):
             masks[name] = part.view_as(weights[name])
     for name, weight in weights.items():
@@ -84,7 +86,9 @@ def _smallest_removed(weight: Tensor, sparsity: float) -> Tensor:
     ones = torch.ones_like(weight)
     if removed == 0:
         return ones
-    mask: Tensor = torch_prune.L1Unstructured(amount=removed).compute_mask(weight, ones)
+    mask: Tensor = torch_prune.L1Unstructured(amount=removed).compute_mask(  # type: ignore[no-untyped-call]
+        weight, ones
+    )
     return mask
 
 
@@ -93,7 +97,8 @@ def _channels_removed(weight: Tensor, sparsity: float) -> Tensor:
     ones = torch.ones_like(weight)
     if removed == 0:
         return ones
-    mask: Tensor = torch_prune.LnStructured(amount=removed, n=2, dim=0).compute_mask(weight, ones)
+    pruner = torch_prune.LnStructured(amount=removed, n=2, dim=0)
+    mask: Tensor = pruner.compute_mask(weight, ones)  # type: ignore[no-untyped-call]
     return mask
 
 
@@ -166,9 +171,7 @@ class Pruner:
             self._update(progress)
         masks = [self.masks[name] for name in self._modules]
         if masks[0].device != weights[0].device:
-            self.masks = {
-                n: m.to(w.device) for (n, m), w in zip(self.masks.items(), weights, strict=True)
-            }
+            self.masks = {n: m.to(w.device) for (n, m), w in zip(self.masks.items(), weights, strict=True)}
             masks = list(self.masks.values())
         torch._foreach_mul_(weights, masks)
 
@@ -234,5 +237,7 @@ def gradual_pattern_mask(weight: Tensor, kept: int, size: int, sparsity: float) 
     ones = torch.ones_like(weight)
     if removed == 0:
         return ones
-    mask: Tensor = torch_prune.L1Unstructured(amount=removed).compute_mask(ranked, ones)
+    mask: Tensor = torch_prune.L1Unstructured(amount=removed).compute_mask(  # type: ignore[no-untyped-call]
+        ranked, ones
+    )
     return mask

@@ -163,7 +163,8 @@ class Quantizer:
         self._freezer = Freezer(latents, settings.freeze_momentum) if settings.freeze > 0.0 else None
 
     def _latent(self, name: str) -> Tensor:
-        latent: Tensor = self._modules[name].parametrizations.weight.original  # type: ignore[union-attr]
+        module: Any = self._modules[name]
+        latent: Tensor = module.parametrizations.weight.original
         return latent
 
     def scale_parameters(self) -> list[nn.Parameter]:

@@ -105,7 +105,7 @@ def reconstruct_network(
     with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
         torch.manual_seed(recipe.seed)
         generator = torch.Generator().manual_seed(recipe.seed)
-        order: Any = torch.utils.data.RandomSampler(data.train, generator=generator)  # type: ignore[arg-type]
+        order: Any = torch.utils.data.RandomSampler(data.train, generator=generator)
         batches = loader_of(data.train, recipe.batch_size, order=order, whole=True, workers=workers)
         reestimate(model, batches, recipe.reestimate_batches, engine)
     after = accuracy(model, data, engine, workers=workers, corrupt=corrupt)
@@ -137,7 +137,9 @@ def _quantized(
     found = [float(np.float32(range_scale(settings.range_method, row, qmin, qmax))) for row in rows]
     scales = np.array(found if settings.per_channel else found * len(weight))
     parts = [
-        reconstruct_quantization(gram, weight[part], scales[part], qmin, qmax, device=device, progress=progress)
+        reconstruct_quantization(
+            gram, weight[part], scales[part], qmin, qmax, device=device, progress=progress
+        )
         for gram, part in zip(grams, _groups(layer), strict=True)
     ]
     return QuantizedLayer(bits, np.concatenate(parts), scales)
@@ -158,7 +160,13 @@ def _pruned(
         nnz = None if pattern is not None else nnz_of_density(density, weight.size)
         parts.append(
             reconstruct_pruning(
-                gram, weight, nnz=nnz, pattern=pattern, together=pattern is None, device=device, progress=progress
+                gram,
+                weight,
+                nnz=nnz,
+                pattern=pattern,
+                together=pattern is None,
+                device=device,
+                progress=progress,
             )
         )
     return PrunedLayer(density, np.concatenate(parts).astype(np.float32).astype(np.float64), pattern)
@@ -174,7 +182,7 @@ def _assign(model: nn.Module, layers: Mapping[str, Outcome]) -> None:
     for name, layer in layers.items():
         weight = find_layer(model, name).module.weight
         if isinstance(layer, QuantizedLayer):  # one product in float32, as quantization computes it
-            values = np.float32(layer.scales)[:, None] * layer.codes.astype(np.float32)
+            values = layer.scales.astype(np.float32)[:, None] * layer.codes.astype(np.float32)
         else:
             values = layer.weight.astype(np.float32)
         with torch.no_grad():

@@ -1,8 +1,8 @@
 """Layer-wise reconstruction: all channels of a layer at once, as tensor operations on its Gram.
 
-Quantization: nearest plane (GPTQ's order of work, Frantar et al., ICLR 2023), gradient-based rounding
-(AdaRound, Nagel et al., ICML 2020) around the weights and then around the best codes so far, each
-followed by descent by single codes and by pairs of them. Pruning: one
+Quantization: nearest planes (GPTQ's order of work, Frantar et al., ICLR 2023, with the best beginnings
+kept side by side), gradient-based rounding (AdaRound, Nagel et al., ICML 2020) around the weights and
+then around the best codes so far, each followed by descent by single codes and by pairs of them. Pruning: one
 weight of each channel at a time goes, the one whose removal costs least after the re-fit of the others
 (optimal brain surgeon, Hassibi and Stork, NIPS 1993; for layers, Frantar and Alistarh, "Optimal brain
 compression", NeurIPS 2022).
@@ -27,7 +27,7 @@ from pvqbounds.problems.validation import as_real_array, whole_number
 
 __all__ = ["Rounding", "reconstruct_pruning", "reconstruct_quantization"]
 
-RIDGE = 1e-6
+RIDGE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the mean of the Gram's diagonal, in factors of proposals only."""
 
 REFINEMENTS = 3
@@ -63,6 +63,7 @@ def reconstruct_quantization(
     qmax: int,
     *,
     rounding: Rounding | None = None,
+    width: int = 64,
     device: torch.device | str = "cpu",
     progress: Callable[[str], None] | None = None,
 ) -> NDArray[np.int64]:
@@ -80,6 +81,8 @@ def reconstruct_quantization(
         Smallest and largest code.
     rounding
         Settings of the gradient stage.
+    width
+        Beginnings of codes that are kept side by side in the search for the first ones.
     device
         Where to compute, in float64 (float32 on MPS).
     progress
@@ -103,8 +106,8 @@ def reconstruct_quantization(
     # in units of each channel's own step the error is (z - c)ᵀG(z - c)
     g = _tensor(matrix, torch_device)
     c = _tensor(rows / steps[:, None], torch_device)
-    report("nearest plane")
-    starts = [torch.round(c).clamp_(qmin, qmax), _nearest_plane(g, c, qmin, qmax)]
+    report("nearest planes")
+    starts = [torch.round(c).clamp_(qmin, qmax), _nearest_planes(g, c, qmin, qmax, width)]
     best = _best(g, c, [_descend(g, c, codes, qmin, qmax) for codes in starts])
     for around in ("the weights", "the best codes"):
         report(f"gradient rounding around {around}")
@@ -128,17 +131,35 @@ def _best(g: Tensor, c: Tensor, candidates: list[Tensor]) -> Tensor:
     return torch.stack(candidates)[chosen, torch.arange(len(c), device=c.device)]
 
 
-def _nearest_plane(g: Tensor, c: Tensor, qmin: int, qmax: int) -> Tensor:
-    """Babai's nearest plane, clipped, inputs of least conditional variance first; all channels at once."""
+def _nearest_planes(g: Tensor, c: Tensor, qmin: int, qmax: int, width: int) -> Tensor:
+    """Fix one input of all channels after another, keeping the `width` best beginnings of each.
+
+    Width 1 is Babai's nearest plane, clipped (and GPTQ's order of work); more is the K-best search of
+    decoders. Beginnings are compared by the error that they have already; each goes on with the
+    three codes next to where the inputs fixed before would have the next one.
+    """
     factor, order = _ordered_factor(g)
     target = c[:, order]
-    codes = torch.zeros_like(target)
-    for i in range(len(order)):
-        shift = ((target[:, :i] - codes[:, :i]) @ factor[:i, i]) / factor[i, i]
-        codes[:, i] = torch.round(target[:, i] + shift).clamp_(qmin, qmax)
-    result = torch.empty_like(codes)
-    result[:, order] = codes
-    return result
+    channels, n = c.shape
+    offsets = torch.tensor([0.0, 1.0, -1.0], dtype=c.dtype, device=c.device)
+    residual = torch.zeros(channels, 1, n, dtype=c.dtype, device=c.device)  # target - codes, as far as fixed
+    spent = torch.zeros(channels, 1, dtype=c.dtype, device=c.device)
+    for i in range(n):
+        centre = target[:, i, None] + residual[:, :, :i] @ (factor[:i, i] / factor[i, i])
+        nearest = torch.round(centre)
+        codes = nearest[:, :, None] + offsets
+        codes = torch.cat([codes[..., :1].clamp(qmin, qmax), codes[..., 1:]], dim=-1)
+        cost = spent[:, :, None] + (factor[i, i] * (codes - centre[:, :, None])).square()
+        outside = (codes < qmin) | (codes > qmax)
+        outside[..., 1:] |= codes[..., 1:] == codes[..., :1]  # the clipped nearest one, again
+        cost = cost.masked_fill(outside, torch.inf).flatten(1)
+        spent, best = cost.topk(min(width, cost.shape[1]), dim=1, largest=False)
+        parent = best // len(offsets)
+        residual = residual.gather(1, parent[:, :, None].expand(-1, -1, n))
+        residual[:, :, i] = target[:, i, None] - codes.flatten(1).gather(1, best)
+    result = torch.empty_like(c)
+    result[:, order] = torch.round(target - residual[:, 0])
+    return result.clamp_(qmin, qmax)
 
 
 def _ordered_factor(g: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,13 +169,16 @@ def _ordered_factor(g: Tensor) -> tuple[Tensor, Tensor]:
     input i with those fixed before it.
     """
     n = len(g)
-    ridge = RIDGE * float(g.diagonal().mean())
-    damped = g + (ridge if ridge > 0.0 else 1.0) * torch.eye(n, dtype=g.dtype, device=g.device)
+    damped = g + _ridge(g) * torch.eye(n, dtype=g.dtype, device=g.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     order = torch.argsort(inverse.diagonal())
     backwards = order.flip(0)
     # a lower factor, read backwards, is an upper one
     return torch.linalg.cholesky(damped[backwards][:, backwards]).flip(0, 1), order
+
+
+def _ridge(g: Tensor) -> float:
+    return RIDGE[g.dtype] * float(g.diagonal().mean()) or 1.0
 
 
 def _descend(g: Tensor, c: Tensor, codes: Tensor, qmin: int, qmax: int) -> Tensor:
@@ -334,7 +358,7 @@ def reconstruct_pruning(
         removed = removed.view(channels, n)
     kept = torch.ones_like(w, dtype=torch.bool).scatter_(1, order, ~removed.expand_as(order))
     report("re-fit")
-    parts = zip(w.split(at_once), kept.split(at_once), strict=True)
+    parts = zip(torch.split(w, at_once), torch.split(kept, at_once), strict=True)
     refitted = torch.cat([_refit(g, *part) for part in parts]).to("cpu", torch.float64)
     result: NDArray[np.float64] = refitted.numpy()
     return result
@@ -348,9 +372,8 @@ def _refit(g: Tensor, w: Tensor, kept: Tensor) -> Tensor:
     """
     k = kept.to(g)
     blocks = g * k[:, :, None] * k[:, None, :]
-    ridge = RIDGE * float(g.diagonal().mean()) or 1.0
     damped = blocks.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(ridge * k + (1.0 - k))
+    damped.diagonal(dim1=1, dim2=2).add_(_ridge(g) * k + (1.0 - k))
     factor = torch.linalg.cholesky(damped)
     pull = (((w * (1.0 - k)) @ g) * k)[:, :, None]
     move = torch.cholesky_solve(pull, factor)
@@ -366,8 +389,7 @@ def _removals(g: Tensor, w: Tensor, quota: tuple[int, int]) -> tuple[Tensor, Ten
     whose group of M still has more than N. The others are re-fitted, and H⁻¹ loses its rank one.
     """
     (channels, n), (least, size) = w.shape, quota
-    ridge = RIDGE * float(g.diagonal().mean()) or 1.0
-    damped = g + ridge * torch.eye(n, dtype=g.dtype, device=g.device)
+    damped = g + _ridge(g) * torch.eye(n, dtype=g.dtype, device=g.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped)).expand(channels, n, n).clone()
     group = torch.arange(n, device=g.device) // size
     members = torch.bincount(group).expand(channels, -1).clone()
@@ -393,7 +415,10 @@ def _removals(g: Tensor, w: Tensor, quota: tuple[int, int]) -> tuple[Tensor, Ten
 
 
 def _checked(gram: ArrayLike, weight: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    matrix, rows = as_real_array(gram, "The Gram matrix", ndim=2), as_real_array(weight, "The weights", ndim=2)
+    matrix, rows = (
+        as_real_array(gram, "The Gram matrix", ndim=2),
+        as_real_array(weight, "The weights", ndim=2),
+    )
     if matrix.shape != (rows.shape[1],) * 2:
         raise InputError(f"A Gram of shape {matrix.shape} does not fit weights of {rows.shape[1]} inputs.")
     return matrix, rows

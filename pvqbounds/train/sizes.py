@@ -9,7 +9,7 @@ from torch import nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import find_layer, layer_names
-from pvqbounds.train.presets import FULL_BITS, Ends, Pruning, Recipe
+from pvqbounds.train.presets import FULL_BITS, Ends, Pruning
 
 __all__ = ["compressible", "layer_bits", "layer_densities", "layer_patterns", "share_of_weights"]
 
