@@ -243,15 +243,15 @@ def test_an_interrupt_says_what_is_kept(tmp_path, monkeypatch, capsys):
     from pvqbounds.train import fit
 
     monkeypatch.chdir(tmp_path)
-    step, steps = fit._Run._step, []
+    step, steps = fit.training_step, []
 
-    def interrupted(self, *arguments):
+    def interrupted(*arguments):
         steps.append(0)
         if len(steps) > 7:
             raise KeyboardInterrupt
-        return step(self, *arguments)
+        return step(*arguments)
 
-    monkeypatch.setattr(fit._Run, "_step", interrupted)
+    monkeypatch.setattr(fit, "training_step", interrupted)
     assert run("train", "qat", "--preset", "digits-int4", *SHORT, "--out", "q") == 130
     assert "epoch 1 is kept in q, go on with --resume" in capsys.readouterr().err
 

@@ -32,14 +32,14 @@ EVERYTHING = Quantization(
 )
 
 
-class Stop(Exception):
+class StopTraining(Exception):  # noqa: N818
     """Stands for whatever ends a process."""
 
 
 def stop_after(epoch):
     def watch(moment):
         if moment.epoch > epoch:
-            raise Stop
+            raise StopTraining
 
     return watch
 
@@ -55,7 +55,7 @@ def same(a, b):
 def test_a_resumed_run_is_the_same_to_the_last_bit(tmp_path, compression, optimizer):
     data, settings = few_digits(), recipe(compression, optimizer=optimizer)
     whole = fine_tune(tiny(), data, settings)
-    with pytest.raises(Stop):
+    with pytest.raises(StopTraining):
         fine_tune(tiny(), data, settings, folder=tmp_path, progress=stop_after(2))
     torch.manual_seed(1234)  # whatever has happened in between
     resumed = fine_tune(tiny(), data, settings, folder=tmp_path, resume=True)
@@ -135,7 +135,7 @@ def test_out_of_memory_names_a_batch_size(monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(fit._Run, "_step", fail)
+    monkeypatch.setattr(fit, "training_step", fail)
     with pytest.raises(TrainingError, match="batches of 32; try --batch-size 16"):
         fine_tune(tiny(), few_digits(), recipe(Quantization()))
 
@@ -144,7 +144,7 @@ def test_other_errors_are_not_called_out_of_memory(monkeypatch):
     def fail(*_):
         raise RuntimeError("something else")
 
-    monkeypatch.setattr(fit._Run, "_step", fail)
+    monkeypatch.setattr(fit, "training_step", fail)
     with pytest.raises(RuntimeError, match="something else"):
         fine_tune(tiny(), few_digits(), recipe(Quantization()))
 
@@ -163,13 +163,13 @@ def test_an_interrupt_keeps_the_last_checkpoint(tmp_path):
 
 def test_checkpoints_of_something_else(tmp_path):
     data, settings = few_digits(), recipe(Quantization())
-    with pytest.raises(Stop):
+    with pytest.raises(StopTraining):
         fine_tune(tiny(), data, settings, folder=tmp_path, progress=stop_after(1))
     before = (tmp_path / "checkpoint.pt").read_bytes()
     with pytest.raises(InputError, match=r"another architecture: for 'first.*shape \(4, 1, 3, 3\).*\(5, 1"):
         fine_tune(wider(), data, settings, folder=tmp_path, resume=True)
+    other = replace(settings, compression=Quantization(bits=3))
     with pytest.raises(InputError, match="made with bits = 4, not 3"):
-        other = replace(settings, compression=Quantization(bits=3))
         fine_tune(tiny(), data, other, folder=tmp_path, resume=True)
     with pytest.raises(InputError, match="another architecture"):
         fine_tune(tiny(), data, recipe(Pruning()), folder=tmp_path, resume=True)

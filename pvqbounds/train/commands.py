@@ -330,6 +330,7 @@ def table(
     epochs: EpochsOption = None,
     bits: Annotated[list[int] | None, typer.Option(help="A size; repeat for more. 8 down to 2.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs for each cell.")] = 1,
+    threads: Annotated[int, typer.Option(help="Of the CPU; a small model gains nothing from more.")] = 1,
     settings: SetOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = 0,
@@ -344,6 +345,8 @@ def table(
 
     if seeds < 1:
         raise InputError(f"The number of seeds must be at least 1, not {seeds}.")
+    if threads < 1:
+        raise InputError(f"The number of threads must be at least 1, not {threads}.")
     if json_path is not None:
         check_report_path(json_path)
     if plot is not None:
@@ -367,6 +370,9 @@ def table(
     from pvqbounds.train.study import run_study
     from pvqbounds.train.views import plot_study, study_document, study_view
 
+    import torch
+
+    torch.set_num_threads(threads)
     engine = Engine(device)
     _, images = open_recipe(quantizing)
     with progress_bar("training") as update:

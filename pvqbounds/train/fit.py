@@ -34,7 +34,16 @@ from pvqbounds.train.prune import Pruner
 from pvqbounds.train.quantize import Quantizer
 from pvqbounds.train.sizes import compressible, layer_bits, layer_densities, layer_patterns
 
-__all__ = ["Compressed", "Compressor", "Epoch", "Moment", "build_compressor", "build_optimizers", "fine_tune"]
+__all__ = [
+    "Compressed",
+    "Compressor",
+    "Epoch",
+    "Moment",
+    "build_compressor",
+    "build_optimizers",
+    "fine_tune",
+    "training_step",
+]
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -310,9 +319,16 @@ class _Run:
                 continue
             position = epoch + step / self._steps
             rates = self._set_rates(optimizers, position / recipe.epochs)
-            recent += self._step(self._engine.to_device(batch), optimizers, position / recipe.epochs)
             done = epoch * self._steps + step + 1
-            self._compressor.after_step(done / (recipe.epochs * self._steps), done)
+            recent += training_step(
+                self._forward,
+                self._engine.to_device(batch),
+                optimizers,
+                self._compressor,
+                self._engine,
+                done,
+                recipe.epochs * self._steps,
+            )
             counted += 1
             if counted % LOOK_EVERY == 0 or step == self._steps - 1:
                 summed, recent = summed + self._looked_at(recent, epoch, step), torch.zeros_like(recent)
@@ -328,18 +344,6 @@ class _Run:
             learning_rate=rates[0],
             seconds=time.perf_counter() - started,
         )
-
-    def _step(self, batch: Batch, optimizers: list[Any], progress: float) -> Tensor:
-        with parametrize.cached():  # a weight that is read twice is quantized once
-            loss = nn.functional.cross_entropy(self._forward(batch.inputs), batch.labels)
-            penalty = self._compressor.penalty(progress)
-            total = loss if penalty is None else loss + penalty
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        self._engine.backward(total)
-        for optimizer in optimizers:
-            optimizer.step()
-        return loss.detach()
 
     def _looked_at(self, recent: Tensor, epoch: int, step: int) -> float:
         """Summed loss of the last steps; stop where it is not finite."""
@@ -406,6 +410,29 @@ class _Run:
                 ended=ended,
             )
         )
+
+
+def training_step(
+    forward: nn.Module,
+    batch: Batch,
+    optimizers: list[Any],
+    compressor: Compressor,
+    engine: Engine,
+    step: int,
+    steps: int,
+) -> Tensor:
+    """One step of all optimisers, the `step`-th of `steps` counted from 1; gives the loss."""
+    with parametrize.cached():  # a weight that is read twice is quantized once
+        loss = nn.functional.cross_entropy(forward(batch.inputs), batch.labels)
+        penalty = compressor.penalty((step - 1) / steps)
+        total = loss if penalty is None else loss + penalty
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    engine.backward(total)
+    for optimizer in optimizers:
+        optimizer.step()
+    compressor.after_step(step / steps, step)
+    return loss.detach()
 
 
 def build_compressor(model: nn.Module, recipe: Recipe, data: TrainingData) -> Compressor:
