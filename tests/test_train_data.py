@@ -12,10 +12,11 @@ pytest.importorskip("lightning_fabric")
 from train_helpers import few_digits, recipe, tiny  # noqa: E402
 
 from pvqbounds.errors import InputError  # noqa: E402
-from pvqbounds.train.data import check_head, digits_data, image_data  # noqa: E402
+from pvqbounds.train.data import Corrupt, calibration_batches, check_head, digits_data, image_data  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
 from pvqbounds.train.images import centre_crop, decode, random_box, random_crop  # noqa: E402
 from pvqbounds.train.presets import Quantization  # noqa: E402
+from pvqbounds.train.rebuild import reconstruct_network  # noqa: E402
 
 
 class Colours(torch.nn.Module):
@@ -103,6 +104,19 @@ def test_corrupt_images_are_named_counted_and_left_out_only_when_told_to(root):
     assert len(trained.corrupt) == 2
     assert "red/0.jpg" in "".join(trained.corrupt)
     assert "blue/2.jpg" in "".join(trained.corrupt)
+
+
+def test_calibration_images_are_no_exception(root):
+    for path in (root / "train" / "red").iterdir():
+        path.write_bytes(b"")
+    data = load(root)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        list(calibration_batches(data)())
+    noted = Corrupt(skip=True)
+    assert sum(len(batch) for batch in calibration_batches(data, corrupt=noted)()) == 4
+    assert len(noted.names) == 2
+    with pytest.raises(InputError, match="cannot be decoded"):
+        reconstruct_network(Colours(), data, short())
 
 
 def test_nothing_left_to_train_on(root):

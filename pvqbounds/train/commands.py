@@ -275,6 +275,7 @@ def against(
     out_channels: Annotated[
         int | None, typer.Option(help="Only the first so many output channels of each layer.")
     ] = None,
+    skip_corrupt: SkipOption = False,
     solver: SolverOption = "auto",
     method: Annotated[str, typer.Option(help="exact, relax or auto (exact where it will end).")] = "auto",
     time_limit: TimeLimitOption = 20.0,
@@ -302,6 +303,7 @@ def against(
             reference=cast(Any, reference),
             layers=layer,
             out_channels=out_channels,
+            skip_corrupt=skip_corrupt,
             solver=solver,
             method=method,
             time_limit=time_limit,
@@ -365,12 +367,12 @@ def table(
         )
         for ending in ("int4", "75")
     )
+    import torch
+
     from pvqbounds.train.engine import Engine
     from pvqbounds.train.runs import open_recipe
     from pvqbounds.train.study import run_study
     from pvqbounds.train.views import plot_study, study_document, study_view
-
-    import torch
 
     torch.set_num_threads(threads)
     engine = Engine(device)

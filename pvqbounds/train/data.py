@@ -289,9 +289,22 @@ def _same(batch: Any) -> Any:
     return batch  # `__getitems__` has made it
 
 
-def calibration_batches(data: TrainingData, batch_size: int = 64) -> Callable[[], Iterator[Tensor]]:
-    """A function that goes through the calibration inputs anew, batch by batch."""
-    return lambda: (batch.inputs for batch in loader_of(data.calibration, batch_size) if len(batch.inputs))
+def calibration_batches(
+    data: TrainingData, batch_size: int = 64, corrupt: Corrupt | None = None
+) -> Callable[[], Iterator[Tensor]]:
+    """A function that goes through the calibration inputs anew, batch by batch.
+
+    It raises an InputError at an image that cannot be decoded, unless `corrupt` lets it pass.
+    """
+    noted = corrupt if corrupt is not None else Corrupt(skip=False)
+
+    def batches() -> Iterator[Tensor]:
+        for batch in loader_of(data.calibration, batch_size):
+            noted.check(batch)
+            if len(batch.inputs):
+                yield batch.inputs
+
+    return batches
 
 
 def check_head(model: nn.Module, data: TrainingData) -> None:
@@ -302,7 +315,7 @@ def check_head(model: nn.Module, data: TrainingData) -> None:
     InputError
         If their numbers differ, or the model cannot run on the data.
     """
-    example = next(calibration_batches(data, 1)(), None)
+    example = next(calibration_batches(data, 1, Corrupt(skip=True))(), None)  # one that can be decoded
     if example is None:
         raise InputError(f"None of the calibration images of {data.name} can be decoded.")
     training = model.training

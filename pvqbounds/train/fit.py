@@ -254,7 +254,7 @@ class _Run:
         check_head(model, self._data)
         self._seed(0)
         before = content["progress"]["accuracy_before"] if content else self._accuracy()
-        self._compressor = build_compressor(model, recipe, self._data)
+        self._compressor = build_compressor(model, recipe, self._data, self._corrupt)
         optimizers = build_optimizers(model, recipe, self._compressor)
         self._forward, prepared = engine.prepare(model, optimizers)
         if content is not None:
@@ -435,7 +435,9 @@ def training_step(
     return loss.detach()
 
 
-def build_compressor(model: nn.Module, recipe: Recipe, data: TrainingData) -> Compressor:
+def build_compressor(
+    model: nn.Module, recipe: Recipe, data: TrainingData, corrupt: Corrupt | None = None
+) -> Compressor:
     """Prepare the model for what the recipe does to it.
 
     Raises
@@ -450,7 +452,7 @@ def build_compressor(model: nn.Module, recipe: Recipe, data: TrainingData) -> Co
     if isinstance(settings, Quantization):
         example = None
         if settings.activation_bits is not None:
-            example = next(calibration_batches(data)())
+            example = next(calibration_batches(data, corrupt=corrupt)())
         return Quantizer(model, layer_bits(names, settings.bits, recipe.ends), settings, example)
     patterns = None if recipe.pattern is None else layer_patterns(names, recipe.pattern, recipe.ends)
     return Pruner(model, layer_densities(names, settings, recipe.ends), settings, patterns)

@@ -14,7 +14,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import load_module
 from pvqbounds.train.against import LayerProgress, Reference, RunAgainst, against_bounds
-from pvqbounds.train.data import calibration_batches
+from pvqbounds.train.data import Corrupt, calibration_batches
 from pvqbounds.train.outcome import Outcome
 from pvqbounds.train.runs import Run, open_recipe, read_run
 
@@ -27,6 +27,7 @@ def hold_run(
     reference: Reference = "dense",
     layers: Sequence[str] | None = None,
     out_channels: int | None = None,
+    skip_corrupt: bool = False,
     solver: str = "auto",
     method: str = "auto",
     time_limit: float = 20.0,
@@ -62,7 +63,7 @@ def hold_run(
         model = trained
     found = against_bounds(
         model,
-        calibration_batches(data),
+        calibration_batches(data, corrupt=Corrupt(skip_corrupt)),
         chosen,
         reference=reference,
         out_channels=out_channels,

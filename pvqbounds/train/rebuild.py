@@ -74,8 +74,6 @@ def reconstruct_network(
     engine = engine or Engine()
     report = progress or (lambda done, total, what: None)
     corrupt = Corrupt(skip_corrupt)
-    for batch in loader_of(data.calibration, 64, workers=workers):
-        corrupt.check(batch)
     model.to(engine.device).eval()
     check_head(model, data)
     before = accuracy(model, data, engine, workers=workers, corrupt=corrupt)
@@ -95,7 +93,9 @@ def reconstruct_network(
 
         stage("inputs")
         layer = find_layer(model, name)
-        grams = [g.matrix for g in gram_of_layer(model, layer, calibration_batches(data)()).grams]
+        grams = [
+            g.matrix for g in gram_of_layer(model, layer, calibration_batches(data, corrupt=corrupt)()).grams
+        ]
         if isinstance(settings, Quantization):
             layers[name] = _quantized(layer, grams, bits[name], settings, engine.device, stage)
         else:
