@@ -167,7 +167,8 @@ def test_the_commands_from_training_to_the_bounds(tmp_path, capsys, monkeypatch)
     assert (config["epochs"], config["compression"]["bits"]) == (2, 3)
     for name in ("q", "p", "r"):
         capsys.readouterr()
-        assert run("train", "against", name, "--json", f"{name}.json", "--plot", f"{name}.png") == 0
+        files = ["--json", f"{name}.json", "--plot", f"{name}.png"]
+        assert run("train", "against", name, "--out-channels", "2", *files) == 0
         shown = capsys.readouterr().out
         assert "certified" in shown
         assert max(map(len, shown.splitlines())) <= 80

@@ -182,7 +182,7 @@ def test_damaged_and_hostile_checkpoints(tmp_path):
             return (sys.exit, (99,))
 
     data, settings, path = few_digits(), recipe(Quantization()), tmp_path / "checkpoint.pt"
-    for content in (b"", b"PK\x03\x04 nothing", pickle.dumps(Hostile()), b"\x00" * 100):
+    for content in (b"", b"PK\x03\x04 nothing", pickle.dumps(Hostile(), protocol=2), b"\x00" * 100):
         path.write_bytes(content)
         with pytest.raises(InputError, match="damaged or not a checkpoint"):
             fine_tune(tiny(), data, settings, folder=tmp_path, resume=True)

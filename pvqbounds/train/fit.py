@@ -367,7 +367,7 @@ class _Run:
         firsts = [r.learning_rate]
         if isinstance(r.compression, Quantization):
             firsts.append(r.compression.scale_rate)
-        for optimizer, first in zip(optimizers, firsts, strict=False):
+        for optimizer, first in zip(optimizers, firsts, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = first * factor
         return [first * factor for first in firsts]

@@ -57,28 +57,19 @@ def masks_of(
     together
         Layers that scope "network" ranks as one; the others each for themselves.
     """
-    masks = {}
-    if scope == "network" and together:
-        joined = torch.cat(
-            [weights[name].detach().flatten() for name in together_in_order(weights, together)]
-        )
-        mask = _smallest_removed(joined, sparsities[next(iter(together))])
-        parts = torch.split(mask, [weights[name].numel() for name in together_in_order(weights, together)])
-        for name, part in zip(together_in_order(weights, together), parts, strict=True):
-            masks[name] = part.view_as(weights[name])
-    for name, weight in weights.items():
-        if name in masks:
-            continue
-        if scope == "channel":
-            masks[name] = _channels_removed(weight.detach(), sparsities[name])
-        else:
-            masks[name] = _smallest_removed(weight.detach(), sparsities[name])
-    return masks
-
-
-def together_in_order(weights: Mapping[str, Tensor], together: frozenset[str]) -> list[str]:
-    """Names of `together` in the order of `weights`."""
-    return [name for name in weights if name in together]
+    remove = _channels_removed if scope == "channel" else _smallest_removed
+    joined = {name: weight for name, weight in weights.items() if scope == "network" and name in together}
+    masks = {
+        name: remove(weight.detach(), sparsities[name])
+        for name, weight in weights.items()
+        if name not in joined
+    }
+    if joined:
+        flat = torch.cat([weight.detach().flatten() for weight in joined.values()])
+        mask = _smallest_removed(flat, sparsities[next(iter(joined))])
+        parts = torch.split(mask, [weight.numel() for weight in joined.values()])
+        masks |= {name: part.view_as(joined[name]) for name, part in zip(joined, parts, strict=True)}
+    return {name: masks[name] for name in weights}
 
 
 def _smallest_removed(weight: Tensor, sparsity: float) -> Tensor:
