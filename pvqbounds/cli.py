@@ -44,6 +44,7 @@ from pvqbounds.console import (
 )
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
 from pvqbounds.studies import commands as studies
+from pvqbounds.train.commands import app as train_app
 
 __all__ = ["app", "main"]
 
@@ -57,6 +58,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(train_app, name="train")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,7 +6,7 @@ it and exits with :attr:`PvqError.exit_code`.
 
 from __future__ import annotations
 
-__all__ = ["InputError", "OutputError", "PvqError", "SolverError", "SolverFailedError"]
+__all__ = ["InputError", "OutputError", "PvqError", "SolverError", "SolverFailedError", "TrainingError"]
 
 
 class PvqError(Exception):
@@ -29,5 +29,11 @@ class SolverError(PvqError, RuntimeError):
 
 class SolverFailedError(PvqError, RuntimeError):
     """A backend that could do the job, tried, and gave nothing that can be used."""
+
+    exit_code = 1
+
+
+class TrainingError(PvqError, RuntimeError):
+    """A training run that cannot go on: its loss is not finite, or memory has run out."""
 
     exit_code = 1

@@ -55,6 +55,7 @@ def layer_bounds(
     out_channels: int | Sequence[int] | None = None,
     range_method: RangeMethod = "mse",
     per_channel: bool = False,
+    scales: float | Sequence[float] | None = None,
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
@@ -99,6 +100,8 @@ def layer_bounds(
         looked at.
     per_channel
         One scale for each output channel in place of one for the layer.
+    scales
+        Given scales in place of found ones: one for the layer, or one for each of its channels.
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
         pruning, the native one does the other; each side says who solved it.
@@ -150,7 +153,10 @@ def layer_bounds(
         for side in ("quantization", "pruning")
     }
     weight = target.weight
-    scales = _scales(weight, range_method, per_channel, qmin, qmax)
+    if scales is None:
+        steps = _scales(weight, range_method, per_channel, qmin, qmax)
+    else:
+        steps = _given_scales(scales, target.channels)
 
     total = 2 * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
@@ -177,7 +183,7 @@ def layer_bounds(
             progress=lambda done: report(before + done, total, label),
         )
 
-    integer = [IntegerLeastSquares(s.gram, s.weight, scales[s.channel], qmin, qmax) for s in slices]
+    integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
     pruned = solve(sparse, "pruning", len(slices))
@@ -189,7 +195,7 @@ def layer_bounds(
         inputs=target.inputs,
         channels=(len(channels), target.channels),
         positions=captured.positions,
-        range_method=range_method,
+        range_method=range_method if scales is None else "given",
         quantization=Side(
             "quantization",
             bits=int(bits),
@@ -260,6 +266,14 @@ def _scales(
     if per_channel:
         return [range_scale(range_method, row, qmin, qmax) for row in weight]
     return [range_scale(range_method, weight, qmin, qmax)] * len(weight)
+
+
+def _given_scales(scales: float | Sequence[float], channels: int) -> list[float]:
+    """A scale for each output channel."""
+    listed = [float(scale) for scale in np.ravel(scales)]
+    if len(listed) not in (1, channels) or not all(0.0 < scale < math.inf for scale in listed):
+        raise InputError(f"The scales must be one positive number, or {channels}: one for each channel.")
+    return listed * channels if len(listed) == 1 else listed
 
 
 def _slices(

@@ -22,7 +22,7 @@ from pvqbounds.nn import embedded
 from pvqbounds.nn.names import PAPER_MODELS
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 
-__all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model"]
+__all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model", "load_module"]
 
 T = TypeVar("T")
 
@@ -65,6 +65,22 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
         If the name is unknown (the nearest is given), a package is missing, a file cannot be
         read or does not fit, or weights or data are missing.
     """
+    module = load_module(name, weights)
+    if data is not None:
+        return LoadedModel(name, module, _read_inputs(Path(data)))
+    if name != DEFAULT:
+        raise InputError(
+            f"Model '{name}' comes without data; "
+            "give calibration inputs in a .npy, .npz or .safetensors file."
+        )
+    return LoadedModel(name, module, _digits_inputs())
+
+
+def load_module(name: str, weights: Path | None = None) -> nn.Module:
+    """Load a model by name, with weights from a file, without any data.
+
+    Parameters and errors are those of :func:`load_model`.
+    """
     source, colon, rest = PAPER_MODELS.get(name, name).partition(":")
     if not (source == DEFAULT and not colon) and not (source and rest):
         raise InputError(
@@ -79,14 +95,7 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
         module = from_factory(source, rest)
     if weights is not None:
         _load_weights(module, Path(weights))
-    if data is not None:
-        return LoadedModel(name, module, _read_inputs(Path(data)))
-    if colon:
-        raise InputError(
-            f"Model '{name}' comes without data; "
-            "give calibration inputs in a .npy, .npz or .safetensors file."
-        )
-    return LoadedModel(name, module, _digits_inputs())
+    return module
 
 
 def _digits() -> nn.Module:

@@ -10,5 +10,6 @@ PAPER_MODELS = {
     "mobilenet_v2": "torchvision:mobilenet_v2",
     "vit": "torchvision:vit_b_16",
     "efficientnet": "timm:efficientnet_lite0",
+    "mobilenet_v3_small": "torchvision:mobilenet_v3_small",
 }
 """What the paper's names stand for."""

@@ -1,0 +1,246 @@
+"""What training reached in each layer, held against what is certified to be possible there.
+
+The problem of a layer is that of the bounds: the output error on calibration inputs, with respect to a
+reference. "dense" takes the weights and the inputs of the dense model; "latent", of quantization-aware
+training, the latent weights and the inputs of the trained model: how well they are rounded.
+
+Quantization is bounded at the scales that were learned, pruning at the number of non-zeros that each
+channel was left with (or the pattern). No weights of that form have less error than the certified
+bound: if the trained ones do, something is false, and the run has failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pvqbounds.channels import solve_channels
+from pvqbounds.errors import InputError
+from pvqbounds.nn.grams import gram_of_layer
+from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.report.layer import Side, SliceResult
+from pvqbounds.train.outcome import Outcome, QuantizedLayer
+
+__all__ = ["LayerAgainst", "Reference", "RunAgainst", "against_bounds"]
+
+Reference = Literal["dense", "latent"]
+
+TRAINED = "trained"
+"""Name of the trained weights among a side's methods."""
+
+LayerProgress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class LayerAgainst:
+    """One layer: its trained weights and its certified interval."""
+
+    layer: str
+    description: str
+    inputs: int
+    channels: int
+    """Output channels of the layer; `side` may hold the first of them only."""
+    side: Side
+    """The interval, and the trained weights among its methods."""
+
+    @property
+    def error(self) -> float:
+        """Error of the trained weights over the channels looked at, rounded up."""
+        return self.side.method_error(TRAINED)
+
+    @property
+    def sqnr(self) -> float:
+        """Empirical SQNR in dB."""
+        return self.side.method_sqnr(TRAINED)
+
+    @property
+    def gap(self) -> tuple[float, float]:
+        """How far below the best possible SQNR it is: at least and at most, dB."""
+        lower, upper = self.side.sqnr_interval
+        return max(0.0, lower - self.sqnr), upper - self.sqnr
+
+    @property
+    def impossible(self) -> tuple[int, ...]:
+        """Channels whose trained weights have less error than a certified bound allows."""
+        errors = self.side.method_errors[TRAINED]
+        return tuple(
+            s.channel
+            for s, error in zip(self.side.slices, errors, strict=True)
+            if s.bounds.lower_kind == "certified" and error < s.bounds.error_lower
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RunAgainst:
+    """A run: every layer, and the accuracies."""
+
+    name: str
+    model: str
+    reference: Reference
+    accuracy_before: float
+    accuracy_after: float
+    layers: tuple[LayerAgainst, ...]
+    seconds: float
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """A sentence for each layer that has less error than is possible."""
+        return tuple(
+            f"layer '{layer.layer}', channel {channel}: the trained weights have the error "
+            f"{layer.side.method_errors[TRAINED][row]:.6g}, below the certified bound "
+            f"{layer.side.slices[row].bounds.error_lower:.6g}"
+            for layer in self.layers
+            for channel in layer.impossible
+            for row in [[s.channel for s in layer.side.slices].index(channel)]
+        )
+
+
+def against_bounds(
+    reference_model: nn.Module,
+    batches: Callable[[], Iterable[Tensor]],
+    layers: Mapping[str, Outcome],
+    *,
+    reference: Reference = "dense",
+    out_channels: int | None = None,
+    solver: str = "auto",
+    method: str = "auto",
+    time_limit: float = 20.0,
+    jobs: int = 1,
+    seed: int = 0,
+    progress: LayerProgress | None = None,
+) -> tuple[LayerAgainst, ...]:
+    """Bound each compressed layer, and evaluate its trained weights on the same problem.
+
+    Parameters
+    ----------
+    reference_model
+        The model whose layer inputs count, and for "dense" whose weights count: the dense model
+        for "dense", the trained one for "latent".
+    batches
+        Gives the calibration inputs anew each time it is called.
+    layers
+        What became of each layer.
+    reference
+        "dense" or "latent", see above.
+    out_channels
+        Only the first so many channels of each layer.
+    solver, method, time_limit, jobs, seed
+        As for :func:`pvqbounds.solve_channels`; `time_limit` in seconds for one channel.
+    progress
+        Called with the channels done, their number, and the layer.
+
+    Raises
+    ------
+    InputError
+        If a layer does not fit the model, its codes leave the grid, or it has no latent weights.
+    """
+    chosen = {
+        name: _chosen_channels(find_layer(reference_model, name), outcome, out_channels)
+        for name, outcome in layers.items()
+    }
+    total, before = sum(map(len, chosen.values())), 0
+    report = progress or (lambda done, total, what: None)
+    results = []
+    for name, outcome in layers.items():
+        layer = find_layer(reference_model, name)
+        report(before, total, f"{name}: inputs")
+        grams = gram_of_layer(reference_model, layer, batches()).grams
+        weight = _reference_weight(layer, outcome, reference)
+        problems = [
+            _problem(grams[layer.group_of(channel)], weight[channel], outcome, channel)
+            for channel in chosen[name]
+        ]
+        points = [
+            _point(problem, outcome, channel, name)
+            for problem, channel in zip(problems, chosen[name], strict=True)
+        ]
+
+        def done(channels: int, name: str = name, before: int = before) -> None:
+            report(before + channels, total, name)
+
+        bounds = solve_channels(
+            problems,
+            solver=solver,
+            method=method,
+            time_limit=time_limit,
+            seed=seed,
+            jobs=jobs,
+            progress=done,
+        )
+        slices = tuple(
+            SliceResult(channel, (0, layer.inputs), problem, found)
+            for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
+        )
+        results.append(
+            LayerAgainst(
+                name, layer.description, layer.inputs, layer.channels, _side(outcome, slices, tuple(points))
+            )
+        )
+        before += len(problems)
+    return tuple(results)
+
+
+def _chosen_channels(layer: Layer, outcome: Outcome, most: int | None) -> range:
+    shape = (layer.channels, layer.inputs)
+    found = outcome.codes.shape if isinstance(outcome, QuantizedLayer) else outcome.weight.shape
+    if found != shape:
+        raise InputError(
+            f"Layer '{layer.name}' of the model has weights of shape {shape}, but the run left {found}; "
+            "give the model that the run started from."
+        )
+    if most is not None and most < 1:
+        raise InputError(f"The number of output channels must be at least 1, not {most}.")
+    return range(layer.channels if most is None else min(most, layer.channels))
+
+
+def _reference_weight(layer: Layer, outcome: Outcome, reference: Reference) -> NDArray[np.float64]:
+    if reference == "dense":
+        return layer.weight
+    if not isinstance(outcome, QuantizedLayer) or outcome.latent is None:
+        raise InputError(
+            f"Layer '{layer.name}' has no latent weights: only quantization-aware training leaves some; "
+            "take --reference dense."
+        )
+    return outcome.latent
+
+
+def _problem(gram: Gram, weight: NDArray[np.float64], outcome: Outcome, channel: int) -> Problem:
+    if isinstance(outcome, QuantizedLayer):
+        qmin, qmax = symmetric_codes(outcome.bits)
+        return IntegerLeastSquares(gram, weight, float(outcome.scales[channel]), qmin, qmax)
+    if outcome.pattern is not None:
+        return SparseLeastSquares(gram, weight, pattern=outcome.pattern)
+    return SparseLeastSquares(gram, weight, nnz=int(np.count_nonzero(outcome.weight[channel])))
+
+
+def _point(problem: Problem, outcome: Outcome, channel: int, name: str) -> NDArray[Any]:
+    """The trained codes or weights of a channel, known to be allowed."""
+    try:
+        if isinstance(outcome, QuantizedLayer):
+            assert isinstance(problem, IntegerLeastSquares)
+            codes: NDArray[Any] = problem.checked_codes(outcome.codes[channel])
+            return codes
+        assert isinstance(problem, SparseLeastSquares)
+        problem.checked_support(np.flatnonzero(outcome.weight[channel]))
+    except InputError as error:
+        raise InputError(f"Layer '{name}', channel {channel}: {error}") from error
+    weight: NDArray[Any] = outcome.weight[channel]
+    return weight
+
+
+def _side(outcome: Outcome, slices: tuple[SliceResult, ...], points: Sequence[NDArray[Any]]) -> Side:
+    quantized = isinstance(outcome, QuantizedLayer)
+    return Side(
+        "quantization" if quantized else "pruning",
+        bits=outcome.bits if isinstance(outcome, QuantizedLayer) else None,
+        density=None if isinstance(outcome, QuantizedLayer) else outcome.density,
+        slices=slices,
+        methods={TRAINED: tuple(points)},
+    )

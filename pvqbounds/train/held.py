@@ -1,0 +1,96 @@
+"""A run's folder held against the bounds."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.models import load_module
+from pvqbounds.train.against import LayerProgress, Reference, RunAgainst, against_bounds
+from pvqbounds.train.data import Corrupt, calibration_batches
+from pvqbounds.train.outcome import Outcome
+from pvqbounds.train.runs import Run, open_recipe, read_run
+
+__all__ = ["hold_run"]
+
+
+def hold_run(
+    folder: Path,
+    *,
+    reference: Reference = "dense",
+    layers: Sequence[str] | None = None,
+    out_channels: int | None = None,
+    skip_corrupt: bool = False,
+    solver: str = "auto",
+    method: str = "auto",
+    time_limit: float = 20.0,
+    jobs: int = 1,
+    seed: int = 0,
+    progress: LayerProgress | None = None,
+) -> RunAgainst:
+    """Bound the layers of a run that has ended, and compare.
+
+    Parameters are those of :func:`pvqbounds.train.against_bounds`.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no run, or a layer is unknown.
+    """
+    start = time.perf_counter()
+    if reference not in get_args(Reference):
+        raise InputError(f"The reference must be dense or latent, not {reference!r}.")
+    run = read_run(folder)
+    chosen = dict(run.layers)
+    for name in layers or []:
+        if name not in chosen:
+            near = difflib.get_close_matches(name, chosen, n=1, cutoff=0.0)[0]
+            raise InputError(f"The run has compressed no layer '{name}'; did you mean '{near}'?")
+    if layers:
+        chosen = {name: chosen[name] for name in layers}
+    model, data = open_recipe(run.recipe)
+    trained = load_module(run.recipe.model, run.weights)
+    for name, outcome in chosen.items():
+        _check_weight(find_layer(trained, name), outcome, run)
+    if reference == "latent":
+        model = trained
+    found = against_bounds(
+        model,
+        calibration_batches(data, corrupt=Corrupt(skip_corrupt)),
+        chosen,
+        reference=reference,
+        out_channels=out_channels,
+        solver=solver,
+        method=method,
+        time_limit=time_limit,
+        jobs=jobs,
+        seed=seed,
+        progress=progress,
+    )
+    return RunAgainst(
+        folder.name,
+        run.recipe.model,
+        reference,
+        run.accuracy_before,
+        run.accuracy_after,
+        found,
+        time.perf_counter() - start,
+    )
+
+
+def _check_weight(layer: Layer, outcome: Outcome, run: Run) -> None:
+    """Hold the layer's weights in the trained model against those that are evaluated: float32 products."""
+    weight = outcome.weight
+    near = weight.shape == layer.weight.shape and np.allclose(layer.weight, weight, rtol=2.0**-22, atol=0.0)
+    if not near:
+        raise InputError(
+            f"The weights of layer '{layer.name}' in {run.weights} are not those that the run ended with; "
+            "its files belong to different runs."
+        )

@@ -1,0 +1,129 @@
+"""Decoding and cropping images with Pillow, as models are trained and tested on ImageNet.
+
+Training: a random crop of 8 % to 100 % of the area, resized, and a random flip (Szegedy et al.,
+"Going deeper with convolutions", CVPR 2015). Testing: resized to 8/7 of the size, the centre cropped.
+Random numbers come from torch's generator, so that a seed and a checkpoint hold them.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pvqbounds.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Transform", "centre_crop", "decode", "random_crop"]
+
+Transform = Callable[["Image"], Tensor]
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of the red, green and blue values of ImageNet, between 0 and 1."""
+
+Numbers = tuple[float, ...]
+
+
+def decode(path: str) -> Image:
+    """Read an image as red, green and blue.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be decoded; the text says why.
+    """
+    image = _pillow()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # broken metadata of a good image
+            with image.open(path) as opened:
+                decoded: Image = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, ArithmeticError, image.DecompressionBombError) as error:
+        text = getattr(error, "strerror", None) or str(error).replace(f" '{path}'", "")
+        raise ValueError(" ".join(text.split()) or type(error).__name__) from error
+    return decoded
+
+
+class _ToTensor:
+    """Values from 0 to 1, then normalised; (3, height, width)."""
+
+    def __init__(self, mean: Numbers, std: Numbers) -> None:
+        self._mean = torch.tensor(mean).view(3, 1, 1)
+        self._std = torch.tensor(std).view(3, 1, 1)
+
+    def __call__(self, image: Image) -> Tensor:
+        values = torch.from_numpy(np.array(image, dtype=np.uint8)).permute(2, 0, 1).float().div(255.0)
+        return (values - self._mean) / self._std
+
+
+class _RandomCrop:
+    def __init__(self, size: int, resampling: Any, to_tensor: Transform) -> None:
+        self._size, self._resampling, self._to_tensor = size, resampling, to_tensor
+
+    def __call__(self, image: Image) -> Tensor:
+        box = random_box(*image.size)
+        resized = image.resize((self._size, self._size), self._resampling, box=box)
+        values = self._to_tensor(resized)
+        return values.flip(2) if torch.rand(()) < 0.5 else values
+
+
+class _CentreCrop:
+    def __init__(self, size: int, resampling: Any, to_tensor: Transform) -> None:
+        self._size, self._resampling, self._to_tensor = size, resampling, to_tensor
+
+    def __call__(self, image: Image) -> Tensor:
+        width, height = image.size
+        side = min(width, height) * 7 / 8
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        return self._to_tensor(image.resize((self._size, self._size), self._resampling, box=box))
+
+
+def random_box(width: int, height: int) -> tuple[float, float, float, float]:
+    """Left, top, right and lower edge of a random crop: 8 to 100 % of the area, sides 3:4 to 4:3.
+
+    After ten draws that do not fit, the largest centred crop with such sides.
+    """
+    for _ in range(10):
+        area = width * height * float(torch.empty(()).uniform_(0.08, 1.0))
+        ratio = math.exp(float(torch.empty(()).uniform_(math.log(3 / 4), math.log(4 / 3))))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            left = int(torch.randint(0, width - w + 1, ()))
+            top = int(torch.randint(0, height - h + 1, ()))
+            return left, top, left + w, top + h
+    ratio = min(max(width / height, 3 / 4), 4 / 3)
+    across, down = min(width, height * ratio), min(height, width / ratio)
+    x, y = (width - across) / 2, (height - down) / 2
+    return x, y, x + across, y + down
+
+
+def random_crop(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
+    """Random crop and flip."""
+    return _RandomCrop(size, _resampling(interpolation), _ToTensor(mean, std))
+
+
+def centre_crop(size: int, interpolation: str, mean: Numbers = MEAN, std: Numbers = STD) -> Transform:
+    """Centre crop."""
+    return _CentreCrop(size, _resampling(interpolation), _ToTensor(mean, std))
+
+
+def _resampling(name: str) -> Any:
+    return _pillow().Resampling[name.upper()]
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise InputError(
+            f"Reading images needs Pillow ({error}); install it with `pip install 'pvqbounds[train]'`."
+        ) from error
+    return Image

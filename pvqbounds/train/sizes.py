@@ -1,0 +1,79 @@
+"""Which layers are compressed, and how far: the first and last are a stated choice."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+from torch import nn
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn.layers import find_layer, layer_names
+from pvqbounds.train.presets import FULL_BITS, Ends, Pruning
+
+__all__ = ["compressible", "layer_bits", "layer_densities", "layer_patterns", "share_of_weights"]
+
+T = TypeVar("T")
+
+END_BITS = 8
+"""Least bits of the first and of the last layer under "8-bit"."""
+
+
+def compressible(model: nn.Module) -> list[str]:
+    """Dotted names of the layers that are compressed, in the model's own order.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    names = layer_names(model)
+    if not names:
+        raise InputError(f"A {type(model).__name__} has no Linear or convolution that could be compressed.")
+    for name in names:
+        find_layer(model, name)  # raises where a weight is not there yet
+    return names
+
+
+def layer_bits(names: list[str], bits: int, ends: Ends) -> dict[str, int]:
+    """Bits of each layer that is quantized."""
+    return _per_layer(names, bits, max(bits, END_BITS), ends)
+
+
+def layer_densities(names: list[str], pruning: Pruning, ends: Ends) -> dict[str, float]:
+    """Kept fraction of each layer that is pruned.
+
+    Output channels are never taken from the last layer, whose outputs are the classes.
+    """
+    density = 1.0 - pruning.final_sparsity
+    densities = _per_layer(names, density, max(density, END_BITS / FULL_BITS), ends)
+    if pruning.scope == "channel":
+        densities.pop(names[-1], None)
+        if not densities:
+            raise InputError("Only the last layer is left to prune, and its output channels are the classes.")
+    return densities
+
+
+def layer_patterns(names: list[str], pattern: tuple[int, int], ends: Ends) -> dict[str, tuple[int, int]]:
+    """Pattern of each layer that is pruned by one."""
+    kept, size = pattern
+    at_the_ends = (max(kept, math.ceil(size * END_BITS / FULL_BITS)), size)
+    return _per_layer(names, pattern, at_the_ends, ends)
+
+
+def share_of_weights(model: nn.Module, names: list[str]) -> float:
+    """Fraction of all parameters that the weights of these layers are."""
+    inside = sum(find_layer(model, name).module.weight.numel() for name in names)
+    return inside / sum(parameter.numel() for parameter in model.parameters())
+
+
+def _per_layer(names: list[str], usual: T, at_the_ends: T, ends: Ends) -> dict[str, T]:
+    first, last = names[0], names[-1]
+    if ends == "same":
+        return dict.fromkeys(names, usual)
+    chosen = {name: at_the_ends if name in (first, last) else usual for name in names}
+    if ends == "dense":
+        chosen = {name: size for name, size in chosen.items() if name not in (first, last)}
+        if not chosen:
+            raise InputError("The model has only a first and a last layer; take --ends same or 8-bit.")
+    return chosen
