@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.arithmetic import TINY, down, gamma
 
-__all__ = ["equilibration", "minorant", "proved_shift", "proves_definite"]
+__all__ = ["equilibration", "factored_shift", "minorant", "proved_shift", "proves_definite"]
+
+INVERSE_ITERATIONS = 6
+"""They meet the least eigenvalue within a few percent, which is all that is wanted of them."""
 
 
 def equilibration(gram: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -87,6 +90,28 @@ def proved_shift(matrix: NDArray[np.float64]) -> float | None:
     smallest = float(np.linalg.eigvalsh(matrix)[0])
     for fraction in (0.9, 0.1):
         shift = down(fraction * smallest)
+        if shift > 0.0 and proves_definite(matrix, shift):
+            return shift
+    return None
+
+
+def factored_shift(matrix: NDArray[np.float64]) -> float | None:
+    """A proved positive lower bound on the least eigenvalue, as :func:`proved_shift`, from Cholesky alone.
+
+    The eigenvalue is estimated by inverse iteration: at thousands of inputs that costs a tenth of
+    an eigenvalue decomposition.
+    """
+    from scipy.linalg import lapack  # heavier to import than all that a plain bound needs
+
+    factor, info = lapack.dpotrf(matrix, lower=1)
+    if info != 0:
+        return None
+    x = np.random.default_rng(0).standard_normal(len(matrix))
+    for _ in range(INVERSE_ITERATIONS):
+        x = lapack.dpotrs(factor, x / np.linalg.norm(x), lower=1)[0]
+    estimate = 1.0 / float(np.linalg.norm(x))
+    for fraction in (0.9, 0.5, 0.1, 0.01):
+        shift = down(fraction * estimate)
         if shift > 0.0 and proves_definite(matrix, shift):
             return shift
     return None
