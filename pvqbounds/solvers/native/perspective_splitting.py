@@ -16,7 +16,10 @@ Any v is a bound: nu = (G - D)(v - w) needs no system to be solved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +42,9 @@ SETTLED = 2e-4
 SINGULAR = 1e-13
 """Reciprocal condition number, times 1/n, under which a Gram counts as singular."""
 
+RIDGE = 1e-7
+"""Added to a singular Gram, of unit diagonal, where supports are looked for."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScaledGram:
@@ -51,7 +57,14 @@ class ScaledGram:
     start: NDArray[np.float64]
     """D > 0 on the boundary of G - D >= 0, in proportion to 1/(G⁻¹)_ii, shape (n,); else zero."""
     power: NDArray[np.float64]
-    """Root mean square of each input, shape (n,)."""
+    """Root mean square of each input, shape (n,): weights are multiplied by it."""
+
+    def conditioned(self) -> ScaledGram:
+        """The same with an inverse for certain, of G plus a ridge if need be: for heuristics only."""
+        if self.inverse is not None:
+            return self
+        gram = self.gram + RIDGE * np.eye(len(self.gram))
+        return ScaledGram(gram, np.linalg.inv(gram), self.start, self.power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +80,15 @@ class RowBudget:
     def of(cls, problem: SparseLeastSquares) -> RowBudget:
         """The budget of one channel."""
         if problem.pattern is not None:
-            return cls(problem.pattern[1], problem.pattern[0])
+            kept, size = problem.pattern
+            return cls(min(size, problem.n), kept)
         assert problem.nnz is not None
         return cls(problem.n, problem.nnz)
 
     def rows(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """(C, n) as (groups, size): whole channels together, or each cut into groups, padded with zeros."""
         if self.size >= values.shape[1]:
-            return values.reshape(-1, min(self.size, values.size))
+            return values.reshape(-1, self.size)
         missing = -values.shape[1] % self.size
         return np.pad(values, ((0, 0), (0, missing))).reshape(-1, self.size)
 
@@ -90,9 +104,9 @@ def scaled_gram(gram: NDArray[np.float64]) -> ScaledGram:
     n = len(gram)
     diagonal = np.diagonal(gram)
     live = diagonal > 0.0
-    power = np.sqrt(np.where(live, diagonal, 1.0))
-    scaled = gram / power
-    scaled /= power[:, None]
+    power = np.sqrt(np.where(live, diagonal, 0.0))
+    scaled = gram / np.where(live, power, 1.0)
+    scaled /= np.where(live, power, 1.0)[:, None]
     scaled[np.flatnonzero(~live), np.flatnonzero(~live)] = 1.0
     factor, info = lapack.dpotrf(np.asfortranarray(scaled), lower=1, clean=1)
     # the least pivot bounds the least eigenvalue from above
@@ -134,59 +148,73 @@ def shared_multipliers(
     shared = scaled_gram(gram)
     if shared.inverse is None:
         return [PerspectiveCertificate(*np.zeros((2, len(gram)))) for _ in weights]
-    nu = optimise_nu(shared, weights * shared.power, shared.start[None], budget)
+    count = len(weights)
+    D = np.tile(shared.start, (count, 1))
+    nu = optimise_nu([shared] * count, weights * shared.power, D, budget)
     return [
         PerspectiveCertificate(diagonal=shared.start * shared.power**2, nu=row * shared.power) for row in nu
     ]
 
 
 def optimise_nu(
-    shared: ScaledGram,
+    shared: Sequence[ScaledGram],
     weights: NDArray[np.float64],
     D: NDArray[np.float64],
     budget: RowBudget,
     iterations: int = ITERATIONS,
 ) -> NDArray[np.float64]:
-    """The best nu for given D, in units of the scaled Gram, shape (C, n).
+    """The best nu for given D, in units of the scaled Grams, shape (C, n).
 
     Parameters
     ----------
+    shared
+        The Gram of each channel; channels of one Gram stand together. None may be singular.
     weights
         w times the power of the inputs, shape (C, n).
     D
-        Shape (1, n), or (C, n) for one of each channel.
+        Shape (C, n).
     """
-    assert shared.inverse is not None
-    gram, inverse = shared.gram, shared.inverse
     D = np.maximum(D, 1e-12)
     root = np.sqrt(D)
-    pull = weights @ gram
+    pull = _products(weights, shared, "gram")
     x = weights * root
     gap = np.zeros_like(x)  # the scaled dual variable of x = sqrt(D) v
     best_nu = np.zeros_like(x)
     best = _values(D, weights, np.zeros_like(x), best_nu, budget)
     slope: NDArray[np.float64] | None = None
     for k in range(1, iterations + 1):
-        v = (pull + root * (x - gap)) @ inverse
+        v = _products(pull + root * (x - gap), shared, "inverse")
         y = v * root + gap
         rows = budget.rows(y)
-        kept, slope = _kept(np.abs(rows), min(budget.kept, rows.shape[1]), slope)
+        kept, slope = _kept(np.abs(rows), budget.kept, slope)
         x = budget.back(rows * (kept / (1.0 + kept)), y.shape)
         gap = y - x
         if k % EVERY == 0:
             before = best.sum()
             for candidate in (v, x / root):
                 u = candidate - weights
-                nu = u @ gram - u * D
+                nu = _products(u, shared, "gram") - u * D
                 values = _values(D, weights, u, nu, budget)
                 better = values > best
                 best = np.where(better, values, best)
-                # groups of a channel share its nu: they are taken over together
-                whole = better if len(best) == len(x) else np.repeat(better, len(x) // len(best))
-                best_nu[whole] = nu[whole]
+                # one value for each channel, or one for all of them
+                best_nu[np.broadcast_to(better, len(x))] = nu[np.broadcast_to(better, len(x))]
             if best.sum() - before <= SETTLED * best.sum():
                 break
     return best_nu
+
+
+def _products(
+    rows: NDArray[np.float64], shared: Sequence[ScaledGram], name: Literal["gram", "inverse"]
+) -> NDArray[np.float64]:
+    """Each row times the matrix of its channel."""
+    out = np.empty_like(rows)
+    first = 0
+    for _, members in groupby(shared, key=id):
+        last = first + sum(1 for _ in members)
+        out[first:last] = rows[first:last] @ getattr(shared[first], name)
+        first = last
+    return out
 
 
 def _kept(
