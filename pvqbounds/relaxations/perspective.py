@@ -79,7 +79,11 @@ def layer_perspective_bound(
     The bound, rounded down; never negative, as E is a mean square.
     """
     nothing = SeparableTerms(0.0, np.zeros(0))
-    terms = [perspective_terms(*pair) or nothing for pair in zip(problems, certificates, strict=True)]
+    proofs: Proofs = {}
+    terms = [
+        perspective_terms(problem, certificate, proofs) or nothing
+        for problem, certificate in zip(problems, certificates, strict=True)
+    ]
     # a channel whose numbers prove nothing counts with E >= 0, and so do all of its inputs
     extra = np.concatenate(
         [t.extra if len(t.extra) else np.zeros(p.n) for p, t in zip(problems, terms, strict=True)]
@@ -97,10 +101,20 @@ class SeparableTerms(NamedTuple):
     """What removing an input adds, never negative, shape (n,)."""
 
 
+Proofs = dict[tuple[int, bytes], tuple[NDArray[np.float64], float] | None]
+"""The definite matrix H and its shift by the identity of a Gram and the diagonal of D."""
+
+
 def perspective_terms(
-    problem: SparseLeastSquares, certificate: PerspectiveCertificate
+    problem: SparseLeastSquares, certificate: PerspectiveCertificate, proofs: Proofs | None = None
 ) -> SeparableTerms | None:
-    """Return what (D, nu) prove before any budget is spent; None where they are not n finite numbers."""
+    """Return what (D, nu) prove before any budget is spent; None where they are not n finite numbers.
+
+    Parameters
+    ----------
+    proofs
+        Filled with the proof of each D, so that channels that share it share the proof.
+    """
     diagonal, nu = certificate.diagonal, certificate.nu
     if diagonal.shape != (problem.n,) or nu.shape != (problem.n,):
         return None
@@ -111,7 +125,7 @@ def perspective_terms(
     if not live.any():
         return SeparableTerms(0.0, extra)
     with np.errstate(all="ignore"):  # whatever overflows ends as a bound of 0
-        constant, extra[live] = _live_terms(problem, live, diagonal[live], nu[live])
+        constant, extra[live] = _live_terms(problem, live, diagonal[live], nu[live], proofs)
     return SeparableTerms(constant, extra)
 
 
@@ -120,19 +134,28 @@ def _live_terms(
     live: NDArray[np.bool_],
     diagonal: NDArray[np.float64],
     nu: NDArray[np.float64],
+    proofs: Proofs | None,
 ) -> tuple[float, NDArray[np.float64]]:
     """The terms of the live inputs, from units that give G a diagonal near 1; zeros prove nothing."""
     nothing = 0.0, np.zeros(len(nu))  # E is a mean square
-    gram = problem.gram if live.all() else problem.gram[np.ix_(live, live)]
-    power = equilibration(gram)
-    gram = np.ldexp(gram, -power[:, None] - power)
+    stored = np.diagonal(problem.gram)[live]
+    power = equilibration(np.diag(stored))
     weight, nu = np.ldexp(problem.weight[live], power), np.ldexp(nu, -power)
-    definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
+    key = id(problem.gram), diagonal.tobytes()
+    if proofs is None or key not in proofs:
+        gram = problem.gram if live.all() else problem.gram[np.ix_(live, live)]
+        gram = np.ldexp(gram, -power[:, None] - power)
+        definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
+        if proofs is not None:
+            proofs.clear()  # one at a time: H is as large as the Gram
+            proofs[key] = definite
+    else:
+        definite = proofs[key]
     if definite is None:
         return nothing
     rest, smallest = definite
     # G_ii - H_ii is D_i with one rounding: H is what is stored, D what is left
-    D = np.diagonal(gram) - np.diagonal(rest)
+    D = np.ldexp(stored, -2 * power) - np.diagonal(rest)
     nu = np.where(D > 0.0, nu, 0.0)
     kept, extra = _terms(D, nu, weight)
     if not (np.isfinite(kept).all() and np.isfinite(extra).all()):

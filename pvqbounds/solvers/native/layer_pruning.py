@@ -16,6 +16,7 @@ channel while that helps.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +87,9 @@ def layer_multipliers(
     budget = RowBudget(weights.size, min(nnz, weights.size))
     power = np.stack([gram.power for gram in shared])
 
-    def certified(D: NDArray[np.float64], nu: NDArray[np.float64]) -> tuple[float, list[PerspectiveCertificate]]:
+    def certified(
+        D: NDArray[np.float64], nu: NDArray[np.float64]
+    ) -> tuple[float, list[PerspectiveCertificate]]:
         found = list(certificates)
         for row, i in enumerate(regular):
             found[i] = PerspectiveCertificate(D[row] * power[row] ** 2, nu[row] * power[row] * unit)
@@ -226,9 +229,7 @@ def allocate(errors: NDArray[np.float64], total: int) -> NDArray[np.int64]:
         return np.asarray(_best_allocation(np.ascontiguousarray(errors), total))
     kept = np.zeros(channels, dtype=np.int64)
     steps = [
-        ((row[a] - row[b]) / (b - a), -a, c, b)
-        for c, row in enumerate(errors)
-        for a, b in _hull_steps(row)
+        ((row[a] - row[b]) / (b - a), -a, c, b) for c, row in enumerate(errors) for a, b in _hull_steps(row)
     ]
     for _, first, c, last in sorted(steps, reverse=True):
         if kept[c] == -first:
@@ -246,7 +247,7 @@ def _hull_steps(row: NDArray[np.float64]) -> list[tuple[int, int]]:
                 break
             corners.pop()
         corners.append(k)
-    return list(zip(corners[:-1], corners[1:], strict=True))
+    return list(itertools.pairwise(corners))
 
 
 @njit(cache=True, nogil=True)
@@ -266,8 +267,8 @@ def _best_allocation(errors, total):  # type: ignore[no-untyped-def]
                         choice[c, used + k] = k
         least = new
     kept = np.zeros(channels, dtype=np.int64)
-    used = np.argmin(least)
+    left = int(np.argmin(least))
     for c in range(channels - 1, -1, -1):
-        kept[c] = choice[c, used]
-        used -= kept[c]
+        kept[c] = choice[c, left]
+        left -= int(kept[c])
     return kept

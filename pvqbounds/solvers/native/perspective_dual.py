@@ -316,9 +316,7 @@ def _scaled_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
     return scale[:, None] * _inverse(factor) * scale if info == 0 else None
 
 
-def _scaled_solve(
-    system: NDArray[np.float64], right: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
+def _scaled_solve(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Solve a positive definite system given by its lower triangle, or None."""
     scale = 1.0 / np.sqrt(np.maximum(np.diagonal(system), 1e-300))
     system *= scale[:, None]

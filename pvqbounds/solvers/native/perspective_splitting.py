@@ -64,7 +64,8 @@ class ScaledGram:
         if self.inverse is not None:
             return self
         gram = self.gram + RIDGE * np.eye(len(self.gram))
-        return ScaledGram(gram, np.linalg.inv(gram), self.start, self.power)
+        inverse: NDArray[np.float64] = np.linalg.inv(gram)
+        return ScaledGram(gram, inverse, self.start, self.power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +243,7 @@ def _kept(
         rate = np.where(inside, size, 0.0).sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             step = slope - over / rate
-        middle = np.where(np.isfinite(high), 0.5 * (low + np.where(np.isfinite(high), high, 0.0)), 2.0 * slope)
+        middle = np.where(np.isfinite(high), 0.5 * (low + np.minimum(high, 1e300)), 2.0 * slope)
         sound = (rate > 0.0) & (step > low) & (step < high)
         slope = np.where(done, slope, np.minimum(np.where(sound, step, middle), cap))
     return z, slope
