@@ -160,8 +160,8 @@ def _side(node: _Node, task: Task, arrays: _Arrays) -> Side:
 
 
 def _shared_budget(node: _Node) -> SharedBudget | None:
-    """The budget over the layer; files of before there was one have no ``budget``."""
-    if node.optional("budget", lambda name: node.text(name, ("channel", "layer"))) != "layer":
+    """The budget over the layer; ``budget`` is left out where each channel has its own."""
+    if node.optional("budget", lambda name: node.text(name, ("layer",))) is None:
         return None
     return SharedBudget(node.whole("nnz"), node.number("error_lower"))
 

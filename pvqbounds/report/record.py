@@ -244,9 +244,9 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
     if isinstance(first, IntegerLeastSquares):
         budget |= {"qmin": first.qmin, "qmax": first.qmax}
     else:
-        over = "channel" if side.shared is None else "layer"
-        nnz = None if side.shared is None else side.shared.nnz
-        budget |= {"pattern": _listed(first.pattern), "budget": over, "nnz": nnz}
+        budget |= {"pattern": _listed(first.pattern)}
+        if side.shared is not None:
+            budget |= {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
     return {
         **budget,

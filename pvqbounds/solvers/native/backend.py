@@ -11,6 +11,9 @@ __all__ = ["Native"]
 PRUNING_TRIAL = 0.05
 """Share of the time limit for which "auto" tries a search over supports: its end is hard to foretell."""
 
+LARGEST_TRIAL = 128
+"""Inputs above which "auto" does not try: no search has ended there that the relaxation left open."""
+
 
 class Native(Backend):
     """Needs no licence and has no size limit; the default."""
@@ -46,8 +49,10 @@ class Native(Backend):
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Branch and bound over supports."""
-        from pvqbounds.solvers.native.subset_search import search_sparse
+        from pvqbounds.solvers.native.subset_search import relaxed_sparse, search_sparse
 
+        if options.only_if_it_finishes and problem.n > LARGEST_TRIAL:
+            return relaxed_sparse(problem, "solved")
         limit = options.time_limit * (PRUNING_TRIAL if options.only_if_it_finishes else 1.0)
         return search_sparse(problem, Clock(limit, options.cancelled))
 

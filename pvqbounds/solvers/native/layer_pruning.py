@@ -38,6 +38,9 @@ __all__ = ["allocate", "layer_multipliers", "layer_supports", "scaled_grams"]
 LARGEST_TABLE = 3 * 10**8
 """Additions of the dynamic program above which the budget is spread over convex hulls."""
 
+TOLERANCE = 5e-3
+"""Of the bound of each channel, relatively: 0.02 dB."""
+
 TRANSFER_ROUNDS = 6
 """Rounds in which weights may move from one channel to another."""
 
@@ -106,7 +109,7 @@ def layer_multipliers(
         if clock.expired:
             return D[row], nu[row]
         form = _priced_form(shared[row], weights[row])
-        own, own_nu = central_path(form, price=price / form.unit**2)
+        own, own_nu = central_path(form, price=price / form.unit**2, tolerance=TOLERANCE)
         progress()
         # where the price removes everything, the path has nothing to say
         return (own, own_nu * form.unit) if own.any() else (D[row], nu[row])

@@ -319,8 +319,9 @@ def _scaled_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
 def _scaled_solve(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Solve a positive definite system given by its lower triangle, or None."""
     scale = 1.0 / np.sqrt(np.maximum(np.diagonal(system), 1e-300))
-    system *= scale[:, None]
-    system *= scale
+    with np.errstate(over="ignore", invalid="ignore"):  # no factor then, and no step
+        system *= scale[:, None]
+        system *= scale
     system[np.diag_indices(len(system))] += 1e-15
     factor, info = lapack.dpotrf(system, lower=1, clean=0, overwrite_a=1)
     if info != 0:

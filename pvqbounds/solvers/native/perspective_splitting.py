@@ -64,7 +64,7 @@ class ScaledGram:
         if self.inverse is not None:
             return self
         gram = self.gram + RIDGE * np.eye(len(self.gram))
-        inverse: NDArray[np.float64] = np.linalg.inv(gram)
+        inverse = np.asarray(np.linalg.inv(gram), dtype=np.float64)
         return ScaledGram(gram, inverse, self.start, self.power)
 
 
