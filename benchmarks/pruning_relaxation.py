@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 import pvqbounds as pvq
 from pvqbounds import nn
-from pvqbounds.api import solve_layer_budget
+from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Clock, Options

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pvqbounds.api import PRUNING_RELAXATIONS, solve_channels, solve_layer_budget, solver_for_side
+from pvqbounds.api import PRUNING_RELAXATIONS, solve_channels, solver_for_side
 from pvqbounds.errors import InputError
+from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.methods import PRUNING, QUANTIZATION, layer_magnitude

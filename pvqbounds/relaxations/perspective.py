@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down
 from pvqbounds.relaxations.certificates import PerspectiveCertificate, minus_inverse_form
-from pvqbounds.relaxations.definite import equilibration, factored_shift
+from pvqbounds.relaxations.definite import equilibration, proved_shift
 
 __all__ = [
     "SeparableTerms",
@@ -191,7 +191,7 @@ def _definite_rest(
         rest[np.diag_indices(len(gram))] = np.minimum(
             np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
         )
-        shift = factored_shift(rest)
+        shift = proved_shift(rest)
         if shift is not None:
             return rest, shift
     return None
