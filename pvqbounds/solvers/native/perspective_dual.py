@@ -44,7 +44,7 @@ FIRST = 2.5
 LARGEST_NEWTON = 2304
 """Inputs up to which D is optimised: a step takes about 3 n³ multiplications."""
 
-LANCZOS_STEPS = 16
+LANCZOS_STEPS = 10
 """Steps for the distance to the boundary of H >= 0; a Cholesky factorisation checks the outcome."""
 
 
@@ -161,7 +161,7 @@ def central_path(
             break
         inverse = _inverse(factor)
         if len(used) < n:
-            inverse = inverse[np.ix_(used, used)]
+            inverse = np.asfortranarray(inverse[np.ix_(used, used)])
         value = _value(inverse, w, g, need, point)
         if value > best_value:
             best_value = value
@@ -206,9 +206,13 @@ def _factor(
 
 
 def _inverse(factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The inverse of a matrix from its lower Cholesky factor."""
-    lower = lapack.dpotri(factor, lower=1)[0]
-    return np.asarray(lower + np.tril(lower, -1).T)
+    """Lower triangle of the inverse of a matrix, from its lower Cholesky factor; zeros above it."""
+    return np.asarray(lapack.dpotri(factor, lower=1)[0])
+
+
+def _times(lower: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A symmetric matrix, given by its lower triangle, times a vector."""
+    return np.asarray(blas.dsymv(1.0, lower, x, lower=1))
 
 
 def _value(
@@ -222,11 +226,11 @@ def _value(
     kept = -(point.nu**2) / point.D
     extra = point.D * w * w - 2.0 * point.nu * w - kept
     if len(need) == 0:
-        return float(kept.sum() + np.minimum(extra, point.theta).sum() - point.nu @ inverse @ point.nu)
+        return float(kept.sum() + np.minimum(extra, point.theta).sum() - point.nu @ _times(inverse, point.nu))
     order = np.lexsort((extra, g))
     rank = np.arange(len(g)) - np.searchsorted(g[order], g[order])
     cheapest = extra[order][rank < need[g[order]]].sum()
-    return float(kept.sum() + cheapest - point.nu @ inverse @ point.nu)
+    return float(kept.sum() + cheapest - point.nu @ _times(inverse, point.nu))
 
 
 def _newton(
@@ -241,10 +245,11 @@ def _newton(
 
     In place of dnu the unknown is e = dnu + y dD with y = H⁻¹nu: the quadratic part of the model
     is then -2 eᵀH⁻¹e alone, e and D meet on the diagonal only, and e is eliminated by the inverse
-    of 2 H⁻¹ + diag: two inverses and one factorisation of n-by-n matrices make a step.
+    of 2 H⁻¹ + diag: two inverses and one factorisation of n-by-n matrices make a step. Of all
+    symmetric matrices here only the lower triangles count.
     """
     m, groups, D, nu, s = len(w), len(need), point.D, point.nu, point.s
-    y = inverse @ nu
+    y = _times(inverse, nu)
     q = s * D - nu * nu
     p = s - point.theta[g] + D * w * w - 2.0 * w * nu
     # gradients of q and p in (D, nu, s); that of p in theta is -1
@@ -274,7 +279,7 @@ def _newton(
     border = cross[:, :2] - ratio * cross[:, 2:]
     slope = rise - _group_sums(g, cross[:, 2] * gradient[:, 2] / pivot, groups)
     # eliminate e
-    middle = 2.0 * inverse
+    middle = 2.0 * inverse  # in Fortran's order, as `inverse` is
     middle[np.diag_indices(m)] += block[:, 1, 1]
     R = _scaled_inverse(middle)
     if R is None:
@@ -284,7 +289,7 @@ def _newton(
         member[np.arange(m), g] = border[:, 1]
     system = np.empty((m + groups, m + groups), order="F")
     c = block[:, 0, 1]
-    Rt, Rg = R @ member, R @ right[:, 1]
+    Rt, Rg = blas.dsymm(1.0, R, member, lower=1), _times(R, right[:, 1])
     np.multiply(inverse, inverse, out=system[:m, :m])
     system[:m, :m] *= mu
     system[:m, :m] -= c[:, None] * R * c
@@ -302,18 +307,24 @@ def _newton(
         return None
     dD, theta = x[:m], x[m:]
     along = theta[g] if groups else np.zeros(m)
-    e = Rg - R @ (c * dD) - Rt @ theta
+    e = Rg - _times(R, c * dD) - Rt @ theta
     ds = (gradient[:, 2] - local[:, 2, 0] * dD - local[:, 2, 1] * e - cross[:, 2] * along) / pivot
     promised = float(gradient[:, 0] @ dD + gradient[:, 1] @ e + gradient[:, 2] @ ds + rise @ theta)
     return _Iterate(dD, e - y * dD, ds, theta if groups else np.zeros(1)), promised
 
 
 def _scaled_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """The inverse of a positive definite matrix, or None."""
+    """Lower triangle of the inverse of a positive definite matrix given by its own, or None."""
     scale = 1.0 / np.sqrt(np.maximum(np.diagonal(matrix), 1e-300))
-    matrix = np.asfortranarray(scale[:, None] * matrix * scale)
+    matrix *= scale[:, None]
+    matrix *= scale
     factor, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
-    return scale[:, None] * _inverse(factor) * scale if info == 0 else None
+    if info != 0:
+        return None
+    inverse = _inverse(factor)
+    inverse *= scale[:, None]
+    inverse *= scale
+    return inverse
 
 
 def _scaled_solve(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64] | None:
