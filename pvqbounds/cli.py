@@ -115,6 +115,9 @@ def layer(
         typer.Option(help="Fraction of the weights that pruning keeps, in (0, 1]; bits/16 if left out."),
     ] = None,
     pattern: PatternOption = None,
+    budget: Annotated[
+        str, typer.Option(help="Pruning budget: channel (each keeps its density) or layer (all together).")
+    ] = "channel",
     opt_dim: Annotated[
         int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
     ] = None,
@@ -169,6 +172,7 @@ def layer(
             bits=bits,
             density=density,
             pattern=pattern_of(pattern),
+            budget=cast(Any, budget),
             opt_dim=opt_dim,
             out_channels=out_channels,
             range_method=cast(Any, range_method),

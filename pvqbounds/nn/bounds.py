@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,17 @@ from torch import nn
 from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
 from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError
+from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
-from pvqbounds.nn.methods import PRUNING, QUANTIZATION
+from pvqbounds.nn.methods import PRUNING, QUANTIZATION, layer_magnitude
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
 from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
+from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.results import Bounds
 
 __all__ = ["LayerProgress", "layer_bounds"]
@@ -51,6 +52,7 @@ def layer_bounds(
     bits: int = 4,
     density: float | None = None,
     pattern: tuple[int, int] | None = None,
+    budget: Literal["channel", "layer"] = "channel",
     opt_dim: int | None = None,
     out_channels: int | Sequence[int] | None = None,
     range_method: RangeMethod = "mse",
@@ -88,6 +90,10 @@ def layer_bounds(
         of them; ``bits/16`` if None: the same size as `bits`, the mask not counted.
     pattern
         (N, M) in place of a density: at most N of every M consecutive weights.
+    budget
+        "channel": each output channel keeps its `density`. "layer": all channels that are looked
+        at keep it together, however they share it. That takes the full protocol and no pattern,
+        and is solved by the native relaxation.
     opt_dim
         None for the protocol "full": each channel is one problem. Else the paper's protocol
         "chunked": slices of at most `opt_dim` inputs, whole input channels of a convolution
@@ -147,6 +153,7 @@ def layer_bounds(
     ranges = _input_ranges(target, opt_dim, pattern)
     budgets = {stop - start: _budget(stop - start, bits, density, pattern) for start, stop in ranges}
     channels = _chosen_channels(out_channels, target.channels)
+    _check_budget(budget, ranges, pattern, method)
     largest = max(stop - start for start, stop in ranges)
     solver_of = {  # an unusable solver is found before any work
         side: solver_for_side(solver, method, side, largest, solver_options)
@@ -186,7 +193,23 @@ def layer_bounds(
     integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
-    pruned = solve(sparse, "pruning", len(slices))
+    shared: SharedBudget | None = None
+    if budget == "layer":
+        report(len(slices), total, "pruning")
+        nnz = nnz_of_density(_density(bits, density, None), sum(p.n for p in sparse))
+        sparse, pruned, error_lower = solve_layer_budget(
+            sparse,
+            nnz,
+            time_limit=time_limit,
+            jobs=jobs,
+            progress=lambda done: report(len(slices) + done, total, "pruning"),
+        )
+        shared = SharedBudget(nnz, error_lower)
+        spent = layer_magnitude(sparse, nnz)
+        pruning_methods = {name: tuple(map(weight_of, spent)) for name, weight_of in PRUNING.items()}
+    else:
+        pruned = solve(sparse, "pruning", len(slices))
+        pruning_methods = {name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()}
     return LayerReport(
         model=loaded.name,
         layer=layer,
@@ -208,10 +231,29 @@ def layer_bounds(
             bits=None,
             density=_density(bits, density, pattern),
             slices=_results(slices, sparse, pruned),
-            methods={name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()},
+            methods=pruning_methods,
+            shared=shared,
         ),
         seconds=time.perf_counter() - started,
     )
+
+
+def _check_budget(
+    budget: str,
+    ranges: Sequence[tuple[int, int]],
+    pattern: tuple[int, int] | None,
+    method: str,
+) -> None:
+    if budget not in ("channel", "layer"):
+        raise InputError(f"The budget is one of channel, layer, not {budget!r}.")
+    if budget == "channel":
+        return
+    if pattern is not None:
+        raise InputError("An N:M pattern is a budget of its own; leave out budget = layer.")
+    if len(ranges) > 1:
+        raise InputError("A budget over the layer needs the full protocol; leave out opt_dim.")
+    if method == "exact":
+        raise InputError("A budget over the layer is bounded by its relaxation; leave out method = exact.")
 
 
 def _density(bits: int, density: float | None, pattern: tuple[int, int] | None) -> float:

@@ -7,7 +7,7 @@ from what they return.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "QUANTIZATION",
     "PruningMethod",
     "QuantizationMethod",
+    "layer_magnitude",
     "magnitude",
     "magnitude_refit",
     "randomized",
@@ -58,6 +59,15 @@ def magnitude(problem: SparseLeastSquares) -> NDArray[np.float64]:
 def magnitude_refit(problem: SparseLeastSquares) -> NDArray[np.float64]:
     """Keep the weights of largest magnitude, re-fitted by least squares on the inputs, shape (n,)."""
     return problem.refit(magnitude_support(problem))
+
+
+def layer_magnitude(problems: Sequence[SparseLeastSquares], nnz: int) -> list[SparseLeastSquares]:
+    """Each channel with the number of its weights that are among the `nnz` largest of all channels."""
+    size = np.abs(np.stack([problem.weight for problem in problems]))
+    kept = np.zeros(size.size, dtype=bool)
+    kept[np.argsort(-size.ravel(), kind="stable")[:nnz]] = True
+    numbers = kept.reshape(size.shape).sum(axis=1).tolist()
+    return [problem.with_nnz(number) for problem, number in zip(problems, numbers, strict=True)]
 
 
 QUANTIZATION: Mapping[str, QuantizationMethod] = {"rtn": round_to_nearest, "randomized": randomized}

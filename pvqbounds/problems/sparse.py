@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,6 +75,13 @@ class SparseLeastSquares:
         kept, size = self.pattern
         groups = [np.arange(i, min(i + size, self.n)) for i in range(0, self.n, size)]
         return [(group, min(kept, len(group))) for group in groups]
+
+    def with_nnz(self, nnz: int) -> SparseLeastSquares:
+        """The same channel, of the same Gram array, with `nnz` non-zeros allowed."""
+        other = copy(self)
+        object.__setattr__(other, "nnz", whole_number(nnz, "nnz", 0, self.n))
+        object.__setattr__(other, "pattern", None)
+        return other
 
     @cached_property
     def signal(self) -> Enclosure:

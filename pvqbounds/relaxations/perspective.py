@@ -17,6 +17,8 @@ Operations Research Letters 35, 2007; Zheng, Sun and Li, INFORMS Journal on Comp
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +28,13 @@ from pvqbounds.problems.arithmetic import TINY, UNIT, down
 from pvqbounds.relaxations.certificates import PerspectiveCertificate, minus_inverse_form
 from pvqbounds.relaxations.definite import equilibration, proved_shift
 
-__all__ = ["perspective_bound", "perspective_value"]
+__all__ = [
+    "SeparableTerms",
+    "layer_perspective_bound",
+    "perspective_bound",
+    "perspective_terms",
+    "perspective_value",
+]
 
 STEPS_BACK = (0.0, *(10.0**k for k in range(-14, 0)))
 """How far D is shrunk, one after the other, until H is proved positive definite."""
@@ -39,46 +47,121 @@ def perspective_bound(problem: SparseLeastSquares, certificate: PerspectiveCerti
     entries of D, and entries of nu without a D, count as zero: any choice gives a true bound.
     It is 0 for a singular Gram, where no D > 0 exists in general.
     """
+    terms = perspective_terms(problem, certificate)
+    if terms is None:
+        return -math.inf
+    parts = [terms.constant]
+    for group, budget in problem.budgets:
+        parts += np.sort(terms.extra[group])[: len(group) - budget].tolist()
+    return down(math.fsum(parts), 2)
+
+
+def layer_perspective_bound(
+    problems: Sequence[SparseLeastSquares], certificates: Sequence[PerspectiveCertificate], nnz: int
+) -> float:
+    """Return the lower bound on the summed error of channels that keep `nnz` weights together.
+
+    Each channel c has E_c(v) >= constant_c + sum of extra_ci over its removed inputs, with no
+    extra below 0, and at least (weights in all) - nnz inputs go: the sum of the constants and of
+    so many least extras over the whole layer is a bound, whatever the multipliers.
+
+    Parameters
+    ----------
+    problems
+        The channels; their own budgets play no part.
+    certificates
+        (D, nu) of each channel.
+    nnz
+        Non-zeros allowed to all channels together.
+
+    Returns
+    -------
+    The bound, rounded down; never negative, as E is a mean square.
+    """
+    nothing = SeparableTerms(0.0, np.zeros(0))
+    proofs: Proofs = {}
+    terms = [
+        perspective_terms(problem, certificate, proofs) or nothing
+        for problem, certificate in zip(problems, certificates, strict=True)
+    ]
+    # a channel whose numbers prove nothing counts with E >= 0, and so do all of its inputs
+    extra = np.concatenate(
+        [t.extra if len(t.extra) else np.zeros(p.n) for p, t in zip(problems, terms, strict=True)]
+    )
+    removed = max(0, len(extra) - nnz)
+    parts = [t.constant for t in terms] + np.partition(extra, removed - 1)[:removed].tolist()
+    return max(0.0, down(math.fsum(parts), 2))
+
+
+class SeparableTerms(NamedTuple):
+    """E(v) >= constant + sum of `extra` over the inputs that v removes: all rounded down."""
+
+    constant: float
+    extra: NDArray[np.float64]
+    """What removing an input adds, never negative, shape (n,)."""
+
+
+Proofs = dict[tuple[int, bytes], tuple[NDArray[np.float64], float] | None]
+"""The definite matrix H and its shift by the identity of a Gram and the diagonal of D."""
+
+
+def perspective_terms(
+    problem: SparseLeastSquares, certificate: PerspectiveCertificate, proofs: Proofs | None = None
+) -> SeparableTerms | None:
+    """Return what (D, nu) prove before any budget is spent; None where they are not n finite numbers.
+
+    Parameters
+    ----------
+    proofs
+        Filled with the proof of each D, so that channels that share it share the proof.
+    """
     diagonal, nu = certificate.diagonal, certificate.nu
     if diagonal.shape != (problem.n,) or nu.shape != (problem.n,):
-        return -math.inf
+        return None
     if not (np.isfinite(diagonal).all() and np.isfinite(nu).all()):
-        return -math.inf
+        return None
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    extra = np.zeros(problem.n)
     if not live.any():
-        return 0.0
+        return SeparableTerms(0.0, extra)
     with np.errstate(all="ignore"):  # whatever overflows ends as a bound of 0
-        return _live_bound(problem, live, diagonal[live], nu[live])
+        constant, extra[live] = _live_terms(problem, live, diagonal[live], nu[live], proofs)
+    return SeparableTerms(constant, extra)
 
 
-def _live_bound(
+def _live_terms(
     problem: SparseLeastSquares,
     live: NDArray[np.bool_],
     diagonal: NDArray[np.float64],
     nu: NDArray[np.float64],
-) -> float:
-    """The bound over the live inputs, in units that give G a diagonal near 1."""
-    gram = problem.gram[np.ix_(live, live)]
-    power = equilibration(gram)
-    gram = np.ldexp(gram, -power[:, None] - power)
+    proofs: Proofs | None,
+) -> tuple[float, NDArray[np.float64]]:
+    """The terms of the live inputs, from units that give G a diagonal near 1; zeros prove nothing."""
+    nothing = 0.0, np.zeros(len(nu))  # E is a mean square
+    stored = np.diagonal(problem.gram)[live]
+    power = equilibration(np.diag(stored))
     weight, nu = np.ldexp(problem.weight[live], power), np.ldexp(nu, -power)
-    definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
+    key = id(problem.gram), diagonal.tobytes()
+    if proofs is None or key not in proofs:
+        gram = problem.gram if live.all() else problem.gram[np.ix_(live, live)]
+        gram = np.ldexp(gram, -power[:, None] - power)
+        definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
+        if proofs is not None:
+            proofs.clear()  # one at a time: H is as large as the Gram
+            proofs[key] = definite
+    else:
+        definite = proofs[key]
     if definite is None:
-        return 0.0  # E is a mean square
+        return nothing
     rest, smallest = definite
     # G_ii - H_ii is D_i with one rounding: H is what is stored, D what is left
-    D = np.diagonal(gram) - np.diagonal(rest)
+    D = np.ldexp(stored, -2 * power) - np.diagonal(rest)
     nu = np.where(D > 0.0, nu, 0.0)
     kept, extra = _terms(D, nu, weight)
-    position = np.cumsum(live) - 1
-    parts = kept.tolist()
-    for group, budget in problem.budgets:
-        inside = position[group[live[group]]]
-        removed = max(0, len(inside) - budget)
-        parts += np.sort(extra[inside])[:removed].tolist()
-    if not np.isfinite(parts).all():
-        return 0.0
-    return down(minus_inverse_form(rest, nu, smallest) + down(math.fsum(parts)), 2)
+    if not (np.isfinite(kept).all() and np.isfinite(extra).all()):
+        return nothing
+    constant = down(minus_inverse_form(rest, nu, smallest) + down(math.fsum(kept.tolist())), 2)
+    return (constant, np.maximum(extra, 0.0)) if math.isfinite(constant) else nothing
 
 
 def perspective_value(
@@ -103,8 +186,8 @@ def _definite_rest(
     gram: NDArray[np.float64], diagonal: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float] | None:
     """H = G - (1 - t) diag(D), with the least t for which it is proved definite, and a proved shift."""
+    rest = gram.copy()
     for t in STEPS_BACK:
-        rest = gram.copy()
         rest[np.diag_indices(len(gram))] = np.minimum(
             np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
         )

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.arithmetic import Enclosure, down, up
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
-from pvqbounds.results import Bounds, LowerKind, Status, sqnr, sqnr_interval
+from pvqbounds.results import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 
-__all__ = ["LayerReport", "Side", "SliceResult", "Verdict"]
+__all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict"]
 
 Verdict = Literal["quantization", "pruning", "undecided"]
 
@@ -38,6 +38,20 @@ class SliceResult:
         return self.problem.signal.lower <= 0.0
 
 
+@dataclass(frozen=True)
+class SharedBudget:
+    """One pruning budget for all channels of a layer, and the bound that belongs to it.
+
+    Each channel's own entry is then its problem with the number of weights that the best support
+    found leaves it; the lower ends of those do not add up to a bound for the layer.
+    """
+
+    nnz: int
+    """Non-zeros of all channels together."""
+    error_lower: float
+    """Certified bound on the summed error, proved by the certificates of all entries together."""
+
+
 @dataclass(frozen=True, eq=False)
 class Side:
     """Quantization or pruning of the layer at one size."""
@@ -52,10 +66,14 @@ class Side:
     """What each simple method makes of each slice: codes (quantization), weights (pruning).
 
     Names: "rtn", "randomized", "magnitude", "magnitude+refit"."""
+    shared: SharedBudget | None = None
+    """One budget over the layer (pruning); None where each channel has its own."""
 
     @property
     def error_lower(self) -> float:
-        """Sum of the lower bounds, rounded down."""
+        """Sum of the lower bounds, rounded down; under one budget the bound of the layer."""
+        if self.shared is not None:
+            return self.shared.error_lower
         return max(0.0, down(math.fsum(s.bounds.error_lower for s in self.slices)))
 
     @property
@@ -78,7 +96,9 @@ class Side:
 
     @property
     def status(self) -> Status:
-        """Whether every slice is "optimal"; "bounded" otherwise."""
+        """Whether every slice is "optimal"; "bounded" otherwise. Under one budget, of the layer's ends."""
+        if self.shared is not None:
+            return status_of(self.error_lower, self.error_upper, self.signal_enclosure.upper)
         return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
 
     @property

@@ -117,6 +117,8 @@ def _draw_rows(axes: Axes, report: LayerReport) -> None:
         for row, result in enumerate(side.slices):
             bounds = result.bounds
             methods = {name: sqnr(bounds.signal, errors[row]) for name, errors in side.method_errors.items()}
+            if side.shared is not None:
+                methods = {}  # they share the budget otherwise: a channel's own is not theirs
             ends = (bounds.sqnr_lower, bounds.sqnr_upper)
             _draw_row(axes, row + offset, side, ends, bounds.lower_kind, methods)
     step = math.ceil(len(slices) / MOST_LABELLED_ROWS)

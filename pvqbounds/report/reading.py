@@ -22,7 +22,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
+from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.report.record import (
     LAYER_SCHEMA,
     PROBLEM_SCHEMA,
@@ -155,7 +155,15 @@ def _side(node: _Node, task: Task, arrays: _Arrays) -> Side:
         density=node.optional("density", node.number) if task == "pruning" else None,
         slices=tuple(slices),
         methods=points,
+        shared=_shared_budget(node) if task == "pruning" else None,
     )
+
+
+def _shared_budget(node: _Node) -> SharedBudget | None:
+    """The budget over the layer; ``budget`` is left out where each channel has its own."""
+    if node.optional("budget", lambda name: node.text(name, ("layer",))) is None:
+        return None
+    return SharedBudget(node.whole("nnz"), node.number("error_lower"))
 
 
 def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Arrays) -> list[SliceResult]:

@@ -22,8 +22,10 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 =========================== ======= ======= ======================================================
 
 Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
-entry or ``pattern``. The result of one problem from a file (schema ``pvqbounds.problem/1``) is
-the same with one side and one entry.
+entry or ``pattern``. With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those
+of the entries are how the best weights found spend it, and the side's ``error_lower`` is proved by
+the certificates of all entries together. The result of one problem from a file (schema
+``pvqbounds.problem/1``) is the same with one side and one entry.
 """
 
 from __future__ import annotations
@@ -243,6 +245,8 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
         budget |= {"qmin": first.qmin, "qmax": first.qmax}
     else:
         budget |= {"pattern": _listed(first.pattern)}
+        if side.shared is not None:
+            budget |= {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
     return {
         **budget,

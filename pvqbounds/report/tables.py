@@ -126,6 +126,9 @@ def size_text(side: Side) -> str:
         return f"{side.bits} bits, codes {first.qmin}..{first.qmax}"
     if first.pattern is not None:
         return "pattern {}:{}".format(*first.pattern)
+    if side.shared is not None:
+        weights = sum(s.problem.n for s in side.slices)
+        return f"density {side.density:g}, keep {side.shared.nnz} of {weights}"
     kept = {(s.problem.nnz, s.problem.n) for s in side.slices if isinstance(s.problem, SparseLeastSquares)}
     detail = ", keep {} of {}".format(*min(kept)) if len(kept) == 1 else ""
     return f"density {side.density:g}{detail}"
@@ -139,6 +142,8 @@ def _median_interval(side: Side) -> tuple[float, float]:
 
 
 def _status_text(side: Side) -> str:
+    if side.shared is not None:
+        return f"{side.status} (one budget)"
     optimal = sum(s.bounds.status == "optimal" for s in side.slices)
     if optimal == len(side.slices):
         return f"optimal ({optimal} of {optimal})"
@@ -221,7 +226,11 @@ def conditions_text(report: LayerReport) -> str:
     # a layer of one channel cannot tell the two apart, and need not
     scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
     unit = "chunk" if report.protocol == "chunked" else "channel"
-    budget = "" if _pattern(report.pruning.slices[0].problem) else f", a pruning budget for each {unit}"
+    budget = f", a pruning budget for each {unit}"
+    if report.pruning.shared is not None:
+        budget = ", one pruning budget for the layer"
+    elif _pattern(report.pruning.slices[0].problem):
+        budget = ""
     return (
         f"For weights only, {scale} ({report.range_method}){budget}, "
         "and the output error on this calibration data."

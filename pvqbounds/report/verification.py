@@ -19,10 +19,12 @@ import numpy as np
 
 from pvqbounds.api import verify
 from pvqbounds.errors import InputError, PvqError
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import nnz_of_density
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
+from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.perspective import layer_perspective_bound
+from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.report.reading import read_record
 
 __all__ = ["Finding", "verify_file"]
@@ -79,7 +81,7 @@ def verify_file(
             for side in sides
             for i, result in enumerate(side.slices)
         ]
-        findings = list(_structure(record.result))
+        findings = [*_structure(record.result), *_shared_bound(record.result.pruning)]
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
@@ -109,6 +111,27 @@ def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
     )
 
 
+def _shared_bound(side: Side) -> Iterator[Finding]:
+    """Prove the bound of one budget over the layer from the certificates of all entries."""
+    if side.shared is None:
+        return
+    where, stated = f"{side.task}.error_lower", side.shared.error_lower
+    problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
+    certificates = [
+        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, PerspectiveCertificate)
+    ]
+    if not len(problems) == len(certificates) == len(side.slices):
+        yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
+        return
+    proved = layer_perspective_bound(problems, certificates, side.shared.nnz)
+    if not stated <= proved:
+        yield Finding(where, False, f"the certificates prove {proved!r}, not {stated!r}")
+    elif not stated <= side.error_upper:
+        yield Finding(where, False, "the lower end of the error lies above the upper one")
+    else:
+        yield Finding(where, True, "proved")
+
+
 def _structure(report: LayerReport) -> Iterator[Finding]:
     """Whether the problems are those of one layer at the sizes that the file states."""
     channels = {result.channel for result in report.quantization.slices}
@@ -116,11 +139,32 @@ def _structure(report: LayerReport) -> Iterator[Finding]:
     if len(channels) != looked_at or not all(0 <= channel < in_all for channel in channels):
         text = f"{looked_at} of {in_all}, but the entries are about {len(channels)} of them"
         yield Finding("channels", False, text)
+    shared = report.pruning.shared
+    if shared is not None:
+        yield from _shared_budget_faults(report, shared)
     for side in (report.quantization, report.pruning):
         for i, result in enumerate(side.slices):
             faults = [*_budget_faults(report, side, result), *_infeasible_methods(side, i)]
             for name, text in faults:
                 yield Finding(f"{side.task}.per_channel[{i}].{name}", False, text)
+
+
+def _shared_budget_faults(report: LayerReport, shared: SharedBudget) -> Iterator[Finding]:
+    """Whether the entries spend the layer's budget, and the budget is that of the density."""
+    entries, density = report.pruning.slices, report.pruning.density
+    problems = [s.problem for s in entries if isinstance(s.problem, SparseLeastSquares)]
+    spent = sum(p.nnz or 0 for p in problems)
+    if report.protocol != "full" or any(p.nnz is None for p in problems):
+        yield Finding("pruning.budget", False, "chunks and N:M patterns have no budget over the layer")
+    if spent > shared.nnz:
+        yield Finding("pruning.nnz", False, f"the entries keep {spent}, more than {shared.nnz}")
+    allowed = None if density is None else nnz_of_density(density, sum(p.n for p in problems))
+    if shared.nnz != allowed:
+        yield Finding("pruning.nnz", False, f"{shared.nnz}, but a density of {density} allows {allowed}")
+    for name, points in report.pruning.methods.items():
+        kept = sum(int(np.count_nonzero(point)) for point in points)
+        if kept > shared.nnz:
+            yield Finding(f"pruning.methods.{name}", False, f"keeps {kept}, more than {shared.nnz}")
 
 
 def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iterator[tuple[str, str]]:
@@ -139,7 +183,7 @@ def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iter
     if isinstance(problem, IntegerLeastSquares):
         if side.bits is None or (problem.qmin, problem.qmax) != symmetric_codes(side.bits):
             yield "codes", f"the grid {problem.qmin}..{problem.qmax} is not that of {side.bits} bits"
-    elif problem.pattern is None:
+    elif problem.pattern is None and side.shared is None:
         allowed = None if side.density is None else nnz_of_density(side.density, problem.n)
         if problem.nnz != allowed:
             yield "nnz", f"{problem.nnz}, but a density of {side.density} allows {allowed}"
@@ -148,6 +192,8 @@ def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iter
 def _infeasible_methods(side: Side, i: int) -> Iterator[tuple[str, str]]:
     """The simple methods whose weights are not allowed in entry `i`."""
     problem = side.slices[i].problem
+    if side.shared is not None:
+        return  # the methods spend the layer's budget in their own ways
     for name, points in side.methods.items():
         try:
             if isinstance(problem, IntegerLeastSquares):

@@ -14,6 +14,9 @@ PRUNING_TRIAL = 0.05
 PERSPECTIVE_TOLERANCE = 1e-3
 """Relative accuracy of the perspective relaxation; `Native.tolerance` is that of the box-hull one."""
 
+LARGEST_TRIAL = 128
+"""Inputs above which "auto" does not try: no search has ended there that the relaxation left open."""
+
 
 class Native(Backend):
     """Needs no licence and has no size limit; the default."""
@@ -50,15 +53,16 @@ class Native(Backend):
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Branch and bound over supports."""
-        from pvqbounds.solvers.native.subset_search import search_sparse
+        from pvqbounds.solvers.native.subset_search import relaxed_sparse, search_sparse
 
+        if options.only_if_it_finishes and problem.n > LARGEST_TRIAL:
+            return relaxed_sparse(problem, "solved")
         limit = options.time_limit * (PRUNING_TRIAL if options.only_if_it_finishes else 1.0)
         return search_sparse(problem, Clock(limit, options.cancelled))
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
-        """Interior point on the perspective dual."""
-        from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-        from pvqbounds.solvers.native.subset_search import good_support
+        """Interior point on the perspective dual, and a good support."""
+        from pvqbounds.solvers.native.subset_search import relaxed_sparse
 
-        certificate = maximise_perspective(problem, tolerance=options.tolerance or PERSPECTIVE_TOLERANCE)
-        return ExactSolution(None, good_support(problem), None, certificate, "solved")
+        tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
+        return relaxed_sparse(problem, "solved", tolerance)

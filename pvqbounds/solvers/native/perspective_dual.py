@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, lapack
+from scipy.linalg import blas, eigh_tridiagonal, lapack
 
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.solvers.native.perspective_splitting import RowBudget, scaled_gram, shared_multipliers
 
-__all__ = ["NormalForm", "maximise_perspective", "normal_form"]
+__all__ = ["NormalForm", "central_path", "maximise_perspective", "normal_form"]
 
 LARGEST_STEP = 0.8
 """Fraction of the way to the boundary."""
@@ -33,6 +34,18 @@ CENTRED = 0.5
 
 SHRINK = 0.15
 """Ratio of one mu to the next."""
+
+START = 0.5
+"""Fraction of the starting diagonal that the path begins with."""
+
+FIRST = 2.5
+"""First mu, in units of a rough bound over n."""
+
+LARGEST_NEWTON = 2304
+"""Inputs up to which D is optimised: a step takes about 3 n³ multiplications."""
+
+LANCZOS_STEPS = 10
+"""Steps for the distance to the boundary of H >= 0; a Cholesky factorisation checks the outcome."""
 
 
 @dataclass
@@ -57,8 +70,8 @@ class NormalForm:
     """Number of each input's group, -1 where nothing has to be removed, shape (n,)."""
     need: NDArray[np.float64]
     """Removals of each group, shape (groups,)."""
-    smallest: float
-    """Least eigenvalue of `gram`, up to rounding."""
+    start: NDArray[np.float64]
+    """A diagonal D > 0 with G - D positive definite, up to rounding, shape (n,)."""
     power: NDArray[np.float64]
     """Root mean square of each input, shape (n,)."""
     unit: float
@@ -81,15 +94,15 @@ def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
         if removals > 0:
             group[inside] = len(need)
             need.append(float(removals))
-    power = np.sqrt(np.where(live, np.diagonal(problem.gram), 1.0))
-    gram = problem.gram / np.outer(power, power) + np.diag(np.where(live, 0.0, 1.0))
-    weight = np.where(live, problem.weight * power, 0.0)
-    signal = float(weight @ gram @ weight)
-    smallest = float(np.linalg.eigvalsh(gram)[0])
-    if not need or not signal > 0.0 or smallest <= 1e-13 * problem.n:
+    if not need:
+        return None
+    shared = scaled_gram(problem.gram)
+    weight = problem.weight * shared.power
+    signal = float(weight @ shared.gram @ weight)
+    if shared.inverse is None or not signal > 0.0:
         return None
     unit = float(np.sqrt(signal))
-    return NormalForm(gram, weight / unit, group, np.array(need), smallest, power, unit)
+    return NormalForm(shared.gram, weight / unit, group, np.array(need), shared.start, shared.power, unit)
 
 
 def maximise_perspective(
@@ -98,43 +111,57 @@ def maximise_perspective(
     """Find (D, nu) whose perspective bound is within about `tolerance` of the best, relatively.
 
     A singular Gram, a budget that removes nothing, or a zero weight give D = nu = 0 (the bound 0).
+    Above `LARGEST_NEWTON` inputs D stays where it starts, and nu alone is optimised.
     """
     none = PerspectiveCertificate(diagonal=np.zeros(problem.n), nu=np.zeros(problem.n))
-    form = normal_form(problem)
-    if form is None:
-        return none
-    D, nu = _central_path(
-        form.gram, form.weight, form.group, form.need, form.smallest, tolerance, max_iterations
-    )
-    best = form.certificate(D, nu)
+    if problem.n > LARGEST_NEWTON:
+        best = shared_multipliers(problem.gram, problem.weight[None], RowBudget.of(problem))[0]
+    else:
+        form = normal_form(problem)
+        if form is None:
+            return none
+        best = form.certificate(*central_path(form, tolerance=tolerance, max_iterations=max_iterations))
     return best if perspective_bound(problem, best) > 0.0 else none
 
 
-def _central_path(
-    gram: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    group: NDArray[np.int64],
-    need: NDArray[np.float64],
-    smallest: float,
-    tolerance: float,
-    max_iterations: int,
+def central_path(
+    form: NormalForm,
+    *,
+    price: float | None = None,
+    tolerance: float = 1e-3,
+    max_iterations: int = 80,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """D and nu for a Gram with unit diagonal and a weight with unit signal, 0 outside all groups."""
-    n = len(weight)
-    used = np.flatnonzero(group >= 0)
-    w, g = weight[used], group[used]
-    D = np.full(len(used), 0.5 * smallest)
-    theta = np.array([np.median(D[g == k] * w[g == k] ** 2) for k in range(len(need))])
-    mu = 1.0 / n
-    point = _Iterate(D, np.zeros(len(used)), np.maximum(theta[g] - D * w * w, 0.0) + mu, theta)
+    """Follow the central path to the best D and nu, shape (n,), 0 outside all groups.
+
+    Parameters
+    ----------
+    price
+        None for the budget of `form`. Else theta, in units of the signal, for all inputs: what an
+        input that is kept costs, in place of a budget.
+    tolerance
+        Relative.
+    """
+    gram, n = form.gram, len(form.weight)
+    used = np.flatnonzero(form.group >= 0)
+    w, D = form.weight[used], START * form.start[used]
+    if price is None:
+        g, need = form.group[used], form.need
+        # midway between the dearest removal and the cheapest kept input
+        theta = np.array([_rank(D[g == k] * w[g == k] ** 2, int(m)) for k, m in enumerate(need)])
+    else:
+        g, need, theta = np.zeros(len(used), dtype=np.int64), np.zeros(0), np.array([price])
+    extra = D * w * w
+    rough = float(np.minimum(extra, theta[g]).sum())
+    mu = max(rough, 1e-6) * FIRST / n
+    point = _Iterate(D, np.zeros(len(used)), np.maximum(theta[g] - extra, 0.0) + mu, theta)
+    factor = _factor(gram, used, D)
     best, best_value = (np.zeros(n), np.zeros(n)), 0.0
     for _ in range(max_iterations):
-        rest = gram.copy()
-        rest[used, used] -= point.D
-        try:
-            inverse = cho_solve(cho_factor(rest, lower=True), np.eye(n))[np.ix_(used, used)]
-        except LinAlgError:
+        if factor is None:
             break
+        inverse = _inverse(factor)
+        if len(used) < n:
+            inverse = np.asfortranarray(inverse[np.ix_(used, used)])
         value = _value(inverse, w, g, need, point)
         if value > best_value:
             best_value = value
@@ -144,8 +171,12 @@ def _central_path(
         if newton is None:
             break
         direction, decrement = newton
-        reach = _reach(inverse, w, g, point, direction)
-        step = min(1.0, LARGEST_STEP * reach)
+        step = min(1.0, LARGEST_STEP * _reach(factor, used, w, g, point, direction))
+        for _ in range(30):
+            factor = _factor(gram, used, point.D + step * direction.D)
+            if factor is not None:
+                break
+            step *= 0.7
         point = _Iterate(
             point.D + step * direction.D,
             point.nu + step * direction.nu,
@@ -159,6 +190,31 @@ def _central_path(
     return best
 
 
+def _rank(values: NDArray[np.float64], m: int) -> float:
+    """A number between the m-th and the next of `values` in rising order."""
+    return float(np.sort(values)[m - 1 : m + 1].mean())
+
+
+def _factor(
+    gram: NDArray[np.float64], used: NDArray[np.int64], D: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Lower Cholesky factor of H = G - diag(D), D of the used inputs; None where H is not definite."""
+    rest = gram.copy(order="F")
+    rest[used, used] -= D
+    factor, info = lapack.dpotrf(rest, lower=1, clean=1, overwrite_a=1)
+    return factor if info == 0 else None
+
+
+def _inverse(factor: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lower triangle of the inverse of a matrix, from its lower Cholesky factor; zeros above it."""
+    return np.asarray(lapack.dpotri(factor, lower=1)[0])
+
+
+def _times(lower: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A symmetric matrix, given by its lower triangle, times a vector."""
+    return np.asarray(blas.dsymv(1.0, lower, x, lower=1))
+
+
 def _value(
     inverse: NDArray[np.float64],
     w: NDArray[np.float64],
@@ -166,13 +222,15 @@ def _value(
     need: NDArray[np.float64],
     point: _Iterate,
 ) -> float:
-    """The bound at the iterate, with the best s and theta."""
+    """The bound at the iterate, with the best s and theta; without groups, less theta * (inputs kept)."""
     kept = -(point.nu**2) / point.D
     extra = point.D * w * w - 2.0 * point.nu * w - kept
+    if len(need) == 0:
+        return float(kept.sum() + np.minimum(extra, point.theta).sum() - point.nu @ _times(inverse, point.nu))
     order = np.lexsort((extra, g))
     rank = np.arange(len(g)) - np.searchsorted(g[order], g[order])
     cheapest = extra[order][rank < need[g[order]]].sum()
-    return float(kept.sum() + cheapest - point.nu @ inverse @ point.nu)
+    return float(kept.sum() + cheapest - point.nu @ _times(inverse, point.nu))
 
 
 def _newton(
@@ -183,9 +241,15 @@ def _newton(
     point: _Iterate,
     mu: float,
 ) -> tuple[_Iterate, float] | None:
-    """Newton's direction for the barrier problem and the rise that it promises, None where it fails."""
-    m, D, nu, s = len(w), point.D, point.nu, point.s
-    y = inverse @ nu
+    """Newton's direction for the barrier problem and the rise that it promises, None where it fails.
+
+    In place of dnu the unknown is e = dnu + y dD with y = H⁻¹nu: the quadratic part of the model
+    is then -2 eᵀH⁻¹e alone, e and D meet on the diagonal only, and e is eliminated by the inverse
+    of 2 H⁻¹ + diag: two inverses and one factorisation of n-by-n matrices make a step. Of all
+    symmetric matrices here only the lower triangles count.
+    """
+    m, groups, D, nu, s = len(w), len(need), point.D, point.nu, point.s
+    y = _times(inverse, nu)
     q = s * D - nu * nu
     p = s - point.theta[g] + D * w * w - 2.0 * w * nu
     # gradients of q and p in (D, nu, s); that of p in theta is -1
@@ -195,63 +259,102 @@ def _newton(
     gradient[:, 0] += -y * y - mu * np.diagonal(inverse)
     gradient[:, 1] += -2.0 * y
     gradient[:, 2] -= 1.0
-    local = -mu * (dq[:, :, None] * dq[:, None, :] + dp[:, :, None] * dp[:, None, :])
-    local[:, 0, 2] += mu / q
-    local[:, 2, 0] += mu / q
-    local[:, 1, 1] -= 2.0 * mu / q
-    cross = mu * dp / p[:, None]  # with theta
-    corner = -mu / p**2
-    rise = need - mu * _group_sums(g, 1.0 / p, len(need))  # gradient in theta
+    local = mu * (dq[:, :, None] * dq[:, None, :] + dp[:, :, None] * dp[:, None, :])
+    local[:, 0, 2] -= mu / q
+    local[:, 2, 0] -= mu / q
+    local[:, 1, 1] += 2.0 * mu / q
+    cross = -mu * dp / p[:, None]  # with theta
+    corner = mu / p**2
+    rise = need - mu * _group_sums(g, 1.0 / p, groups)  # gradient in theta
+    # from (D, nu) to (D, e)
+    for vector in (gradient, cross):
+        vector[:, 0] -= y * vector[:, 1]
+    local[:, 0, :] -= y[:, None] * local[:, 1, :]
+    local[:, :, 0] -= y[:, None] * local[:, :, 1]
     # eliminate s
     pivot = local[:, 2, 2]
     ratio = local[:, :2, 2] / pivot[:, None]
     block = local[:, :2, :2] - ratio[:, :, None] * local[:, None, 2, :2]
     right = gradient[:, :2] - ratio * gradient[:, 2:]
     border = cross[:, :2] - ratio * cross[:, 2:]
-    corner = _group_sums(g, corner - cross[:, 2] ** 2 / pivot, len(need))
-    slope = rise - _group_sums(g, cross[:, 2] * gradient[:, 2] / pivot, len(need))
-    # eliminate theta
-    right -= border * (slope / corner)[g][:, None]
-    same = np.where(g[:, None] == g, 1.0 / corner[g], 0.0)
-    K = np.empty((2, m, 2, m))
-    K[0, :, 0] = -2.0 * np.outer(y, y) * inverse - mu * inverse**2
-    K[0, :, 1] = -2.0 * y[:, None] * inverse
-    K[1, :, 0] = K[0, :, 1].T
-    K[1, :, 1] = -2.0 * inverse
-    diagonal = np.arange(m)
-    for a in range(2):
-        for b in range(2):
-            K[a, :, b] -= np.outer(border[:, a], border[:, b]) * same
-            K[a, diagonal, b, diagonal] += block[:, a, b]
-    system = -K.reshape(2 * m, 2 * m)
-    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(system), 1e-300))
-    system *= scale[:, None] * scale
-    system[np.diag_indices(2 * m)] += 1e-15
-    factor, info = lapack.dpotrf(system, lower=1)
+    slope = rise - _group_sums(g, cross[:, 2] * gradient[:, 2] / pivot, groups)
+    # eliminate e
+    middle = 2.0 * inverse  # in Fortran's order, as `inverse` is
+    middle[np.diag_indices(m)] += block[:, 1, 1]
+    R = _scaled_inverse(middle)
+    if R is None:
+        return None
+    member = np.zeros((m, groups))
+    if groups:
+        member[np.arange(m), g] = border[:, 1]
+    system = np.empty((m + groups, m + groups), order="F")
+    c = block[:, 0, 1]
+    Rt, Rg = blas.dsymm(1.0, R, member, lower=1), _times(R, right[:, 1])
+    np.multiply(inverse, inverse, out=system[:m, :m])
+    system[:m, :m] *= mu
+    system[:m, :m] -= c[:, None] * R * c
+    system[np.arange(m), np.arange(m)] += block[:, 0, 0]
+    system[m:, :m] = -(c[:, None] * Rt).T
+    if groups:
+        system[m + g, np.arange(m)] += border[:, 0]
+    system[m:, m:] = -member.T @ Rt
+    system[np.arange(m, m + groups), np.arange(m, m + groups)] += _group_sums(
+        g, corner - cross[:, 2] ** 2 / pivot, groups
+    )
+    target = np.concatenate([right[:, 0] - c * Rg, slope - member.T @ Rg])
+    x = _scaled_solve(system, target)
+    if x is None:
+        return None
+    dD, theta = x[:m], x[m:]
+    along = theta[g] if groups else np.zeros(m)
+    e = Rg - _times(R, c * dD) - Rt @ theta
+    ds = (gradient[:, 2] - local[:, 2, 0] * dD - local[:, 2, 1] * e - cross[:, 2] * along) / pivot
+    promised = float(gradient[:, 0] @ dD + gradient[:, 1] @ e + gradient[:, 2] @ ds + rise @ theta)
+    return _Iterate(dD, e - y * dD, ds, theta if groups else np.zeros(1)), promised
+
+
+def _scaled_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Lower triangle of the inverse of a positive definite matrix given by its own, or None."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(matrix), 1e-300))
+    matrix *= scale[:, None]
+    matrix *= scale
+    factor, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
     if info != 0:
         return None
-    step = scale * lapack.dpotrs(factor, scale * right.T.ravel(), lower=1)[0]
-    if not np.isfinite(step).all():
+    inverse = _inverse(factor)
+    inverse *= scale[:, None]
+    inverse *= scale
+    return inverse
+
+
+def _scaled_solve(system: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Solve a positive definite system given by its lower triangle, or None."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diagonal(system), 1e-300))
+    with np.errstate(over="ignore", invalid="ignore"):  # no factor then, and no step
+        system *= scale[:, None]
+        system *= scale
+    system[np.diag_indices(len(system))] += 1e-15
+    factor, info = lapack.dpotrf(system, lower=1, clean=0, overwrite_a=1)
+    if info != 0:
         return None
-    x = step.reshape(2, m).T
-    theta = -(slope + _group_sums(g, (border * x).sum(axis=1), len(need))) / corner
-    ds = -(gradient[:, 2] + (local[:, 2, :2] * x).sum(axis=1) + cross[:, 2] * theta[g]) / pivot
-    promised = float((gradient[:, :2] * x).sum() + gradient[:, 2] @ ds + rise @ theta)
-    return _Iterate(x[:, 0], x[:, 1], ds, theta), promised
+    x = scale * lapack.dpotrs(factor, scale * right, lower=1)[0]
+    return x if np.isfinite(x).all() else None
 
 
 def _group_sums(group: NDArray[np.int64], values: NDArray[np.float64], groups: int) -> NDArray[np.float64]:
-    return np.bincount(group, values, groups).astype(np.float64)
+    """Sums over the members of each group; of shape (0,) where a price takes the place of groups."""
+    return np.bincount(group, values, groups).astype(np.float64)[:groups]
 
 
 def _reach(
-    inverse: NDArray[np.float64],
+    factor: NDArray[np.float64],
+    used: NDArray[np.int64],
     w: NDArray[np.float64],
     g: NDArray[np.int64],
     point: _Iterate,
     direction: _Iterate,
 ) -> float:
-    """Longest step that stays in all cones."""
+    """Longest step that stays in all cones; that of H is estimated from below by a few Lanczos steps."""
     p = point.s - point.theta[g] + point.D * w * w - 2.0 * w * point.nu
     dp = direction.s - direction.theta[g] + direction.D * w * w - 2.0 * w * direction.nu
     # (s + t ds)(D + t dD) - (nu + t dnu)² = a t² + b t + c
@@ -266,7 +369,27 @@ def _reach(
         first = np.where(b < 0.0, 2.0 * c / (-b + root), np.where(a < 0.0, (b + root) / (-2.0 * a), np.inf))
         bounds.append(np.where((b * b >= 4.0 * a * c) & (first > 0.0), first, np.inf))
     # H - t diag(dD) >= 0
-    half = np.linalg.cholesky(inverse + 1e-14 * np.trace(inverse) * np.eye(len(inverse)))
-    largest = float(np.linalg.eigvalsh(half.T @ (direction.D[:, None] * half))[-1])
+    change = np.zeros(len(factor))
+    change[used] = direction.D
+    largest = _largest_eigenvalue(factor, change)
     bounds.append(np.array([1.0 / largest if largest > 0.0 else np.inf]))
     return float(min(x.min() for x in bounds))
+
+
+def _largest_eigenvalue(factor: NDArray[np.float64], change: NDArray[np.float64]) -> float:
+    """Lanczos estimate of the largest eigenvalue of F⁻¹ diag(change) F⁻ᵀ."""
+    n = len(factor)
+    x = np.random.default_rng(0).standard_normal(n)
+    basis = np.empty((min(LANCZOS_STEPS, n), n))
+    alpha: list[float] = []
+    beta: list[float] = []
+    for k in range(len(basis)):
+        basis[k] = x / np.linalg.norm(x)
+        x = blas.dtrsv(factor, basis[k], lower=1, trans=1)
+        x = blas.dtrsv(factor, change * x, lower=1)
+        alpha.append(float(basis[k] @ x))
+        x -= basis[: k + 1].T @ (basis[: k + 1] @ x)
+        beta.append(float(np.linalg.norm(x)))
+        if beta[-1] <= 1e-12 * abs(alpha[0]):
+            break
+    return float(eigh_tridiagonal(np.array(alpha), np.array(beta[:-1]), eigvals_only=True)[-1])

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.solvers.native.subset_multipliers import Multiplied
 
-__all__ = ["DONE", "Stack", "enumerate_sets", "good_set", "new_stack"]
+__all__ = ["DONE", "Stack", "eliminate", "enumerate_sets", "exchange", "good_set", "new_stack"]
 
 RUNNING, DONE = 0, 1
 
@@ -415,10 +415,21 @@ def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
         _pivot(T, best)
         kept[best] = False
         need[group[best]] -= 1
-    for _ in range(4 * n):
+    exchange(T, np.diag(gram).copy(), kept, group, signal, 4 * n)
+    return ~kept
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyped-def]
+    """Exchange a kept input for another one, the best pair first, while that helps; `kept` is changed.
+
+    T is the tableau of :func:`good_set`, pivoted on the kept inputs.
+    """
+    n = len(kept)
+    for _ in range(rounds):
         least, enter, leave = -1e-9 * signal, -1, -1
         for i in range(n):
-            if kept[i] or not T[i, i] > 1e-11 * gram[i, i]:
+            if kept[i] or not T[i, i] > 1e-11 * diagonal[i]:
                 continue
             step = T[i, n] / T[i, i]
             gain = T[i, n] * step
@@ -433,4 +444,53 @@ def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
         _pivot(T, enter)
         _pivot(T, leave)
         kept[enter], kept[leave] = True, False
-    return ~kept
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def eliminate(inverse, weight, group, need):  # type: ignore[no-untyped-def]
+    """Remove the input of least cost, again and again: the order, shape (n,), and the costs (n + 1,).
+
+    `inverse` is G⁻¹ and is overwritten. Each group loses as many inputs as `need` says; the order
+    is -1, and the cost that of the last removal, from where all are complete.
+    """
+    n = len(weight)
+    v, need = weight.copy(), need.copy()
+    active = np.arange(n)
+    order = np.full(n, -1)
+    cost = np.zeros(n + 1)
+    column = np.empty(n)
+    for step in range(n):
+        m = n - step
+        place, price = -1, np.inf
+        for j in range(m):
+            if need[group[active[j]]] > 0:
+                x = v[j] * v[j] / inverse[j, j]
+                if place < 0 or x < price:
+                    place, price = j, x
+        if place < 0:
+            cost[step + 1 :] = cost[step]
+            break
+        order[step] = active[place]
+        cost[step + 1] = cost[step] + price
+        need[group[active[place]]] -= 1
+        # the last active input takes the place of the one that goes
+        last, pivot = m - 1, inverse[place, place]
+        ratio = v[place] / pivot
+        for j in range(m):
+            column[j] = inverse[j, place]
+        column[place] = column[last]
+        own = inverse[last, last]
+        for j in range(last):
+            inverse[place, j] = inverse[last, j]
+        for j in range(last):
+            inverse[j, place] = inverse[j, last]
+        inverse[place, place] = own
+        # the column of the removed input, seen from the moved one
+        active[place], v[place] = active[last], v[last]
+        for i in range(last):
+            factor = column[i] / pivot
+            v[i] -= column[i] * ratio
+            if factor != 0.0:
+                for j in range(last):
+                    inverse[i, j] -= factor * column[j]
+    return order, cost

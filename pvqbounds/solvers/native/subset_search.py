@@ -17,17 +17,22 @@ from pvqbounds.relaxations.certificates import SubsetCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.base import Clock, ExactSolution
 from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.subset_factor import SubsetFactor, subset_factor
 from pvqbounds.solvers.native.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
 from pvqbounds.solvers.native.subset_multipliers import Multiplied, multiplied
+from pvqbounds.solvers.native.supports import support_from_inverse
 
-__all__ = ["good_support", "prove_sparse", "search_sparse"]
+__all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_sparse"]
 
 WORK = 50_000_000
 """Multiplications between two looks at the clock: about 0.1 s."""
 
 LARGEST_STACK = 2**27
 """Entries of the rows of all depths above which no search is begun (1 GiB)."""
+
+LARGEST_SINGULAR = 1152
+"""Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
 
 RUNGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Fractions of the best error that are proved one after the other when the full search is too long."""
@@ -52,6 +57,9 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
         singular the certificate's `radius` is finite: it bounds ||v - w|| of the re-fits for
         which the bound is claimed.
     """
+    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
+    if removals * problem.n**2 > LARGEST_STACK:
+        return relaxed_sparse(problem, "time limit")
     factor = subset_factor(problem)
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
@@ -59,8 +67,6 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
         return _solution(factor, removed, 0.0, 0, "optimal")
     best = cost * (1.0 + 1e-9)
-    if factor.removals * len(factor.weight) ** 2 > LARGEST_STACK:
-        return _bounded(problem, factor, None, removed, best, Clock(0.0))
     stack = _start(factor, best, None)
     dual = None
     if enumerate_sets(stack, factor.group, WORK) != DONE:
@@ -130,8 +136,18 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
     return _done(stack) and not stack.state[3]
 
 
+def relaxed_sparse(problem: SparseLeastSquares, status: str, tolerance: float = 1e-3) -> ExactSolution:
+    """Bound a problem of any size by its perspective relaxation, with a good support."""
+    certificate = maximise_perspective(problem, tolerance=tolerance)
+    return ExactSolution(None, good_support(problem), None, certificate, status)
+
+
 def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
     """Find a good support by backward elimination and exchanges, without a proof: sorted indices."""
+    shared = scaled_gram(problem.gram)
+    if shared.inverse is not None or problem.n > LARGEST_SINGULAR:
+        return support_from_inverse(problem, shared.conditioned())
+    # a singular Gram: the reduction finds inputs that act as one
     factor = subset_factor(problem)
     if factor.removals == 0:
         return factor.support(np.zeros(0, dtype=np.int64))
