@@ -191,22 +191,33 @@ def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  
 
 @numba.njit(cache=True, nogil=True)
 def greedy_order(inverse):  # type: ignore[no-untyped-def]
-    """Order of elimination by least diagonal of the conditioned inverse, last one first; overwrites."""
+    """Order of elimination by least diagonal of the conditioned inverse, last one first.
+
+    Overwrites the lower triangle: what is eliminated is swapped behind the block that is left.
+    """
     n = len(inverse)
-    order = np.zeros(n, np.int64)
-    alive = np.ones(n, np.bool_)
-    for level in range(n - 1, -1, -1):
-        chosen, least = -1, np.inf
-        for i in range(n):
-            if alive[i] and (chosen < 0 or inverse[i, i] < least):
-                chosen, least = i, inverse[i, i]
-        order[level] = chosen
-        alive[chosen] = False
-        if least <= 0.0:
+    order = np.arange(n)
+    column = np.empty(n)
+    for last in range(n - 1, -1, -1):
+        chosen = 0
+        for i in range(1, last + 1):
+            if inverse[i, i] < inverse[chosen, chosen]:
+                chosen = i
+        order[chosen], order[last] = order[last], order[chosen]
+        pivot = inverse[chosen, chosen]
+        for i in range(last + 1):
+            column[i] = inverse[chosen, i] if i < chosen else inverse[i, chosen]
+        if chosen < last:  # row and column `last` take the place of the chosen one's
+            column[chosen] = column[last]
+            inverse[chosen, chosen] = inverse[last, last]
+            for i in range(chosen):
+                inverse[chosen, i] = inverse[last, i]
+            for i in range(chosen + 1, last):
+                inverse[i, chosen] = inverse[last, i]
+        if not pivot > 0.0:
             continue  # rounding has eaten the pivot: the order is only a heuristic
-        for i in range(n):
-            if alive[i]:
-                factor = inverse[i, chosen] / least
-                for j in range(n):
-                    inverse[i, j] -= factor * inverse[chosen, j]
+        for i in range(last):
+            factor = column[i] / pivot
+            for j in range(i + 1):
+                inverse[i, j] -= factor * column[j]
     return order

@@ -41,15 +41,16 @@ from pvqbounds.solvers.native import integer_kernel
 
 __all__ = [
     "Outcome",
+    "Run",
     "SearchTree",
     "build_tree",
     "claim",
     "expected_nodes",
+    "goal_of",
     "k_best",
     "live_inputs",
     "prove",
     "quick_search",
-    "staged_search",
     "without_dead_inputs",
 ]
 
@@ -58,9 +59,6 @@ NODES_A_SLICE = 1_000_000
 
 CHILDREN = 4
 """Codes that each node of the K-best search offers."""
-
-STAGES = (0.3, 0.5, 0.65, 0.8, 0.9, 1.0)
-"""Thresholds of the staged search, as fractions of the way from the root bound to the incumbent."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +235,7 @@ class Outcome:
     exhausted: bool
 
 
-class _Run:
+class Run:
     """One depth-first run over a tree with one threshold; can be advanced in slices."""
 
     def __init__(self, tree: SearchTree, threshold: float) -> None:
@@ -311,45 +309,13 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
 
 def quick_search(tree: SearchTree, incumbent_error: float) -> Outcome:
     """One slice of the search: it proves most problems of 36 inputs in a millisecond."""
-    run = _Run(tree, _goal(tree, incumbent_error))
+    run = Run(tree, goal_of(tree, incumbent_error))
     exhausted = run.advance(NODES_A_SLICE)
     return Outcome(run.codes, run.open_threshold, run.nodes, exhausted)
 
 
-def staged_search(tree: SearchTree, incumbent_error: float, clock: Clock) -> Outcome:
-    """Search the tree for codes with less error than the incumbent, at rising thresholds.
-
-    Each stage that ends proves a bound, so that a time limit leaves one worth having; the last
-    threshold is the incumbent's. What a stage costs grows so fast with its threshold that all
-    the earlier ones together cost little beside the last.
-
-    Parameters
-    ----------
-    incumbent_error
-        Error of feasible codes.
-    clock
-        Stops the search between two slices.
-    """
-    goal = _goal(tree, incumbent_error)
-    codes, proved, nodes = None, 0.0, 0
-    for fraction in STAGES:
-        run = _Run(tree, fraction * goal)
-        finished = False
-        while not finished and not clock.expired:
-            finished = run.advance(NODES_A_SLICE)
-        nodes += run.nodes
-        if run.codes is not None:
-            codes, goal = run.codes, run.best
-        proved = max(proved, min(run.open_threshold, goal))
-        if not finished:
-            return Outcome(codes, proved, nodes, False)
-        if run.codes is not None and fraction < 1.0:
-            return Outcome(codes, run.best, nodes, True)  # a leaf below the stage: it is the least
-    return Outcome(codes, goal, nodes, True)
-
-
-def _goal(tree: SearchTree, incumbent_error: float) -> float:
-    """Threshold a hair above the incumbent, so that its own leaf is not lost to rounding."""
+def goal_of(tree: SearchTree, incumbent_error: float) -> float:
+    """A threshold a hair above the incumbent, so that its own leaf is not lost to rounding."""
     return max((incumbent_error - tree.root) * (1.0 + 1e-9), 0.0) + TINY
 
 
@@ -376,7 +342,7 @@ def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: C
         return True
     if not math.isfinite(threshold):
         return False
-    run = _Run(tree, threshold)
+    run = Run(tree, threshold)
     while not run.advance(NODES_A_SLICE):
         if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False
