@@ -50,7 +50,7 @@ class Side:
     methods: Mapping[str, tuple[NDArray[Any], ...]]
     """What each simple method makes of each slice: codes (quantization), weights (pruning).
 
-    Names: "rtn", "randomized", "magnitude", "magnitude+refit"."""
+    Names: "rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit"."""
 
     @property
     def error_lower(self) -> float:
