@@ -52,6 +52,9 @@ CLAIM_MARGIN = 1e-11
 METHODS = ("auto", "exact", "relax")
 PRUNING_RELAXATIONS = ("perspective",)
 
+DEFAULT_SEARCH_SHARE = 0.005
+"""Share of the time limit in which, unasked, a search raises the SDP's bound: 0.3 s of a minute."""
+
 
 def solve(
     problem: Problem,
@@ -80,7 +83,9 @@ def solve(
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
         "auto": exact where it is expected to finish within the time limit, else relax.
     relaxation
-        "box-hull" (default) or "park-boyd" for quantization, "perspective" for pruning.
+        "hybrid", "box-hull" or "park-boyd" for quantization, "perspective" for pruning. "hybrid"
+        searches on what the SDP's multipliers leave until the time limit; left out, the native
+        solver does so in a small share of it, the others solve the box-hull SDP alone.
     time_limit
         Seconds. An exact method that reaches it gives the interval proved so far.
     threads
@@ -133,8 +138,12 @@ def solve(
     )
     with blas_threads(threads):
         if isinstance(problem, IntegerLeastSquares):
-            name = _checked_relaxation(relaxation, tuple(QUANTIZATION_RELAXATIONS), "quantization")
-            return _solve_integer(problem, solver, method, name, options)
+            names = ("hybrid", *QUANTIZATION_RELAXATIONS)
+            name = _checked_relaxation(relaxation, names, "quantization")
+            if relaxation is None and solver not in ("auto", "native"):
+                name = "box-hull"  # what a solver of its own choice is asked for
+            share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
+            return _solve_integer(problem, solver, method, name, replace(options, search_share=share))
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
         return _solve_sparse(problem, solver, method, name, options)
 
@@ -222,14 +231,12 @@ def _solve_integer(
         stated = backend.solve_integer(problem, options)
         codes = _feasible_codes(problem, stated.codes)
         solution = _with_certificate(problem, stated)
-        relaxation_used = "box-hull" if isinstance(solution.certificate, BoxHullCertificate) else None
+        dual = "box-hull" if isinstance(solution.certificate, BoxHullCertificate) else None
+        relaxation_used = stated.relaxation or dual
     else:
-        from pvqbounds.solvers.native.integer_solver import best_known_codes
-
-        relaxed = options.relaxed or relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
-        codes = best_known_codes(problem, relaxed, options.seed)
-        stated = solution = ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status)
-        relaxation_used = relaxation
+        stated = solution = _relaxed_integer(problem, backend, relaxation, options)
+        codes = _feasible_codes(problem, stated.codes)
+        relaxation_used = stated.relaxation
     return _bounds(
         problem,
         backend,
@@ -241,6 +248,24 @@ def _solve_integer(
         relaxation=relaxation_used,
         seconds=time.perf_counter() - start,
     )
+
+
+def _relaxed_integer(
+    problem: IntegerLeastSquares, backend: Backend, relaxation: str, options: Options
+) -> ExactSolution:
+    """Codes and certificate of a relaxation that the backend solves."""
+    from pvqbounds.solvers.native.hybrid import hybrid_bound, nodes_for
+    from pvqbounds.solvers.native.integer_codes import best_known_codes
+
+    clock = Clock(options.time_limit, options.cancelled)
+    sdp = "box-hull" if relaxation == "hybrid" else relaxation
+    relaxed = options.relaxed or relax(problem, sdp, lambda sdp: backend.solve_sdp(sdp, options))
+    if relaxation != "hybrid":
+        codes = best_known_codes(problem, relaxed, options.seed)
+        return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)
+    nodes = nodes_for(options.search_share, options.time_limit)
+    found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
+    return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
 
 
 def _solve_sparse(
@@ -363,7 +388,8 @@ def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolutio
 
 def _method(exact: bool, stated: ExactSolution) -> str:
     """What the backend did: an exact method that fell back on its relaxation says "relax"."""
-    fell_back = isinstance(stated.certificate, BoxHullCertificate | PerspectiveCertificate)
+    dual = isinstance(stated.certificate, BoxHullCertificate | PerspectiveCertificate)
+    fell_back = dual or stated.relaxation is not None
     return "exact" if exact and not fell_back else "relax"
 
 

@@ -54,7 +54,8 @@ MethodOption = Annotated[
     typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
 ]
 RelaxationOption = Annotated[
-    str | None, typer.Option(help="box-hull, shared or park-boyd (quantization), perspective (pruning).")
+    str | None,
+    typer.Option(help="hybrid, box-hull, shared or park-boyd (quantization), perspective (pruning)."),
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of the backend, for each problem.")]

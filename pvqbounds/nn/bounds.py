@@ -18,7 +18,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
-from pvqbounds.nn.methods import PRUNING, QUANTIZATION, layer_magnitude
+from pvqbounds.nn.methods import PRUNING, layer_magnitude, quantized_by_methods
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
@@ -224,7 +224,7 @@ def layer_bounds(
             bits=int(bits),
             density=None,
             slices=_results(slices, integer, quantized),
-            methods={name: tuple(map(codes_of, integer)) for name, codes_of in QUANTIZATION.items()},
+            methods=quantized_by_methods(integer),
         ),
         pruning=Side(
             "pruning",

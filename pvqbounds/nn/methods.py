@@ -1,8 +1,8 @@
 """The simple post-training methods that lie inside the interval, as plain functions.
 
-A quantization method takes the problem and gives codes inside the grid; a pruning method takes
-the problem and gives weights that keep the budget. Neither is believed: errors are evaluated
-from what they return.
+A quantization method takes the problems of a layer and gives codes inside the grid; a pruning
+method takes one problem and gives weights that keep the budget. Neither is believed: errors are
+evaluated from what they return.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
     "PRUNING",
-    "QUANTIZATION",
     "PruningMethod",
-    "QuantizationMethod",
     "layer_magnitude",
     "magnitude",
     "magnitude_refit",
+    "nearest_plane_codes",
+    "quantized_by_methods",
     "randomized",
     "round_to_nearest",
 ]
 
-QuantizationMethod = Callable[[IntegerLeastSquares], NDArray[np.int64]]
+RANDOMIZED_LARGEST = 100
+"""Inputs above which randomized rounding is left out: its relaxation costs as much as the bound."""
+
+Codes = NDArray[np.int64]
 PruningMethod = Callable[[SparseLeastSquares], NDArray[np.float64]]
 
 
@@ -46,6 +49,36 @@ def randomized(problem: IntegerLeastSquares) -> NDArray[np.int64]:
 
     relaxed = relax(problem, "park-boyd", solve_box_hull)
     return randomized_rounding(problem, relaxed.mean, relaxed.covariance)
+
+
+def nearest_plane_codes(problems: Sequence[IntegerLeastSquares]) -> list[Codes]:
+    """What GPTQ does, without damping: inputs in their order, each making good the errors before it.
+
+    Problems that share one Gram and one grid are rounded together, on one factor.
+    """
+    from pvqbounds.solvers.native.integer_codes import nearest_plane
+
+    together: dict[tuple[int, int, int], list[int]] = {}
+    for i, problem in enumerate(problems):
+        together.setdefault((id(problem.gram), problem.qmin, problem.qmax), []).append(i)
+    codes: list[Codes] = [problem.codes_of_nearest() for problem in problems]
+    for (_, qmin, qmax), members in together.items():
+        centres = np.array([problems[i].centre for i in members])
+        rounded = nearest_plane(problems[members[0]].gram, centres, qmin, qmax)
+        for i, row in zip(members, rounded, strict=True):
+            codes[i] = row
+    return codes
+
+
+def quantized_by_methods(problems: Sequence[IntegerLeastSquares]) -> dict[str, tuple[Codes, ...]]:
+    """Codes of every problem by each method: "rtn", "nearest-plane" and, up to 100 inputs, "randomized"."""
+    methods = {
+        "rtn": tuple(map(round_to_nearest, problems)),
+        "nearest-plane": tuple(nearest_plane_codes(problems)),
+    }
+    if all(problem.n <= RANDOMIZED_LARGEST for problem in problems):
+        methods["randomized"] = tuple(map(randomized, problems))
+    return methods
 
 
 def magnitude(problem: SparseLeastSquares) -> NDArray[np.float64]:
@@ -70,5 +103,4 @@ def layer_magnitude(problems: Sequence[SparseLeastSquares], nnz: int) -> list[Sp
     return [problem.with_nnz(number) for problem, number in zip(problems, numbers, strict=True)]
 
 
-QUANTIZATION: Mapping[str, QuantizationMethod] = {"rtn": round_to_nearest, "randomized": randomized}
 PRUNING: Mapping[str, PruningMethod] = {"magnitude": magnitude, "magnitude+refit": magnitude_refit}

@@ -65,7 +65,7 @@ class Side:
     methods: Mapping[str, tuple[NDArray[Any], ...]]
     """What each simple method makes of each slice: codes (quantization), weights (pruning).
 
-    Names: "rtn", "randomized", "magnitude", "magnitude+refit"."""
+    Names: "rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit"."""
     shared: SharedBudget | None = None
     """One budget over the layer (pruning); None where each channel has its own."""
 

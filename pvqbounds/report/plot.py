@@ -25,7 +25,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 # colour-blind safe (Okabe and Ito, "Color universal design", 2008)
 COLOURS = {"quantization": "#0072B2", "pruning": "#D55E00"}
-MARKERS = {"rtn": "o", "randomized": "D", "magnitude": "o", "magnitude+refit": "D"}
+MARKERS = {"rtn": "o", "nearest-plane": "s", "randomized": "D", "magnitude": "o", "magnitude+refit": "D"}
 
 MOST_LABELLED_ROWS = 40
 TALLEST = 14.0

@@ -34,6 +34,7 @@ __all__ = [
 
 METHOD_NAMES = {
     "rtn": "round to nearest",
+    "nearest-plane": "nearest plane (GPTQ)",
     "randomized": "randomized rounding",
     "magnitude": "magnitude pruning",
     "magnitude+refit": "magnitude + re-fit",

@@ -88,6 +88,8 @@ class Options:
     """Seconds for one channel."""
     only_if_it_finishes: bool = False
     """Let an exact method that knows it will not finish give its relaxation's bound at once."""
+    search_share: float = 0.0
+    """Share of the time limit in which a search may raise the quantization SDP's bound."""
     cancelled: threading.Event | None = None
     """Set by another thread to stop the solve early."""
     threads: int = 1
@@ -150,6 +152,8 @@ class ExactSolution:
     """What proves the bound; None where the backend can only state it."""
     status: str
     """The solver's own word."""
+    relaxation: str | None = None
+    """Name of the relaxation that an exact method fell back on; None where it did not."""
     beside: Certificate | None = None
     """A certificate of the native relaxation that was needed on the way; it proves less than `bound`."""
 

@@ -98,7 +98,7 @@ class MIQPBackend(Backend):
         states, and the solver begins with codes that are good already.
         """
         from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-        from pvqbounds.solvers.native.integer_solver import best_known_codes
+        from pvqbounds.solvers.native.integer_codes import best_known_codes
 
         clock = Clock(options.time_limit)
         _, options = formulation_of(options)

@@ -20,37 +20,64 @@ def _cost(code, pivot, target, shift, lam, nu, centre, floor):  # type: ignore[n
 
 
 @numba.njit(cache=True, nogil=True)
+def _stationary(factor, target, centre, lam, nu):  # type: ignore[no-untyped-def]
+    """Where the costs of each level are least: at start - slope * shift, if they are convex.
+
+    A level's costs count as convex while |shift| < `convex_within`: there the rounding of the
+    stationary point is below a fifth of a code, so that codes are met in order of their costs on
+    either side of it. Else they are in the mode `otherwise`.
+    """
+    n = len(target)
+    start, slope, convex_within = np.zeros(n), np.zeros(n), np.zeros(n)
+    otherwise = np.full(n, SCAN)
+    for i in range(n):
+        square = factor[i, i] * factor[i, i]
+        curvature, size = square + lam[i], square + abs(lam[i])
+        if curvature > 1e-12 * size:
+            terms = square * abs(target[i]) + abs(lam[i] * centre[i]) + abs(nu[i])
+            start[i] = (square * target[i] + lam[i] * centre[i] - nu[i]) / curvature
+            slope[i] = factor[i, i] / curvature
+            convex_within[i] = (0.1 * curvature / (1e-14 * (n + 8)) - terms) / factor[i, i]
+        elif curvature < -1e-12 * size:
+            otherwise[i] = CONCAVE
+    return start, slope, convex_within, otherwise
+
+
+@numba.njit(cache=True, nogil=True)
 def advance(  # type: ignore[no-untyped-def]
-    rows, target, centre, lam, nu, floor, qmin, qmax,
-    codes, left, right, left_cost, right_cost, mode, partial, shifts,
+    factor, target, centre, lam, nu, floor, qmin, qmax,
+    codes, left, right, left_cost, right_cost, mode, partial, offsets, sums, stale,
     level, best, best_codes, budget,
 ):  # fmt: skip
     """Visit at most `budget` nodes from the state given; returns (level, best, found, nodes).
 
     The state is the path: `level` is the one whose next code is due, -1 - level one that is
-    entered afresh; level n means that the tree is exhausted. `rows[i, :i+1]` is column i of R.
-    A node whose partial cost is not below `best` is pruned; a leaf below `best` becomes the best.
+    entered afresh; level n means that the tree is exhausted. A node whose partial cost is not
+    below `best` is pruned; a leaf below `best` becomes the best.
+
+    ``sums[i, j]`` is the part of levels j.. of row i of R(d - m). It is brought up to date when
+    level i is entered, from the highest level `stale[i]` whose code has changed since: levels
+    that are never reached cost nothing (Ghasemmehdi and Agrell, "Faster recursions in sphere
+    decoding", IEEE Trans. Inform. Theory 57, 2011).
     """
     n = len(codes)
+    start, slope, convex_within, otherwise = _stationary(factor, target, centre, lam, nu)
     found = False
     nodes = 0
     enter = level < 0
     i = -1 - level if enter else level
     while nodes < budget:
         if enter:
-            pivot, shift = rows[i, i], shifts[i + 1, i]
-            unbiased = target[i] - shift / pivot
-            curvature = pivot * pivot + lam[i]
-            size = pivot * pivot + abs(lam[i])
-            if curvature > 1e-12 * size:
-                pull = pivot * pivot * unbiased + lam[i] * centre[i] - nu[i]
-                terms = pivot * pivot * (abs(target[i]) + abs(shift / pivot)) + abs(lam[i] * centre[i])
-                doubt = 1e-14 * (terms + abs(nu[i])) * (n + 8)
-                mode[i] = CONVEX if doubt < 0.1 * curvature else SCAN
-            else:
-                mode[i] = CONCAVE if curvature < -1e-12 * size else SCAN
+            changed = stale[i]
+            for j in range(changed, i, -1):
+                sums[i, j] = sums[i, j + 1] + factor[i, j] * offsets[j]
+            stale[i] = i
+            if i > 0 and stale[i - 1] < changed:
+                stale[i - 1] = changed
+            pivot, shift = factor[i, i], sums[i, i + 1]
+            mode[i] = CONVEX if abs(shift) < convex_within[i] else otherwise[i]
             if mode[i] == CONVEX:
-                middle = min(max(np.floor(pull / curvature), qmin - 1.0), qmax)
+                middle = min(max(np.floor(start[i] - slope[i] * shift), qmin - 1.0), qmax)
                 left[i], right[i] = middle, middle + 1.0
             else:
                 left[i], right[i] = qmin, qmax
@@ -77,7 +104,7 @@ def advance(  # type: ignore[no-untyped-def]
             left_cost[i] = np.inf
             if not exhausted:
                 left_cost[i] = _cost(
-                    left[i], rows[i, i], target[i], shifts[i + 1, i], lam[i], nu[i], centre[i], floor[i]
+                    left[i], factor[i, i], target[i], sums[i, i + 1], lam[i], nu[i], centre[i], floor[i]
                 )
         else:
             right[i] += 1.0 if mode[i] == CONVEX else -1.0
@@ -85,7 +112,7 @@ def advance(  # type: ignore[no-untyped-def]
             right_cost[i] = np.inf
             if not exhausted:
                 right_cost[i] = _cost(
-                    right[i], rows[i, i], target[i], shifts[i + 1, i], lam[i], nu[i], centre[i], floor[i]
+                    right[i], factor[i, i], target[i], sums[i, i + 1], lam[i], nu[i], centre[i], floor[i]
                 )
         nodes += 1
         total = partial[i + 1] + value
@@ -98,33 +125,32 @@ def advance(  # type: ignore[no-untyped-def]
             best_codes[:] = codes
             continue
         partial[i] = total
-        offset = code - target[i]
-        for j in range(i):
-            shifts[i, j] = shifts[i + 1, j] + rows[i, j] * offset
+        offsets[i] = code - target[i]
         i -= 1
+        if stale[i] < i + 1:
+            stale[i] = i + 1
         enter = True
     return (-1 - i if enter else i), best, found, nodes
 
 
 @numba.njit(cache=True, nogil=True)
-def beam(rows, target, centre, lam, nu, floor, qmin, qmax, width, children):  # type: ignore[no-untyped-def]
+def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  # type: ignore[no-untyped-def]
     """Codes of the best leaf when each level keeps the `width` nodes of least partial sum.
 
     Each node offers its `children` cheapest codes around the level's minimiser.
     """
     n = len(target)
     count = 1
-    codes, partial, shifts = np.zeros((width, n)), np.zeros(width), np.zeros((width, n))
-    next_codes, next_shifts = np.zeros((width, n)), np.zeros((width, n))
+    offsets, next_offsets, partial = np.zeros((width, n)), np.zeros((width, n)), np.zeros(width)
     costs = np.empty(width * children)
     parents = np.empty(width * children, np.int64)
     offers = np.empty(width * children)
     for i in range(n - 1, -1, -1):
-        pivot = rows[i, i]
+        pivot = factor[i, i]
         curvature = pivot * pivot + lam[i]
         made = 0
         for node in range(count):
-            shift = shifts[node, i]
+            shift = factor[i, i + 1 :] @ offsets[node, i + 1 :]
             pull = pivot * pivot * target[i] - pivot * shift + lam[i] * centre[i] - nu[i]
             middle = np.floor(pull / curvature) if curvature > 0.0 else np.floor(target[i])
             low = min(max(middle, qmin), qmax)
@@ -155,36 +181,43 @@ def beam(rows, target, centre, lam, nu, floor, qmin, qmax, width, children):  # 
         for rank in range(count):
             offer = chosen[rank]
             parent, code = parents[offer], offers[offer]
-            next_codes[rank, i + 1 :] = codes[parent, i + 1 :]
-            next_codes[rank, i] = code
-            offset = code - target[i]
-            for j in range(i):
-                next_shifts[rank, j] = shifts[parent, j] + rows[i, j] * offset
+            next_offsets[rank, i + 1 :] = offsets[parent, i + 1 :]
+            next_offsets[rank, i] = code - target[i]
         for rank in range(count):
             partial[rank] = costs[chosen[rank]]
-        codes, next_codes = next_codes, codes
-        shifts, next_shifts = next_shifts, shifts
-    return codes[0]
+        offsets, next_offsets = next_offsets, offsets
+    return np.rint(offsets[0] + target)
 
 
 @numba.njit(cache=True, nogil=True)
 def greedy_order(inverse):  # type: ignore[no-untyped-def]
-    """Order of elimination by least diagonal of the conditioned inverse, last one first; overwrites."""
+    """Order of elimination by least diagonal of the conditioned inverse, last one first.
+
+    Overwrites the lower triangle: what is eliminated is swapped behind the block that is left.
+    """
     n = len(inverse)
-    order = np.zeros(n, np.int64)
-    alive = np.ones(n, np.bool_)
-    for level in range(n - 1, -1, -1):
-        chosen, least = -1, np.inf
-        for i in range(n):
-            if alive[i] and (chosen < 0 or inverse[i, i] < least):
-                chosen, least = i, inverse[i, i]
-        order[level] = chosen
-        alive[chosen] = False
-        if least <= 0.0:
+    order = np.arange(n)
+    column = np.empty(n)
+    for last in range(n - 1, -1, -1):
+        chosen = 0
+        for i in range(1, last + 1):
+            if inverse[i, i] < inverse[chosen, chosen]:
+                chosen = i
+        order[chosen], order[last] = order[last], order[chosen]
+        pivot = inverse[chosen, chosen]
+        for i in range(last + 1):
+            column[i] = inverse[chosen, i] if i < chosen else inverse[i, chosen]
+        if chosen < last:  # row and column `last` take the place of the chosen one's
+            column[chosen] = column[last]
+            inverse[chosen, chosen] = inverse[last, last]
+            for i in range(chosen):
+                inverse[chosen, i] = inverse[last, i]
+            for i in range(chosen + 1, last):
+                inverse[i, chosen] = inverse[last, i]
+        if not pivot > 0.0:
             continue  # rounding has eaten the pivot: the order is only a heuristic
-        for i in range(n):
-            if alive[i]:
-                factor = inverse[i, chosen] / least
-                for j in range(n):
-                    inverse[i, j] -= factor * inverse[chosen, j]
+        for i in range(last):
+            factor = column[i] / pivot
+            for j in range(i + 1):
+                inverse[i, j] -= factor * column[j]
     return order

@@ -41,15 +41,16 @@ from pvqbounds.solvers.native import integer_kernel
 
 __all__ = [
     "Outcome",
+    "Run",
     "SearchTree",
     "build_tree",
     "claim",
     "expected_nodes",
+    "goal_of",
     "k_best",
     "live_inputs",
     "prove",
     "quick_search",
-    "staged_search",
     "without_dead_inputs",
 ]
 
@@ -59,15 +60,13 @@ NODES_A_SLICE = 1_000_000
 CHILDREN = 4
 """Codes that each node of the K-best search offers."""
 
-STAGES = (0.3, 0.5, 0.65, 0.8, 0.9, 1.0)
-"""Thresholds of the staged search, as fractions of the way from the root bound to the incumbent."""
-
 
 @dataclass(frozen=True, eq=False)
 class SearchTree:
-    """All that the search and its proof need, in search order; columns of R as rows."""
+    """All that the search and its proof need, in search order and in units of the step."""
 
-    rows: NDArray[np.float64]
+    factor: NDArray[np.float64]
+    """s R, upper triangular, shape (n, n)."""
     target: NDArray[np.float64]
     """x = (w + m)/s, shape (n,): the point that the quadratic part is centred on."""
     centre: NDArray[np.float64]
@@ -156,14 +155,14 @@ def build_tree(
     root = down(math.fsum(floor.tolist())) - up(image_norm)
     root = down(root - up(math.fsum(phi.tolist())) - TINY, 2)
 
-    rows = np.ascontiguousarray((factor * scale).T)
+    factor = factor * scale
     spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
-    rounding = gamma(n + 16) * (np.abs(rows).T @ spread)
+    rounding = gamma(n + 16) * (np.abs(factor) @ spread)
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
-    if not all(np.isfinite(part).all() for part in (rows, target, step_nu, floor, root, blur)):
+    if not all(np.isfinite(part).all() for part in (factor, target, step_nu, floor, root, blur)):
         return None  # multipliers at which the arithmetic overflows
     return SearchTree(
-        rows, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur
+        factor, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur
     )
 
 
@@ -215,7 +214,7 @@ def expected_nodes(tree: SearchTree, error: float) -> float:
     pivots, whose curvature includes a convex separable cost; the box caps it. On Grams of trained
     layers it is within a factor of thirty of the truth, mostly above it.
     """
-    pivots = np.diagonal(tree.rows)[::-1] ** 2 + np.maximum(tree.lam[::-1], 0.0)
+    pivots = np.diagonal(tree.factor)[::-1] ** 2 + np.maximum(tree.lam[::-1], 0.0)
     k = np.arange(1, tree.n + 1)
     radius = max(error - tree.root, TINY)
     log_gamma = np.array([math.lgamma(j / 2.0 + 1.0) for j in k])
@@ -236,7 +235,7 @@ class Outcome:
     exhausted: bool
 
 
-class _Run:
+class Run:
     """One depth-first run over a tree with one threshold; can be advanced in slices."""
 
     def __init__(self, tree: SearchTree, threshold: float) -> None:
@@ -244,7 +243,8 @@ class _Run:
         self._tree = tree
         self._path = [np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, np.inf)]
         self._mode = np.zeros(n, dtype=np.int64)
-        self._partial, self._shifts = np.zeros(n + 1), np.zeros((n + 1, n))
+        self._partial, self._offsets, self._sums = np.zeros(n + 1), np.zeros(n), np.zeros((n, n + 1))
+        self._stale = np.full(n, n - 1)
         self._level = -n  # level n - 1, entered afresh
         self._best_codes = np.zeros(n)
         self.best = threshold
@@ -255,9 +255,9 @@ class _Run:
         """Visit up to `budget` nodes; True when the tree is exhausted."""
         tree = self._tree
         self._level, self.best, found, nodes = integer_kernel.advance(
-            tree.rows, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
+            tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
             float(tree.qmin), float(tree.qmax),
-            *self._path, self._mode, self._partial, self._shifts,
+            *self._path, self._mode, self._partial, self._offsets, self._sums, self._stale,
             self._level, self.best, self._best_codes, budget,
         )  # fmt: skip
         self.found |= found
@@ -299,7 +299,7 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
     Source: the K-best decoder, Guo and Nilsson, IEEE J. Sel. Areas Commun. 24, 2006.
     """
     leaf = integer_kernel.beam(
-        tree.rows, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
+        tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
         float(tree.qmin), float(tree.qmax), width, CHILDREN,
     )  # fmt: skip
     codes = np.zeros(tree.n, dtype=np.int64)
@@ -309,45 +309,13 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
 
 def quick_search(tree: SearchTree, incumbent_error: float) -> Outcome:
     """One slice of the search: it proves most problems of 36 inputs in a millisecond."""
-    run = _Run(tree, _goal(tree, incumbent_error))
+    run = Run(tree, goal_of(tree, incumbent_error))
     exhausted = run.advance(NODES_A_SLICE)
     return Outcome(run.codes, run.open_threshold, run.nodes, exhausted)
 
 
-def staged_search(tree: SearchTree, incumbent_error: float, clock: Clock) -> Outcome:
-    """Search the tree for codes with less error than the incumbent, at rising thresholds.
-
-    Each stage that ends proves a bound, so that a time limit leaves one worth having; the last
-    threshold is the incumbent's. What a stage costs grows so fast with its threshold that all
-    the earlier ones together cost little beside the last.
-
-    Parameters
-    ----------
-    incumbent_error
-        Error of feasible codes.
-    clock
-        Stops the search between two slices.
-    """
-    goal = _goal(tree, incumbent_error)
-    codes, proved, nodes = None, 0.0, 0
-    for fraction in STAGES:
-        run = _Run(tree, fraction * goal)
-        finished = False
-        while not finished and not clock.expired:
-            finished = run.advance(NODES_A_SLICE)
-        nodes += run.nodes
-        if run.codes is not None:
-            codes, goal = run.codes, run.best
-        proved = max(proved, min(run.open_threshold, goal))
-        if not finished:
-            return Outcome(codes, proved, nodes, False)
-        if run.codes is not None and fraction < 1.0:
-            return Outcome(codes, run.best, nodes, True)  # a leaf below the stage: it is the least
-    return Outcome(codes, goal, nodes, True)
-
-
-def _goal(tree: SearchTree, incumbent_error: float) -> float:
-    """Threshold a hair above the incumbent, so that its own leaf is not lost to rounding."""
+def goal_of(tree: SearchTree, incumbent_error: float) -> float:
+    """A threshold a hair above the incumbent, so that its own leaf is not lost to rounding."""
     return max((incumbent_error - tree.root) * (1.0 + 1e-9), 0.0) + TINY
 
 
@@ -374,7 +342,7 @@ def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: C
         return True
     if not math.isfinite(threshold):
         return False
-    run = _Run(tree, threshold)
+    run = Run(tree, threshold)
     while not run.advance(NODES_A_SLICE):
         if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False

@@ -1,0 +1,156 @@
+"""Upper bounds for quantization: nearest plane, K-best search, randomized rounding, descent.
+
+All of them only propose codes; their error is evaluated again from the codes. K-best search on
+the trees of the hybrid bound finds the best codes by far, nearly always 2-opt ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.rounding import gaussian_starts, improve
+from pvqbounds.solvers.native.integer_search import k_best, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.search_trees import Minimiser, MultipliedTree, minimiser_of, mixed_trees
+from pvqbounds.solvers.relaxation import Relaxed
+
+__all__ = [
+    "LARGEST_TREE",
+    "best_known_codes",
+    "good_codes",
+    "nearest_plane",
+    "shares_for",
+    "without_dead_moments",
+]
+
+SHARES = (0.6, 0.75, 0.87, 0.95)
+"""Shares of the SDP's multipliers that trees are built at: small ones pay at few inputs."""
+
+FEW_INPUTS = 400
+"""Up to so many inputs every share gets its tree; beyond, one does."""
+
+LARGEST_TREE = 1536
+"""Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
+
+WIDTH, WORK = 500, 8e6
+"""Nodes a level that the K-best search keeps: so many at most, and so many times n² at most."""
+
+STARTS = 10
+"""Random starts of the local search, where the relaxation's covariance is factored (few inputs)."""
+
+
+def shares_for(n: int) -> tuple[float, ...]:
+    """Shares of the SDP's multipliers at which trees for n inputs are worth their building."""
+    if n <= FEW_INPUTS:
+        return SHARES
+    return SHARES[-1:] if n <= LARGEST_TREE else ()
+
+
+def nearest_plane(
+    gram: NDArray[np.float64], centres: NDArray[np.float64], qmin: int, qmax: int
+) -> NDArray[np.int64]:
+    """Codes of many channels, input after input: each is rounded, those that follow make good its error.
+
+    It is what GPTQ does, in GPTQ's own order (first input first), without its damping: Babai's
+    nearest plane on the Cholesky factor, with codes clipped to the grid. Where the Gram is singular
+    the least ridge that lets it be factored is added, for the factor alone.
+
+    Parameters
+    ----------
+    gram
+        G, shape (n, n).
+    centres
+        c = w/s of each channel, shape (channels, n).
+    qmin, qmax
+        The grid.
+
+    Returns
+    -------
+    Codes, int64, shape (channels, n).
+
+    Notes
+    -----
+    Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
+    """
+    factor = _factor(gram[::-1, ::-1])
+    target = centres[:, ::-1]
+    offsets, codes = np.zeros_like(target), np.zeros_like(target)
+    for level in range(gram.shape[0] - 1, -1, -1):
+        shift = offsets[:, level + 1 :] @ factor[level, level + 1 :]
+        wanted = target[:, level] - shift / factor[level, level]
+        codes[:, level] = np.rint(np.clip(wanted, qmin, qmax))
+        offsets[:, level] = codes[:, level] - target[:, level]
+    return codes[:, ::-1].astype(np.int64)
+
+
+def _factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Upper triangular R with RᵀR = `gram`, or `gram` and the least ridge that is definite."""
+    diagonal = np.diagonal(gram)
+    unit = np.where(diagonal > 0.0, diagonal, 1.0)
+    matrix = gram.copy()
+    for ridge in (0.0, *(10.0**k for k in range(-15, 2))):
+        matrix[np.diag_indices(len(gram))] = diagonal + ridge * unit
+        try:
+            return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
+        except np.linalg.LinAlgError:
+            continue
+    return np.diag(np.sqrt(unit))
+
+
+def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) -> NDArray[np.int64]:
+    """Good codes around a relaxation, shape (n,).
+
+    Parameters
+    ----------
+    relaxed
+        A relaxation of the problem, from any backend.
+    seed
+        Seed of the random starts.
+    """
+    live = live_inputs(problem)
+    codes = problem.codes_of_nearest()
+    if live.any():
+        inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+        minimiser = minimiser_of(inner)
+        trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
+        codes[live] = good_codes(inner, inside, minimiser, trees, seed)
+    return codes
+
+
+def good_codes(
+    problem: IntegerLeastSquares,
+    relaxed: Relaxed,
+    minimiser: Minimiser,
+    trees: Sequence[MultipliedTree],
+    seed: int,
+) -> NDArray[np.int64]:
+    """Best codes from every start that the size allows: 1-opt from each, 2-opt from the best.
+
+    Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
+    K-best leaves of each tree and, up to a few hundred inputs, random roundings.
+    """
+    n = problem.n
+    simple = np.vstack([problem.centre, minimiser.point])
+    greedy = nearest_plane(problem.gram, simple, problem.qmin, problem.qmax).astype(np.float64)
+    width = int(min(WIDTH, max(1.0, WORK / n**2)))
+    leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees]
+    if n <= FEW_INPUTS:
+        random = gaussian_starts(relaxed.mean, relaxed.covariance, STARTS, seed)
+    else:
+        random = relaxed.mean[None]
+    codes = improve(problem, np.vstack([simple, greedy, *leaves, random]), pairs=False)
+    return improve(problem, codes[None].astype(np.float64)) if n <= LARGEST_TREE else codes
+
+
+def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
+    """The relaxation over the inputs that are not always zero."""
+    if live.all():
+        return relaxed
+    certificate = BoxHullCertificate(relaxed.certificate.lam[live], relaxed.certificate.nu[live])
+    covariance = relaxed.covariance[np.ix_(live, live)]
+    return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)
