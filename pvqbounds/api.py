@@ -30,7 +30,7 @@ from pvqbounds.relaxations.certificates import (
     SubsetCertificate,
     box_hull_bound,
 )
-from pvqbounds.results import Bounds, status_of
+from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
@@ -45,9 +45,6 @@ __all__ = [
     "verify",
     "weak_bounds",
 ]
-
-CLAIM_MARGIN = 1e-11
-"""Share of a dual bound that is not claimed, so that a proof with other roundings can repeat it."""
 
 METHODS = ("auto", "exact", "relax")
 PRUNING_RELAXATIONS = ("perspective",)
@@ -415,7 +412,9 @@ def _bounds(
     """
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
     if solution.certificate is not None:
-        error_lower, kind = _claim(problem, solution.certificate), "certified"
+        error_lower, kind = proved_value(problem, solution.certificate), "certified"
+        if not isinstance(solution.certificate, SearchCertificate | SubsetCertificate):
+            error_lower = claimed(error_lower, problem.signal.upper)
     elif solution.bound is not None and math.isfinite(solution.bound):
         error_lower, kind = solution.bound, "reported"
     else:
@@ -451,18 +450,6 @@ def _bounds(
         reported_lower=solution.bound,
         note=note,
     )
-
-
-def _claim(problem: Problem, certificate: Certificate) -> float:
-    """The bound to state: a hair under what is proved here.
-
-    What multipliers prove depends in the last digits on the order in which sums are taken, hence
-    on the number of threads and on the machine; a proof elsewhere must still reach it.
-    """
-    proved = proved_value(problem, certificate)
-    if isinstance(certificate, SearchCertificate | SubsetCertificate):
-        return proved
-    return proved - CLAIM_MARGIN * max(abs(proved), 1e-6 * problem.signal.upper)
 
 
 def proved_value(problem: Problem, certificate: Certificate) -> float:

@@ -94,7 +94,7 @@ def solve_channels(
                 problem,
                 solver,
                 "relax" if shared else method,
-                None if shared else relaxation,
+                "box-hull" if shared else relaxation,
                 time_limit=time_limit,
                 threads=threads,
                 tolerance=tolerance,

@@ -14,14 +14,11 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import up
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
-from pvqbounds.results import Bounds, status_of
+from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.layer_pruning import layer_multipliers, layer_supports, scaled_grams
 
 __all__ = ["solve_layer_budget"]
-
-CLAIM_MARGIN = 1e-11
-"""Share of a bound that is not claimed."""
 
 
 def solve_layer_budget(
@@ -84,7 +81,7 @@ def solve_layer_budget(
     for problem, support, certificate in zip(allotted, supports, certificates, strict=True):
         weight = problem.refit(problem.checked_support(support))
         upper = max(problem.error(weight).upper, 0.0)
-        lower = _claim(perspective_bound(problem, certificate), problem.signal.upper, upper)
+        lower = min(max(claimed(perspective_bound(problem, certificate), problem.signal.upper), 0.0), upper)
         bounds.append(
             Bounds(
                 error_lower=lower,
@@ -106,9 +103,4 @@ def solve_layer_budget(
     report(len(problems))
     proved = layer_perspective_bound(allotted, certificates, nnz)
     signal = math.fsum(problem.signal.upper for problem in allotted)
-    return allotted, bounds, _claim(proved, signal, total)
-
-
-def _claim(proved: float, signal: float, upper: float) -> float:
-    """The bound to state: a hair under what is proved, so that other roundings can repeat the proof."""
-    return min(max(proved - CLAIM_MARGIN * max(abs(proved), 1e-6 * signal), 0.0), upper)
+    return allotted, bounds, min(max(claimed(proved, signal), 0.0), total)

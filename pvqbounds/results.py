@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 from pvqbounds.problems.arithmetic import Enclosure, down, up
 from pvqbounds.relaxations.certificates import Certificate
 
-__all__ = ["Bounds", "LowerKind", "Status", "sqnr_interval"]
+__all__ = ["Bounds", "LowerKind", "Status", "claimed", "sqnr_interval"]
 
 Status = Literal["optimal", "bounded"]
 LowerKind = Literal["certified", "reported"]
 
 OPTIMALITY_TOLERANCE = 1e-6
 """Relative gap between the two ends of the error under which a status is "optimal"."""
+
+CLAIM_MARGIN = 1e-11
+"""Share of a dual bound that is not claimed."""
 
 
 def sqnr(signal: float, error: float) -> float:
@@ -99,6 +102,20 @@ class Bounds:
             f"SQNR {self.sqnr_lower:.3f} .. {self.sqnr_upper:.3f} dB "
             f"({self.status}, {self.lower_kind}; {self.solver}, {self.method}, {self.seconds:.3g} s)"
         )
+
+
+def claimed(proved: float, signal: float) -> float:
+    """The bound to state where multipliers prove `proved`: a hair less.
+
+    What they prove depends in the last digits on the order in which sums are taken, hence on the
+    number of threads and on the machine; a proof elsewhere must still reach what is stated.
+
+    Parameters
+    ----------
+    signal
+        wᵀGw, or an upper bound on it.
+    """
+    return proved - CLAIM_MARGIN * max(abs(proved), 1e-6 * signal)
 
 
 def status_of(error_lower: float, error_upper: float, signal: float) -> Status:

@@ -353,8 +353,8 @@ def test_a_process_that_is_killed_leaves_no_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["p.npz"]
 
 
-def test_a_solver_that_breaks_on_one_channel_ends_the_others(monkeypatch):
-    """The first failure is raised, from any thread, and what was not begun is not begun."""
+def test_a_solver_that_breaks_on_one_channel_does_not_lose_the_others(monkeypatch):
+    """That channel keeps the interval that needs no solver, and says why."""
     begun = []
 
     def solve_conic(self, program, options):
@@ -365,9 +365,27 @@ def test_a_solver_that_breaks_on_one_channel_ends_the_others(monkeypatch):
 
     backend = type(backend_named("scs", Capability.BOX_HULL))
     monkeypatch.setattr(backend, "solve_conic", solve_conic)
+    problems = [integer(4, seed=k) for k in range(6)]
     for jobs in (1, 2):
         begun.clear()
-        with pytest.raises(pvq.SolverFailedError, match="it was killed"):
+        found = pvq.solve_channels(problems, solver="scs", jobs=jobs)
+        assert sum("it was killed" in bounds.note for bounds in found) == 1
+        assert all(pvq.verify(problem, bounds) for problem, bounds in zip(problems, found, strict=True))
+
+
+def test_a_solver_that_cannot_go_on_ends_the_others(monkeypatch):
+    """What no channel could do is raised, from any thread, and what was not begun is not begun."""
+    begun = []
+
+    def solve_conic(self, program, options):
+        begun.append(program)
+        raise pvq.SolverError("its licence has run out")
+
+    backend = type(backend_named("scs", Capability.BOX_HULL))
+    monkeypatch.setattr(backend, "solve_conic", solve_conic)
+    for jobs in (1, 2):
+        begun.clear()
+        with pytest.raises(pvq.SolverError, match="licence"):
             pvq.solve_channels([integer(4, seed=k) for k in range(20)], solver="scs", jobs=jobs)
         assert len(begun) <= 3
 

@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native.integer_codes import good_codes, shares_for, without_dead_moments
+from pvqbounds.solvers.native.integer_codes import (
+    LARGEST_TREE,
+    good_codes,
+    plain_codes,
+    shares_for,
+    without_dead_moments,
+)
 from pvqbounds.solvers.native.integer_search import claim, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.search_trees import MultipliedTree, minimiser_of, mixed_trees
@@ -71,6 +77,9 @@ def hybrid_bound(
     if not live.any():
         return Hybrid(codes, relaxed.certificate, relaxed.status)
     inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+    if inner.n > LARGEST_TREE:
+        codes[live] = plain_codes(inner, inside)
+        return Hybrid(codes, relaxed.certificate, f"not searched: more than {LARGEST_TREE} live inputs")
     minimiser = minimiser_of(inner)
     trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
     codes[live] = good_codes(inner, inside, minimiser, trees, seed)
@@ -98,7 +107,7 @@ def raised_bound(
     """
     root = box_hull_bound(problem, relaxed.certificate)
     if not trees:
-        return Hybrid(codes, relaxed.certificate, f"{problem.n} inputs are too many for the search")
+        return Hybrid(codes, relaxed.certificate, "no tree could be built at the SDP's multipliers")
     error = problem.error(codes).upper
     chosen, outcome = search_best(trees, error, nodes, clock)
     if outcome.codes is not None and problem.error(outcome.codes).upper < error:

@@ -24,31 +24,30 @@ __all__ = [
     "best_known_codes",
     "good_codes",
     "nearest_plane",
+    "plain_codes",
     "shares_for",
     "without_dead_moments",
 ]
 
-SHARES = (0.6, 0.75, 0.87, 0.95)
-"""Shares of the SDP's multipliers that trees are built at: small ones pay at few inputs."""
+SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
+"""Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""
 
 FEW_INPUTS = 400
-"""Up to so many inputs every share gets its tree; beyond, one does."""
+"""Inputs up to which the relaxation's covariance is factored for random roundings."""
 
-LARGEST_TREE = 1536
+LARGEST_TREE = max(SHARES)
 """Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
 
 WIDTH, WORK = 500, 8e6
 """Nodes a level that the K-best search keeps: so many at most, and so many times n² at most."""
 
 STARTS = 10
-"""Random starts of the local search, where the relaxation's covariance is factored (few inputs)."""
+"""Random roundings."""
 
 
 def shares_for(n: int) -> tuple[float, ...]:
     """Shares of the SDP's multipliers at which trees for n inputs are worth their building."""
-    if n <= FEW_INPUTS:
-        return SHARES
-    return SHARES[-1:] if n <= LARGEST_TREE else ()
+    return next((shares for largest, shares in SHARES.items() if n <= largest), ())
 
 
 def nearest_plane(
@@ -116,9 +115,12 @@ def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) 
     codes = problem.codes_of_nearest()
     if live.any():
         inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
-        minimiser = minimiser_of(inner)
-        trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
-        codes[live] = good_codes(inner, inside, minimiser, trees, seed)
+        if inner.n > LARGEST_TREE:
+            codes[live] = plain_codes(inner, inside)
+        else:
+            minimiser = minimiser_of(inner)
+            trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
+            codes[live] = good_codes(inner, inside, minimiser, trees, seed)
     return codes
 
 
@@ -129,7 +131,7 @@ def good_codes(
     trees: Sequence[MultipliedTree],
     seed: int,
 ) -> NDArray[np.int64]:
-    """Best codes from every start that the size allows: 1-opt from each, 2-opt from the best.
+    """Best codes from every start, for sizes that trees are built at: 1-opt from each, 2-opt from the best.
 
     Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
     K-best leaves of each tree and, up to a few hundred inputs, random roundings.
@@ -144,7 +146,13 @@ def good_codes(
     else:
         random = relaxed.mean[None]
     codes = improve(problem, np.vstack([simple, greedy, *leaves, random]), pairs=False)
-    return improve(problem, codes[None].astype(np.float64)) if n <= LARGEST_TREE else codes
+    return improve(problem, codes[None].astype(np.float64))
+
+
+def plain_codes(problem: IntegerLeastSquares, relaxed: Relaxed) -> NDArray[np.int64]:
+    """Best of round to nearest, nearest plane and the relaxation's mean, 1-opt from each: any size."""
+    greedy = nearest_plane(problem.gram, problem.centre[None], problem.qmin, problem.qmax)
+    return improve(problem, np.vstack([problem.centre, greedy, relaxed.mean]), pairs=False)
 
 
 def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:

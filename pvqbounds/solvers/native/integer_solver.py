@@ -14,7 +14,13 @@ from pvqbounds.relaxations.rounding import improve
 from pvqbounds.solvers.base import Clock, ExactSolution, Options
 from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.hybrid import nodes_for, raised_bound, spread
-from pvqbounds.solvers.native.integer_codes import LARGEST_TREE, good_codes, shares_for, without_dead_moments
+from pvqbounds.solvers.native.integer_codes import (
+    LARGEST_TREE,
+    good_codes,
+    plain_codes,
+    shares_for,
+    without_dead_moments,
+)
 from pvqbounds.solvers.native.integer_search import (
     NODES_A_SLICE,
     Outcome,
@@ -57,29 +63,29 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
 
 
 def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> ExactSolution:
+    if problem.n > LARGEST_TREE and options.only_if_it_finishes:
+        relaxed = options.relaxed or relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock))
+        codes, status = plain_codes(problem, relaxed), f"not searched: more than {LARGEST_TREE} live inputs"
+        return ExactSolution(codes, None, None, relaxed.certificate, status, "box-hull")
     minimiser = minimiser_of(problem)
-    trees = []
-    codes = problem.codes_of_nearest()
-    if problem.n <= LARGEST_TREE or not options.only_if_it_finishes:
-        codes = improve(problem, np.vstack([problem.centre, minimiser.point]))
-        plain = plain_tree(problem, minimiser)
-        error = problem.error(codes).upper
-        if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
-            outcome = quick_search(plain.tree, error)
-            codes = _better(problem, codes, outcome)
-            if outcome.exhausted:
-                value = claim(plain.tree, outcome)
-                certificate = SearchCertificate(plain.lam, plain.nu, value, outcome.nodes)
-                return ExactSolution(codes, None, None, certificate, "optimal")
-        trees.append(plain)
+    codes = improve(problem, np.vstack([problem.centre, minimiser.point]))
+    plain = plain_tree(problem, minimiser)
+    error = problem.error(codes).upper
+    if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
+        outcome = quick_search(plain.tree, error)
+        codes = _better(problem, codes, outcome)
+        if outcome.exhausted:
+            value = claim(plain.tree, outcome)
+            certificate = SearchCertificate(plain.lam, plain.nu, value, outcome.nodes)
+            return ExactSolution(codes, None, None, certificate, "optimal")
 
     relaxed = options.relaxed or relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock))
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, shares_for(problem.n))
-    trees += mixed
+    trees = [plain, *mixed]
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
-    expected = min((expected_nodes(candidate.tree, error) for candidate in trees), default=math.inf)
+    expected = min(expected_nodes(candidate.tree, error) for candidate in trees)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
         status = f"not searched to the end: about {expected:.0e} nodes expected"
         if options.search_share == 0.0:
