@@ -169,7 +169,7 @@ def _fill(model: gurobipy.Model, program: MIQP) -> gurobipy.MVar:
     """Write the program into the model; returns its variables, shape (m,).
 
     Only what is not zero is handed over, and cones as scalars: with dense matrices and a matrix
-    expression for each cone the model takes ten times as long to build.
+    expression for each cone the model takes far longer to build.
     """
     from scipy import sparse
 
