@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -194,9 +194,14 @@ def solve_channels(
     with _blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(one, problem) for problem in problems]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                report(done)
+            left: set[Future[Bounds]] = set(futures)
+            done = 0
+            while left:  # a signal may reach another thread: this one has to look up now and then
+                ended, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    future.result()
+                    done += 1
+                    report(done)
         except BaseException:
             cancelled.set()  # the searches stop at their next slice
             pool.shutdown(cancel_futures=True)
