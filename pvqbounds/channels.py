@@ -9,8 +9,8 @@ note, so that the others are not lost.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ def solve_channels(
                 for position, known in zip(positions, relaxed, strict=True)
             }
             try:
-                for future in as_completed(futures):
+                for future in _as_they_end(futures):
                     results[futures[future]] = future.result()
                     report(len(results))
             except BaseException:
@@ -139,6 +139,14 @@ def solve_channels(
     if failures and len(failures) == len(problems):
         raise SolverFailedError(f"Every channel failed; the first: {failures[0]}") from failures[0]
     return [results[position] for position in range(len(problems))]
+
+
+def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
+    """The futures as they end; a signal may reach another thread, so that this one looks up now and then."""
+    left = set(futures)
+    while left:
+        ended, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+        yield from ended
 
 
 def _batches(

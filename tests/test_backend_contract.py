@@ -342,6 +342,32 @@ def test_ctrl_c_stops_the_solve_and_leaves_no_file(solver, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_while_several_channels_are_solved():
+    usable("highs", Capability.EXACT_PRUNING)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from test_subset_search import real_valued\n"
+        "import pvqbounds as pvq\n"
+        "problems = [pvq.SparseLeastSquares(*real_valued(seed, 36), nnz=9) for seed in range(4)]\n"
+        "print('ready', flush=True)\n"
+        "pvq.solve_channels(problems, solver='highs', method='exact', jobs=2, time_limit=100.0)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(2.0)
+    process.send_signal(signal.SIGINT)
+    _, log = process.communicate(timeout=60.0)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in log
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_process_that_is_killed_leaves_no_file(tmp_path):
     usable("scs", Capability.BOX_HULL)
     save_problem(tmp_path / "p.npz", INTERRUPTED["scs"])
@@ -388,6 +414,20 @@ def test_a_solver_that_cannot_go_on_ends_the_others(monkeypatch):
         with pytest.raises(pvq.SolverError, match="licence"):
             pvq.solve_channels([integer(4, seed=k) for k in range(20)], solver="scs", jobs=jobs)
         assert len(begun) <= 3
+
+
+@pytest.mark.parametrize("solver", ["clarabel", "scs", "gurobi", "highs", "scip"])
+def test_channels_in_parallel_agree_with_one_by_one(solver):
+    method = "exact" if solver == "scip" else "relax"
+    usable(solver, Capability.EXACT_PRUNING if method == "exact" else Capability.PERSPECTIVE)
+    problems = [pvq.SparseLeastSquares(*real_valued(seed, 8), nnz=2) for seed in range(5)]
+    alone, together = (
+        pvq.solve_channels(problems, solver=solver, method=method, jobs=jobs) for jobs in (1, 3)
+    )
+    assert [b.solver for b in together] == [solver] * 5
+    for one, other in zip(alone, together, strict=True):
+        assert other.error_upper == one.error_upper
+        assert other.error_lower == pytest.approx(one.error_lower, rel=1e-6)
 
 
 @pytest.mark.parametrize("solver", ["clarabel", "scs"])

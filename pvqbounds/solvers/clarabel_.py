@@ -66,7 +66,7 @@ class Clarabel(ConicBackend):
                 nothing, program.cost, program.matrix, program.offset, cones, settings
             )
             solver.set_termination_callback(stop)
-            result = solver.solve()
+            result = stop.guard(solver.solve)
         # Clarabel's own panics derive from BaseException
         except BaseException as error:
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -74,7 +74,6 @@ class Clarabel(ConicBackend):
             raise SolverFailedError(
                 f"Clarabel stopped with an error ({error}); take the native solver."
             ) from error
-        stop.raise_interrupt()
         return ConicSolution(np.array(result.x), np.array(result.z), str(result.status))
 
     def _settings(self, options: Options) -> Any:

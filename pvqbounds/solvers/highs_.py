@@ -35,7 +35,7 @@ from pvqbounds.relaxations.miqp import MIQP, proved_big_m
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
 from pvqbounds.solvers.miqp import TamePruning, in_tame_units, square_root, tight_perspective_program
 from pvqbounds.solvers.perspective import no_relaxation
-from pvqbounds.solvers.stopping import on_cancel
+from pvqbounds.solvers.stopping import Stop
 
 __all__ = ["Highs"]
 
@@ -128,6 +128,7 @@ class _OuterApproximation:
         self.tame, self.problem, self.options = tame, tame.problem, options
         self.tolerance = tolerance
         self.clock = Clock(options.time_limit, options.cancelled)
+        self.stop = Stop(options.cancelled)
         self.program = tight_perspective_program(tame)
         n = self.problem.n
         self.root = square_root(self.program.Q[:n, :n])
@@ -138,6 +139,8 @@ class _OuterApproximation:
         self.reach = _reach(self.problem, self.upper)
         self.steepest = np.zeros(n) if links else STEEPEST * self.reach
         self.highs = _model(self.program, self.root, self.reach, options, tolerance, links)
+        for hook in (self.highs.cbSimplexInterrupt, self.highs.cbMipInterrupt):
+            hook.subscribe(self._look)
         self.fixed_rows = int(self.highs.getNumRow())
         # of every tangent's row its j and y; j = -1 for perspective cuts
         self.term, self.at = np.zeros(0, dtype=np.int64), np.zeros(0)
@@ -192,11 +195,8 @@ class _OuterApproximation:
         if self.clock.expired:
             return "time limit"
         highs.setOptionValue("time_limit", self.clock.remaining + highs.getRunTime())
-        with on_cancel(self.options.cancelled, highs.cancelSolve):
-            highs.solve()
+        self._run()
         outcome = highs.getModelStatus()
-        if outcome == highspy.HighsModelStatus.kInterrupt and not self.clock.expired:
-            raise KeyboardInterrupt  # highspy takes the signal itself
         solved = outcome == highspy.HighsModelStatus.kOptimal
         info = highs.getInfo()
         if whole or solved:  # a linear program that is stopped has no bound to show
@@ -212,6 +212,27 @@ class _OuterApproximation:
         added = self._cut(_Point(x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]), whole)
         # without a cut, what is left of the gap is HiGHS's tolerance
         return "improving" if added else "no further cut"
+
+    def _run(self) -> None:
+        """Solve; Ctrl-C and `cancelled` end it.
+
+        highspy has a way of its own, but with one lock for all its objects, so that two threads cannot
+        solve at a time; and Ctrl-C at the end of a solve is lost there.
+        """
+        import highspy
+
+        def run() -> None:
+            try:
+                self.highs.run()
+            finally:  # HiGHS keeps threads for each thread that calls it, which must not outlive that
+                highspy.Highs.resetGlobalScheduler(True)
+
+        self.stop.guard(run)
+
+    def _look(self, event: Any) -> None:
+        """What HiGHS calls now and then."""
+        if self.stop():
+            event.interrupt()
 
     def _make_whole(self) -> None:
         import highspy
@@ -310,7 +331,6 @@ def _model(
             raise SolverError(
                 f"HiGHS refuses the option {name} = {value!r}; its documentation lists the options."
             )
-    highs.HandleKeyboardInterrupt = True
     count = 3 * n + len(root)
     upper = np.concatenate([reach, np.ones(n), np.full(n + len(root), infinity)])
     lower = np.concatenate([-reach, np.zeros(2 * n + len(root))])

@@ -254,8 +254,7 @@ def _optimize(task: Any, cancelled: threading.Event | None) -> None:
     """Solve; MOSEK calls back often enough to be stopped by `cancelled` or by Ctrl-C."""
     stop = Stop(cancelled)
     task.set_InfoCallback(lambda *_: int(stop()))
-    task.optimize()
-    stop.raise_interrupt()
+    stop.guard(task.optimize)
 
 
 def _word(status: Any) -> str:

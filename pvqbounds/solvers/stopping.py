@@ -10,16 +10,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["Stop", "on_cancel"]
+
+T = TypeVar("T")
 
 
 class Stop:
     """What a solver that calls back asks: whether to stop.
-
-    Signals arrive where Python code runs, which during such a solve is here. An exception must not
-    pass through the solver: it is kept and raised afterwards.
 
     Parameters
     ----------
@@ -29,20 +28,41 @@ class Stop:
 
     def __init__(self, cancelled: threading.Event | None) -> None:
         self._cancelled = cancelled
-        self._interrupted = False
+        self._interrupted = threading.Event()
 
     def __call__(self, *_: Any) -> bool:
         """Whether to stop; takes whatever the solver has to say."""
-        try:
-            return self._interrupted or (self._cancelled is not None and self._cancelled.is_set())
-        except KeyboardInterrupt:
-            self._interrupted = True
-            return True
+        return self._interrupted.is_set() or (self._cancelled is not None and self._cancelled.is_set())
 
-    def raise_interrupt(self) -> None:
-        """Raise the KeyboardInterrupt that came during the solve."""
-        if self._interrupted:
-            raise KeyboardInterrupt
+    def guard(self, solve: Callable[[], T]) -> T:
+        """Run the solve in a thread of its own, so that Ctrl-C arrives in this one.
+
+        Signals arrive where the main thread runs Python code. That may be within the solver's call
+        back, and an exception from there is lost in some solvers and ends the process in others.
+        """
+        results: list[T] = []
+        errors: list[BaseException] = []
+        done = threading.Event()  # Thread.join, once interrupted, takes its thread for ended
+
+        def run() -> None:
+            try:
+                results.append(solve())
+            except BaseException as error:  # raised again where it was asked for
+                errors.append(error)
+            finally:
+                done.set()
+
+        try:
+            threading.Thread(target=run, daemon=True).start()
+            while not done.wait(0.1):
+                pass
+        except KeyboardInterrupt:
+            self._interrupted.set()
+            done.wait()
+            raise
+        if errors:
+            raise errors[0]
+        return results[0]
 
 
 @contextmanager
