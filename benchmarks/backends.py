@@ -193,7 +193,7 @@ def inside(name: str) -> Iterator[Stopwatch]:
     elif name == "highs":
         import highspy
 
-        patch = mock.patch.object(highspy.Highs, "solve", _method(watch, highspy.Highs.solve))
+        patch = mock.patch.object(highspy.Highs, "run", _method(watch, highspy.Highs.run))
     elif name == "scip":
         import pyscipopt
 

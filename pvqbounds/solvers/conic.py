@@ -227,12 +227,12 @@ def conic_dual(sdp: BoxHullSDP, triangle: Triangle) -> ConicDual:
     if sdp.chord:
         x, y = sdp.vertices
         count = x.shape[1]
-        eye = sparse.identity(n)
-        by_vertex = [
-            sparse.hstack([-sparse.diags(y[:, v]), -2.0 * sparse.diags(x[:, v]), eye]) for v in range(count)
-        ]
+        rows, i = np.arange(n * count), np.tile(np.arange(n), count)
+        entries = np.concatenate([-y.T.ravel(), -2.0 * x.T.ravel(), np.ones(n * count)])
+        columns = np.concatenate([i, n + i, 2 * n + i])
+        by_vertex = sparse.csc_matrix((entries, (np.tile(rows, 3), columns)), (n * count, 3 * n))
         blocks = [
-            [sparse.vstack(by_vertex), None],
+            [by_vertex, None],
             [sparse.hstack([of_lam, of_mu, sparse.csc_matrix((len(corner), n))]), of_corner],
         ]
         cost = np.concatenate([np.zeros(2 * n), -np.ones(n), [1.0]])
