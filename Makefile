@@ -6,7 +6,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long check bench clean
+.PHONY: help demo test test-long check bench bench-layers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,9 +50,15 @@ check: .venv/test-ready
 	$(BIN)/mypy
 
 bench: .venv/test-ready
-	$(BIN)/python benchmarks/exact.py
-	$(BIN)/python benchmarks/backends.py
-	$(BIN)/python benchmarks/studies.py
+	-$(BIN)/python benchmarks/exact.py
+	-$(BIN)/python benchmarks/backends.py
+	-$(BIN)/python benchmarks/studies.py
+
+bench-layers: .venv/test-ready
+	-$(BIN)/python benchmarks/relaxation.py
+	-$(BIN)/python benchmarks/hybrid.py
+	-$(BIN)/python benchmarks/codes.py
+	-$(BIN)/python benchmarks/pruning_relaxation.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache results
