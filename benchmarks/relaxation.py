@@ -125,7 +125,7 @@ def certificate(_: argparse.Namespace) -> Table:
 
 
 def sizes(_: argparse.Namespace) -> Table:
-    """One channel of large layers, on all cores; how the time grows."""
+    """One channel of large layers, in one thread; how the time grows."""
     table = Table(
         "inputs", "seconds", "wanted", "growth", "status", title="One channel, box-hull, proof included"
     )
@@ -133,9 +133,7 @@ def sizes(_: argparse.Namespace) -> Table:
     for n, wanted in ((288, ""), (576, "5"), (1152, "40")):
         problem = synthetic(n)
         start = time.perf_counter()
-        bounds = pvq.solve(
-            problem, method="relax", relaxation="box-hull", threads=os.cpu_count() or 1, time_limit=300.0
-        )
+        bounds = pvq.solve(problem, method="relax", relaxation="box-hull", time_limit=300.0)
         took = time.perf_counter() - start
         growth = "" if before is None else f"n^{math.log(took / before[1]) / math.log(n / before[0]):.1f}"
         table.add_row(str(n), f"{took:.2f}", wanted, growth, f"{bounds.lower_kind}, {bounds.gap:.2f} dB")
@@ -317,11 +315,7 @@ def main() -> None:
     warm = layer_problems("block2.0", 4)[:1]
     for method in ("relax", "auto"):
         pvq.solve_channels(warm, method=method)
-    with (
-        pvq.api.blas_threads(1)
-        if set(arguments.part) <= {"conic", "certificate", "paper"}
-        else contextlib.nullcontext()
-    ):
+    with pvq.api.blas_threads(1):
         for name in arguments.part or default:
             CONSOLE.print(PARTS[name](arguments))
 
