@@ -15,7 +15,7 @@ PERSPECTIVE_TOLERANCE = 1e-3
 """Relative accuracy of the perspective relaxation; `Native.tolerance` is that of the box-hull one."""
 
 LARGEST_TRIAL = 128
-"""Inputs above which "auto" does not try: no search has ended there that the relaxation left open."""
+"""Inputs above which "auto" does not try: searches of 64 inputs already take seconds to minutes."""
 
 
 class Native(Backend):

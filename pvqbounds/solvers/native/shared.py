@@ -2,8 +2,8 @@
 
 The matrices S = P - diag(lam) of definite duals are a convex set that does not depend on the
 channel, so that the mean of the lam of a few channels is feasible for all. What then is left to
-find for a channel is nu, by coordinate descent. The bound is valid, and weaker: by 0.9 to 2.5 dB on
-the convolutions of the embedded network (``benchmarks/relaxation.py shared``).
+find for a channel is nu, by coordinate descent. The bound is valid, and weaker; by how much,
+``benchmarks/relaxation.py shared`` prints.
 """
 
 from __future__ import annotations
