@@ -1,15 +1,24 @@
-"""The box-hull and Park-Boyd SDPs by a feasible primal-dual interior-point method, many at a time.
+"""The box-hull and Park-Boyd SDPs by a primal-dual interior-point method, many at a time.
 
-It solves the dual pair of :mod:`pvqbounds.relaxations.box_hull`. Written for its structure: the
-constraints touch only the diagonal and the last column of the matrix variable
+It solves the dual pair of :mod:`pvqbounds.relaxations.box_hull`. On the dual side stand lam and y,
+with S = P - diag(lam) and mu = q - S y, so that the g of that module is yᵀSy: whatever lam with S
+definite and whatever y there is, they are a proof. On the primal side stand the mean d = -y, shared
+with the dual, the covariance C of shape (n, n) and the weights w of the polygons' vertices. They
+are to satisfy, with s_iv = lam_i y_iv + 2 mu_i x_iv - t_i >= 0,
 
-    X = [[D, d], [dᵀ, 1]]      with slack      Z = [[P - diag(lam), q - mu], [(q - mu)ᵀ, g]],
+    C S = level I      w_iv s_iv = level      sum_v w_iv (1, x_iv, y_iv) = (1, d_i, d_i² + C_ii)
 
-so that the Newton matrix is put together from element-wise products of X and Z⁻¹ (as in the
-max-cut method of Helmberg, Rendl, Vanderbei and Wolkowicz, SIAM J. Optim. 6, 1996), the
-polygons add 2 x 2 blocks, and an iteration costs O(n³) whatever the number of vertices. The
-search direction is theirs (HKM), with Mehrotra's predictor and corrector. Both iterates start
-feasible and stay so up to rounding; every dual iterate therefore is a proof in the making.
+for a level that tends to zero. The directions are those of Helmberg, Rendl, Vanderbei and Wolkowicz
+(SIAM J. Optim. 6, 1996; "HKM") with Mehrotra's corrector. The constraints touch the diagonal alone,
+so that the polygons and mu are eliminated by hand. With W = S⁻¹, the slope a_i and the spread b_i of
+the vertices of an input (:meth:`.Arrays.polygon_blocks`), one system in the n changes of lam is left:
+
+    C ∘ W + diag(k) V diag(k) + diag(rest),    k = a + y,    V = (S/2 + diag(1/b))⁻¹,
+
+a sum of semidefinite matrices in which nothing cancels. An iteration costs two inverses, one
+factorisation, two products and three or four trial factorisations, whatever the number of vertices.
+The linear constraints hold only in the limit; what is returned does not lean on them: any multipliers
+are a proof, and the primal value is that of a nearby feasible point (:func:`_values`).
 
 The channels of a layer share P. They are solved in batches, in step with one another, on NumPy
 arrays or PyTorch tensors (:mod:`pvqbounds.solvers.native.arrays`): the first axis of every array
@@ -18,13 +27,14 @@ is the batch, and a channel leaves the batch when it is done.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP, definite_multipliers, dual_value
 from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.conic import single_point
@@ -35,9 +45,8 @@ __all__ = ["solve_box_hull", "solve_box_hulls"]
 STEP = (0.9, 0.98)
 """Fractions of the way to the boundary that are taken: of short and of full Newton steps."""
 
-FINE, SHRINK, COARSE = 0.05, 0.7, 0.5
-"""Trial lengths in the positive definite cone: least decrease near a full step, factor elsewhere;
-factor for a predictor, whose length only sets the next target."""
+SHRINK = 0.7
+"""Factor from one trial length in the positive definite cone to the next."""
 
 GROWTH = 1.6
 """The first trial is at most so many times the length found in the iteration before: most trials
@@ -45,6 +54,18 @@ of a longer one would fail, and each costs a factorisation."""
 
 HOPE = 0.3
 """The first trial is at least this, however short the last length was."""
+
+CENTRING = 0.2
+"""Least ratio of a target level to the level of an iterate."""
+
+START_SHARE = 0.5
+"""Share of the way to the boundary of definite S at which lam starts."""
+
+START_LEVEL, START_GAP = 0.3, 0.1
+"""Level at the start: in units of the median lam, and at least of the gap over the number of pairs."""
+
+RIDGE = 1e-9
+"""Share of the diagonal that is added to P where its inverse tells the shape of the first lam."""
 
 VALUE_FLOOR = 1e-6
 """Values below this share of the trace of P count as this share in a relative gap."""
@@ -188,151 +209,90 @@ def _without_null_space(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arr
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """The data of a batch; k = 2 multipliers an input, or 1 for half-planes."""
+    """The data of a batch."""
 
     arrays: Arrays
     form: Any
     """P, shape (n, n): shared."""
+    half: Any
+    """P/2."""
     linear: Any
     """q, shape (B, n)."""
     constant: Any
     """Shape (B,)."""
+    tangent: Any
+    """Lower codes of the tangents, counted from r, shape (B, n, m - 1), or (B, n, 1) for half-planes."""
     features: Any
-    """Slack s_iv = sum_k features_kiv multiplier_ki - t_i, shape (B, k, n, m)."""
-    bounded: bool
-    """Box-hull: t is free and the weights of the vertices sum to 1. Park-Boyd: t = 0."""
+    """Box-hull: y and 2 x of the vertices, shape (B, 2, n, m). Park-Boyd: shape (B, 0, n, 1)."""
 
     @property
     def n(self) -> int:
         """Fan-in."""
         return int(self.linear.shape[-1])
 
+    @property
+    def bounded(self) -> bool:
+        """Box-hull: t is free and the weights of the vertices sum to 1. Park-Boyd: t = 0."""
+        return bool(self.features.shape[1])
+
+    @property
+    def pairs(self) -> int:
+        """Number of complementary pairs of one channel."""
+        return self.n * (1 + int(self.features.shape[-1]))
+
     def only(self, chosen: Any) -> _Task:
         """The task of the chosen channels."""
-        parts = {name: getattr(self, name)[chosen] for name in ("linear", "constant", "features")}
-        return replace(self, **parts)
+        names = ("linear", "constant", "tangent", "features")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
-    def heights(self, multipliers: Any) -> Any:
-        """sum_k features_k multiplier_k, shape (B, n, m)."""
-        return (self.features * multipliers[..., None]).sum(1)
+    def times(self, lam: Any, vector: Any) -> Any:
+        """S times a vector of each channel, shape (B, n)."""
+        return vector @ self.form - lam * vector
 
-    def moments(self, weights: Any) -> Any:
-        """sum_v features_kiv weight_iv, shape (B, k, n)."""
-        return (self.features * weights[:, None]).sum(-1)
-
-    def unfold(self, multipliers: Any) -> tuple[Any, Any]:
-        """(lam, mu), each of shape (B, n)."""
+    def heights(self, lam: Any, mu: Any) -> Any:
+        """lam y + 2 mu x at the vertices, shape (B, n, m); lam itself for half-planes."""
         if self.bounded:
-            return multipliers[:, 0], multipliers[:, 1]
-        return multipliers[:, 0], -0.5 * multipliers[:, 0]
-
-    def fold(self, lam_part: Any, mu_part: Any) -> Any:
-        """Adjoint of :meth:`unfold` along the last axis: shape (B, k n)."""
-        if self.bounded:
-            return self.arrays.xp.concatenate([lam_part, mu_part], -1)
-        return lam_part - 0.5 * mu_part
-
-    def slack_matrix(self, multipliers: Any, g: Any) -> Any:
-        """Z = [[P - diag(lam), q - mu], [(q - mu)ᵀ, g]], shape (B, n + 1, n + 1)."""
-        n = self.n
-        lam, mu = self.unfold(multipliers)
-        z = self.arrays.empty(len(lam), n + 1, n + 1)
-        z[:, :n, :n] = self.form
-        i = np.arange(n)
-        z[:, i, i] = z[:, i, i] - lam
-        z[:, :n, n] = z[:, n, :n] = self.linear - mu
-        z[:, n, n] = g
-        return z
+            return self.features[:, 0] * lam[..., None] + self.features[:, 1] * mu[..., None]
+        return lam[..., None]
 
 
 @dataclass(eq=False)
 class _State:
     """Iterates of a batch."""
 
-    matrix: Any
-    """X, shape (B, n + 1, n + 1)."""
+    covariance: Any
+    """C, shape (B, n, n)."""
     weight: Any
-    """Weights of the vertices (Park-Boyd: primal slacks), shape (B, n, m)."""
-    multipliers: Any
-    """(lam, mu) or lam, shape (B, k, n)."""
+    """w (Park-Boyd: primal slacks), shape (B, n, m)."""
+    mean: Any
+    """d, shape (B, n)."""
+    lam: Any
+    """Shape (B, n)."""
+    mu: Any
+    """Shape (B, n)."""
     t: Any
     """Shape (B, n)."""
-    g: Any
-    """Shape (B,)."""
     slack: Any
     """s, shape (B, n, m)."""
-    slack_matrix: Any
-    """Z, shape (B, n + 1, n + 1)."""
     reach: Any
-    """Lengths found last, of the predictor and of the step, primal and dual, shape (B, 4)."""
+    """Lengths found last, primal and dual, shape (B, 2)."""
 
     def only(self, chosen: Any) -> _State:
         """The chosen channels."""
         return _State(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
-    def complementarity(self) -> Any:
-        """Mean of the products of the pairs (X, Z) and (weight, s), shape (B,)."""
-        total = (self.matrix * self.slack_matrix).sum((-2, -1)) + (self.weight * self.slack).sum((-2, -1))
-        return total / self._pairs
-
-    def complementarity_after(self, step: _Step, primal: Any, dual: Any) -> Any:
-        """:meth:`complementarity` after a step of these lengths, shape (B,)."""
-        x = self.matrix + primal[:, None, None] * step.matrix
-        w = self.weight + primal[:, None, None] * step.weight
-        s = self.slack + dual[:, None, None] * step.slack
-        arrow = step.inner(x)
-        total = (x * self.slack_matrix).sum((-2, -1)) + dual * arrow + (w * s).sum((-2, -1))
-        return total / self._pairs
-
-    @property
-    def _pairs(self) -> int:
-        return int(self.matrix.shape[-1] + self.weight.shape[-2] * self.weight.shape[-1])
-
 
 @dataclass(frozen=True, eq=False)
 class _Step:
-    """A search direction: changes of the fields of :class:`_State`.
+    """A search direction: changes of the fields of :class:`_State`."""
 
-    The change of Z is an arrow, zero but for its diagonal, last row and last column:
-    [[-diag(lam), -mu], [-muᵀ, g]].
-    """
-
-    matrix: Any
+    covariance: Any
     weight: Any
-    multipliers: Any
+    mean: Any
     lam: Any
     mu: Any
     t: Any
-    g: Any
     slack: Any
-
-    def times(self, x: Any) -> Any:
-        """x @ arrow, for full matrices x (B, n + 1, n + 1)."""
-        n = self.lam.shape[-1]
-        product = x * 1.0
-        product[:, :, :n] = x[:, :, :n] * -self.lam[:, None] - x[:, :, n:] * self.mu[:, None]
-        product[:, :, n] = x[:, :, n] * self.g[:, None] - (x[:, :, :n] @ self.mu[..., None])[..., 0]
-        return product
-
-    def inner(self, x: Any) -> Any:
-        """tr(x @ arrow) for symmetric x, shape (B,)."""
-        n = self.lam.shape[-1]
-        diagonal = x.diagonal(0, -2, -1)
-        return (
-            -(diagonal[:, :n] * self.lam).sum(-1)
-            - 2.0 * (x[:, :n, n] * self.mu).sum(-1)
-            + diagonal[:, n] * self.g
-        )
-
-    def arrow(self) -> Any:
-        """The change of Z, (B, n + 1, n + 1)."""
-        n = self.lam.shape[-1]
-        z = self.matrix * 0.0
-        i = np.arange(n)
-        z[:, i, i] = -self.lam
-        z[:, :n, n] = z[:, n, :n] = -self.mu
-        z[:, n, n] = self.g
-        return z
 
 
 def _task_of(sdps: Sequence[BoxHullSDP], arrays: Arrays) -> _Task:
@@ -340,235 +300,288 @@ def _task_of(sdps: Sequence[BoxHullSDP], arrays: Arrays) -> _Task:
     if first.chord:
         features = np.stack([np.stack([y, 2.0 * x]) for x, y in (sdp.vertices for sdp in sdps)])
     else:
-        features = np.ones((len(sdps), 1, first.n, 1))
+        features = np.ones((len(sdps), 0, first.n, 1))
     return _Task(
         arrays,
         arrays.array(first.form),
+        arrays.array(0.5 * first.form),
         arrays.array(np.stack([sdp.linear for sdp in sdps])),
         arrays.array(np.array([sdp.constant for sdp in sdps])),
+        arrays.array(np.stack([sdp.tangent - sdp.reference[:, None] for sdp in sdps])),
         arrays.array(features),
-        first.chord,
     )
 
 
 def _solve(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[SDPSolution]:
     task = _task_of(sdps, arrays)
-    state = _start(task)
-    floor = VALUE_FLOOR * task.n
-    count = len(sdps)
-    members = np.arange(count)
-    """Number of each channel of the batch in `sdps`."""
-    best, gap = np.full(count, -np.inf), np.full(count, np.inf)
-    chosen = arrays.numpy(state.multipliers).copy()
-    moments: list[NDArray[np.float64]] = [arrays.numpy(one) for one in state.matrix]
+    state = _start(task, sdps)
+    run = _Run(sdps, limits, task.n)
     for _ in range(limits.max_iterations):
-        factor, definite = arrays.cholesky(state.slack_matrix)
+        factor, definite = arrays.cholesky(arrays.minus_diagonal(task.form, state.lam))
         if not definite.all():
-            task, state, members = _keep(definite, task, state, members)
-            if len(members) == 0:
+            task, state, _ = run.keep(definite, task, state)
+            if run.over:
                 break
-            factor, _ = arrays.cholesky(state.slack_matrix)
+            factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, state.lam))
         inverse = arrays.inverse(factor)
-        dual, primal = (arrays.numpy(values) for values in _values(task, state, inverse))
-        better = dual > best[members]
-        for position in np.flatnonzero(better):
-            member = members[position]
-            best[member] = dual[position]
-            chosen[member] = arrays.numpy(state.multipliers[position])
-            moments[member] = arrays.numpy(state.matrix[position])
-        gap[members] = (primal - best[members]) / np.maximum(np.abs(best[members]), floor)
-        going_on = gap[members] > limits.tolerance
-        if not going_on.all():
-            inverse = inverse[arrays.index(np.flatnonzero(going_on))]
-            task, state, members = _keep(going_on, task, state, members)
-        if len(members) == 0 or (limits.clock is not None and limits.clock.expired):
+        task, state, going_on = run.keep(run.note(task, state, inverse), task, state)
+        if going_on is not None:
+            inverse = inverse[going_on]
+        if run.over:
             break
-        moved = _advance(task, state, inverse)
-        if not moved.all():
-            task, state, members = _keep(moved, task, state, members)
-        if len(members) == 0:
+        task, state, _ = run.keep(_advance(task, state, inverse), task, state)
+        if run.over:
             break
-    return [
-        _solution(sdp, chosen[i], moments[i], best[i], gap[i], limits.tolerance) for i, sdp in enumerate(sdps)
-    ]
+    run.keep(np.zeros(len(run.members), dtype=np.bool_), task, state)
+    return run.solutions()
 
 
-def _solution(
-    sdp: BoxHullSDP,
-    multipliers: NDArray[np.float64],
-    matrix: NDArray[np.float64],
-    value: float,
-    gap: float,
-    tolerance: float,
-) -> SDPSolution:
-    lam, mu = multipliers if sdp.chord else (multipliers[0], -0.5 * multipliers[0])
-    mean = matrix[:-1, -1]
-    covariance = matrix[:-1, :-1] - np.outer(mean, mean)
-    nu = sdp.nu_of(lam, mu)
-    status = "solved" if gap <= tolerance else f"stopped at a relative gap of {gap:.1e}"
-    if value == -np.inf:
-        value = dual_value(sdp, lam, nu)
-    return SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
+class _Run:
+    """The channels of a batch on their way: what is known of each, and which are still moving."""
 
+    def __init__(self, sdps: Sequence[BoxHullSDP], limits: _Limits, n: int) -> None:
+        self._sdps, self._limits = sdps, limits
+        self._floor = VALUE_FLOOR * n
+        count = len(sdps)
+        self.members = np.arange(count)
+        """Number of each channel of the batch in `sdps`."""
+        self._best, self._primal = np.full(count, -np.inf), np.full(count, np.inf)
+        self._multipliers = np.zeros((count, 2, n))
+        self._moments: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
-def _keep(
-    wanted: NDArray[np.bool_], task: _Task, state: _State, members: NDArray[np.int64]
-) -> tuple[_Task, _State, NDArray[np.int64]]:
-    """The batch without the channels that are done."""
-    index = task.arrays.index(np.flatnonzero(wanted))
-    return task.only(index), state.only(index), members[wanted]
+    @property
+    def over(self) -> bool:
+        """Whether no channel is left, or no time."""
+        clock = self._limits.clock
+        return len(self.members) == 0 or (clock is not None and clock.expired)
+
+    def note(self, task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
+        """Take down the values of the iterates; True for the channels that are not solved."""
+        members, numpy = self.members, task.arrays.numpy
+        dual, primal = (numpy(values) for values in _values(task, state, inverse))
+        better = dual > self._best[members]
+        if better.any():
+            risen = members[better]
+            self._best[risen] = dual[better]
+            self._multipliers[risen, 0] = numpy(state.lam)[better]
+            self._multipliers[risen, 1] = numpy(state.mu)[better]
+        self._primal[members] = np.fmin(self._primal[members], primal)
+        return np.asarray(self._gap()[members] > self._limits.tolerance)
+
+    def keep(
+        self, wanted: NDArray[np.bool_], task: _Task, state: _State
+    ) -> tuple[_Task, _State, NDArray[np.int64] | None]:
+        """The batch without the channels that are done, and the index of the rest if any are."""
+        if wanted.all():
+            return task, state, None
+        numpy = task.arrays.numpy
+        for position in np.flatnonzero(~wanted):
+            moments = numpy(state.mean[position]), numpy(state.covariance[position])
+            self._moments[self.members[position]] = moments
+        self.members = self.members[wanted]
+        index = task.arrays.index(np.flatnonzero(wanted))
+        return task.only(index), state.only(index), index
+
+    def solutions(self) -> list[SDPSolution]:
+        """What the channels ended with."""
+        gaps = self._gap()
+        return [self._solution(sdp, i, gaps[i]) for i, sdp in enumerate(self._sdps)]
+
+    def _gap(self) -> NDArray[np.float64]:
+        return np.asarray((self._primal - self._best) / np.maximum(np.abs(self._best), self._floor))
+
+    def _solution(self, sdp: BoxHullSDP, i: int, gap: float) -> SDPSolution:
+        lam, mu = self._multipliers[i]
+        mean, covariance = self._moments[i]
+        nu = sdp.nu_of(lam, mu)
+        status = "solved" if gap <= self._limits.tolerance else f"stopped at a relative gap of {gap:.1e}"
+        value = self._best[i] if self._best[i] > -np.inf else dual_value(sdp, lam, nu)
+        return SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
 
 
 def _values(task: _Task, state: _State, inverse: Any) -> tuple[Any, Any]:
-    """Dual and primal values, shape (B,); g and the t are taken at their best for lam and mu."""
-    xp, n = task.arrays.xp, task.n
-    dual = task.constant - state.g + 1.0 / inverse[:, n, n]
+    """Dual values with the t at their best, and values of feasible primal points, shape (B,) each.
+
+    The primal point has a mean inside the box and a covariance scaled row by row, so that every
+    diagonal entry lies between what the tangents and what the chord allow of it: at the tangents
+    where lam is positive, or where it was; the better of the two.
+    """
+    xp = task.arrays.xp
+    lam, covariance = state.lam, state.covariance
+    slope = task.linear - state.mu
+    pull = _times(inverse, slope)
+    # slopeᵀS⁻¹slope, in a form in which the error of the inverse counts but squared
+    dual = task.constant - ((2.0 * slope - task.times(lam, pull)) * pull).sum(-1)
+    mean, variance = state.mean, covariance.diagonal(0, -2, -1)
     if task.bounded:
-        dual = dual + (state.t + xp.amin(state.slack, -1)).sum(-1)
-    linear = (task.linear * state.matrix[:, :n, n]).sum(-1)
-    primal = task.constant + (task.form * state.matrix[:, :n, :n]).sum((-2, -1)) + 2.0 * linear
-    return dual, primal
+        dual = dual + xp.amin(task.heights(lam, state.mu), -1).sum(-1)
+        first, last = 0.5 * task.features[:, 1, :, 0], 0.5 * task.features[:, 1, :, -1]
+        mean = xp.minimum(xp.maximum(mean, first), last)
+    least = _least_variance(task, mean)
+    inside = xp.maximum(variance, least)
+    if task.bounded:
+        inside = xp.minimum(inside, (mean - first) * (last - mean))
+    value = task.constant + ((2.0 * task.linear + mean @ task.form) * mean).sum(-1)
+    product = task.form * covariance
+    spread = [
+        (scale * _times(product, scale)).sum(-1)
+        for scale in (xp.sqrt(xp.where(lam > 0.0, least, inside) / variance), xp.sqrt(inside / variance))
+    ]
+    return dual, value + xp.minimum(*spread)
 
 
-def _start(task: _Task) -> _State:
-    """Strictly feasible iterates not far from the central path."""
+def _least_variance(task: _Task, mean: Any) -> Any:
+    """Variance that the tangents ask for at a mean, shape (B, n)."""
+    off = mean[..., None] - task.tangent
+    return task.arrays.xp.clip(task.arrays.xp.amax(off * (1.0 - off), -1), 0.0, None)
+
+
+def _times(matrix: Any, vector: Any) -> Any:
+    """Matrices (B, n, n) times vectors (B, n)."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def _start(task: _Task, sdps: Sequence[BoxHullSDP]) -> _State:
+    """Iterates near the central path: lam in proportion to the conditional variances of P."""
     arrays, xp, n = task.arrays, task.arrays.xp, task.n
-    form = arrays.numpy(task.form)
-    count = len(task.linear)
+    first = sdps[0]
+    lam_of_form = _first_lam(first.form)
+    median = float(np.median(lam_of_form))
+    lam = arrays.array(np.tile(lam_of_form, (len(sdps), 1)))
     if task.bounded:
-        # a mixture of vertices that favours those near z = r, and lam far below zero
-        x = 0.5 * task.features[:, 1]
-        weight = (1.0 + x * x) ** -0.5
-        weight = weight / weight.sum(-1)[..., None]
-        second, twice_first = (task.moments(weight)[:, part] for part in (0, 1))
-        first = 0.5 * twice_first
-        variance = second - first * first
-        depth = float(form.diagonal().max()) or 1.0
-        lam = arrays.array(np.full((count, n), -depth))
-        stiff = arrays.array(form + depth * np.eye(n))
-        pushed = first @ stiff
-        multipliers = xp.stack([lam, task.linear + pushed], 1)
-        level = (variance * stiff.diagonal()).mean(-1)
-        t = xp.amin(task.heights(multipliers), -1) - level[:, None]
-        g = (first * pushed).sum(-1) + level
-        covariance = arrays.array(np.zeros((count, n, n)))
-        i = np.arange(n)
-        covariance[:, i, i] = variance
+        points = [box_minimiser(sdp.form, sdp.centre, sdp.qmin, sdp.qmax) for sdp in sdps]
+        mean = arrays.array(np.stack([x - sdp.reference for x, sdp in zip(points, sdps, strict=True)]))
     else:
-        # lam halfway to the least eigenvalue relative to the diagonal, and X a multiple of Z⁻¹
-        root = np.sqrt(form.diagonal())
-        least = float(np.linalg.eigvalsh(form / np.outer(root, root))[0])
-        lam_one = 0.5 * least * form.diagonal()
-        lam = arrays.array(np.tile(lam_one, (count, 1)))
-        multipliers = lam[:, None]
-        inverse = np.linalg.inv(form - np.diag(lam_one))
-        pull = -0.5 * lam - task.linear
-        first = pull @ arrays.array(inverse)
-        height = 0.5 / float(inverse.diagonal().min())
-        level = arrays.array(np.full(count, height))
-        covariance = arrays.array(np.tile(height * inverse, (count, 1, 1)))
-        weight = (covariance.diagonal(0, -2, -1) + first * (first - 1.0))[..., None]
-        t = 0.0 * lam
-        g = (first * pull).sum(-1) + level
-    slack_matrix = task.slack_matrix(multipliers, g)
-    while True:  # g may be too small by a rounding
-        definite = arrays.cholesky(slack_matrix)[1]
-        if definite.all():
+        right = task.linear + 0.5 * lam
+        factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
+        mean = -arrays.solve(factor, 1.0 * right)
+    mu = task.linear + task.times(lam, mean)
+    dual = ((task.linear - mu) * mean).sum(-1)
+    if task.bounded:
+        dual = dual + xp.amin(task.heights(lam, mu), -1).sum(-1)
+    spread = (_least_variance(task, mean) * task.form.diagonal(0, -2, -1)).sum(-1)
+    primal = ((2.0 * task.linear + mean @ task.form) * mean).sum(-1) + spread
+    floor = max(START_LEVEL * median, VALUE_FLOOR * (float(first.form.diagonal().max()) or 1.0))
+    level = xp.clip(START_GAP * (primal - dual) / task.pairs, floor, None)
+    t = 0.0 * lam
+    if task.bounded:
+        # inputs that hardly count get the variance of equal weights
+        span = float(first.qmax - first.qmin)
+        lam = lam - level[:, None] / (span * (span + 2.0) / 12.0)
+        mu = task.linear + task.times(lam, mean)
+        heights = task.heights(lam, mu)
+        t = _centred(xp, heights, level)
+        slack = heights - t[..., None]
+        weight = level[:, None, None] / slack
+        weight = weight / weight.sum(-1)[..., None]
+        moments = (task.features * weight[:, None]).sum(-1)
+        variance = moments[:, 0] - 0.25 * moments[:, 1] ** 2
+    else:
+        mu = -0.5 * lam
+        slack = lam[..., None]
+        weight = level[:, None, None] / slack
+    factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
+    covariance = level[:, None, None] * arrays.inverse(factor)
+    if task.bounded:
+        ratio = xp.sqrt(xp.clip(variance / covariance.diagonal(0, -2, -1), 1e-300, 1.0))
+        covariance = covariance * ratio[:, :, None] * ratio[:, None]
+    reach = arrays.array(np.ones((len(sdps), 2)))
+    return _State(covariance, weight, mean, lam, mu, t, slack, reach)
+
+
+def _first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A lam > 0 well inside S > 0, shape (n,): shares of the conditional variances, equal ones."""
+    n = len(form)
+    diagonal = form.diagonal()
+    ridged = form + np.diag(RIDGE * np.where(diagonal > 0.0, diagonal, 1.0))
+    factor, _ = NUMPY.cholesky(ridged[None])
+    inverse = NUMPY.inverse(factor)[0]
+    conditional = 1.0 / inverse.diagonal()
+    root = np.sqrt(conditional)
+    vector = root.copy()
+    growth = 1.0
+    for _ in range(8):
+        vector = root * (inverse @ (root * vector))
+        growth = float(np.linalg.norm(vector))
+        vector /= growth
+    lam = START_SHARE / growth * conditional
+    for _ in range(60):
+        if NUMPY.cholesky(NUMPY.minus_diagonal(ridged, lam[None]))[1][0]:
             break
-        level = 4.0 * level
-        g = g + xp.where(arrays.index(definite), 0.0 * level, level)
-        slack_matrix[:, n, n] = g
-    matrix = arrays.empty(count, n + 1, n + 1)
-    matrix[:, :n, :n] = first[:, :, None] * first[:, None] + covariance
-    matrix[:, :n, n] = matrix[:, n, :n] = first
-    matrix[:, n, n] = 1.0
-    slack = task.heights(multipliers) - t[..., None]
-    reach = arrays.array(np.full((count, 4), np.inf))
-    return _State(matrix, weight, multipliers, t, g, slack, slack_matrix, reach)
+        lam = 0.5 * lam
+    return np.asarray(lam if n else conditional)
+
+
+def _centred(xp: Any, heights: Any, level: Any) -> Any:
+    """t, (B, n), at which the weights level / (heights - t) of each polygon sum to about 1."""
+    t = xp.amin(heights, -1) - level[:, None]
+    for _ in range(6):  # Newton on 1 / sum, which is nearly linear in t
+        part = 1.0 / (heights - t[..., None])
+        total = part.sum(-1)
+        t = t - (level[:, None] * total - 1.0) * total / (part * part).sum(-1)
+    return t
 
 
 class _Newton:
-    """The factored Newton system at one iterate, in the unknowns (lam, mu, -g/2) or (lam, -g/2)."""
+    """The factored Newton system at one iterate, in the changes of lam."""
 
     def __init__(self, task: _Task, state: _State, inverse: Any) -> None:
         self.task, self.state, self.inverse = task, state, inverse
+        arrays = task.arrays
         self.ratio = state.weight / state.slack
-        self.mean = task.moments(self.ratio) / self.ratio.sum(-1)[:, None]
-        self.factor, self.definite = task.arrays.cholesky(self._matrix())
-        """Factors, and whether each system is definite, as it is but for rounding."""
-
-    def _matrix(self) -> Any:
-        """tr(A_i X A_j Z⁻¹) for W = Z⁻¹ and the constraints' A_i, plus the polygons' blocks; lower rows."""
-        task, xp, x, w, ratio = self.task, self.task.arrays.xp, self.state.matrix, self.inverse, self.ratio
-        n, k = task.n, task.features.shape[1]
-        inner_x, inner_w = x[:, :n, :n], w[:, :n, :n]
-        x_last, w_last = x[:, :n, n], w[:, :n, n]
-        x_corner, w_corner = x[:, n, n], w[:, n, n]
-        newton = task.arrays.empty(len(x), k * n + 1, k * n + 1)
-        lam_lam = inner_x * inner_w
-        mu_lam = x_last[:, None] * inner_w + w_last[:, None] * inner_x
-        outer = x_last[:, :, None] * w_last[:, None]
-        mu_mu = outer + xp.swapaxes(outer, -1, -2)
-        mu_mu += w_corner[:, None, None] * inner_x
-        mu_mu += x_corner[:, None, None] * inner_w
         if task.bounded:
-            newton[:, :n, :n] = lam_lam
-            newton[:, n:-1, :n] = mu_lam
-            newton[:, n:-1, n:-1] = mu_mu
+            rest, self.slope, self.softness, self.mean, self.total = arrays.polygon_blocks(
+                self.ratio, task.features
+            )
+            factor, definite = arrays.cholesky(
+                arrays.minus_diagonal(task.half, 0.5 * state.lam - self.softness)
+            )
+            self.soft = arrays.inverse(factor)
         else:
-            newton[:, :n, :n] = lam_lam - 0.5 * (mu_lam + xp.swapaxes(mu_lam, -1, -2)) + 0.25 * mu_mu
-        cross = x_last * w_corner[:, None] + x_corner[:, None] * w_last
-        newton[:, -1, :-1] = task.fold(2.0 * x_last * w_last, 2.0 * cross)
-        newton[:, -1, -1] = 4.0 * x_corner * w_corner
-        # with t eliminated the blocks are covariances of the features under the weights `ratio`
-        features = task.features - self.mean[..., None] if task.bounded else task.features
-        i = np.arange(n)
-        for a in range(k):
-            weighted = ratio * features[:, a]
-            for b in range(a + 1):
-                rows, columns = a * n + i, b * n + i
-                newton[:, rows, columns] = newton[:, rows, columns] + (weighted * features[:, b]).sum(-1)
-        return newton
+            rest, self.slope, self.softness = self.ratio[..., 0], 0.5, 0.0
+            self.soft, definite = 2.0 * inverse, True
+        self.lean = self.slope - state.mean
+        matrix = arrays.newton_matrix(state.covariance, inverse, self.soft, self.lean, rest)
+        self.factor, solvable = arrays.cholesky(matrix)
+        self.definite = solvable & definite
+        """Whether each system is definite, as it is but for rounding."""
 
     def step(self, level: Any, predictor: _Step | None = None) -> _Step:
-        """The direction to complementarity `level`, (B,), corrected by the predictor's products."""
-        task, state, w, ratio = self.task, self.state, self.inverse, self.ratio
-        n, xp = task.n, task.arrays.xp
-        target = xp.zeros_like(state.slack) + level[:, None, None]
-        diagonal = level[:, None] * w.diagonal(0, -2, -1)
-        border = 2.0 * level[:, None] * w[:, :, n]
+        """The direction to the level, (B,), corrected by the products of the predictor's changes."""
+        task, state, inverse = self.task, self.state, self.inverse
+        arrays, mean = task.arrays, state.mean
+        target = level[:, None, None] / state.slack
+        square = mean * mean + level[:, None] * inverse.diagonal(0, -2, -1)
+        load = task.linear - state.mu + task.times(state.lam, mean)
         product = None
         if predictor is not None:
-            target -= predictor.weight * predictor.slack
-            product = predictor.times(predictor.matrix)
-            diagonal = diagonal - (product * w).sum(-1)
-            border = border - (product @ w[:, :, n:])[..., 0] - (w @ product[:, n, :, None])[..., 0]
-        target /= state.slack
-        # the weights of each polygon still sum to 1 after the step: that fixes the change of t
-        excess = 1.0 - target.sum(-1) if task.bounded else 0.0 * state.t
-        gradient = task.moments(target) + self.mean * excess[:, None]
-        right = xp.concatenate([gradient.reshape(len(w), -1), (2.0 - border[:, n])[:, None]], -1)
-        right[:, :-1] -= task.fold(diagonal[:, :n], border[:, :n])
-        unknowns = task.arrays.solve(self.factor, right)
-
-        multipliers = unknowns[:, :-1].reshape(len(w), -1, n)
-        g = -2.0 * unknowns[:, -1]
-        slack = task.heights(multipliers)
-        t = 0.0 * state.t
+            target = target - predictor.weight * predictor.slack / state.slack
+            product = predictor.covariance * predictor.lam[:, None]
+            load = load - predictor.lam * predictor.mean
+            square = square + predictor.mean * predictor.mean + (product * inverse).sum(-1)
         if task.bounded:
-            t = (excess + (ratio * slack).sum(-1)) / ratio.sum(-1)
-            slack = slack - t[..., None]
-        weight = target - state.weight - ratio * slack
-        lam, mu = task.unfold(multipliers)
-        step = _Step(state.matrix, weight, multipliers, lam, mu, t, g, slack)
-        change = step.times(state.matrix)
+            moments, excess = arrays.polygon_targets(target, task.features, self.mean)
+            tilt = moments[:, 1] - 2.0 * mean
+            bend = moments[:, 0] - square - mean * tilt
+            load = load + 0.5 * task.times(state.lam, tilt)
+        else:
+            tilt = 0.0
+            bend = target[..., 0] + mean - square
+        lam = arrays.solve(self.factor, bend - self.lean * _times(self.soft, load))
+        force = _times(self.soft, self.lean * lam + load)
+        mu = self.softness * force - self.slope * lam
+        if task.bounded:
+            t, slack, weight = arrays.polygon_step(
+                lam, mu, task.features, self.ratio, self.total, excess, target, state.weight
+            )
+        else:
+            t, slack = 0.0 * lam, lam[..., None]
+            weight = target - state.weight - self.ratio * slack
+        change = state.covariance * lam[:, None]
         if product is not None:
             change += product
-        change = change @ w
-        matrix = level[:, None, None] * w
-        matrix -= state.matrix
-        matrix -= 0.5 * (change + xp.swapaxes(change, -1, -2))
-        return replace(step, matrix=matrix)
+        covariance = arrays.covariance_step(change @ inverse, level, inverse, state.covariance)
+        return _Step(covariance, weight, 0.5 * (tilt - force), lam, mu, t, slack)
 
 
 def _advance(task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
@@ -585,63 +598,71 @@ def _advance(task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
         for field in fields(state):
             getattr(state, field.name)[index] = getattr(part, field.name)
         return moved
-    now = state.complementarity()
+    products = (state.weight * state.slack).sum((-2, -1))
+    now = (products + _trace(task, state)) / task.pairs
     predictor = newton.step(0.0 * now)
-    then = state.complementarity_after(predictor, *_lengths(arrays, state, predictor, 0, COARSE))
-    centring = xp.clip(xp.clip(then / now, None, 1.0) ** 2, 1e-6, None)
+    primal = xp.clip(_ratio_test(arrays, state.weight, predictor.weight), None, 1.0)[:, None, None]
+    dual = xp.clip(_ratio_test(arrays, state.slack, predictor.slack), None, 1.0)[:, None, None]
+    after = (state.weight + primal * predictor.weight) * (state.slack + dual * predictor.slack)
+    centring = xp.clip(xp.clip(after.sum((-2, -1)) / products, None, 1.0) ** 2, CENTRING, None)
     step = newton.step(centring * now, predictor)
-    primal, dual = _lengths(arrays, state, step, 2, SHRINK)
-    fraction = STEP[0] + (STEP[1] - STEP[0]) * xp.clip(xp.minimum(primal, dual), None, 1.0)
-    primal, dual = xp.clip(fraction * primal, None, 1.0), xp.clip(fraction * dual, None, 1.0)
-    long_enough = arrays.numpy(xp.maximum(primal, dual)) >= SHORTEST
-    state.matrix = state.matrix + primal[:, None, None] * step.matrix
-    state.weight = state.weight + primal[:, None, None] * step.weight
-    state.multipliers = state.multipliers + dual[:, None, None] * step.multipliers
-    state.t = state.t + dual[:, None] * step.t
-    state.g = state.g + dual * step.g
-    # from their definitions, so that the dual iterate stays feasible to the last digit
-    state.slack = task.heights(state.multipliers) - state.t[..., None]
-    state.slack_matrix = task.slack_matrix(state.multipliers, state.g)
-    feasible = arrays.numpy(xp.amin(xp.amin(state.slack, -1), -1)) > 0.0
-    return np.asarray(long_enough & feasible)
+    return _take(task, state, step)
 
 
-def _lengths(arrays: Arrays, state: _State, step: _Step, slot: int, shrink: float) -> tuple[Any, Any]:
-    """Primal and dual steps to about the boundary of the cones, (B,), at most 1 / STEP[0].
-
-    They are noted in two columns of ``state.reach``, from `slot` on.
-    """
-    pairs = (
-        (state.weight, step.weight, state.matrix, step.matrix),
-        (state.slack, step.slack, state.slack_matrix, step.arrow()),
-    )
-    for column, (values, change, matrix, matrix_change) in enumerate(pairs, start=slot):
-        hoped = np.maximum(GROWTH * arrays.numpy(state.reach[:, column]), HOPE)
-        longest = np.minimum(_ratio_test(arrays, values, change), hoped)
-        state.reach[:, column] = _longest(arrays, matrix, matrix_change, longest, shrink)
-    return state.reach[:, slot], state.reach[:, slot + 1]
+def _trace(task: _Task, state: _State) -> Any:
+    """tr(C S), shape (B,)."""
+    whole = state.covariance.reshape(len(state.lam), -1) @ task.form.reshape(-1)
+    return whole - (state.lam * state.covariance.diagonal(0, -2, -1)).sum(-1)
 
 
-def _ratio_test(arrays: Arrays, values: Any, change: Any) -> NDArray[np.float64]:
+def _take(task: _Task, state: _State, step: _Step) -> NDArray[np.bool_]:
+    """Go along `step` to near the boundary, in place; False for the channels that hardly move."""
+    xp, arrays = task.arrays.xp, task.arrays
+
+    def covariances(chosen: Any, length: Any) -> Any:
+        return arrays.sum_lower(state.covariance[chosen], length, step.covariance[chosen])
+
+    def slack_matrices(chosen: Any, length: Any) -> Any:
+        return arrays.minus_diagonal(task.form, state.lam[chosen] + length[:, None] * step.lam[chosen])
+
+    hoped = np.maximum(GROWTH * arrays.numpy(state.reach), HOPE)
+    primal = arrays.numpy(_ratio_test(arrays, state.weight, step.weight))
+    dual = arrays.numpy(_ratio_test(arrays, state.slack, step.slack))
+    primal = _longest(arrays, covariances, np.minimum(primal, hoped[:, 0]))
+    dual = _longest(arrays, slack_matrices, np.minimum(dual, hoped[:, 1]))
+    state.reach = arrays.array(np.stack([primal, dual], axis=1))
+    fraction = STEP[0] + (STEP[1] - STEP[0]) * np.minimum(np.minimum(primal, dual), 1.0)
+    primal, dual = np.minimum(fraction * primal, 1.0), np.minimum(fraction * dual, 1.0)
+    long_enough = np.maximum(primal, dual) >= SHORTEST
+    length = arrays.array(primal)[:, None, None]
+    state.covariance = state.covariance + length * step.covariance
+    state.weight = state.weight + length * step.weight
+    state.mean = state.mean + length[..., 0] * step.mean
+    length = arrays.array(dual)[:, None]
+    state.lam = state.lam + length * step.lam
+    state.mu = state.mu + length * step.mu
+    state.t = state.t + length * step.t
+    # from its definition, so that the dual iterate stays feasible to the last digit
+    state.slack = task.heights(state.lam, state.mu) - state.t[..., None]
+    return np.asarray(long_enough & (arrays.numpy(xp.amin(xp.amin(state.slack, -1), -1)) > 0.0))
+
+
+def _ratio_test(arrays: Arrays, values: Any, change: Any) -> Any:
     """Longest steps, (B,), at most 1 / STEP[0], that keep values + step * change non-negative."""
     xp = arrays.xp
-    steepest = arrays.numpy(xp.amax(xp.amax(-change / values, -1), -1))
-    return np.asarray(1.0 / np.maximum(steepest, STEP[0]))
+    return 1.0 / xp.clip(xp.amax(xp.amax(-change / values, -1), -1), STEP[0], None)
 
 
-def _longest(arrays: Arrays, matrix: Any, change: Any, length: NDArray[np.float64], shrink: float) -> Any:
-    """Steps not longer than `length` to positive definite matrices, by trial: fine near 1."""
+def _longest(
+    arrays: Arrays, trial: Callable[[Any, Any], Any], length: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Steps not longer than `length` at which `trial` of (channels, steps) is positive definite."""
     length = length.copy()
     todo = np.arange(len(length))
     while len(todo):
-        step = arrays.array(length[todo])[:, None, None]
-        if len(todo) == len(length):
-            definite = arrays.cholesky(matrix + step * change)[1]
-        else:
-            index = arrays.index(todo)
-            definite = arrays.cholesky(matrix[index] + step * change[index])[1]
-        todo = todo[~definite]
-        shorter = np.maximum(shrink * length[todo], length[todo] - FINE - np.abs(1.0 - length[todo]))
+        chosen = slice(None) if len(todo) == len(length) else arrays.index(todo)
+        todo = todo[~arrays.cholesky(trial(chosen, arrays.array(length[todo])))[1]]
+        shorter = SHRINK * length[todo]
         length[todo] = np.where(shorter < SHORTEST, 0.0, shorter)
         todo = todo[length[todo] > 0.0]
-    return arrays.array(length)
+    return length
