@@ -64,6 +64,12 @@ START_SHARE = 0.5
 START_LEVEL, START_GAP = 0.3, 0.1
 """Level at the start: in units of the median lam, and at least of the gap over the number of pairs."""
 
+START_TRACE, START_RISE = 1000.0, 8.0
+"""tr(C S) at the start is at most so many levels an input; else the level is raised by a factor."""
+
+POWER_STEPS = 8
+"""Steps of the power iteration for the boundary of definite S."""
+
 RIDGE = 1e-9
 """Share of the diagonal that is added to P where its inverse tells the shape of the first lam."""
 
@@ -442,51 +448,72 @@ def _times(matrix: Any, vector: Any) -> Any:
 
 
 def _start(task: _Task, sdps: Sequence[BoxHullSDP]) -> _State:
-    """Iterates near the central path: lam in proportion to the conditional variances of P."""
-    arrays, xp, n = task.arrays, task.arrays.xp, task.n
+    """Iterates near the central path, with lam in proportion to the conditional variances of P."""
+    arrays, xp = task.arrays, task.arrays.xp
     first = sdps[0]
     lam_of_form = _first_lam(first.form)
-    median = float(np.median(lam_of_form))
     lam = arrays.array(np.tile(lam_of_form, (len(sdps), 1)))
     if task.bounded:
         points = [box_minimiser(sdp.form, sdp.centre, sdp.qmin, sdp.qmax) for sdp in sdps]
         mean = arrays.array(np.stack([x - sdp.reference for x, sdp in zip(points, sdps, strict=True)]))
     else:
-        right = task.linear + 0.5 * lam
         factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
-        mean = -arrays.solve(factor, 1.0 * right)
+        mean = arrays.solve(factor, -task.linear - 0.5 * lam)
     mu = task.linear + task.times(lam, mean)
-    dual = ((task.linear - mu) * mean).sum(-1)
+    dual = ((task.linear - mu) * mean + 0.0 * lam).sum(-1)
     if task.bounded:
         dual = dual + xp.amin(task.heights(lam, mu), -1).sum(-1)
     spread = (_least_variance(task, mean) * task.form.diagonal(0, -2, -1)).sum(-1)
     primal = ((2.0 * task.linear + mean @ task.form) * mean).sum(-1) + spread
-    floor = max(START_LEVEL * median, VALUE_FLOOR * (float(first.form.diagonal().max()) or 1.0))
+    floor = max(
+        START_LEVEL * float(np.median(lam_of_form)),
+        VALUE_FLOOR * (float(first.form.diagonal().max()) or 1.0),
+    )
     level = xp.clip(START_GAP * (primal - dual) / task.pairs, floor, None)
-    t = 0.0 * lam
-    if task.bounded:
-        # inputs that hardly count get the variance of equal weights
-        span = float(first.qmax - first.qmin)
-        lam = lam - level[:, None] / (span * (span + 2.0) / 12.0)
-        mu = task.linear + task.times(lam, mean)
-        heights = task.heights(lam, mu)
-        t = _centred(xp, heights, level)
-        slack = heights - t[..., None]
-        weight = level[:, None, None] / slack
-        weight = weight / weight.sum(-1)[..., None]
-        moments = (task.features * weight[:, None]).sum(-1)
-        variance = moments[:, 0] - 0.25 * moments[:, 1] ** 2
-    else:
-        mu = -0.5 * lam
+    if not task.bounded:
         slack = lam[..., None]
+        inverse = arrays.inverse(arrays.cholesky(arrays.minus_diagonal(task.form, lam))[0])
+        covariance = level[:, None, None] * inverse
         weight = level[:, None, None] / slack
-    factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
-    covariance = level[:, None, None] * arrays.inverse(factor)
-    if task.bounded:
-        ratio = xp.sqrt(xp.clip(variance / covariance.diagonal(0, -2, -1), 1e-300, 1.0))
-        covariance = covariance * ratio[:, :, None] * ratio[:, None]
-    reach = arrays.array(np.ones((len(sdps), 2)))
-    return _State(covariance, weight, mean, lam, mu, t, slack, reach)
+        return _State(covariance, weight, mean, lam, -0.5 * lam, 0.0 * lam, slack, _no_reach(task))
+    span = float(first.qmax - first.qmin)
+    while True:
+        state, balanced = _spread_out(task, mean, lam, level, span * (span + 2.0) / 12.0)
+        if balanced.all():
+            return state
+        level = xp.where(arrays.index(balanced), level, START_RISE * level)
+
+
+def _spread_out(
+    task: _Task, mean: Any, lam: Any, level: Any, variance: float
+) -> tuple[_State, NDArray[np.bool_]]:
+    """Iterates of a level whose primal side is feasible, and whether they are near the central path.
+
+    Inputs that hardly count get the `variance` of equal weights.
+    """
+    arrays, xp = task.arrays, task.arrays.xp
+    lam = lam - level[:, None] / variance
+    factor, definite = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
+    mu = task.linear + task.times(lam, mean)
+    heights = task.heights(lam, mu)
+    t = _centred(xp, heights, level)
+    slack = heights - t[..., None]
+    weight = level[:, None, None] / slack
+    weight = weight / weight.sum(-1)[..., None]
+    moments = (task.features * weight[:, None]).sum(-1)
+    mean = 0.5 * moments[:, 1]
+    if not definite.all():
+        factor = arrays.cholesky(arrays.minus_diagonal(task.form, xp.where(arrays.index(definite)[:, None], lam, -1.0 - 0.0 * lam)))[0]
+    covariance = arrays.inverse(factor)
+    root = xp.sqrt((moments[:, 0] - mean * mean) / covariance.diagonal(0, -2, -1))
+    covariance = covariance * root[:, :, None] * root[:, None]
+    state = _State(covariance, weight, mean, lam, mu, t, slack, _no_reach(task))
+    trace = arrays.numpy(_trace(task, state))
+    return state, np.asarray(definite & (trace <= START_TRACE * task.n * arrays.numpy(level)))
+
+
+def _no_reach(task: _Task) -> Any:
+    return task.arrays.array(np.ones((len(task.constant), 2)))
 
 
 def _first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -500,16 +527,16 @@ def _first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
     root = np.sqrt(conditional)
     vector = root.copy()
     growth = 1.0
-    for _ in range(8):
+    for _ in range(POWER_STEPS):
         vector = root * (inverse @ (root * vector))
         growth = float(np.linalg.norm(vector))
         vector /= growth
     lam = START_SHARE / growth * conditional
-    for _ in range(60):
-        if NUMPY.cholesky(NUMPY.minus_diagonal(ridged, lam[None]))[1][0]:
+    for _ in range(30):
+        if NUMPY.cholesky(NUMPY.minus_diagonal(form, lam[None]))[1][0]:
             break
-        lam = 0.5 * lam
-    return np.asarray(lam if n else conditional)
+        lam = 0.25 * lam
+    return np.asarray(lam)
 
 
 def _centred(xp: Any, heights: Any, level: Any) -> Any:
