@@ -329,12 +329,10 @@ def _solve(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[
             if run.over:
                 break
             factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, state.lam))
-        inverse = arrays.inverse(factor)
-        task, state, going_on = run.keep(run.note(task, state, inverse), task, state)
-        if going_on is not None:
-            inverse = inverse[going_on]
+        task, state, going_on = run.keep(run.note(task, state, factor), task, state)
         if run.over:
             break
+        inverse = arrays.inverse(factor if going_on is None else factor[going_on])
         task, state, _ = run.keep(_advance(task, state, inverse), task, state)
         if run.over:
             break
@@ -361,10 +359,10 @@ class _Run:
         clock = self._limits.clock
         return len(self.members) == 0 or (clock is not None and clock.expired)
 
-    def note(self, task: _Task, state: _State, inverse: Any) -> NDArray[np.bool_]:
+    def note(self, task: _Task, state: _State, factor: Any) -> NDArray[np.bool_]:
         """Take down the values of the iterates; True for the channels that are not solved."""
         members, numpy = self.members, task.arrays.numpy
-        dual, primal = (numpy(values) for values in _values(task, state, inverse))
+        dual, primal = (numpy(values) for values in _values(task, state, factor))
         better = dual > self._best[members]
         if better.any():
             risen = members[better]
@@ -405,7 +403,7 @@ class _Run:
         return SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
 
 
-def _values(task: _Task, state: _State, inverse: Any) -> tuple[Any, Any]:
+def _values(task: _Task, state: _State, factor: Any) -> tuple[Any, Any]:
     """Dual values with the t at their best, and values of feasible primal points, shape (B,) each.
 
     The primal point has a mean inside the box and a covariance scaled row by row, so that every
@@ -415,8 +413,8 @@ def _values(task: _Task, state: _State, inverse: Any) -> tuple[Any, Any]:
     xp = task.arrays.xp
     lam, covariance = state.lam, state.covariance
     slope = task.linear - state.mu
-    pull = _times(inverse, slope)
-    # slopeᵀS⁻¹slope, in a form in which the error of the inverse counts but squared
+    pull = task.arrays.solve(factor, 1.0 * slope)
+    # slopeᵀS⁻¹slope, in a form in which the error of the solution counts but squared
     dual = task.constant - ((2.0 * slope - task.times(lam, pull)) * pull).sum(-1)
     mean, variance = state.mean, covariance.diagonal(0, -2, -1)
     if task.bounded:
