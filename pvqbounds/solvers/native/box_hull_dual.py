@@ -76,6 +76,10 @@ RIDGE = 1e-9
 VALUE_FLOOR = 1e-6
 """Values below this share of the trace of P count as this share in a relative gap."""
 
+NEAR, NARROWER, PATIENCE = 1e-3, 0.9, 4
+"""Below such a gap so many iterations in which it does not shrink by the factor end the iteration:
+rounding allows no more, and S only comes so near the boundary that nothing is proved."""
+
 SHORTEST = 1e-6
 """A step shorter than this ends the iteration."""
 
@@ -350,6 +354,7 @@ class _Run:
         self.members = np.arange(count)
         """Number of each channel of the batch in `sdps`."""
         self._best, self._primal = np.full(count, -np.inf), np.full(count, np.inf)
+        self._mark, self._idle = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
         self._multipliers = np.zeros((count, 2, n))
         self._moments: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
@@ -370,7 +375,11 @@ class _Run:
             self._multipliers[risen, 0] = numpy(state.lam)[better]
             self._multipliers[risen, 1] = numpy(state.mu)[better]
         self._primal[members] = np.fmin(self._primal[members], primal)
-        return np.asarray(self._gap()[members] > self._limits.tolerance)
+        gap = self._gap()[members]
+        narrower = ~(gap > NARROWER * self._mark[members])
+        self._mark[members] = np.where(narrower, gap, self._mark[members])
+        self._idle[members] = np.where(narrower | (gap > NEAR), 0, self._idle[members] + 1)
+        return np.asarray(~(gap <= self._limits.tolerance) & (self._idle[members] < PATIENCE))
 
     def keep(
         self, wanted: NDArray[np.bool_], task: _Task, state: _State

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -217,10 +218,15 @@ def expected_nodes(tree: SearchTree, error: float) -> float:
     pivots = np.diagonal(tree.factor)[::-1] ** 2 + np.maximum(tree.lam[::-1], 0.0)
     k = np.arange(1, tree.n + 1)
     radius = max(error - tree.root, TINY)
-    log_gamma = np.array([math.lgamma(j / 2.0 + 1.0) for j in k])
-    volume = 0.5 * k * math.log(math.pi * radius) - log_gamma - 0.5 * np.cumsum(np.log(pivots))
+    volume = 0.5 * k * math.log(math.pi * radius) - _log_gammas(tree.n) - 0.5 * np.cumsum(np.log(pivots))
     box = k * math.log(tree.qmax - tree.qmin + 1)
     return float(np.exp(np.minimum(np.minimum(volume, box), 600.0)).sum())
+
+
+@cache
+def _log_gammas(n: int) -> NDArray[np.float64]:
+    """log Gamma(k/2 + 1) for k = 1 to n."""
+    return np.array([math.lgamma(k / 2.0 + 1.0) for k in range(1, n + 1)])
 
 
 @dataclass(frozen=True, eq=False)
