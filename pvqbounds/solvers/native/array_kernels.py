@@ -91,6 +91,7 @@ def _mirror(matrix):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def minus_diagonal(form, values):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.minus_diagonal`."""
     n = len(form)
     out = np.empty((len(values), n, n))
     for b in range(len(values)):
@@ -102,6 +103,7 @@ def minus_diagonal(form, values):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def sum_lower(matrix, step, change):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.sum_lower`."""
     out = np.empty_like(matrix)
     n = matrix.shape[1]
     for b in range(len(matrix)):
@@ -113,6 +115,7 @@ def sum_lower(matrix, step, change):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def newton_matrix(covariance, inverse, soft, pull, diagonal):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.newton_matrix`."""
     out = np.empty_like(covariance)
     n = covariance.shape[1]
     for b in range(len(covariance)):
@@ -127,6 +130,7 @@ def newton_matrix(covariance, inverse, soft, pull, diagonal):  # type: ignore[no
 
 @numba.njit(cache=True, nogil=True)
 def covariance_step(product, level, inverse, covariance):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.covariance_step`."""
     out = np.empty_like(covariance)
     n = covariance.shape[1]
     for b in range(len(covariance)):
@@ -143,6 +147,7 @@ def covariance_step(product, level, inverse, covariance):  # type: ignore[no-unt
 
 @numba.njit(cache=True, nogil=True)
 def polygon_blocks(ratio, features):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.polygon_blocks`."""
     count, n, m = ratio.shape
     curvature, slope, soft = np.empty((count, n)), np.empty((count, n)), np.empty((count, n))
     mean, total = np.empty((count, 2, n)), np.empty((count, n))
@@ -173,6 +178,7 @@ def polygon_blocks(ratio, features):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def polygon_targets(target, features, mean):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.polygon_targets`."""
     count, n, m = target.shape
     moments, excess = np.empty((count, 2, n)), np.empty((count, n))
     for b in range(count):
@@ -190,6 +196,7 @@ def polygon_targets(target, features, mean):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def polygon_step(lam, mu, features, ratio, total, excess, target, weight):  # type: ignore[no-untyped-def]
+    """Compiled :meth:`.Arrays.polygon_step`."""
     count, n, m = ratio.shape
     t, slack, change = np.empty((count, n)), np.empty_like(ratio), np.empty_like(ratio)
     for b in range(count):

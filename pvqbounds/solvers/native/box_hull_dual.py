@@ -330,15 +330,15 @@ def _solve(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arrays) -> list[
         factor, definite = arrays.cholesky(arrays.minus_diagonal(task.form, state.lam))
         if not definite.all():
             task, state, _ = run.keep(definite, task, state)
-            if run.over:
+            if run.over():
                 break
             factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, state.lam))
         task, state, going_on = run.keep(run.note(task, state, factor), task, state)
-        if run.over:
+        if run.over():
             break
         inverse = arrays.inverse(factor if going_on is None else factor[going_on])
         task, state, _ = run.keep(_advance(task, state, inverse), task, state)
-        if run.over:
+        if run.over():
             break
     run.keep(np.zeros(len(run.members), dtype=np.bool_), task, state)
     return run.solutions()
@@ -358,7 +358,6 @@ class _Run:
         self._multipliers = np.zeros((count, 2, n))
         self._moments: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
 
-    @property
     def over(self) -> bool:
         """Whether no channel is left, or no time."""
         clock = self._limits.clock
@@ -501,6 +500,9 @@ def _spread_out(
     arrays, xp = task.arrays, task.arrays.xp
     lam = lam - level[:, None] / variance
     factor, definite = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
+    if not definite.all():  # what stands there is thrown away
+        lam = xp.where(arrays.index(definite)[:, None], lam, 0.0 * lam - 1.0)
+        factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
     mu = task.linear + task.times(lam, mean)
     heights = task.heights(lam, mu)
     t = _centred(xp, heights, level)
@@ -509,8 +511,6 @@ def _spread_out(
     weight = weight / weight.sum(-1)[..., None]
     moments = (task.features * weight[:, None]).sum(-1)
     mean = 0.5 * moments[:, 1]
-    if not definite.all():
-        factor = arrays.cholesky(arrays.minus_diagonal(task.form, xp.where(arrays.index(definite)[:, None], lam, -1.0 - 0.0 * lam)))[0]
     covariance = arrays.inverse(factor)
     root = xp.sqrt((moments[:, 0] - mean * mean) / covariance.diagonal(0, -2, -1))
     covariance = covariance * root[:, :, None] * root[:, None]
@@ -525,7 +525,6 @@ def _no_reach(task: _Task) -> Any:
 
 def _first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
     """A lam > 0 well inside S > 0, shape (n,): shares of the conditional variances, equal ones."""
-    n = len(form)
     diagonal = form.diagonal()
     ridged = form + np.diag(RIDGE * np.where(diagonal > 0.0, diagonal, 1.0))
     factor, _ = NUMPY.cholesky(ridged[None])
@@ -573,7 +572,7 @@ class _Newton:
             self.soft = arrays.inverse(factor)
         else:
             rest, self.slope, self.softness = self.ratio[..., 0], 0.5, 0.0
-            self.soft, definite = 2.0 * inverse, True
+            self.soft, definite = 2.0 * inverse, np.ones(len(inverse), dtype=np.bool_)
         self.lean = self.slope - state.mean
         matrix = arrays.newton_matrix(state.covariance, inverse, self.soft, self.lean, rest)
         self.factor, solvable = arrays.cholesky(matrix)
@@ -683,8 +682,8 @@ def _take(task: _Task, state: _State, step: _Step) -> NDArray[np.bool_]:
 
 def _ratio_test(arrays: Arrays, values: Any, change: Any) -> Any:
     """Longest steps, (B,), at most 1 / STEP[0], that keep values + step * change non-negative."""
-    xp = arrays.xp
-    return 1.0 / xp.clip(xp.amax(xp.amax(-change / values, -1), -1), STEP[0], None)
+    steepest = arrays.xp.amax((-change / values).reshape(len(values), -1), -1)
+    return 1.0 / arrays.xp.clip(steepest, STEP[0], None)
 
 
 def _longest(
