@@ -67,6 +67,9 @@ START_LEVEL, START_GAP = 0.3, 0.1
 START_TRACE, START_RISE = 1000.0, 8.0
 """tr(C S) at the start is at most so many levels an input; else the level is raised by a factor."""
 
+LEAST_VARIANCE = 1e-4
+"""Least variance at the start, in squared codes."""
+
 POWER_STEPS = 8
 """Steps of the power iteration for the boundary of definite S."""
 
@@ -491,14 +494,14 @@ def _start(task: _Task, sdps: Sequence[BoxHullSDP]) -> _State:
 
 
 def _spread_out(
-    task: _Task, mean: Any, lam: Any, level: Any, variance: float
+    task: _Task, mean: Any, lam: Any, level: Any, equal: float
 ) -> tuple[_State, NDArray[np.bool_]]:
     """Iterates of a level whose primal side is feasible, and whether they are near the central path.
 
-    Inputs that hardly count get the `variance` of equal weights.
+    Inputs that hardly count get the variance of `equal` weights.
     """
     arrays, xp = task.arrays, task.arrays.xp
-    lam = lam - level[:, None] / variance
+    lam = lam - level[:, None] / equal
     factor, definite = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
     if not definite.all():  # what stands there is thrown away
         lam = xp.where(arrays.index(definite)[:, None], lam, 0.0 * lam - 1.0)
@@ -509,10 +512,12 @@ def _spread_out(
     slack = heights - t[..., None]
     weight = level[:, None, None] / slack
     weight = weight / weight.sum(-1)[..., None]
-    moments = (task.features * weight[:, None]).sum(-1)
-    mean = 0.5 * moments[:, 1]
+    y, x = task.features[:, 0], 0.5 * task.features[:, 1]
+    mean = (weight * x).sum(-1)
+    # without cancellation; where tangents were left out a mixture may lie below the parabola
+    variance = (weight * ((x - mean[..., None]) ** 2 + (y - x * x))).sum(-1)
     covariance = arrays.inverse(factor)
-    root = xp.sqrt((moments[:, 0] - mean * mean) / covariance.diagonal(0, -2, -1))
+    root = xp.sqrt(xp.clip(variance, LEAST_VARIANCE, None) / covariance.diagonal(0, -2, -1))
     covariance = covariance * root[:, :, None] * root[:, None]
     state = _State(covariance, weight, mean, lam, mu, t, slack, _no_reach(task))
     trace = arrays.numpy(_trace(task, state))
