@@ -20,8 +20,8 @@ __all__ = ["batch_size", "solve_sdp", "solve_sdps"]
 FLOPS_A_SECOND = 2e10
 """Speed of dense linear algebra on one core, against which a time limit is held."""
 
-FLOPS = 350.0
-"""Operations of an interior-point solve, over n³: about thirty iterations."""
+FLOPS = 200.0
+"""Operations of an interior-point solve, over n³: about 25 iterations of eight each."""
 
 SHARE = 0.5
 """Share of the time left that an interior point may be expected to take."""
@@ -32,8 +32,8 @@ BRIEF = 1.0
 MEMORY = 2.0**31
 """Bytes that a batch of channels may take."""
 
-MATRICES = 24
-"""Matrices of (n + 1)² numbers that one channel needs at a time, the Newton matrix included."""
+MATRICES = 20
+"""Matrices of n² numbers that one channel needs at a time, the vertices of its polygons included."""
 
 CPU_BATCH = 100
 """Up to this many inputs a batch pays on the CPU: its calls cost more than their arithmetic."""
@@ -60,5 +60,5 @@ def solve_sdps(
 
 def batch_size(n: int, arrays: Arrays) -> int:
     """How many channels of `n` inputs to solve at a time: what fits, one where batches gain nothing."""
-    fits = max(1, int(MEMORY / (8.0 * MATRICES * (n + 1.0) ** 2)))
+    fits = max(1, int(MEMORY / (8.0 * MATRICES * float(n) ** 2)))
     return fits if arrays.batches or n <= CPU_BATCH else 1
