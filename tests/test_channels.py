@@ -16,7 +16,8 @@ from pvqbounds.relaxations.certificates import box_hull_bound
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import arrays, box_hull_engine
-from pvqbounds.solvers.native.box_hull_dual import VALUE_FLOOR, solve_box_hull, solve_box_hulls
+from pvqbounds.solvers.native.box_hull_dual import solve_box_hull, solve_box_hulls
+from pvqbounds.solvers.native.box_hull_iterates import VALUE_FLOOR
 from pvqbounds.solvers.native.low_rank import fitted, solve_low_rank
 from pvqbounds.solvers.native.shared import relax_shared
 
