@@ -106,21 +106,14 @@ def conic(arguments: argparse.Namespace) -> Table:
         value = solve_box_hull(sdp).value * sdp.unit
         for name in ("clarabel", "scs"):
             found = in_child(rival, arguments.patience, name, n, arguments.patience)
+            cells = "", ""
             if isinstance(found, str):
-                theirs, bound = arguments.patience, found
+                bound = found
             else:
-                theirs, bound = found[0], f"{found[1] / value - 1.0:+.1e}, {found[2]}"
-            more = ">" if isinstance(found, str) else ""
+                cells = f"{found[0]:.3g}", f"{found[0] / ours:.0f}x"
+                bound = f"{found[1] / value - 1.0:+.1e}, {found[2]}"
             wanted = "20x" if n >= 144 else ""
-            table.add_row(
-                str(n),
-                f"{ours:.4f}",
-                name,
-                f"{more}{theirs:.3g}",
-                f"{more}{theirs / ours:.0f}x",
-                wanted,
-                bound,
-            )
+            table.add_row(str(n), f"{ours:.4f}", name, *cells, wanted, bound)
     return table
 
 
