@@ -37,6 +37,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
@@ -204,7 +205,7 @@ def dual_value(sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64
         factor = np.linalg.cholesky(sdp.form - np.diag(lam))
     except np.linalg.LinAlgError:
         return -np.inf
-    half = np.linalg.solve(factor, nu)
+    half = solve_triangular(factor, nu, lower=True, check_finite=False)
     separable = _separable_minima(sdp, lam, nu).sum()
     value = float(separable - half @ half)
     return value if np.isfinite(value) else -np.inf

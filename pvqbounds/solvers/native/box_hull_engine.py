@@ -13,7 +13,7 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hulls
-from pvqbounds.solvers.native.low_rank import solve_low_rank
+from pvqbounds.solvers.native.low_rank import solve_low_ranks
 
 __all__ = ["batch_size", "solve_sdp", "solve_sdps"]
 
@@ -54,7 +54,7 @@ def solve_sdps(
         return solve_box_hulls(sdps, tolerance=tolerance, arrays=arrays)
     too_dear = arrays is NUMPY and seconds > SHARE * clock.remaining
     if first.chord and first.qmin < first.qmax and too_dear:
-        return [solve_low_rank(sdp, clock.part(SHARE)) for sdp in sdps]
+        return solve_low_ranks(sdps, clock.part(SHARE), tolerance=tolerance)
     return solve_box_hulls(sdps, tolerance=tolerance, clock=clock, arrays=arrays)
 
 
