@@ -44,11 +44,18 @@ _UPPER, _ONE = ctypes.c_char(b"U"), ctypes.c_int(1)
 _AT_UPPER, _AT_ONE = ctypes.addressof(_UPPER), ctypes.addressof(_ONE)
 
 
+def _address(array: NDArray[np.float64]) -> tuple[int, int]:
+    """Where the first entry of a batch lies, and how far it is from one to the next, in bytes."""
+    assert array.dtype == np.float64, "LAPACK takes the bytes for what it is told they are"
+    assert array.flags.c_contiguous, "LAPACK writes where it is told to"
+    return array.ctypes.data, array.strides[0]
+
+
 def cholesky(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Overwrite symmetric matrices, (B, n, n), by their factors (lower rows); which are definite, (B,)."""
     size, info = ctypes.c_int(matrix.shape[-1]), ctypes.c_int(0)
     at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = matrix.ctypes.data, matrix.strides[0]
+    start, step = _address(matrix)
     definite = np.empty(len(matrix), dtype=np.bool_)
     for i in range(len(matrix)):
         _potrf(_AT_UPPER, at_size, start + i * step, at_size, at_info)
@@ -60,7 +67,7 @@ def inverse(factor: NDArray[np.float64]) -> None:
     """Overwrite factors by the inverses of their matrices."""
     size, info = ctypes.c_int(factor.shape[-1]), ctypes.c_int(0)
     at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = factor.ctypes.data, factor.strides[0]
+    start, step = _address(factor)
     for i in range(len(factor)):
         _potri(_AT_UPPER, at_size, start + i * step, at_size, at_info)
     _mirror(factor)
@@ -70,8 +77,8 @@ def solve(factor: NDArray[np.float64], right: NDArray[np.float64]) -> None:
     """Overwrite right sides, (B, n), by solutions."""
     size, info = ctypes.c_int(factor.shape[-1]), ctypes.c_int(0)
     at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = factor.ctypes.data, factor.strides[0]
-    at_right, right_step = right.ctypes.data, right.strides[0]
+    start, step = _address(factor)
+    at_right, right_step = _address(right)
     for i in range(len(factor)):
         b = at_right + i * right_step
         _potrs(_AT_UPPER, at_size, _AT_ONE, start + i * step, at_size, b, at_size, at_info)
