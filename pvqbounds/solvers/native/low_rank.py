@@ -20,6 +20,7 @@ stopping early only loosens the bound; but lam is only as exact as the root of w
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -123,7 +124,7 @@ def _solve(sdp: BoxHullSDP, clock: Clock, tolerance: float, start: Array | None)
         error = _swept(form, centre, z, factor, ends)
         if before - error <= FIRST_FALL * error:
             break
-    doubt, best = DOUBT, None
+    doubt, best, settled = DOUBT, None, False
     for _ in range(MOST_ROUNDS):
         if clock.expired:
             break
@@ -138,11 +139,10 @@ def _solve(sdp: BoxHullSDP, clock: Clock, tolerance: float, start: Array | None)
         if fall <= doubt:
             doubt = 0.1 * fall
             best = _better(best, _dual(sdp, descent, z, factor))
-            if error - best[2] <= tolerance * error or fall <= END:
+            settled = error - best[2] <= tolerance * error or fall <= END
+            if settled:
                 break
-    else:
-        clock = Clock(0.0)
-    if best is None or clock.expired:
+    if best is None or not settled:
         best = _better(best, _dual(sdp, descent, z, factor))
     lam, nu, value = best
     gap = (error - value) / error if error > 0.0 else 0.0
@@ -195,12 +195,17 @@ def _lowered(sdp: BoxHullSDP, lam: Array, z: Array) -> Array:
     diagonal = np.diagonal(sdp.form)
     margin = 4.0 * sdp.n * np.finfo(np.float64).eps * np.where(diagonal > 0.0, diagonal, 1.0)
     positive = np.maximum(lam, 0.0)
-    for share in LOWERINGS:
-        trial = lam - share * positive
-        if _definite(sdp.form, trial + margin):
-            finer = lam - 0.3 * share * positive
-            return finer if share > 0.0 and _definite(sdp.form, finer + margin) else trial
-    return definite_multipliers(sdp, lam, np.zeros(sdp.n), z)[0]
+
+    def definite(share: float) -> bool:
+        return _definite(sdp.form, lam - share * positive + margin)
+
+    # S grows with the share: the first that is enough is found by bisection
+    enough = bisect_left(LOWERINGS, True, key=definite)
+    if enough == len(LOWERINGS):
+        return definite_multipliers(sdp, lam, np.zeros(sdp.n), z)[0]
+    share = LOWERINGS[enough]
+    finer = 0.3 * share
+    return np.asarray(lam - (finer if share > 0.0 and definite(finer) else share) * positive)
 
 
 def _definite(form: Array, lam: Array) -> bool:
