@@ -13,7 +13,7 @@ from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 
-__all__ = ["VALUE_FLOOR", "State", "Task", "start", "task_of", "times", "trace_of", "values_of"]
+__all__ = ["VALUE_FLOOR", "Point", "State", "Task", "start", "task_of", "times", "trace_of", "values_of"]
 
 START_SHARE = 0.5
 """Share of the way to the boundary of definite S at which lam starts."""
@@ -87,8 +87,8 @@ class Task:
 
 
 @dataclass(eq=False)
-class State:
-    """Iterates of a batch."""
+class Point:
+    """Both sides of the dual pair, or changes of them, for a batch."""
 
     covariance: Any
     """C, shape (B, n, n)."""
@@ -104,6 +104,12 @@ class State:
     """Shape (B, n)."""
     slack: Any
     """s, shape (B, n, m)."""
+
+
+@dataclass(eq=False)
+class State(Point):
+    """Iterates of a batch."""
+
     reach: Any
     """Lengths found last, primal and dual, shape (B, 2)."""
 

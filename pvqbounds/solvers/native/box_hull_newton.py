@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.solvers.native.arrays import Arrays
-from pvqbounds.solvers.native.box_hull_iterates import State, Task, times, trace_of
+from pvqbounds.solvers.native.box_hull_iterates import Point, State, Task, times, trace_of
 
 __all__ = ["advance"]
 
@@ -32,19 +32,6 @@ CENTRING = 0.2
 
 SHORTEST = 1e-6
 """A step shorter than this ends the iteration."""
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A search direction: changes of the fields of :class:`State`."""
-
-    covariance: Any
-    weight: Any
-    mean: Any
-    lam: Any
-    mu: Any
-    t: Any
-    slack: Any
 
 
 class _Newton:
@@ -71,7 +58,7 @@ class _Newton:
         self.definite = solvable & definite
         """Whether each system is definite, as it is but for rounding."""
 
-    def step(self, level: Any, predictor: Step | None = None) -> Step:
+    def step(self, level: Any, predictor: Point | None = None) -> Point:
         """The direction to the level, (B,), corrected by the products of the predictor's changes."""
         task, state, inverse = self.task, self.state, self.inverse
         arrays, mean = task.arrays, state.mean
@@ -106,7 +93,7 @@ class _Newton:
         if product is not None:
             change += product
         covariance = arrays.covariance_step(change @ inverse, level, inverse, state.covariance)
-        return Step(covariance, weight, 0.5 * (tilt - force), lam, mu, t, slack)
+        return Point(covariance, weight, 0.5 * (tilt - force), lam, mu, t, slack)
 
 
 def advance(task: Task, state: State, inverse: Any) -> NDArray[np.bool_]:
@@ -134,7 +121,7 @@ def advance(task: Task, state: State, inverse: Any) -> NDArray[np.bool_]:
     return _take(task, state, step)
 
 
-def _take(task: Task, state: State, step: Step) -> NDArray[np.bool_]:
+def _take(task: Task, state: State, step: Point) -> NDArray[np.bool_]:
     """Go along `step` to near the boundary, in place; False for the channels that hardly move."""
     xp, arrays = task.arrays.xp, task.arrays
 
