@@ -42,7 +42,7 @@ from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_boun
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Clock, Options, SDPSolution
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.low_rank import solve_low_rank
+from pvqbounds.solvers.native.split_dual import solve_by_path
 from pvqbounds.solvers.relaxation import relax
 
 LAYERS = {36: "block2.0", 72: "block3.0", 144: "block4.0", 288: "block5.0"}
@@ -282,7 +282,7 @@ def lowrank(_: argparse.Namespace) -> Table:
         start = time.perf_counter()
         exact = solve_box_hull(sdp)
         middle = time.perf_counter()
-        found = solve_low_rank(sdp, Clock(600.0))
+        found = solve_by_path(sdp, Clock(600.0))
         end = time.perf_counter()
         loss = 1.0 - found.value / exact.value
         table.add_row(str(n), kind, f"{middle - start:.2f}", f"{end - middle:.2f}", f"{loss:.1e}")
@@ -296,7 +296,7 @@ def large(_: argparse.Namespace) -> Table:
     )
     problem = synthetic(4608)
     start = time.perf_counter()
-    relaxed = relax(problem, "box-hull", lambda sdp: solve_low_rank(sdp, Clock(1200.0)))
+    relaxed = relax(problem, "box-hull", lambda sdp: solve_by_path(sdp, Clock(1200.0)))
     middle = time.perf_counter()
     bound = box_hull_bound(problem, relaxed.certificate) / problem.signal.middle
     end = time.perf_counter()

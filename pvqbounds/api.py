@@ -49,8 +49,8 @@ __all__ = [
 METHODS = ("auto", "exact", "relax")
 PRUNING_RELAXATIONS = ("perspective",)
 
-DEFAULT_SEARCH_SHARE = 0.005
-"""Share of the time limit in which, unasked, a search raises the SDP's bound: 0.3 s of a minute."""
+DEFAULT_SEARCH_SHARE = 0.002
+"""Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
 
 
 def solve(
@@ -80,9 +80,11 @@ def solve(
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
         "auto": exact where it is expected to finish within the time limit, else relax.
     relaxation
-        "hybrid", "box-hull" or "park-boyd" for quantization, "perspective" for pruning. "hybrid"
-        searches on what the SDP's multipliers leave until the time limit; left out, the native
-        solver does so in a small share of it, the others solve the box-hull SDP alone.
+        "hybrid", "splits", "box-hull" or "park-boyd" for quantization, "perspective" for pruning.
+        "splits" is the box-hull SDP with split inequalities, by the native solver. "hybrid" searches
+        on what the multipliers of that (of the SDP alone with other solvers) leave until the time
+        limit; left out, the native solver does so in a small share of it, the others solve the
+        box-hull SDP alone.
     time_limit
         Seconds. An exact method that reaches it gives the interval proved so far.
     threads
@@ -135,12 +137,13 @@ def solve(
     )
     with blas_threads(threads):
         if isinstance(problem, IntegerLeastSquares):
-            names = ("hybrid", *QUANTIZATION_RELAXATIONS)
+            names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")
             if relaxation is None and solver not in ("auto", "native"):
                 name = "box-hull"  # what a solver of its own choice is asked for
             share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
-            return _solve_integer(problem, solver, method, name, replace(options, search_share=share))
+            options = replace(options, relaxation=name, search_share=share)
+            return _solve_integer(problem, solver, method, options)
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
         return _solve_sparse(problem, solver, method, name, options)
 
@@ -219,19 +222,18 @@ def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: st
     return relaxation
 
 
-def _solve_integer(
-    problem: IntegerLeastSquares, solver: str, method: str, relaxation: str, options: Options
-) -> Bounds:
+def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, options: Options) -> Bounds:
     start = time.perf_counter()
     backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
     if exact:
         stated = backend.solve_integer(problem, options)
         codes = _feasible_codes(problem, stated.codes)
         solution = _with_certificate(problem, stated)
-        dual = "box-hull" if isinstance(solution.certificate, BoxHullCertificate) else None
+        proof = solution.certificate
+        dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
         relaxation_used = stated.relaxation or dual
     else:
-        stated = solution = _relaxed_integer(problem, backend, relaxation, options)
+        stated = solution = _relaxed_integer(problem, backend, options)
         codes = _feasible_codes(problem, stated.codes)
         relaxation_used = stated.relaxation
     return _bounds(
@@ -247,16 +249,19 @@ def _solve_integer(
     )
 
 
-def _relaxed_integer(
-    problem: IntegerLeastSquares, backend: Backend, relaxation: str, options: Options
-) -> ExactSolution:
+def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Options) -> ExactSolution:
     """Codes and certificate of a relaxation that the backend solves."""
     from pvqbounds.solvers.native.hybrid import hybrid_bound, nodes_for
     from pvqbounds.solvers.native.integer_codes import best_known_codes
 
-    clock = Clock(options.time_limit, options.cancelled)
-    sdp = "box-hull" if relaxation == "hybrid" else relaxation
-    relaxed = options.relaxed or relax(problem, sdp, lambda sdp: backend.solve_sdp(sdp, options))
+    clock, relaxation = Clock(options.time_limit, options.cancelled), options.relaxation
+    if options.relaxed is not None:
+        relaxed = options.relaxed
+    elif relaxation == "splits" or (relaxation == "hybrid" and Capability.SPLITS in backend.capabilities):
+        relaxed = backend.relax_splits(problem, options)
+    else:
+        name = "box-hull" if relaxation == "hybrid" else relaxation
+        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, options))
     if relaxation != "hybrid":
         codes = best_known_codes(problem, relaxed, options.seed)
         return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)

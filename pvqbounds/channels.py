@@ -26,7 +26,7 @@ from pvqbounds.solvers.native.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.shared import relax_shared
-from pvqbounds.solvers.relaxation import Relaxed, relax_together
+from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
 
 __all__ = ["SHARED", "solve_channels"]
 
@@ -163,7 +163,8 @@ def _batches(
     native = solver in ("auto", "native")
     if arrays.batches and not native:
         raise InputError(f"--device {device} is for the native solver; {solver} runs on the CPU.")
-    relaxes = method == "relax" or (method == "auto" and arrays.batches) or relaxation == SHARED
+    sdp = arrays.batches or relaxation in (SHARED, *QUANTIZATION_RELAXATIONS)
+    relaxes = (sdp and method == "relax") or (method == "auto" and arrays.batches) or relaxation == SHARED
     rest: list[int] = []
     for group in _by_gram(problems):
         channels = [problems[position] for position in group]

@@ -55,7 +55,7 @@ MethodOption = Annotated[
 ]
 RelaxationOption = Annotated[
     str | None,
-    typer.Option(help="hybrid, box-hull, shared or park-boyd (quantization), perspective (pruning)."),
+    typer.Option(help="hybrid, splits, box-hull, shared or park-boyd (quantization), perspective (pruning)."),
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of the backend, for each problem.")]

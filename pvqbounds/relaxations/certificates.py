@@ -18,6 +18,9 @@ with every rounding paid for:
 - The inner minimum over codes is taken over a window whose ends are proved to be no better than
   its interior (convexity), else replaced by the minimum over all reals.
 
+Split inequalities (:mod:`pvqbounds.relaxations.splits`), where a certificate has some, put a form
+dᵀAd - 2 pᵀd + kappa in the place of dᵀGd: S = A - diag(lam), and nu - p in the separable part.
+
 If S cannot be proved positive definite, lam is lowered: any lam gives a true bound.
 """
 
@@ -42,6 +45,7 @@ from pvqbounds.problems.arithmetic import (
     up,
 )
 from pvqbounds.relaxations.definite import equilibration, proved_shift
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 
 __all__ = [
     "BoxHullCertificate",
@@ -63,6 +67,13 @@ class BoxHullCertificate:
     """lambda, shape (n,), in units of the Gram."""
     nu: NDArray[np.float64]
     """nu, shape (n,), in units of Gram times weight."""
+    splits: Splits = NO_SPLITS
+    """Split inequalities with their multipliers."""
+
+    @property
+    def relaxation(self) -> str:
+        """Name of the relaxation that its bound is one of."""
+        return "splits" if len(self.splits) > 0 else "box-hull"
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +92,8 @@ class SearchCertificate:
     """The proved bound."""
     nodes: int
     """Nodes that the search visited: what a proof will cost."""
+    splits: Splits = NO_SPLITS
+    """Split inequalities with their multipliers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +119,14 @@ class PerspectiveCertificate:
 
 
 Certificate = BoxHullCertificate | SearchCertificate | SubsetCertificate | PerspectiveCertificate
+
+
+def multipliers_fit(n: int, certificate: BoxHullCertificate | SearchCertificate) -> bool:
+    """Whether the multipliers are finite, of the signs that they must have, and about n codes."""
+    lam, nu, splits = certificate.lam, certificate.nu, certificate.splits
+    return bool(
+        lam.shape == nu.shape == (n,) and np.isfinite(lam).all() and np.isfinite(nu).all() and splits.fit(n)
+    )
 
 
 def feasible_multipliers(
@@ -150,39 +171,38 @@ def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate
 
     Multipliers that are not finite or of the wrong size prove nothing: the result is -inf.
     """
-    lam, nu = certificate.lam, certificate.nu
-    if lam.shape != (problem.n,) or nu.shape != (problem.n,):
-        return -math.inf
-    if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
+    if not multipliers_fit(problem.n, certificate):
         return -math.inf
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
     if not live.any():
         return 0.0
     with np.errstate(all="ignore"):  # whatever overflows ends as a bound of -inf
-        return _box_hull_bound(problem, live, lam[live], nu[live])
+        return _box_hull_bound(problem, certificate, live)
 
 
 def _box_hull_bound(
-    problem: IntegerLeastSquares,
-    live: NDArray[np.bool_],
-    lam: NDArray[np.float64],
-    nu: NDArray[np.float64],
+    problem: IntegerLeastSquares, certificate: BoxHullCertificate, live: NDArray[np.bool_]
 ) -> float:
     """The bound over the live inputs, in units that give G a diagonal near 1."""
-    gram = problem.gram[np.ix_(live, live)]
-    power = equilibration(gram)
-    gram = np.ldexp(gram, -power[:, None] - power)
+    form = error_minorant(problem, certificate.splits.about(live)).among(live)
+    power = equilibration(problem.gram[np.ix_(live, live)])
+    form = form.in_units(power)
     weight, step = np.ldexp(problem.weight[live], power), np.ldexp(problem.scale, power)
-    feasible = feasible_multipliers(gram, np.ldexp(lam, -2 * power), np.ldexp(nu, -power))
+    lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
+    feasible = feasible_multipliers(form.matrix, lam, nu)
     if feasible is None:
         return -math.inf
     matrix, nu, smallest = feasible
     quadratic = minus_inverse_form(matrix, nu, smallest)
-    rest = np.diagonal(gram) - np.diagonal(matrix)  # lambda, exact up to one rounding
-    separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, nu)
+    rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
+    linear, radius = form.separable_linear(nu)
+    separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, linear)
+    if radius.any():
+        reach = np.maximum(np.abs(step * problem.qmin - weight), np.abs(step * problem.qmax - weight))
+        separable = np.nextafter(separable - 2.0 * (1.0 + 16.0 * UNIT) * radius * reach, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic)):
         return -math.inf
-    return down(down(math.fsum(separable.tolist())) + quadratic, 2)
+    return down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
 
 
 def minus_inverse_form(matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float) -> float:

@@ -22,6 +22,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.archive import parse_arrays, read_bytes
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.splits import ENTRIES, Splits
 from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.report.record import (
     LAYER_SCHEMA,
@@ -221,11 +222,24 @@ def _certificate(entry: _Node, arrays: _Arrays, prefix: str, n: int) -> Certific
     for field in fields(kind):
         if field.name == "radius" and node.values.get("radius") is None:
             values["radius"] = math.inf
+        elif field.name == "splits":
+            count = node.optional("splits", node.whole)
+            if count is not None:
+                values["splits"] = _splits(arrays, f"{prefix}/splits", count)
         elif field.type in ("float", "int"):
             values[field.name] = node.number(field.name) if field.type == "float" else node.whole(field.name)
         else:
             values[field.name] = arrays.take(f"{prefix}/{field.name}", np.float64, (n,))
     return kind(**values)
+
+
+def _splits(arrays: _Arrays, prefix: str, count: int) -> Splits:
+    return Splits(
+        arrays.take(f"{prefix}/index", np.int32, (count, ENTRIES)),
+        arrays.take(f"{prefix}/sign", np.int8, (count, ENTRIES)),
+        arrays.take(f"{prefix}/low", np.int64, (count,)),
+        arrays.take(f"{prefix}/multiplier", np.float64, (count,)),
+    )
 
 
 class _Node:

@@ -19,6 +19,10 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``pruning/weight/g``        (m, n)  float64 the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
+``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
+``.../splits/low``          (k,)    int64   multiplier
+``.../splits/multiplier``   (k,)    float64
 =========================== ======= ======= ======================================================
 
 Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
@@ -45,6 +49,7 @@ from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.archive import check_writable, replacing, write_arrays
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.splits import NO_SPLITS
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
 
 __all__ = [
@@ -235,7 +240,12 @@ def _method_arrays(side: Side) -> Arrays:
 def _certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
     if certificate is None:
         return {}
-    return {field.name: getattr(certificate, field.name) for field in fields(certificate)}
+    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}
+    splits = values.pop("splits", NO_SPLITS)
+    if len(splits) == 0:
+        return values
+    parts = {f"splits/{field.name}": getattr(splits, field.name) for field in fields(splits)}
+    return values | parts | {"splits": len(splits)}
 
 
 def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:

@@ -46,6 +46,7 @@ class Capability(Enum):
     EXACT_QUANTIZATION = "exact quantization"
     EXACT_PRUNING = "exact pruning"
     PERSPECTIVE = "pruning relaxation"
+    SPLITS = "quantization SDP with split inequalities"
 
 
 class Clock:
@@ -88,8 +89,10 @@ class Options:
     """Seconds for one channel."""
     only_if_it_finishes: bool = False
     """Let an exact method that knows it will not finish give its relaxation's bound at once."""
+    relaxation: str = "box-hull"
+    """Name of the quantization relaxation: the one asked for, or that an exact method falls back on."""
     search_share: float = 0.0
-    """Share of the time limit in which a search may raise the quantization SDP's bound."""
+    """Share of the time limit in which a search may raise the bound of the relaxation "hybrid"."""
     cancelled: threading.Event | None = None
     """Set by another thread to stop the solve early."""
     threads: int = 1
@@ -214,6 +217,10 @@ class Backend(ABC):
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Solve the relaxation."""
         raise self._unable(Capability.BOX_HULL)
+
+    def relax_splits(self, problem: IntegerLeastSquares, options: Options) -> Relaxed:
+        """Solve the box-hull SDP of one channel with split inequalities."""
+        raise self._unable(Capability.SPLITS)
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Solve the quantization of one channel exactly."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options, SDPSolution
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["Native"]
 
@@ -30,6 +31,7 @@ class Native(Backend):
             Capability.EXACT_QUANTIZATION,
             Capability.EXACT_PRUNING,
             Capability.PERSPECTIVE,
+            Capability.SPLITS,
         }
     )
     citation = """@software{pvqbounds,
@@ -39,11 +41,17 @@ class Native(Backend):
 }"""
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
-        """Interior point on the dual, or low-rank descent where the time limit allows no more."""
+        """Interior point on the dual, or a first-order method where the time limit allows no more."""
         from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 
         clock = Clock(options.time_limit, options.cancelled)
         return solve_sdp(sdp, clock, tolerance=options.tolerance or self.tolerance)
+
+    def relax_splits(self, problem: IntegerLeastSquares, options: Options) -> Relaxed:
+        """A path of barriers on the dual, with the inequalities that its points violate."""
+        from pvqbounds.solvers.native.split_dual import relax_with_splits
+
+        return relax_with_splits(problem, Clock(options.time_limit, options.cancelled), options.search_share)
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""

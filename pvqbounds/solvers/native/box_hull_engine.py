@@ -1,8 +1,8 @@
 """Which native engine solves a box-hull SDP, and how many channels it takes at a time.
 
 The interior point (:mod:`pvqbounds.solvers.native.box_hull_dual`) is exact to six digits and costs
-O(n³) an iteration; where the time limit does not allow it the low-rank descent
-(:mod:`pvqbounds.solvers.native.low_rank`) gives what it can.
+O(n³) an iteration; where the time limit does not allow it a path of barriers, followed by a first-order
+method (:mod:`pvqbounds.solvers.native.split_dual`), gives what it can.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hulls
-from pvqbounds.solvers.native.low_rank import solve_low_ranks
+from pvqbounds.solvers.native.split_dual import solve_by_path
 
 __all__ = ["batch_size", "solve_sdp", "solve_sdps"]
 
@@ -54,7 +54,7 @@ def solve_sdps(
         return solve_box_hulls(sdps, tolerance=tolerance, arrays=arrays)
     too_dear = arrays is NUMPY and seconds > SHARE * clock.remaining
     if first.chord and first.qmin < first.qmax and too_dear:
-        return solve_low_ranks(sdps, clock.part(SHARE), tolerance=tolerance)
+        return [solve_by_path(sdp, clock.part(SHARE / (len(sdps) - done))) for done, sdp in enumerate(sdps)]
     return solve_box_hulls(sdps, tolerance=tolerance, clock=clock, arrays=arrays)
 
 

@@ -1,6 +1,6 @@
-"""The hybrid bound: the box-hull SDP's multipliers, and a search on what they leave.
+"""The hybrid bound: a relaxation's multipliers, and a search on what they leave.
 
-The SDP's bound is the root of a search tree (:mod:`.search_trees`); every threshold below which
+The relaxation's bound is the root of a search tree (:mod:`.search_trees`); every threshold below which
 the search of a tree ends raises it. No input is chosen for an exact block: the first levels of the
 tree are that block, as deep as the budget carries. Its certificate is that of a search: the
 multipliers and the value, proved by repeating it.
@@ -19,15 +19,13 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.integer_codes import (
-    LARGEST_TREE,
     good_codes,
     plain_codes,
-    shares_for,
     without_dead_moments,
 )
-from pvqbounds.solvers.native.integer_search import claim, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.integer_search import live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
-from pvqbounds.solvers.native.search_trees import MultipliedTree, minimiser_of, mixed_trees
+from pvqbounds.solvers.native.search_trees import LARGEST_TREE, MultipliedTree, minimiser_of, mixed_trees
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["Hybrid", "hybrid_bound", "nodes_for", "raised_bound", "spread"]
@@ -45,7 +43,9 @@ class Hybrid:
     @property
     def relaxation(self) -> str:
         """Name of the relaxation that the certificate is one of."""
-        return "hybrid" if isinstance(self.certificate, SearchCertificate) else "box-hull"
+        if isinstance(self.certificate, SearchCertificate):
+            return "hybrid"
+        return self.certificate.relaxation
 
 
 def nodes_for(share: float, time_limit: float) -> float:
@@ -59,7 +59,7 @@ def nodes_for(share: float, time_limit: float) -> float:
 def hybrid_bound(
     problem: IntegerLeastSquares, relaxed: Relaxed, nodes: float, clock: Clock, seed: int
 ) -> Hybrid:
-    """The hybrid bound of a problem with a solved box-hull relaxation, never weaker than the SDP's.
+    """The hybrid bound of a problem with a solved relaxation, never weaker than the relaxation's.
 
     Parameters
     ----------
@@ -81,8 +81,9 @@ def hybrid_bound(
         codes[live] = plain_codes(inner, inside)
         return Hybrid(codes, relaxed.certificate, f"not searched: more than {LARGEST_TREE} live inputs")
     minimiser = minimiser_of(inner)
-    trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
-    codes[live] = good_codes(inner, inside, minimiser, trees, seed)
+    trees = mixed_trees(inner, inside.certificate, minimiser)
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    codes[live] = good_codes(inner, inside, minimiser, trees, seed, allowed)
     found = raised_bound(inner, inside, trees, codes[live], nodes, clock)
     codes[live] = found.codes
     return replace(found, codes=codes, certificate=spread(found.certificate, live))
@@ -96,7 +97,7 @@ def raised_bound(
     nodes: float,
     clock: Clock,
 ) -> Hybrid:
-    """Search the most promising of `trees`; the SDP's certificate stays where that proves no more.
+    """Search the most promising of `trees`; the relaxation's certificate stays where that proves no more.
 
     Parameters
     ----------
@@ -107,17 +108,18 @@ def raised_bound(
     """
     root = box_hull_bound(problem, relaxed.certificate)
     if not trees:
-        return Hybrid(codes, relaxed.certificate, "no tree could be built at the SDP's multipliers")
+        return Hybrid(codes, relaxed.certificate, "no tree could be built at the multipliers")
     error = problem.error(codes).upper
     chosen, outcome = search_best(trees, error, nodes, clock)
     if outcome.codes is not None and problem.error(outcome.codes).upper < error:
         codes = outcome.codes
-    value = claim(chosen.tree, outcome)
+    certificate = chosen.certificate(outcome)
+    value = certificate.value
     if not value > max(root, 0.0):
-        return Hybrid(codes, relaxed.certificate, "the search did not raise the bound of the SDP")
+        return Hybrid(codes, relaxed.certificate, "the search did not raise the bound of the relaxation")
     gained = f" by {10.0 * math.log10(value / root):.2f} dB" if root > 0.0 else ""
-    status = f"a search of {outcome.nodes:.1e} nodes raised the bound of the SDP{gained}"
-    return Hybrid(codes, SearchCertificate(chosen.lam, chosen.nu, value, outcome.nodes), status)
+    status = f"a search of {outcome.nodes:.1e} nodes raised the bound of the relaxation{gained}"
+    return Hybrid(codes, certificate, status)
 
 
 def spread(
@@ -126,4 +128,4 @@ def spread(
     """The certificate with zero multipliers for the inputs that were left out."""
     lam, nu = np.zeros(len(live)), np.zeros(len(live))
     lam[live], nu[live] = certificate.lam, certificate.nu
-    return replace(certificate, lam=lam, nu=nu)
+    return replace(certificate, lam=lam, nu=nu, splits=certificate.splits.spread(live))

@@ -16,38 +16,34 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.relaxations.rounding import gaussian_starts, improve
 from pvqbounds.solvers.native.integer_search import k_best, live_inputs, without_dead_inputs
-from pvqbounds.solvers.native.search_trees import Minimiser, MultipliedTree, minimiser_of, mixed_trees
+from pvqbounds.solvers.native.search_trees import (
+    LARGEST_TREE,
+    Minimiser,
+    MultipliedTree,
+    minimiser_of,
+    mixed_trees,
+)
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
-    "LARGEST_TREE",
     "best_known_codes",
     "good_codes",
     "nearest_plane",
     "plain_codes",
-    "shares_for",
     "without_dead_moments",
 ]
-
-SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
-"""Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""
 
 FEW_INPUTS = 400
 """Inputs up to which the relaxation's covariance is factored for random roundings."""
 
-LARGEST_TREE = max(SHARES)
-"""Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
+WIDTH, WORK = 500, 4e7
+"""Nodes a level that the K-best search keeps: so many at most, and so many over n² at most."""
 
-WIDTH, WORK = 500, 8e6
-"""Nodes a level that the K-best search keeps: so many at most, and so many times n² at most."""
+WIDEST, WORK_A_NODE = 10_000, 2.0
+"""The same where a long search follows: at most so many, and so many over n² for each of its nodes."""
 
 STARTS = 10
 """Random roundings."""
-
-
-def shares_for(n: int) -> tuple[float, ...]:
-    """Shares of the SDP's multipliers at which trees for n inputs are worth their building."""
-    return next((shares for largest, shares in SHARES.items() if n <= largest), ())
 
 
 def nearest_plane(
@@ -119,7 +115,7 @@ def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) 
             codes[live] = plain_codes(inner, inside)
         else:
             minimiser = minimiser_of(inner)
-            trees = mixed_trees(inner, inside.certificate, minimiser, shares_for(inner.n))
+            trees = mixed_trees(inner, inside.certificate, minimiser)
             codes[live] = good_codes(inner, inside, minimiser, trees, seed)
     return codes
 
@@ -130,16 +126,18 @@ def good_codes(
     minimiser: Minimiser,
     trees: Sequence[MultipliedTree],
     seed: int,
+    nodes: float = 0.0,
 ) -> NDArray[np.int64]:
     """Best codes from every start, for sizes that trees are built at: 1-opt from each, 2-opt from the best.
 
     Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
-    K-best leaves of each tree and, up to a few hundred inputs, random roundings.
+    K-best leaves of each tree and, up to a few hundred inputs, random roundings. The more nodes a
+    search on the trees may visit, the more time is spent here, too.
     """
     n = problem.n
     simple = np.vstack([problem.centre, minimiser.point])
     greedy = nearest_plane(problem.gram, simple, problem.qmin, problem.qmax).astype(np.float64)
-    width = int(min(WIDTH, max(1.0, WORK / n**2)))
+    width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
     leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees]
     if n <= FEW_INPUTS:
         random = gaussian_starts(relaxed.mean, relaxed.covariance, STARTS, seed)
@@ -159,6 +157,7 @@ def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
     """The relaxation over the inputs that are not always zero."""
     if live.all():
         return relaxed
-    certificate = BoxHullCertificate(relaxed.certificate.lam[live], relaxed.certificate.nu[live])
+    known = relaxed.certificate
+    certificate = BoxHullCertificate(known.lam[live], known.nu[live], known.splits.among(live))
     covariance = relaxed.covariance[np.ix_(live, live)]
     return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)

@@ -133,24 +133,37 @@ def advance(  # type: ignore[no-untyped-def]
     return (-1 - i if enter else i), best, found, nodes
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _shift(row, codes):  # type: ignore[no-untyped-def]
+    total = np.float32(0.0)
+    for k in range(len(row)):
+        total += row[k] * codes[k]
+    return total
+
+
 @numba.njit(cache=True, nogil=True)
 def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  # type: ignore[no-untyped-def]
     """Codes of the best leaf when each level keeps the `width` nodes of least partial sum.
 
-    Each node offers its `children` cheapest codes around the level's minimiser.
+    Each node offers its `children` cheapest codes around the level's minimiser. The codes of the
+    levels above are float32: half the memory to move, and what is found is only a proposal.
     """
     n = len(target)
     count = 1
-    offsets, next_offsets, partial = np.zeros((width, n)), np.zeros((width, n)), np.zeros(width)
+    codes, next_codes = np.zeros((width, n), np.float32), np.zeros((width, n), np.float32)
+    partial, next_partial = np.zeros(width), np.zeros(width)
     costs = np.empty(width * children)
     parents = np.empty(width * children, np.int64)
     offers = np.empty(width * children)
     for i in range(n - 1, -1, -1):
+        fixed = n - 1 - i
+        row = factor[i, i + 1 :][::-1].astype(np.float32)
+        centred = factor[i, i + 1 :] @ target[i + 1 :]
         pivot = factor[i, i]
         curvature = pivot * pivot + lam[i]
         made = 0
         for node in range(count):
-            shift = factor[i, i + 1 :] @ offsets[node, i + 1 :]
+            shift = np.float64(_shift(row, codes[node, :fixed])) - centred
             pull = pivot * pivot * target[i] - pivot * shift + lam[i] * centre[i] - nu[i]
             middle = np.floor(pull / curvature) if curvature > 0.0 else np.floor(target[i])
             low = min(max(middle, qmin), qmax)
@@ -176,17 +189,17 @@ def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  
                         high_cost = _cost(high, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
                 parents[made] = node
                 made += 1
-        chosen = np.argsort(costs[:made])[:width]
-        count = len(chosen)
-        for rank in range(count):
-            offer = chosen[rank]
-            parent, code = parents[offer], offers[offer]
-            next_offsets[rank, i + 1 :] = offsets[parent, i + 1 :]
-            next_offsets[rank, i] = code - target[i]
-        for rank in range(count):
-            partial[rank] = costs[chosen[rank]]
-        offsets, next_offsets = next_offsets, offsets
-    return np.rint(offsets[0] + target)
+        most = np.partition(costs[:made], width - 1)[width - 1] if made > width else np.inf
+        count = 0
+        for offer in range(made):
+            if costs[offer] <= most and count < width:
+                next_codes[count, :fixed] = codes[parents[offer], :fixed]
+                next_codes[count, fixed] = offers[offer]
+                next_partial[count] = costs[offer]
+                count += 1
+        codes, next_codes = next_codes, codes
+        partial, next_partial = next_partial, partial
+    return codes[np.argmin(partial[:count])][::-1].astype(np.float64)
 
 
 @numba.njit(cache=True, nogil=True)

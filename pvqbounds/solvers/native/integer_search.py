@@ -11,7 +11,9 @@ non-negative, so that a depth-first search from the last row of R upwards may dr
 its partial sum reaches the incumbent. The constant sum_i h_i - ||R m||² is the dual bound of
 :mod:`pvqbounds.relaxations.certificates`: with the SDP's multipliers the search starts from the
 SDP's bound, with lam = 0 and nu = G(x - w) at the box-constrained minimiser x it is the classic
-search around x with the gradient's separable costs. A mixture of the two visits least nodes.
+search around x with the gradient's separable costs. A mixture of the two visits least nodes. Split
+inequalities (:mod:`pvqbounds.relaxations.splits`) put A in the place of G and nu - p in that of nu
+in f, and add kappa to the constant.
 
 **What is proved.** Let theta be a threshold such that every leaf lies below a node whose partial
 sum, as computed, is at least theta. Rounding moves each component of R(d - m) by at most
@@ -35,8 +37,9 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
-from pvqbounds.relaxations.certificates import SearchCertificate
+from pvqbounds.relaxations.certificates import SearchCertificate, multipliers_fit
 from pvqbounds.relaxations.definite import minorant
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import integer_kernel
 
@@ -58,7 +61,7 @@ __all__ = [
 NODES_A_SLICE = 1_000_000
 """Nodes between two looks at the clock (about 40 ms)."""
 
-CHILDREN = 4
+CHILDREN = 3
 """Codes that each node of the K-best search offers."""
 
 
@@ -112,7 +115,10 @@ class SearchTree:
 
 
 def build_tree(
-    problem: IntegerLeastSquares, lam: NDArray[np.float64], nu: NDArray[np.float64]
+    problem: IntegerLeastSquares,
+    lam: NDArray[np.float64],
+    nu: NDArray[np.float64],
+    splits: Splits = NO_SPLITS,
 ) -> SearchTree | None:
     """The search tree at these multipliers (units of the Gram), or None where S is not proved definite.
 
@@ -124,17 +130,18 @@ def build_tree(
         Shape (n,) each.
     """
     n, scale = problem.n, problem.scale
-    matrix = problem.gram.copy()
+    form = error_minorant(problem, splits)
+    matrix = form.matrix.copy()
     diagonal = np.diag_indices(n)
     matrix[diagonal] -= lam
-    exact_lam = np.diagonal(problem.gram) - matrix[diagonal]  # exact up to one rounding
+    exact_lam = np.diagonal(form.matrix) - matrix[diagonal]  # exact up to one rounding
     order = _search_order(matrix)
     if order is None:
         return None
     factor = minorant(matrix[np.ix_(order, order)])
     if factor is None:
         return None
-    weight, lam, nu = problem.weight[order], exact_lam[order], nu[order]
+    form, weight, lam, nu = form.among(order), problem.weight[order], exact_lam[order], nu[order]
 
     # m is *defined* by the float64 vector w + m
     middle = weight + _solve_normal(factor, nu)
@@ -147,14 +154,15 @@ def build_tree(
 
     # in units of the step
     centre, target = weight / scale, middle / scale
-    step_lam, step_nu = lam * scale * scale, pull * scale
+    linear, radius = form.separable_linear(pull)
+    step_lam, step_nu = lam * scale * scale, linear * scale
     ends = np.array([problem.qmin, problem.qmax], dtype=np.float64)
     floor = _separable_floor(centre, step_lam, step_nu, problem.qmin, problem.qmax)
     reach = np.max(np.abs(ends[:, None] - centre), axis=0) + np.abs(centre) + 1.0
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
-    phi += 2.0 * scale * pull_error * reach
-    root = down(math.fsum(floor.tolist())) - up(image_norm)
-    root = down(root - up(math.fsum(phi.tolist())) - TINY, 2)
+    phi += 2.0 * scale * (pull_error + radius) * reach
+    root = down(down(math.fsum(floor.tolist())) - up(image_norm))
+    root = down(down(root - up(math.fsum(phi.tolist())) - TINY, 2) + form.constant)
 
     factor = factor * scale
     spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
@@ -334,13 +342,12 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
-    if certificate.lam.shape != live.shape or certificate.nu.shape != live.shape:
-        return False
-    if not (np.isfinite(certificate.lam).all() and np.isfinite(certificate.nu).all()):
+    if not multipliers_fit(problem.n, certificate):
         return False
     if not live.any():
         return certificate.value <= 0.0
-    tree = build_tree(without_dead_inputs(problem, live), certificate.lam[live], certificate.nu[live])
+    splits = certificate.splits.among(live)
+    tree = build_tree(without_dead_inputs(problem, live), certificate.lam[live], certificate.nu[live], splits)
     if tree is None or not math.isfinite(certificate.value):
         return False
     threshold = tree.threshold_for(certificate.value)

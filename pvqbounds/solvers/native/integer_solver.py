@@ -15,30 +15,34 @@ from pvqbounds.solvers.base import Clock, ExactSolution, Options
 from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.hybrid import nodes_for, raised_bound, spread
 from pvqbounds.solvers.native.integer_codes import (
-    LARGEST_TREE,
     good_codes,
     plain_codes,
-    shares_for,
     without_dead_moments,
 )
 from pvqbounds.solvers.native.integer_search import (
     NODES_A_SLICE,
     Outcome,
-    claim,
     expected_nodes,
     live_inputs,
     quick_search,
     without_dead_inputs,
 )
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
-from pvqbounds.solvers.native.search_trees import minimiser_of, mixed_trees, plain_tree
-from pvqbounds.solvers.relaxation import relax
+from pvqbounds.solvers.native.search_trees import LARGEST_TREE, minimiser_of, mixed_trees, plain_tree
+from pvqbounds.solvers.native.split_dual import relax_with_splits
+from pvqbounds.solvers.relaxation import Relaxed, relax
 
 __all__ = ["solve_integer"]
 
 SDP_TOLERANCE = 1e-3
 """Relative gap to which the SDP is solved: its value is right to a tenth of that by then, and the search
 starts from mixtures of its multipliers anyway. A third of the iterations to 1e-6 are saved."""
+
+PROVABLE = 128
+"""Inputs up to which a search may reach its end: larger problems get split inequalities at once."""
+
+WITH_SPLITS = ("hybrid", "splits")
+"""Relaxations that have split inequalities."""
 
 HOPELESS = 1e3
 """A search that the volume heuristic expects to outlast its budget so many times is not begun."""
@@ -48,7 +52,7 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
     """Least error over the grid, or the best interval that the time limit allows.
 
     With ``options.only_if_it_finishes`` a search that is expected to outlast the time limit is not
-    begun; the hybrid bound is given instead, or the SDP's where ``options.search_share`` is zero.
+    begun; the bound of ``options.relaxation`` is given instead.
     """
     clock = Clock(options.time_limit, options.cancelled)
     live = live_inputs(problem)
@@ -68,11 +72,10 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
 
 def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> ExactSolution:
     if problem.n > LARGEST_TREE and options.only_if_it_finishes:
-        relaxed = options.relaxed or relax(
-            problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE)
-        )
+        relaxed = options.relaxed or _fallback(problem, clock, options)
         codes, status = plain_codes(problem, relaxed), f"not searched: more than {LARGEST_TREE} live inputs"
-        return ExactSolution(codes, None, None, relaxed.certificate, status, "box-hull")
+        certificate = relaxed.certificate
+        return ExactSolution(codes, None, None, certificate, status, certificate.relaxation)
     minimiser = minimiser_of(problem)
     codes = improve(problem, np.vstack([problem.centre, minimiser.point]))
     plain = plain_tree(problem, minimiser)
@@ -81,34 +84,49 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         outcome = quick_search(plain.tree, error)
         codes = _better(problem, codes, outcome)
         if outcome.exhausted:
-            value = claim(plain.tree, outcome)
-            certificate = SearchCertificate(plain.lam, plain.nu, value, outcome.nodes)
-            return ExactSolution(codes, None, None, certificate, "optimal")
+            return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
 
-    relaxed = options.relaxed or relax(
-        problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE)
-    )
-    mixed = mixed_trees(problem, relaxed.certificate, minimiser, shares_for(problem.n))
+    provable = problem.n <= PROVABLE
+    relaxed = options.relaxed or (_sdp(problem, clock) if provable else _fallback(problem, clock, options))
+    mixed = mixed_trees(problem, relaxed.certificate, minimiser)
     trees = [plain, *mixed]
-    found = good_codes(problem, relaxed, minimiser, mixed, options.seed)
+    nodes = nodes_for(options.search_share, options.time_limit)
+    allowed = 0.0 if provable else min(nodes, NODES_A_SECOND * clock.remaining)
+    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
     expected = min(expected_nodes(candidate.tree, error) for candidate in trees)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
         status = f"not searched to the end: about {expected:.0e} nodes expected"
+        if provable and options.relaxed is None and options.relaxation in WITH_SPLITS:
+            relaxed = _fallback(problem, clock, options)
+            mixed = mixed_trees(problem, relaxed.certificate, minimiser)
+        certificate = relaxed.certificate
         if options.search_share == 0.0:
-            return ExactSolution(codes, None, None, relaxed.certificate, status, "box-hull")
-        nodes = nodes_for(options.search_share, options.time_limit)
+            return ExactSolution(codes, None, None, certificate, status, certificate.relaxation)
         hybrid = raised_bound(problem, relaxed, mixed, codes, nodes, clock)
         return ExactSolution(hybrid.codes, None, None, hybrid.certificate, hybrid.status, hybrid.relaxation)
     chosen, outcome = search_best(trees, error, math.inf, clock)
     codes = _better(problem, codes, outcome)
-    certificate = SearchCertificate(chosen.lam, chosen.nu, claim(chosen.tree, outcome), outcome.nodes)
+    searched = chosen.certificate(outcome)
     if outcome.exhausted:
-        return ExactSolution(codes, None, None, certificate, "optimal")
-    if box_hull_bound(problem, relaxed.certificate) > certificate.value:
-        return ExactSolution(codes, None, None, relaxed.certificate, "time limit", "box-hull")
-    return ExactSolution(codes, None, None, certificate, "time limit")
+        return ExactSolution(codes, None, None, searched, "optimal")
+    if box_hull_bound(problem, relaxed.certificate) > searched.value:
+        certificate = relaxed.certificate
+        return ExactSolution(codes, None, None, certificate, "time limit", certificate.relaxation)
+    return ExactSolution(codes, None, None, searched, "time limit")
+
+
+def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
+    """The SDP alone: its multipliers leave a search that is to reach its end more curvature."""
+    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE))
+
+
+def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
+    """The relaxation to bound a problem with that is not searched to its end."""
+    if options.relaxation in WITH_SPLITS:
+        return relax_with_splits(problem, clock, options.search_share)
+    return _sdp(problem, clock)
 
 
 def _better(problem: IntegerLeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:

@@ -17,10 +17,21 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.certificates import BoxHullCertificate
-from pvqbounds.solvers.native.integer_search import SearchTree, build_tree
+from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.solvers.native.integer_search import Outcome, SearchTree, build_tree, claim
 
-__all__ = ["Minimiser", "MultipliedTree", "minimiser_of", "mixed_trees", "plain_tree"]
+__all__ = ["LARGEST_TREE", "Minimiser", "MultipliedTree", "minimiser_of", "mixed_trees", "plain_tree"]
+
+
+SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
+"""Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""
+
+SPLIT_SHARES = (0.8, 1.0)
+"""The same for multipliers with split inequalities: the first finds codes, the last proves most."""
+
+LARGEST_TREE = max(SHARES)
+"""Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +41,11 @@ class MultipliedTree:
     tree: SearchTree
     lam: NDArray[np.float64]
     nu: NDArray[np.float64]
+    splits: Splits
+
+    def certificate(self, outcome: Outcome) -> SearchCertificate:
+        """What a search of this tree proved."""
+        return SearchCertificate(self.lam, self.nu, claim(self.tree, outcome), outcome.nodes, self.splits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +73,7 @@ def plain_tree(problem: IntegerLeastSquares, minimiser: Minimiser) -> Multiplied
     problem
         Without dead inputs.
     """
-    tree = _definite_tree(problem, np.zeros(problem.n), minimiser.nu, minimiser.point)
+    tree = _definite_tree(problem, np.zeros(problem.n), minimiser.nu, NO_SPLITS, minimiser.point)
     assert tree is not None, "a diagonally dominant matrix is positive definite"
     return tree
 
@@ -66,32 +82,45 @@ def mixed_trees(
     problem: IntegerLeastSquares,
     certificate: BoxHullCertificate,
     minimiser: Minimiser,
-    shares: Sequence[float],
+    shares: Sequence[float] | None = None,
 ) -> list[MultipliedTree]:
-    """One tree for each share of the SDP's multipliers, the rest the minimiser's.
+    """One tree for each share of a relaxation's multipliers, the rest the minimiser's.
 
     Parameters
     ----------
     problem
         Without dead inputs.
     certificate
-        Multipliers of its box-hull SDP, from any backend. Where S is not proved definite at a
+        Multipliers of its relaxation, from any backend. Where S is not proved definite at a
         mixture, lam is lowered until it is; a share at which that fails is left out.
+    shares
+        Those that pay for so many inputs if None.
     """
+    if shares is None:
+        shares = _shares_for(problem.n, certificate)
     trees = []
     for share in shares:
         nu = share * certificate.nu + (1.0 - share) * minimiser.nu
-        trees.append(_definite_tree(problem, share * certificate.lam, nu, minimiser.point))
+        lam, splits = share * certificate.lam, certificate.splits.times(share)
+        trees.append(_definite_tree(problem, lam, nu, splits, minimiser.point))
     return [tree for tree in trees if tree is not None]
+
+
+def _shares_for(n: int, certificate: BoxHullCertificate) -> tuple[float, ...]:
+    """Shares of the multipliers at which trees for n inputs are worth their building."""
+    if len(certificate.splits) > 0:
+        return SPLIT_SHARES if n <= LARGEST_TREE else ()
+    return next((shares for largest, shares in SHARES.items() if n <= largest), ())
 
 
 def _definite_tree(
     problem: IntegerLeastSquares,
     lam: NDArray[np.float64],
     nu: NDArray[np.float64],
+    splits: Splits,
     point: NDArray[np.float64],
 ) -> MultipliedTree | None:
-    """Tree at (lam, nu), lam lowered as little as needed; None for multipliers out of all proportion.
+    """Tree at these multipliers, lam lowered as little as needed; None for multipliers out of all proportion.
 
     Where lam is lowered, nu moves so that the change counts from `point` and not from the weights.
     """
@@ -102,7 +131,7 @@ def _definite_tree(
     for exponent in (-np.inf, *range(-15, 2)):
         step = 10.0**exponent * (spread + np.abs(lam))
         lowered, moved = lam - step, nu + step * offset
-        tree = build_tree(problem, lowered, moved)
+        tree = build_tree(problem, lowered, moved, splits)
         if tree is not None:
-            return MultipliedTree(tree, lowered, moved)
+            return MultipliedTree(tree, lowered, moved, splits)
     return None

@@ -11,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, dual_value, in_gram_units
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.solvers.base import SDPSolution
-from pvqbounds.solvers.native.low_rank import fitted
+from pvqbounds.solvers.native import shared_kernel
 from pvqbounds.solvers.relaxation import Relaxed, relax_together
 
-__all__ = ["relax_shared"]
+__all__ = ["fitted", "relax_shared"]
 
 PILOTS = 4
 """Channels that are solved to the end: evenly spaced ones."""
@@ -56,3 +57,27 @@ def relax_shared(
         value = dual_value(sdp, lam, nu) * sdp.unit
         relaxed.append(Relaxed(certificate, z, np.diag(variance), value, "shared lam"))
     return relaxed
+
+
+def fitted(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], start: NDArray[np.float64], sweeps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(z, nu), shape (n,) each, with nu near the best for this lam: O(n²) a sweep.
+
+    For fixed lam the dual is that of minimising (z - c)ᵀS(z - c) plus the convex envelopes of
+    lam_i (k - c_i)² over the codes; at its minimiser z the best nu is S (z - c).
+
+    Parameters
+    ----------
+    lam
+        Shape (n,), with S = P - diag(lam) positive definite.
+    start
+        z to start from, shape (n,); it is clipped to the box.
+    sweeps
+        Sweeps over all inputs.
+    """
+    matrix = sdp.form - np.diag(lam)
+    z = np.clip(start, sdp.qmin, sdp.qmax)
+    pull = matrix @ (z - sdp.centre)
+    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, float(sdp.qmin), float(sdp.qmax), sweeps)
+    return z, np.asarray(matrix @ (z - sdp.centre), dtype=np.float64)

@@ -1,0 +1,172 @@
+"""Split inequalities: what integrality says about sums of two or three codes.
+
+For whole numbers a_i, k and codes z the number aᵀz is whole, so that it lies in no open interval
+(k, k + 1):
+
+    (aᵀz - k)(aᵀz - k - 1) = (aᵀz - k - 1/2)² - 1/4 >= 0.
+
+The tangents of the box-hull SDP are those with one entry; here a has two or three entries of +-1.
+Like the triangle inequalities of the max-cut problem they say what the SDP does not know about
+the codes of several inputs together. Added with multipliers y >= 0 to the dual they keep its
+form: with d = s z - w and b = aᵀw - s (k + 1/2)
+
+    E = dᵀGd >= dᵀAd - 2 pᵀd + kappa,      A = G - sum y a aᵀ,   p = sum y b a,
+                                           kappa = sum y (s²/4 - b²),
+
+a form that takes the place of dᵀGd in everything that is proved of it. Source: Burer and
+Letchford, "Unbounded convex sets for non-convex mixed-integer quadratic programming", Math.
+Programming 143, 2014 (split inequalities); Buchheim and Traversi, "On the separation of split
+inequalities for non-convex quadratic integer programming", Discrete Optimization 15, 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma
+
+__all__ = ["ENTRIES", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
+
+ENTRIES = 3
+"""Most entries that a has."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """Split inequalities and their multipliers."""
+
+    index: NDArray[np.int32]
+    """Inputs at which a is not zero, shape (m, 3); any input where `sign` is zero."""
+    sign: NDArray[np.int8]
+    """Entries of a: -1, 0 or 1, shape (m, 3)."""
+    low: NDArray[np.int64]
+    """k, shape (m,)."""
+    multiplier: NDArray[np.float64]
+    """y, in units of the Gram, shape (m,)."""
+
+    def __len__(self) -> int:
+        return len(self.multiplier)
+
+    def times(self, share: float) -> Splits:
+        """The same inequalities with a share of their multipliers."""
+        return replace(self, multiplier=share * self.multiplier)
+
+    def fit(self, n: int) -> bool:
+        """Whether they are inequalities about n codes with multipliers that may be used."""
+        m = len(self)
+        return bool(
+            self.index.shape == self.sign.shape == (m, ENTRIES)
+            and self.low.shape == (m,)
+            and (self.index >= 0).all()
+            and (self.index < n).all()
+            and (np.abs(self.sign) <= 1).all()
+            and np.isfinite(self.multiplier).all()
+            and (self.multiplier >= 0.0).all()
+        )
+
+    def about(self, inputs: NDArray[np.bool_]) -> Splits:
+        """Those about the inputs of a mask, shape (n,), alone."""
+        kept = (inputs[self.index] | (self.sign == 0)).all(axis=1)
+        return Splits(self.index[kept], self.sign[kept], self.low[kept], self.multiplier[kept])
+
+    def among(self, inputs: NDArray[np.bool_]) -> Splits:
+        """Those of :meth:`about` in the numbering of the inputs of the mask."""
+        chosen = self.about(inputs)
+        number = np.maximum(np.cumsum(inputs, dtype=np.int32) - 1, 0)
+        return replace(chosen, index=number[chosen.index])
+
+    def spread(self, inputs: NDArray[np.bool_]) -> Splits:
+        """Back from the numbering of :meth:`among` to that of all inputs."""
+        return replace(self, index=np.flatnonzero(inputs).astype(np.int32)[self.index])
+
+
+NO_SPLITS = Splits(
+    np.zeros((0, ENTRIES), np.int32), np.zeros((0, ENTRIES), np.int8), np.zeros(0, np.int64), np.zeros(0)
+)
+"""No inequality."""
+
+
+@dataclass(frozen=True, eq=False)
+class ErrorForm:
+    """Numbers with E >= dᵀAd - 2 pᵀd + kappa for all codes of the box, d = s z - w.
+
+    The exact p lies within `radius` of `linear`; the rounding of A and kappa is paid for in them.
+    """
+
+    matrix: NDArray[np.float64]
+    """A, symmetric, shape (n, n)."""
+    linear: NDArray[np.float64]
+    """p, shape (n,)."""
+    radius: NDArray[np.float64]
+    """Shape (n,)."""
+    constant: float
+    """kappa."""
+
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> ErrorForm:
+        """The form on the inputs of a mask, where all else is zero, or in another order of inputs."""
+        block = self.matrix[np.ix_(inputs, inputs)]
+        return ErrorForm(block, self.linear[inputs], self.radius[inputs], self.constant)
+
+    def in_units(self, power: NDArray[np.int64]) -> ErrorForm:
+        """The form in d_i 2^power_i, which rounds nothing but what underflows."""
+        return ErrorForm(
+            np.ldexp(self.matrix, -power[:, None] - power),
+            np.ldexp(self.linear, -power),
+            np.ldexp(self.radius, -power),
+            self.constant,
+        )
+
+    def separable_linear(self, nu: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """nu - p, what is left for the separable part of a dual bound, and its error bound."""
+        rest = nu - self.linear
+        return rest, np.where(self.linear == 0.0, self.radius, self.radius + 2.0 * UNIT * np.abs(rest))
+
+
+def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
+    """The form that the inequalities make of the error, with every rounding paid for.
+
+    Parameters
+    ----------
+    splits
+        That :meth:`Splits.fit` the problem; none of them leave the error itself.
+    """
+    n = problem.n
+    if len(splits) == 0:
+        nothing = np.zeros(n)
+        return ErrorForm(problem.gram, nothing, nothing, 0.0)
+    y, s, sign = splits.multiplier, problem.scale, splits.sign.astype(np.float64)
+    terms = np.where(splits.sign == 0, 0.0, problem.weight[splits.index]) * sign
+    step = s * (splits.low + 0.5)
+    b = terms.sum(axis=1) - step
+    b_radius = gamma(8) * (np.abs(terms).sum(axis=1) + np.abs(step)) + TINY
+
+    most = int(np.bincount(splits.index.ravel(), minlength=n).max()) + 4
+    loose = gamma(2 * most + 8)  # bounds the rounding of each sum below, and that of its own bound
+
+    def gather(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(splits.index.ravel(), values.ravel(), n), dtype=np.float64)
+
+    linear = gather((y * b)[:, None] * sign)
+    size = gather((y * np.abs(b))[:, None] * np.abs(sign))
+    radius = loose * size + (1.0 + loose) * gather((y * b_radius)[:, None] * np.abs(sign)) + TINY
+
+    cells = (splits.index[:, :, None].astype(np.int64) * n + splits.index[:, None, :]).ravel()
+    products = sign[:, :, None] * sign[:, None, :] * y[:, None, None]
+    taken = np.bincount(cells, products.ravel(), n * n).reshape(n, n)
+    sizes = np.bincount(cells, np.abs(products).ravel(), n * n).reshape(n, n)
+    matrix = problem.gram - taken
+    # |x_i x_j| <= (x_i² + x_j²)/2: errors of the entries are paid for on the diagonal
+    errors = np.where(sizes > 0.0, loose * (sizes + np.abs(matrix)) + TINY, 0.0)
+    diagonal = np.diag_indices(n)
+    lowered = matrix[diagonal] - (1.0 + gamma(n + 8)) * errors.sum(axis=1)
+    matrix[diagonal] = np.where(errors.any(axis=1), np.nextafter(lowered, -np.inf), matrix[diagonal])
+
+    quarter = 0.25 * s * s
+    constant = float((y * (quarter - b * b)).sum())
+    rounding = gamma(len(y) + 16) * float((y * (quarter + b * b)).sum())
+    rounding += 2.0 * float((y * (2.0 * np.abs(b) + b_radius) * b_radius).sum()) + TINY
+    return ErrorForm(matrix, linear, radius, down(constant - rounding, 4))

@@ -1,0 +1,102 @@
+"""The inequalities of the split dual: tangents, chords and split inequalities, one row each.
+
+A row c stands for weight_c ((aᵀx + alpha)² - h) >= 0 with x = z - centre in units of codes: a has one
+entry for tangents (h = 1/4) and chords (weight -1, h = (qmax - qmin)²/4), two or three for split
+inequalities (h = 1/4), and alpha = aᵀcentre - k - 1/2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.relaxations.splits import ENTRIES
+
+__all__ = ["Rows", "single_rows", "split_rows"]
+
+LARGEST = 1 << 14
+"""Inputs that the number of an inequality has room for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Inequalities and their multipliers."""
+
+    index: NDArray[np.int32]
+    """Inputs of the entries of a, shape (m, 3)."""
+    sign: NDArray[np.float64]
+    """Entries of a, shape (m, 3); zero where it has no further one."""
+    low: NDArray[np.float64]
+    """k of a tangent or split; (qmin + qmax - 1)/2 of a chord, shape (m,)."""
+    weight: NDArray[np.float64]
+    """1, or -1 for chords, shape (m,)."""
+    limit: NDArray[np.float64]
+    """h, shape (m,)."""
+    offset: NDArray[np.float64]
+    """alpha, shape (m,)."""
+    multiplier: NDArray[np.float64]
+    """y >= 0, shape (m,)."""
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    @property
+    def single(self) -> NDArray[np.bool_]:
+        """Whether a row is about one code, shape (m,)."""
+        return np.asarray(self.sign[:, 1] == 0.0)
+
+    @property
+    def charge(self) -> NDArray[np.float64]:
+        """u = weight * y, shape (m,)."""
+        return self.weight * self.multiplier
+
+    def with_multiplier(self, multiplier: NDArray[np.float64]) -> Rows:
+        """The same inequalities with other multipliers."""
+        return replace(self, multiplier=multiplier)
+
+    def only(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Those of a mask, shape (m,)."""
+        return Rows(*(part[chosen] for part in vars(self).values()))
+
+    def new_among(self, others: Rows) -> Rows:
+        """Those of `others` that are not among these."""
+        return others.only(~np.isin(others._numbers(), self._numbers()))
+
+    def and_then(self, others: Rows) -> Rows:
+        """These, and `others` after them."""
+        pairs = zip(vars(self).values(), vars(others).values(), strict=True)
+        return Rows(*(np.concatenate(pair) for pair in pairs))
+
+    def _numbers(self) -> NDArray[np.int64]:
+        """A number for each inequality, shape (m,): k modulo 64 tells the few near one point apart."""
+        kind = (self.weight > 0.0) * 9 + (self.sign[:, 1] + 1.0) * 3 + self.sign[:, 2] + 1.0
+        i, j, k = self.index.astype(np.int64).T
+        place = (i * LARGEST + j) * LARGEST + k
+        return np.asarray((place * 18 + kind.astype(np.int64)) * 64 + (self.low.astype(np.int64) & 63))
+
+
+def single_rows(
+    inputs: NDArray[np.int64],
+    low: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    chord: int | None = None,
+) -> Rows:
+    """Tangents at `low`, shape (m,), of these inputs; chords over so many steps where `chord` is given."""
+    m = len(inputs)
+    index = np.repeat(inputs.astype(np.int32)[:, None], ENTRIES, axis=1)
+    sign = np.zeros((m, ENTRIES))
+    sign[:, 0] = 1.0
+    weight, width = (1.0, 1) if chord is None else (-1.0, chord)
+    offset = centre[inputs] - low - 0.5
+    return Rows(index, sign, low, np.full(m, weight), np.full(m, 0.25 * width * width), offset, np.zeros(m))
+
+
+def split_rows(
+    index: NDArray[np.int32], sign: NDArray[np.int8], low: NDArray[np.int64], centre: NDArray[np.float64]
+) -> Rows:
+    """Split inequalities, as :class:`~pvqbounds.relaxations.splits.Splits` states them."""
+    m, entries, whole = len(low), sign.astype(np.float64), low.astype(np.float64)
+    offset = (entries * centre[index]).sum(axis=1) - whole - 0.5
+    return Rows(index, entries, whole, np.ones(m), np.full(m, 0.25), offset, np.zeros(m))
