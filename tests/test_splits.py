@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -179,16 +180,20 @@ def path_of(problem: pvq.IntegerLeastSquares, steps: int) -> split_dual._Path:
 def test_the_gradient_is_that_of_the_barrier() -> None:
     path = path_of(correlated_problem(9, 3, seed=2), 6)
     assert (~path._rows.single).sum() > 3
-    mu = path._mu
-    multiplier = path._rows.multiplier + 1e-3
-    point = path._evaluate(multiplier, mu)
-    slope, unit = path._gradient(point, point.inverse())
-    for c in range(len(multiplier)):
+    mu, start = path._mu, path._rows.multiplier + 1e-3
+
+    def barrier(multiplier: np.ndarray) -> float:
+        path._rows = path._rows.with_multiplier(multiplier)
+        return path._evaluate(mu)[1]
+
+    barrier(start)
+    slope, unit = path._slope()
+    for c in range(len(start)):
         step = 1e-4 * min(unit[c], 1.0)
-        ends = [multiplier.copy() for _ in range(2)]
+        ends = [start.copy() for _ in range(2)]
         ends[0][c] -= step
         ends[1][c] += step
-        low, high = (path._evaluate(end, mu).barrier for end in ends)
+        low, high = map(barrier, ends)
         assert slope[c] == pytest.approx((high - low) / (2.0 * step), rel=1e-4, abs=1e-6)
 
 
@@ -197,15 +202,15 @@ def test_the_value_of_a_point_is_the_least_of_its_quadratic_function() -> None:
     problem = correlated_problem(7, 3, seed=4)
     path = path_of(problem, 6)
     rows = path._rows
-    point = path._evaluate(rows.multiplier, path._mu)
+    value, _ = path._evaluate(path._mu)
 
     def lagrangian(x: np.ndarray) -> float:
         heights = (rows.sign * x[rows.index]).sum(axis=1) + rows.offset
         return float(x @ path._form @ x - rows.charge @ (heights**2 - rows.limit))
 
-    assert lagrangian(point.x) == pytest.approx(point.value, rel=1e-9)
+    assert lagrangian(path._x) == pytest.approx(value, rel=1e-9)
     rng = np.random.default_rng(0)
-    assert all(lagrangian(point.x + 0.1 * rng.standard_normal(7)) > point.value for _ in range(50))
+    assert all(lagrangian(path._x + 0.1 * rng.standard_normal(7)) > value for _ in range(50))
 
 
 @pytest.mark.parametrize("most", [4, 40, 4000])
@@ -237,12 +242,12 @@ def test_separation_finds_the_worst_of_all_sums(most: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("search_share", [0.0, 0.5, 1.0])
-def test_tighter_than_the_sdp_and_below_the_optimum(bits: int, search_share: float) -> None:
+@pytest.mark.parametrize("stages", [split_dual.QUICK, split_dual.LONG, split_dual.TIGHT])
+def test_tighter_than_the_sdp_and_below_the_optimum(bits: int, stages: Sequence[split_dual.Stage]) -> None:
     problem = correlated_problem(24, bits, seed=bits)
     optimum = pvq.solve(problem, method="exact").error_upper
     sdp = box_hull_bound(problem, relax(problem, "box-hull", solve_box_hull).certificate)
-    found = relax_with_splits(problem, Clock(60.0), search_share)
+    found = relax_with_splits(problem, Clock(60.0), stages)
     proved = box_hull_bound(problem, found.certificate)
     assert len(found.certificate.splits) > 0
     assert found.status == "solved"

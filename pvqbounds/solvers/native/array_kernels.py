@@ -1,18 +1,16 @@
 """Compiled parts of the interior point on NumPy arrays; what each computes stands in :class:`.Arrays`.
 
-They and LAPACK, called by its address in SciPy, let other threads run: channels in two threads are
-solved in half the time. All arrays are contiguous, float64, the batch first.
+They and LAPACK (:mod:`.lapack`) let other threads run: channels in two threads are solved in half
+the time. All arrays are contiguous, float64, the batch first.
 """
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any
-
 import numba
 import numpy as np
-from numba.extending import get_cython_function_address
 from numpy.typing import NDArray
+
+from pvqbounds.solvers.native import lapack
 
 __all__ = [
     "cholesky",
@@ -31,57 +29,40 @@ TILE = 32
 """Rows and columns of the tiles in which a matrix is read along its transpose."""
 
 
-def _lapack(name: str, arguments: int) -> Any:
-    address = get_cython_function_address("scipy.linalg.cython_lapack", name)
-    return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(address)
-
-
-_potrf, _potri, _potrs = _lapack("dpotrf", 5), _lapack("dpotri", 5), _lapack("dpotrs", 8)
-
-_UPPER, _ONE = ctypes.c_char(b"U"), ctypes.c_int(1)
-"""LAPACK counts columns first: its upper triangle is the lower one of our rows."""
-
-_AT_UPPER, _AT_ONE = ctypes.addressof(_UPPER), ctypes.addressof(_ONE)
-
-
-def _address(array: NDArray[np.float64]) -> tuple[int, int]:
-    """Where the first entry of a batch lies, and how far it is from one to the next, in bytes."""
-    assert array.dtype == np.float64, "LAPACK takes the bytes for what it is told they are"
-    assert array.flags.c_contiguous, "LAPACK writes where it is told to"
-    return array.ctypes.data, array.strides[0]
-
-
 def cholesky(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Overwrite symmetric matrices, (B, n, n), by their factors (lower rows); which are definite, (B,)."""
-    size, info = ctypes.c_int(matrix.shape[-1]), ctypes.c_int(0)
-    at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = _address(matrix)
-    definite = np.empty(len(matrix), dtype=np.bool_)
-    for i in range(len(matrix)):
-        _potrf(_AT_UPPER, at_size, start + i * step, at_size, at_info)
-        definite[i] = info.value == 0
-    return definite
+    return np.asarray(_cholesky(matrix, lapack.numbers_for(matrix.shape[-1]), lapack.ROUTINES))
 
 
 def inverse(factor: NDArray[np.float64]) -> None:
     """Overwrite factors by the inverses of their matrices."""
-    size, info = ctypes.c_int(factor.shape[-1]), ctypes.c_int(0)
-    at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = _address(factor)
-    for i in range(len(factor)):
-        _potri(_AT_UPPER, at_size, start + i * step, at_size, at_info)
+    _inverse(factor, lapack.numbers_for(factor.shape[-1]), lapack.ROUTINES)
     _mirror(factor)
 
 
 def solve(factor: NDArray[np.float64], right: NDArray[np.float64]) -> None:
     """Overwrite right sides, (B, n), by solutions."""
-    size, info = ctypes.c_int(factor.shape[-1]), ctypes.c_int(0)
-    at_size, at_info = ctypes.addressof(size), ctypes.addressof(info)
-    start, step = _address(factor)
-    at_right, right_step = _address(right)
+    _solve(factor, right, lapack.numbers_for(factor.shape[-1]), lapack.ROUTINES)
+
+
+@numba.njit(cache=True, nogil=True)
+def _cholesky(matrix, numbers, routines):  # type: ignore[no-untyped-def]
+    definite = np.empty(len(matrix), np.bool_)
+    for i in range(len(matrix)):
+        definite[i] = lapack.factorise(matrix[i], numbers, routines)
+    return definite
+
+
+@numba.njit(cache=True, nogil=True)
+def _inverse(factor, numbers, routines):  # type: ignore[no-untyped-def]
     for i in range(len(factor)):
-        b = at_right + i * right_step
-        _potrs(_AT_UPPER, at_size, _AT_ONE, start + i * step, at_size, b, at_size, at_info)
+        lapack.invert(factor[i], numbers, routines)
+
+
+@numba.njit(cache=True, nogil=True)
+def _solve(factor, right, numbers, routines):  # type: ignore[no-untyped-def]
+    for i in range(len(factor)):
+        lapack.solve(factor[i], right[i], numbers, routines)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -49,9 +49,10 @@ class Native(Backend):
 
     def relax_splits(self, problem: IntegerLeastSquares, options: Options) -> Relaxed:
         """A path of barriers on the dual, with the inequalities that its points violate."""
-        from pvqbounds.solvers.native.split_dual import relax_with_splits
+        from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
 
-        return relax_with_splits(problem, Clock(options.time_limit, options.cancelled), options.search_share)
+        clock = Clock(options.time_limit, options.cancelled)
+        return relax_with_splits(problem, clock, stages_for(options.search_share))
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""

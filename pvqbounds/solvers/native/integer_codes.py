@@ -36,10 +36,10 @@ __all__ = [
 FEW_INPUTS = 400
 """Inputs up to which the relaxation's covariance is factored for random roundings."""
 
-WIDTH, WORK = 500, 4e7
+WIDTH, WORK = 1000, 8e7
 """Nodes a level that the K-best search keeps: so many at most, and so many over n² at most."""
 
-WIDEST, WORK_A_NODE = 10_000, 2.0
+WIDEST, WORK_A_NODE = 10_000, 10.0
 """The same where a long search follows: at most so many, and so many over n² for each of its nodes."""
 
 STARTS = 10

@@ -29,7 +29,7 @@ from pvqbounds.solvers.native.integer_search import (
 )
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.search_trees import LARGEST_TREE, minimiser_of, mixed_trees, plain_tree
-from pvqbounds.solvers.native.split_dual import relax_with_splits
+from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
 from pvqbounds.solvers.relaxation import Relaxed, relax
 
 __all__ = ["solve_integer"]
@@ -125,7 +125,7 @@ def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
     """The relaxation to bound a problem with that is not searched to its end."""
     if options.relaxation in WITH_SPLITS:
-        return relax_with_splits(problem, clock, options.search_share)
+        return relax_with_splits(problem, clock, stages_for(options.search_share))
     return _sdp(problem, clock)
 
 

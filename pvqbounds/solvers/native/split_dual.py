@@ -42,28 +42,16 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.relaxations.splits import Splits
 from pvqbounds.solvers.base import Clock, SDPSolution
-from pvqbounds.solvers.native import array_kernels, split_kernel
+from pvqbounds.solvers.native import lapack, split_kernel
 from pvqbounds.solvers.native.split_rows import Rows, single_rows, split_rows
 from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["relax_with_splits", "solve_by_path"]
+__all__ = ["BRIEF", "LONG", "QUICK", "TIGHT", "Stage", "relax_with_splits", "solve_by_path", "stages_for"]
 
 Array = NDArray[np.float64]
 
 MEMORY = 10
 """Pairs of steps and changes of the gradient that are kept."""
-
-FIRST_MOVE = 0.05
-"""Largest change of a scaled variable in a step that knows no curvature."""
-
-DECREASE = 1e-4
-"""Share of the expected gain that a step has to bring."""
-
-TRIALS = 25
-"""Lengths that a line search tries."""
-
-SETTLED = 1e-2
-"""A round ends where a step gains less than this times mu."""
 
 DEPTH = 0.01
 """Violation that a split inequality is added for; 1/4 is the most there is."""
@@ -80,8 +68,8 @@ PATH_SHARE = 0.5
 LARGEST_SEARCH = 1536
 """Inputs above which split inequalities are not looked for: O(n³) a round."""
 
-DEFINITE = 1e-12
-"""Least squared pivot of S, relative to the diagonal of P."""
+BETWEEN_LOOKS = 0.2
+"""Seconds of steps between two looks at the clock, about."""
 
 NEAR = 0.2
 """Gap of the last barrier, relative to the value, at which a path has come to its end."""
@@ -98,6 +86,9 @@ class Stage:
     steps: int
     """Steps between two exchanges."""
 
+
+BRIEF = (Stage(1.0, 1, 6), Stage(0.4, 2, 8))
+"""As far as the SDP's own bound, or beyond."""
 
 QUICK = (Stage(1.0, 1, 6), Stage(0.4, 2, 8), Stage(0.15, 5, 8))
 """For a brief search on top: it ends where S is still far from singular, and the search visits few nodes."""
@@ -118,7 +109,14 @@ FIRST_ORDER = (
 """Without split inequalities."""
 
 
-def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, search_share: float = 0.0) -> Relaxed:
+def stages_for(search_share: float) -> Sequence[Stage]:
+    """The path where a search on top will have such a share of the time limit: the more, the longer."""
+    if search_share == 0.0:
+        return TIGHT
+    return QUICK if search_share < 1.0 else LONG
+
+
+def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequence[Stage] = TIGHT) -> Relaxed:
     """Bound a problem by the box-hull SDP with the split inequalities that it violates most.
 
     Parameters
@@ -127,9 +125,8 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, search_share: 
         Any; inputs that are always zero are left out.
     clock
         Ends the path early; what is known by then is valid and weaker.
-    search_share
-        Share of the time limit that a search on top will have: the more, the longer the path;
-        with none it goes on to where its own bound is best.
+    stages
+        The path; above `LARGEST_SEARCH` inputs it is that of :func:`solve_by_path`.
 
     Returns
     -------
@@ -142,19 +139,12 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, search_share: 
         return Relaxed(BoxHullCertificate(zero, zero), mean, np.diag(zero), 0.0, "every input is zero")
     path = _Path(sdp, live)
     with_splits = problem.n <= LARGEST_SEARCH
-    stages = _stages_for(search_share) if with_splits else FIRST_ORDER
-    path.follow(stages, clock.part(PATH_SHARE), with_splits=with_splits)
+    path.follow(stages if with_splits else FIRST_ORDER, clock.part(PATH_SHARE), with_splits=with_splits)
     found, splits = path.solution()
     step = sdp.unit / sdp.scale
     splits = replace(splits, multiplier=splits.multiplier * step / sdp.scale)
     certificate = BoxHullCertificate(found.lam * step / sdp.scale, found.nu * step, splits)
     return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, found.status)
-
-
-def _stages_for(search_share: float) -> Sequence[Stage]:
-    if search_share == 0.0:
-        return TIGHT
-    return QUICK if search_share < 1.0 else LONG
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
@@ -167,51 +157,29 @@ def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
     return path.solution()[0]
 
 
-@dataclass(frozen=True, eq=False)
-class _Point:
-    """The barrier's value at some multipliers, and its matrix."""
-
-    multiplier: Array
-    value: float
-    """The dual value."""
-    barrier: float
-    """The dual value and mu logdet S."""
-    factor: Array
-    """Of S, shape (1, n, n); its lower triangle alone."""
-    x: Array
-    """S⁻¹q, shape (n,)."""
-
-    def inverse(self) -> Array:
-        """S⁻¹, shape (n, n), in the place of the factor."""
-        array_kernels.inverse(self.factor)
-        return np.asarray(self.factor[0])
-
-
 class _Path:
     """The iterate, from y = 0 onwards, over the inputs of a mask."""
 
     def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_]) -> None:
         self._live = live
-        whole = bool(live.all())
-        self._form = np.ascontiguousarray(sdp.form if whole else sdp.form[np.ix_(live, live)])
-        self._diagonal = np.diagonal(self._form)
-        self._centre = sdp.centre[live]
-        self._ends = sdp.qmin, sdp.qmax
         self._whole_centre = sdp.centre
+        self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
+        self._centre, self._ends = sdp.centre[live], (sdp.qmin, sdp.qmax)
         self.n = len(self._centre)
-        self._spare: Array | None = None
+        self._numbers = lapack.numbers_for(self.n)
+        self._x = np.zeros(self.n)
+        self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
         self._rows = self._first_rows()
-        self._memory = _Memory(len(self._rows))
+        self._unit = np.ones(len(self._rows))
+        self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
         start = time.monotonic()
-        self._point = self._first_point()
-        self._inverse = self._point.inverse()
+        value = self._first_value()
         self._seconds = time.monotonic() - start
         """What a step takes, about."""
         self._level = 0.25 * float((1.0 / np.diagonal(self._inverse)).sum())
         """What the dual value is expected to be."""
-        self._mu = self._level / max(self.n, 1)
-        self._best = self._rows, self._point.value
-        self._unit = np.ones(len(self._rows))
+        self._mu = self._level / self.n
+        self._best = self._rows, value
 
     def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
         """Run the stages, each cut to what the clock allows."""
@@ -233,107 +201,90 @@ class _Path:
         middle = np.full(self.n, 0.5 * (qmin + qmax - 1))
         return tangents.and_then(single_rows(inputs, middle, self._centre, chord=qmax - qmin))
 
-    def _first_point(self) -> _Point:
-        """At y = 0; a singular form borrows curvature from the chords."""
+    def _first_value(self) -> float:
+        """The value at y = 0; a singular form borrows curvature from the chords."""
         chords = self._rows.weight < 0.0
         for depth in (0.0, *(10.0**k for k in range(-12, 2))):
-            trial = np.where(chords, depth * self._diagonal[self._rows.index[:, 0]], 0.0)
-            point = self._evaluate(trial, 0.0)
-            if point is not None and np.isfinite(point.factor).all():
-                return point
+            borrowed = depth * np.diagonal(self._form)[self._rows.index[:, 0]]
+            self._rows = self._rows.with_multiplier(np.where(chords, borrowed, 0.0))
+            value = self._evaluate(0.0)
+            if value is not None and np.isfinite(self._inverse).all():
+                return value[0]
         raise SolverFailedError("The split dual has no start: the Gram is not positive semidefinite.")
 
-    def _evaluate(self, multiplier: Array, mu: float) -> _Point | None:
-        """None where S is not positive definite by more than what rounding may change."""
-        rows = self._rows
-        charge = rows.weight * multiplier
-        factor = np.zeros((1, self.n, self.n)) if self._spare is None else self._spare
-        self._spare = None
-        x = np.empty(self.n)
-        split_kernel.assemble(self._form, rows.index, rows.sign, rows.offset, charge, factor[0], x)
-        definite = bool(array_kernels.cholesky(factor)[0])
-        pivots = np.diagonal(factor[0])
-        if not (definite and (pivots * pivots > DEFINITE * self._diagonal).all()):
-            self._spare = factor
+    def _evaluate(self, mu: float) -> tuple[float, float] | None:
+        """The dual value and the barrier's, and x and the inverse there; None where S is not definite."""
+        rows, numbers = self._rows, self._numbers
+        definite, value, barrier = split_kernel.evaluate(
+            self._form, rows.parts, rows.multiplier, mu, self._spare, self._x, numbers, lapack.ROUTINES
+        )
+        if not (definite and lapack.invert(self._spare, numbers, lapack.ROUTINES)):
             return None
-        linear = x.copy()
-        array_kernels.solve(factor, x[None])
-        value = -float(charge @ (rows.offset * rows.offset - rows.limit)) - float(linear @ x)
-        barrier = value + 2.0 * mu * float(np.log(pivots).sum())
-        return _Point(multiplier, value, barrier, factor, x)
+        self._inverse, self._spare = self._spare, self._inverse
+        return value, barrier
 
-    def _gradient(self, point: _Point, inverse: Array) -> tuple[Array, Array]:
+    def _slope(self) -> tuple[Array, Array]:
         """Derivative of the barrier by y, and the unit that makes its second one about 1: (m,) each."""
-        rows, mu = self._rows, self._mu
-        spread, mean = split_kernel.moments(inverse, point.x, rows.index, rows.sign, rows.offset)
-        unit = 1.0 / np.sqrt(mu * spread * spread + 2.0 * mean * mean * spread)
-        return -rows.weight * (mean * mean + mu * spread - rows.limit), unit
+        slope, unit = np.empty((2, len(self._rows)))
+        split_kernel.differentiate(self._rows.parts, self._inverse, self._x, self._mu, slope, unit)
+        return slope, unit
 
     def _advance(self, share: float, steps: int, clock: Clock) -> bool:
         """Climb the barrier for so many steps; whether there is a way and time to go on."""
-        self._mu = mu = share * self._level / max(self.n, 1)
-        self._spare = None
-        point = self._evaluate(self._rows.multiplier, mu)
-        if point is None:  # rows in another order are summed to something else: at the edge of float64
+        self._mu = mu = share * self._level / self.n
+        values = self._evaluate(mu)
+        if values is None:  # rows in another order are summed to something else: at the edge of float64
             return False
-        inverse = point.inverse()
-        slope, unit = self._gradient(point, inverse)
-        self._memory.rescale(self._unit / unit)
-        gradient = unit * slope
-        for _ in range(steps):
-            if clock.expired:
-                break
-            free = (point.multiplier > 0.0) | (gradient > 0.0)
-            step = self._memory.direction(np.where(free, gradient, 0.0), free)
-            moved = self._line_search(point, unit * step, slope, mu)
-            if moved is None:
-                break
-            self._spare, inverse = point.factor, moved.inverse()
-            new_slope, _ = self._gradient(moved, inverse)
-            new_gradient = unit * new_slope
-            self._memory.add((moved.multiplier - point.multiplier) / unit, gradient - new_gradient)
-            gained = moved.barrier - point.barrier
-            point, slope, gradient = moved, new_slope, new_gradient
-            if gained < SETTLED * mu:
-                break
-        self._point, self._inverse, self._unit = point, inverse, unit
-        self._rows = self._rows.with_multiplier(point.multiplier)
-        if point.value > self._best[1]:
-            self._best = self._rows, point.value
-        self._level = max(point.value, 0.5 * self._level)
+        value, barrier = values
+        slope, unit = self._slope()
+        self._moves *= self._unit / unit
+        self._changes /= self._unit / unit
+        self._unit = unit
+        multiplier, settled = self._rows.multiplier.copy(), False
+        at_once = max(1, int(BETWEEN_LOOKS / self._seconds))
+        while steps > 0 and not settled and not clock.expired:
+            self._count, value, barrier, settled = split_kernel.climb(
+                self._form, self._rows.parts, multiplier, slope, unit, self._x, self._inverse, self._spare,
+                self._moves, self._changes, self._count, value, barrier, mu, min(at_once, steps),
+                self._numbers, lapack.ROUTINES,
+            )  # fmt: skip
+            steps -= at_once
+        self._rows = self._rows.with_multiplier(multiplier)
+        if value > self._best[1]:
+            self._best = self._rows, value
+        self._level = max(value, 0.5 * self._level)
         return not clock.expired
-
-    def _line_search(self, point: _Point, step: Array, slope: Array, mu: float) -> _Point | None:
-        """The first point along the projected step that gains enough."""
-        length = 1.0
-        for _ in range(TRIALS):
-            multiplier = np.maximum(point.multiplier + length * step, 0.0)
-            moved = self._evaluate(multiplier, mu)
-            if moved is not None:
-                expected = float(slope @ (multiplier - point.multiplier))
-                if moved.barrier >= point.barrier + DECREASE * expected:
-                    return moved
-                self._spare = moved.factor
-            length *= 0.5
-        return None
 
     def _exchange(self, *, with_splits: bool) -> None:
         """Drop rows that are not active, add those that the point of the path violates."""
         qmin, qmax = self._ends
-        rows, z, covariance = self._rows, self._centre + self._point.x, self._mu * self._inverse
-        slope, _ = self._gradient(self._point, self._inverse)
+        rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
+        slope, _ = self._slope()
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
-        rows = rows.only(kept)
         low = np.clip(np.floor(z), qmin, max(qmin, qmax - 1))
         failing = np.diagonal(covariance) + (z - low) * (z - low - 1.0) < -TANGENT_DEPTH
-        new = rows.new_among(single_rows(np.flatnonzero(failing), low[failing], self._centre))
+        new = single_rows(np.flatnonzero(failing), low[failing], self._centre)
         if with_splits:
             most = SPLITS_AN_INPUT * self.n
             index, sign, low = split_kernel.separate(z, covariance, DEPTH, most)
-            new = new.and_then(rows.new_among(split_rows(index, sign, low, self._centre)))
+            new = new.and_then(split_rows(index, sign, low, self._centre))
+        rows = rows.only(kept)
+        new = rows.new_among(new)
         self._rows = rows.and_then(new)
-        self._memory.exchange(kept, len(new))
         self._unit = np.concatenate([self._unit[kept], np.ones(len(new))])
+        self._moves, self._changes = (
+            _exchanged(part, kept, len(new)) for part in (self._moves, self._changes)
+        )
+        known = min(self._count, MEMORY)
+        if ((self._moves * self._changes).sum(axis=1)[:known] <= 0.0).any():
+            self._count = 0
+
+    def _covariance(self) -> Array:
+        """mu S⁻¹, shape (n, n)."""
+        lower = np.tril(self._mu * self._inverse, -1)
+        covariance = lower + lower.T
+        covariance[np.diag_indices(self.n)] = self._mu * np.diagonal(self._inverse)
+        return covariance
 
     def solution(self) -> tuple[SDPSolution, Splits]:
         """Multipliers of the best point, and the moments of the last one: all inputs, units of the SDP."""
@@ -348,53 +299,15 @@ class _Path:
         gap = self.n * self._mu / value if value > 0.0 else math.inf
         status = "solved" if gap < NEAR else f"stopped at a relative gap of about {gap:.1e}"
         mean = np.clip(self._whole_centre, *self._ends)
-        mean[live] = self._centre + self._point.x
+        mean[live] = self._centre + self._x
         covariance = np.zeros((len(live), len(live)))
-        covariance[np.ix_(live, live)] = self._mu * self._inverse
+        covariance[np.ix_(live, live)] = self._covariance()
         return SDPSolution(lam, nu, value, mean, covariance, status), splits.spread(live)
 
 
-class _Memory:
-    """The last steps and what they did to the gradient, over m scaled variables."""
-
-    def __init__(self, m: int) -> None:
-        self._steps, self._changes = np.zeros((MEMORY, m)), np.zeros((MEMORY, m))
-        self._count = 0
-
-    def add(self, step: Array, change: Array) -> None:
-        """Note a step and the fall of the gradient along it, shape (m,) each."""
-        size = float(np.linalg.norm(step) * np.linalg.norm(change))
-        if float(step @ change) > 1e-12 * size:
-            place = self._count % MEMORY
-            self._steps[place], self._changes[place] = step, change
-            self._count += 1
-
-    def rescale(self, factor: Array) -> None:
-        """Go on in variables that count `factor` times as much, shape (m,)."""
-        self._steps *= factor
-        self._changes /= factor
-
-    def exchange(self, kept: NDArray[np.bool_], new: int) -> None:
-        """Drop the variables outside a mask, and add so many that no step has moved."""
-        self._steps, self._changes = (_exchanged(part, kept, new) for part in (self._steps, self._changes))
-        if ((self._steps * self._changes).sum(axis=1)[: min(self._count, MEMORY)] <= 0.0).any():
-            self._count = 0
-
-    def direction(self, gradient: Array, free: NDArray[np.bool_]) -> Array:
-        """An ascent direction on the free variables, shape (m,)."""
-        if self._count > 0:
-            step = split_kernel.direction(gradient, self._steps, self._changes, self._count)
-            step = np.where(free, step, 0.0)
-            if float(step @ gradient) > 0.0:
-                return np.asarray(step)
-            self._count = 0
-        steepest = float(np.abs(gradient).max(initial=0.0))
-        return np.asarray(gradient * (FIRST_MOVE / steepest if steepest > 0.0 else 0.0))
-
-
 def _exchanged(vectors: Array, kept: NDArray[np.bool_], new: int) -> Array:
-    """Rows of `vectors` without the entries outside a mask, and with so many zeros at the end."""
+    """The rows of `vectors` without the entries outside a mask, and with so many zeros after them."""
     old = int(kept.sum())
-    out = np.zeros((len(vectors), old + new))
-    out[:, :old] = vectors[:, kept]
-    return out
+    exchanged = np.zeros((len(vectors), old + new))
+    exchanged[:, :old] = vectors[:, kept]
+    return exchanged

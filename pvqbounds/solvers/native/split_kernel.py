@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 
-__all__ = ["assemble", "direction", "moments", "separate"]
+from pvqbounds.solvers.native import lapack
+
+__all__ = ["climb", "differentiate", "evaluate", "separate"]
+
+DEFINITE = 1e-12
+"""Least squared pivot of S, relative to the diagonal of P."""
+
+LEAST_SPREAD = 1e-100
+"""What aᵀS⁻¹a is at least: rounding may take it below zero, and its square must not vanish."""
+
+FIRST_MOVE = 0.05
+"""Largest change of a scaled variable in a step that knows no curvature."""
+
+DECREASE = 1e-4
+"""Share of the expected gain that a step has to bring."""
+
+TRIALS = 25
+"""Lengths that a line search tries."""
+
+SETTLED = 1e-2
+"""A step that gains less than this times mu is the last of its round."""
 
 
 @numba.njit(cache=True, nogil=True)
-def assemble(form, index, sign, offset, charge, slack, linear):  # type: ignore[no-untyped-def]
-    """Overwrite the lower triangle of S = P - sum u a aᵀ and q = sum u alpha a, with u = `charge`."""
-    n, m = len(form), len(charge)
+def evaluate(  # type: ignore[no-untyped-def]
+    form, rows, multiplier, mu, slack, x, numbers, routines
+):  # fmt: skip
+    """The barrier at some multipliers: whether S is definite, the dual value, and that and mu logdet S.
+
+    Overwrites `slack` by the factor of S, and x by S⁻¹q.
+    """
+    index, sign, offset, weight, limit = rows
+    n, m = len(form), len(multiplier)
     for i in range(n):
         slack[i, : i + 1] = form[i, : i + 1]
-    linear[:] = 0.0
+    linear = np.zeros(n)
+    value = 0.0
     for c in range(m):
-        u = charge[c]
+        u = weight[c] * multiplier[c]
         if u == 0.0:
             continue
+        value -= u * (offset[c] * offset[c] - limit[c])
         for a in range(3):
             i, signed = index[c, a], u * sign[c, a]
             if signed == 0.0:
@@ -28,44 +58,132 @@ def assemble(form, index, sign, offset, charge, slack, linear):  # type: ignore[
                 j = index[c, b]
                 if j <= i:
                     slack[i, j] -= signed * sign[c, b]
+    if not lapack.factorise(slack, numbers, routines):
+        return False, 0.0, 0.0
+    logarithm = 0.0
+    for i in range(n):
+        square = slack[i, i] * slack[i, i]
+        if not square > DEFINITE * form[i, i]:
+            return False, 0.0, 0.0
+        logarithm += math.log(square)
+    x[:] = linear
+    lapack.solve(slack, x, numbers, routines)
+    for i in range(n):
+        value -= linear[i] * x[i]
+    return True, value, value + mu * logarithm
 
 
 @numba.njit(cache=True, nogil=True)
-def moments(inverse, point, index, sign, offset):  # type: ignore[no-untyped-def]
-    """aᵀ S⁻¹ a and aᵀx + alpha of every row."""
-    m = len(offset)
-    spread, mean = np.empty(m), np.empty(m)
-    for c in range(m):
-        first, second = offset[c], 0.0
+def differentiate(rows, inverse, x, mu, slope, unit):  # type: ignore[no-untyped-def]
+    """Overwrite the derivative of the barrier by y, and the unit that makes its second one about 1.
+
+    Only the lower triangle of the inverse is read.
+    """
+    index, sign, offset, weight, limit = rows
+    for c in range(len(offset)):
+        mean, spread = offset[c], 0.0
         for a in range(3):
             s, i = sign[c, a], index[c, a]
             if s == 0.0:
                 continue
-            first += s * point[i]
-            second += s * s * inverse[i, i]
+            mean += s * x[i]
+            spread += s * s * inverse[i, i]
             for b in range(a):
-                second += 2.0 * s * sign[c, b] * inverse[i, index[c, b]]
-        spread[c], mean[c] = second, first
-    return spread, mean
+                j = index[c, b]
+                spread += 2.0 * s * sign[c, b] * (inverse[i, j] if i > j else inverse[j, i])
+        spread = max(spread, LEAST_SPREAD)
+        slope[c] = -weight[c] * (mean * mean + mu * spread - limit[c])
+        unit[c] = 1.0 / math.sqrt(mu * spread * spread + 2.0 * mean * mean * spread)
 
 
 @numba.njit(cache=True, nogil=True)
-def direction(gradient, steps, changes, count):  # type: ignore[no-untyped-def]
-    """The inverse Hessian of the last `count` pairs, a ring, times the gradient: the two-loop recursion."""
-    memory = len(steps)
-    kept = min(count, memory)
-    out, shares = gradient.copy(), np.zeros(memory)
-    for back in range(1, kept + 1):
-        c = (count - back) % memory
-        shares[c] = np.dot(steps[c], out) / np.dot(steps[c], changes[c])
-        out -= shares[c] * changes[c]
-    newest = (count - 1) % memory
-    out *= np.dot(steps[newest], changes[newest]) / np.dot(changes[newest], changes[newest])
-    for back in range(kept, 0, -1):
-        c = (count - back) % memory
-        back_share = np.dot(changes[c], out) / np.dot(steps[c], changes[c])
-        out += (shares[c] - back_share) * steps[c]
-    return out
+def climb(  # type: ignore[no-untyped-def]
+    form, rows, multiplier, slope, unit, x, inverse, spare, moves, changes, count, value, barrier, mu,
+    most, numbers, routines,
+):  # fmt: skip
+    """At most so many steps up the barrier: overwrites the multipliers, the slope, x and the inverse.
+
+    `spare` is room for a matrix, `moves` and `changes` the memory of `count` steps so far, a ring.
+    Returns the count, the dual value, the barrier's, and whether a step gained too little to go on.
+    """
+    n, m = len(form), len(multiplier)
+    step, trial, trial_x = np.empty(m), np.empty(m), np.empty(n)
+    new_slope, no_unit = np.empty(m), np.empty(m)
+    for _ in range(most):
+        count = _direction(multiplier, slope, unit, moves, changes, count, step)
+        length, ended = 1.0, True
+        for _ in range(TRIALS):
+            expected = 0.0
+            for c in range(m):
+                trial[c] = max(multiplier[c] + length * unit[c] * step[c], 0.0)
+                expected += slope[c] * (trial[c] - multiplier[c])
+            definite, trial_value, trial_barrier = evaluate(
+                form, rows, trial, mu, spare, trial_x, numbers, routines
+            )
+            if definite and trial_barrier >= barrier + DECREASE * expected:
+                ended = False
+                break
+            length *= 0.5
+        if ended or not lapack.invert(spare, numbers, routines):
+            return count, value, barrier, True
+        differentiate(rows, spare, trial_x, mu, new_slope, no_unit)
+        product, move_square, change_square = 0.0, 0.0, 0.0
+        place = count % len(moves)
+        for c in range(m):
+            step[c] = (trial[c] - multiplier[c]) / unit[c]
+            change = unit[c] * (slope[c] - new_slope[c])
+            product += step[c] * change
+            move_square += step[c] * step[c]
+            change_square += change * change
+        if product > 1e-12 * math.sqrt(move_square * change_square):
+            for c in range(m):
+                moves[place, c], changes[place, c] = step[c], unit[c] * (slope[c] - new_slope[c])
+            count += 1
+        gained = trial_barrier - barrier
+        value, barrier = trial_value, trial_barrier
+        multiplier[:], slope[:], x[:] = trial, new_slope, trial_x
+        for i in range(n):
+            inverse[i, : i + 1] = spare[i, : i + 1]
+        if gained < SETTLED * mu:
+            return count, value, barrier, True
+    return count, value, barrier, False
+
+
+@numba.njit(cache=True, nogil=True)
+def _direction(multiplier, slope, unit, moves, changes, count, step):  # type: ignore[no-untyped-def]
+    """Overwrite `step` by an ascent direction of the scaled variables that are free to move.
+
+    The inverse Hessian of the last pairs times the gradient, by the two-loop recursion; where that
+    does not ascend they are forgotten. Returns how many pairs count from here on.
+    """
+    m, memory = len(slope), len(moves)
+    gradient = np.zeros(m)
+    steepest = 0.0
+    for c in range(m):
+        if multiplier[c] > 0.0 or slope[c] > 0.0:
+            gradient[c] = unit[c] * slope[c]
+            steepest = max(steepest, abs(gradient[c]))
+    if count > 0:
+        step[:] = gradient
+        shares = np.zeros(memory)
+        kept = min(count, memory)
+        for back in range(1, kept + 1):
+            place = (count - back) % memory
+            shares[place] = np.dot(moves[place], step) / np.dot(moves[place], changes[place])
+            step -= shares[place] * changes[place]
+        newest = (count - 1) % memory
+        step *= np.dot(moves[newest], changes[newest]) / np.dot(changes[newest], changes[newest])
+        for back in range(kept, 0, -1):
+            place = (count - back) % memory
+            share = np.dot(changes[place], step) / np.dot(moves[place], changes[place])
+            step += (shares[place] - share) * moves[place]
+        for c in range(m):
+            if not (multiplier[c] > 0.0 or slope[c] > 0.0):
+                step[c] = 0.0
+        if np.dot(step, gradient) > 0.0:
+            return count
+    step[:] = gradient * (FIRST_MOVE / steepest if steepest > 0.0 else 0.0)
+    return 0
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)

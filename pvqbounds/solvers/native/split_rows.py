@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.relaxations.splits import ENTRIES
 
+Array = NDArray[np.float64]
+
 __all__ = ["Rows", "single_rows", "split_rows"]
 
 LARGEST = 1 << 14
@@ -26,17 +28,17 @@ class Rows:
 
     index: NDArray[np.int32]
     """Inputs of the entries of a, shape (m, 3)."""
-    sign: NDArray[np.float64]
+    sign: Array
     """Entries of a, shape (m, 3); zero where it has no further one."""
-    low: NDArray[np.float64]
+    low: Array
     """k of a tangent or split; (qmin + qmax - 1)/2 of a chord, shape (m,)."""
-    weight: NDArray[np.float64]
+    weight: Array
     """1, or -1 for chords, shape (m,)."""
-    limit: NDArray[np.float64]
+    limit: Array
     """h, shape (m,)."""
-    offset: NDArray[np.float64]
+    offset: Array
     """alpha, shape (m,)."""
-    multiplier: NDArray[np.float64]
+    multiplier: Array
     """y >= 0, shape (m,)."""
 
     def __len__(self) -> int:
@@ -48,11 +50,16 @@ class Rows:
         return np.asarray(self.sign[:, 1] == 0.0)
 
     @property
-    def charge(self) -> NDArray[np.float64]:
+    def parts(self) -> tuple[NDArray[np.int32], Array, Array, Array, Array]:
+        """All but the multipliers and k, for compiled functions."""
+        return self.index, self.sign, self.offset, self.weight, self.limit
+
+    @property
+    def charge(self) -> Array:
         """u = weight * y, shape (m,)."""
         return self.weight * self.multiplier
 
-    def with_multiplier(self, multiplier: NDArray[np.float64]) -> Rows:
+    def with_multiplier(self, multiplier: Array) -> Rows:
         """The same inequalities with other multipliers."""
         return replace(self, multiplier=multiplier)
 
@@ -79,8 +86,8 @@ class Rows:
 
 def single_rows(
     inputs: NDArray[np.int64],
-    low: NDArray[np.float64],
-    centre: NDArray[np.float64],
+    low: Array,
+    centre: Array,
     chord: int | None = None,
 ) -> Rows:
     """Tangents at `low`, shape (m,), of these inputs; chords over so many steps where `chord` is given."""
@@ -94,7 +101,7 @@ def single_rows(
 
 
 def split_rows(
-    index: NDArray[np.int32], sign: NDArray[np.int8], low: NDArray[np.int64], centre: NDArray[np.float64]
+    index: NDArray[np.int32], sign: NDArray[np.int8], low: NDArray[np.int64], centre: Array
 ) -> Rows:
     """Split inequalities, as :class:`~pvqbounds.relaxations.splits.Splits` states them."""
     m, entries, whole = len(low), sign.astype(np.float64), low.astype(np.float64)
