@@ -183,13 +183,14 @@ class _Path:
 
     def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
         """Run the stages, each cut to what the clock allows."""
-        steps = sum(stage.rounds * stage.steps for stage in stages)
+        rounds = [(stage, number > 0) for number, stage in enumerate(stages) for _ in range(stage.rounds)]
+        steps = sum(stage.steps for stage, _ in rounds)
         pace = min(1.0, clock.remaining / max(steps * self._seconds, 1e-12))
-        for number, stage in enumerate(stages):
-            for _ in range(stage.rounds):
-                if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
-                    return
-                self._exchange(with_splits=with_splits and number > 0)
+        for done, (stage, later) in enumerate(rounds):
+            if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
+                return
+            if done + 1 < len(rounds):
+                self._exchange(with_splits=with_splits and later)
 
     def _first_rows(self) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
