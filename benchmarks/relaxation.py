@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -233,25 +234,29 @@ def layer(_: argparse.Namespace) -> Table:
 
 
 def width(arguments: argparse.Namespace) -> Table:
-    """Interval of every layer of the embedded network: three relaxations, all channels, all cores."""
+    """Interval of every layer of the embedded network: three relaxations, all channels, all cores.
+
+    Searches that are to reach their end may take 20 s a channel.
+    """
     seconds = f"hybrid, {arguments.search:g} s a channel, dB"
     table = Table("layer", "inputs", "bits", "box-hull, dB", "default, dB", seconds, "wanted", title="Width")
     wanted = {144: "3", 288: "1.5"}
-    relaxations = (
-        {"method": "relax", "relaxation": "box-hull"},
-        {},
-        {"relaxation": "hybrid", "time_limit": arguments.search},
-    )
     for n, name in LAYERS.items():
+        relaxations: tuple[dict[str, Any], ...] = (
+            {"method": "relax", "relaxation": "box-hull"},
+            {"time_limit": 20.0} if n < 144 else {},
+            {"relaxation": "hybrid", "time_limit": arguments.search},
+        )
         for bits in (2, 3, 4):
             problems = layer_problems(name, bits)
-            cells = []
+            cells: list[str] = []
             for options in relaxations:
                 start = time.perf_counter()
                 found = pvq.solve_channels(problems, jobs=os.cpu_count() or 1, **options)
                 took = time.perf_counter() - start
                 low, high = sums(found)
                 cells.append(f"{low:.2f} .. {high:.2f} ({high - low:.2f}; {took:.0f} s)")
+                print(name, bits, options, cells[-1], file=sys.stderr, flush=True)  # a long wait
             table.add_row(name, str(n), str(bits), *cells, wanted.get(n, ""))
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pvqbounds.solvers.native import lapack
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 
 RNG = np.random.default_rng(0)
@@ -84,3 +85,24 @@ def test_a_matrix_that_is_not_definite_is_told_from_its_neighbours() -> None:
     matrix = definite()
     matrix[1, 3, 3] = -1.0
     assert NUMPY.cholesky(matrix)[1].tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("n", [1, 7, 40])
+def test_lapack_in_compiled_loops(n: int) -> None:
+    rng = np.random.default_rng(n)
+    features = rng.standard_normal((2 * n, n))
+    matrix, right = features.T @ features, rng.standard_normal(n)
+    numbers, factor, solution = lapack.numbers_for(n), matrix.copy(), right.copy()
+    assert lapack.factorise(factor, numbers, lapack.ROUTINES)
+    assert np.tril(factor) == pytest.approx(np.linalg.cholesky(matrix), rel=1e-10)
+    assert lapack.solve(factor, solution, numbers, lapack.ROUTINES)
+    assert matrix @ solution == pytest.approx(right, abs=1e-8)
+    assert lapack.invert(factor, numbers, lapack.ROUTINES)
+    assert np.tril(factor) == pytest.approx(np.tril(np.linalg.inv(matrix)), rel=1e-8, abs=1e-10)
+    assert not lapack.factorise(-matrix, numbers, lapack.ROUTINES)
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda m: m.astype(np.float32), lambda m: m[::2, ::2]])
+def test_lapack_refuses_other_bytes_than_it_reads(change) -> None:
+    with pytest.raises(TypeError):
+        lapack.factorise(change(np.eye(6)), lapack.numbers_for(6), lapack.ROUTINES)

@@ -147,6 +147,20 @@ def test_what_is_no_split_inequality_proves_nothing(name: str, value: list) -> N
     assert not prove(problem, SearchCertificate(zero, zero, 1e-12, 1000, bad), Clock(60.0))
 
 
+@pytest.mark.parametrize(("low", "multiplier"), [(2**62, 1.0), (0, 1e300), (2**62, 1e300)])
+def test_numbers_out_of_all_proportion_prove_nothing_much(low: int, multiplier: float) -> None:
+    problem = correlated_problem(5, 2, seed=1)
+    splits = Splits(
+        np.array([[0, 1, 2]], np.int32),
+        np.array([[1, 1, -1]], np.int8),
+        np.array([low]),
+        np.array([multiplier]),
+    )
+    zero = np.zeros(5)
+    assert box_hull_bound(problem, BoxHullCertificate(zero, zero, splits)) <= 0.0
+    assert not prove(problem, SearchCertificate(zero, zero, 1e-3, 1000, splits), Clock(60.0))
+
+
 def test_inequalities_about_dead_inputs_are_left_out() -> None:
     gram = np.zeros((4, 4))
     gram[1:3, 1:3] = [[2.0, 0.5], [0.5, 1.0]]

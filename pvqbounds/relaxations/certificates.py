@@ -200,7 +200,7 @@ def _box_hull_bound(
     if radius.any():
         reach = np.maximum(np.abs(step * problem.qmin - weight), np.abs(step * problem.qmax - weight))
         separable = np.nextafter(separable - 2.0 * (1.0 + 16.0 * UNIT) * radius * reach, -np.inf)
-    if not (np.isfinite(separable).all() and math.isfinite(quadratic)):
+    if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
         return -math.inf
     return down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
 

@@ -126,6 +126,7 @@ class ErrorForm:
         return rest, np.where(self.linear == 0.0, self.radius, self.radius + 2.0 * UNIT * np.abs(rest))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is not finite, and proves nothing
 def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     """The form that the inequalities make of the error, with every rounding paid for.
 
@@ -145,7 +146,7 @@ def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     b_radius = gamma(8) * (np.abs(terms).sum(axis=1) + np.abs(step)) + TINY
 
     most = int(np.bincount(splits.index.ravel(), minlength=n).max()) + 4
-    loose = gamma(2 * most + 8)  # bounds the rounding of each sum below, and that of its own bound
+    loose = gamma(ENTRIES * most + 8)  # bounds the rounding of each sum below, and that of its own bound
 
     def gather(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(splits.index.ravel(), values.ravel(), n), dtype=np.float64)
@@ -158,7 +159,8 @@ def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     products = sign[:, :, None] * sign[:, None, :] * y[:, None, None]
     taken = np.bincount(cells, products.ravel(), n * n).reshape(n, n)
     sizes = np.bincount(cells, np.abs(products).ravel(), n * n).reshape(n, n)
-    matrix = problem.gram - taken
+    lower = np.tril(problem.gram - taken)
+    matrix = lower + np.tril(lower, -1).T  # an input that stands twice in a row is summed in either order
     # |x_i x_j| <= (x_i² + x_j²)/2: errors of the entries are paid for on the diagonal
     errors = np.where(sizes > 0.0, loose * (sizes + np.abs(matrix)) + TINY, 0.0)
     diagonal = np.diag_indices(n)

@@ -13,12 +13,10 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Clock, SDPSolution
 from pvqbounds.solvers.native.arrays import NUMPY, Arrays
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hulls
+from pvqbounds.solvers.native.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.split_dual import solve_by_path
 
 __all__ = ["batch_size", "solve_sdp", "solve_sdps"]
-
-FLOPS_A_SECOND = 2e10
-"""Speed of dense linear algebra on one core, against which a time limit is held."""
 
 FLOPS = 200.0
 """Operations of an interior-point solve, over n³: about 25 iterations of eight each."""

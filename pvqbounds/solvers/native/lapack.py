@@ -15,7 +15,10 @@ from numba import types
 from numba.extending import get_cython_function_address, intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["ROUTINES", "factorise", "invert", "numbers_for", "solve"]
+__all__ = ["FLOPS_A_SECOND", "ROUTINES", "factorise", "invert", "numbers_for", "solve"]
+
+FLOPS_A_SECOND = 2e10
+"""Speed of dense linear algebra on one core, that time limits are held against: the same everywhere."""
 
 ROUTINES = tuple(
     get_cython_function_address("scipy.linalg.cython_lapack", name) for name in ("dpotrf", "dpotri", "dpotrs")

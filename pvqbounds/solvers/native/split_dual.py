@@ -18,17 +18,16 @@ Optimization", ch. 7) projected onto y >= 0, in variables scaled by the diagonal
 mu falls in a few stages from where y = 0 is almost optimal. An evaluation is one Cholesky
 factorisation and one inverse, whatever the number of rows; an interior-point method would need
 a Newton matrix as large as that number, which is ten to fifty times n here. Every iterate is a
-proof in the making: the largest dual value met is kept. The number of steps is fixed, so that
-results do not depend on the machine, unless the clock allows fewer.
+proof in the making: the largest dual value met is kept. The number of steps follows from n and
+the time limit alone: results do not depend on the machine as long as the clock does not run out.
 
 Without split inequalities it is a first-order method for the box-hull SDP, for sizes at which the
-interior point (:mod:`.box_hull_dual`) is too dear: a few n² numbers and about 2 n³ operations a step.
+interior point (:mod:`.box_hull_dual`) is too dear: a few n² numbers and about 1.5 n³ operations a step.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -67,6 +66,9 @@ PATH_SHARE = 0.5
 
 LARGEST_SEARCH = 1536
 """Inputs above which split inequalities are not looked for: O(n³) a round."""
+
+STEP = 1.5
+"""Operations of a step, over n³: one inverse, and a factorisation or two."""
 
 BETWEEN_LOOKS = 0.2
 """Seconds of steps between two looks at the clock, about."""
@@ -172,10 +174,9 @@ class _Path:
         self._rows = self._first_rows()
         self._unit = np.ones(len(self._rows))
         self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
-        start = time.monotonic()
-        value = self._first_value()
-        self._seconds = time.monotonic() - start
+        self._seconds = STEP * self.n**3 / lapack.FLOPS_A_SECOND
         """What a step takes, about."""
+        value = self._first_value()
         self._level = 0.25 * float((1.0 / np.diagonal(self._inverse)).sum())
         """What the dual value is expected to be."""
         self._mu = self._level / self.n
@@ -183,14 +184,14 @@ class _Path:
 
     def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
         """Run the stages, each cut to what the clock allows."""
-        rounds = [(stage, number > 0) for number, stage in enumerate(stages) for _ in range(stage.rounds)]
-        steps = sum(stage.steps for stage, _ in rounds)
-        pace = min(1.0, clock.remaining / max(steps * self._seconds, 1e-12))
-        for done, (stage, later) in enumerate(rounds):
+        rounds = [stage for stage in stages for _ in range(stage.rounds)]
+        steps = sum(stage.steps for stage in rounds)
+        pace = min(1.0, clock.remaining / (steps * self._seconds))
+        for done, stage in enumerate(rounds):
+            if done > 0:  # the first point is too far from the SDP's for its violations to tell much
+                self._exchange(with_splits=with_splits and rounds[done - 1] is not stages[0])
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
-            if done + 1 < len(rounds):
-                self._exchange(with_splits=with_splits and later)
 
     def _first_rows(self) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
