@@ -56,7 +56,6 @@ bench: .venv/test-ready
 
 bench-layers: .venv/test-ready
 	-$(BIN)/python benchmarks/relaxation.py
-	-$(BIN)/python benchmarks/hybrid.py
 	-$(BIN)/python benchmarks/codes.py
 	-$(BIN)/python benchmarks/pruning_relaxation.py
 

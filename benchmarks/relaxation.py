@@ -242,6 +242,8 @@ def width(arguments: argparse.Namespace) -> Table:
     table = Table("layer", "inputs", "bits", "box-hull, dB", "default, dB", seconds, "wanted", title="Width")
     wanted = {144: "3", 288: "1.5"}
     for n, name in LAYERS.items():
+        if n not in arguments.inputs:
+            continue
         relaxations: tuple[dict[str, Any], ...] = (
             {"method": "relax", "relaxation": "box-hull"},
             {"time_limit": 20.0} if n < 144 else {},
@@ -440,6 +442,9 @@ def main() -> None:
     parser.add_argument("part", nargs="*", choices=[*PARTS, []], help="parts to run")
     parser.add_argument("--paper", type=Path, help="checkout of the paper's code")
     parser.add_argument("--patience", type=float, default=600.0, help="time limit of other solvers, seconds")
+    parser.add_argument(
+        "--inputs", type=int, nargs="+", choices=list(LAYERS), default=list(LAYERS), help="layers of `width`"
+    )
     parser.add_argument("--search", type=float, default=5.0, help="seconds a channel in the part `width`")
     arguments = parser.parse_args()
     default = [name for name in PARTS if name not in ("large", "paper")]

@@ -26,8 +26,8 @@ from pvqbounds.report.layer import SliceResult
 from pvqbounds.report.reading import read_record
 from pvqbounds.report.record import write_problem
 from pvqbounds.report.verification import verify_file
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import split_dual, split_kernel
+from pvqbounds.solvers.base import Capability, Clock
+from pvqbounds.solvers.native import integer_solver, split_dual, split_kernel
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
 from pvqbounds.solvers.native.integer_search import prove
 from pvqbounds.solvers.native.split_dual import relax_with_splits, solve_by_path
@@ -341,6 +341,7 @@ def test_other_solvers_say_that_they_cannot() -> None:
     pytest.importorskip("scs")
     with pytest.raises(SolverError, match="split inequalities"):
         pvq.solve(correlated_problem(6, 2, seed=0), "scs", "relax", "splits")
+    assert [info.name for info in pvq.solvers() if Capability.SPLITS in info.capabilities] == ["native"]
 
 
 def test_auto_falls_back_on_the_relaxation_that_was_named() -> None:
@@ -353,6 +354,17 @@ def test_auto_falls_back_on_the_relaxation_that_was_named() -> None:
     assert found["box-hull"].error_lower < found["splits"].error_lower
     assert isinstance(found["hybrid"].certificate, SearchCertificate)
     assert len(found["hybrid"].certificate.splits) > 0
+
+
+def test_a_search_on_splits_that_ends_is_not_the_last_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = correlated_problem(24, 3, seed=9)
+    known = pvq.solve(problem, method="exact")
+    monkeypatch.setattr(integer_solver, "PROVABLE", 0)
+    monkeypatch.setattr(integer_solver, "HOPELESS", 0.0)
+    bounds = pvq.solve(problem, method="exact")
+    assert (bounds.status, bounds.method) == ("optimal", "exact")
+    assert bounds.error_upper == pytest.approx(known.error_upper, rel=1e-9)
+    assert pvq.verify(problem, bounds)
 
 
 @pytest.fixture(scope="module")

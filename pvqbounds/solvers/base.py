@@ -46,7 +46,7 @@ class Capability(Enum):
     EXACT_QUANTIZATION = "exact quantization"
     EXACT_PRUNING = "exact pruning"
     PERSPECTIVE = "pruning relaxation"
-    SPLITS = "quantization SDP with split inequalities"
+    SPLITS = "split inequalities"
 
 
 class Clock:

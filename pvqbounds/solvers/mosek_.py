@@ -43,7 +43,7 @@ class Mosek(ConicBackend, MIQPBackend):
     name: ClassVar[str] = "mosek"
     module: ClassVar[str] = "mosek"
     install: ClassVar[str] = "pip install mosek"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability)
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {Capability.SPLITS}
     triangle: ClassVar[Triangle] = Triangle.LOWER
     citation: ClassVar[str] = """\
 @manual{mosek,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,13 @@ from pvqbounds.solvers.native.integer_search import (
     without_dead_inputs,
 )
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
-from pvqbounds.solvers.native.search_trees import LARGEST_TREE, minimiser_of, mixed_trees, plain_tree
+from pvqbounds.solvers.native.search_trees import (
+    LARGEST_TREE,
+    MultipliedTree,
+    minimiser_of,
+    mixed_trees,
+    plain_tree,
+)
 from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
 from pvqbounds.solvers.relaxation import Relaxed, relax
 
@@ -74,8 +81,8 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     if problem.n > LARGEST_TREE and options.only_if_it_finishes:
         relaxed = options.relaxed or _fallback(problem, clock, options)
         codes, status = plain_codes(problem, relaxed), f"not searched: more than {LARGEST_TREE} live inputs"
-        certificate = relaxed.certificate
-        return ExactSolution(codes, None, None, certificate, status, certificate.relaxation)
+        name = relaxed.certificate.relaxation
+        return ExactSolution(codes, None, None, relaxed.certificate, status, name)
     minimiser = minimiser_of(problem)
     codes = improve(problem, np.vstack([problem.centre, minimiser.point]))
     plain = plain_tree(problem, minimiser)
@@ -95,26 +102,35 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
-    expected = min(expected_nodes(candidate.tree, error) for candidate in trees)
+    ending = trees if provable else [plain]  # with split inequalities an end is no optimum
+    expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
         status = f"not searched to the end: about {expected:.0e} nodes expected"
         if provable and options.relaxed is None and options.relaxation in WITH_SPLITS:
             relaxed = _fallback(problem, clock, options)
             mixed = mixed_trees(problem, relaxed.certificate, minimiser)
-        certificate = relaxed.certificate
         if options.search_share == 0.0:
-            return ExactSolution(codes, None, None, certificate, status, certificate.relaxation)
+            name = relaxed.certificate.relaxation
+            return ExactSolution(codes, None, None, relaxed.certificate, status, name)
         hybrid = raised_bound(problem, relaxed, mixed, codes, nodes, clock)
         return ExactSolution(hybrid.codes, None, None, hybrid.certificate, hybrid.status, hybrid.relaxation)
-    chosen, outcome = search_best(trees, error, math.inf, clock)
-    codes = _better(problem, codes, outcome)
-    searched = chosen.certificate(outcome)
-    if outcome.exhausted:
-        return ExactSolution(codes, None, None, searched, "optimal")
-    if box_hull_bound(problem, relaxed.certificate) > searched.value:
-        certificate = relaxed.certificate
-        return ExactSolution(codes, None, None, certificate, "time limit", certificate.relaxation)
-    return ExactSolution(codes, None, None, searched, "time limit")
+    codes, certificate, ended = _searched(problem, trees, codes, clock)
+    if ended and len(certificate.splits) > 0:  # no code is left below its bound, which is not an error yet
+        mixed = mixed_trees(problem, _sdp(problem, clock).certificate, minimiser)
+        codes, other, ended = _searched(problem, [plain, *mixed], codes, clock)
+        certificate = max(certificate, other, key=lambda proof: proof.value)
+    if not ended and box_hull_bound(problem, relaxed.certificate) > certificate.value:
+        name = relaxed.certificate.relaxation
+        return ExactSolution(codes, None, None, relaxed.certificate, "time limit", name)
+    return ExactSolution(codes, None, None, certificate, "optimal" if ended else "time limit")
+
+
+def _searched(
+    problem: IntegerLeastSquares, trees: Sequence[MultipliedTree], codes: NDArray[np.int64], clock: Clock
+) -> tuple[NDArray[np.int64], SearchCertificate, bool]:
+    """The best codes, what a search proved, and whether it came to its end."""
+    chosen, outcome = search_best(trees, problem.error(codes).upper, math.inf, clock)
+    return _better(problem, codes, outcome), chosen.certificate(outcome), outcome.exhausted
 
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
