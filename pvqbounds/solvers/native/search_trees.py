@@ -27,8 +27,8 @@ __all__ = ["LARGEST_TREE", "Minimiser", "MultipliedTree", "minimiser_of", "mixed
 SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
 """Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""
 
-SPLIT_SHARES = (0.8, 1.0)
-"""The same for multipliers with split inequalities: the first finds codes, the last proves most."""
+SPLIT_SHARES = (0.8, 0.95, 1.0)
+"""The same for multipliers with split inequalities: the first ones find codes, the last proves most."""
 
 LARGEST_TREE = max(SHARES)
 """Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
