@@ -328,6 +328,7 @@ def test_without_splits_it_is_the_interior_point_and_never_above(bits: int) -> N
         exact, found = solve_box_hull(sdp, tolerance=1e-8), solve_by_path(sdp, Clock(60.0))
         assert 0.9 * exact.value <= found.value <= exact.value * (1.0 + 1e-9)
         assert dual_value(sdp, found.lam, found.nu) >= found.value * (1.0 - 1e-9)
+        assert "first-order" in found.status
 
 
 def test_without_time_it_still_proves_something() -> None:

@@ -4,7 +4,8 @@ At the SDP's own multipliers the root of the tree is the SDP's bound, but S = G 
 nearly singular there, and the search cannot tell its first levels apart; at lam = 0 the search
 sees all of G and its root is the bound of the box-constrained minimiser. A mixture of 90 to 95 %
 of the former and the rest of the latter gives up a tenth of a decibel at the root and gets back
-several times as much from the same nodes.
+several times as much from the same nodes. The path with split inequalities (:mod:`.split_dual`) that
+a search follows ends where S is far from singular by itself: all of its multipliers prove most.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.native.integer_search import Outcome, SearchTree, build_tree, claim
 
 __all__ = ["LARGEST_TREE", "Minimiser", "MultipliedTree", "minimiser_of", "mixed_trees", "plain_tree"]
-
 
 SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
 """Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""

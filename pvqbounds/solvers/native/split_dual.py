@@ -110,6 +110,9 @@ FIRST_ORDER = (
 )
 """Without split inequalities."""
 
+FIRST_ORDER_END = "first-order steps: the bound may be some per cent below the relaxation's value"
+"""Status where these steps came to their end."""
+
 
 def stages_for(search_share: float) -> Sequence[Stage]:
     """The path where a search on top will have such a share of the time limit: the more, the longer."""
@@ -181,14 +184,16 @@ class _Path:
         """What the dual value is expected to be."""
         self._mu = self._level / self.n
         self._best = self._rows, value
+        self._end = ""
 
     def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
         """Run the stages, each cut to what the clock allows."""
+        self._end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
         steps = sum(stage.steps for stage in rounds)
         pace = min(1.0, clock.remaining / (steps * self._seconds))
         for done, stage in enumerate(rounds):
-            if done > 0:  # the first point is too far from the SDP's for its violations to tell much
+            if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
                 self._exchange(with_splits=with_splits and rounds[done - 1] is not stages[0])
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
@@ -299,7 +304,7 @@ class _Path:
         used = rows.only(~single & (rows.multiplier > 0.0))
         splits = Splits(used.index, used.sign.astype(np.int8), used.low.astype(np.int64), used.multiplier)
         gap = self.n * self._mu / value if value > 0.0 else math.inf
-        status = "solved" if gap < NEAR else f"stopped at a relative gap of about {gap:.1e}"
+        status = self._end if gap < NEAR else f"stopped at a relative gap of about {gap:.1e}"
         mean = np.clip(self._whole_centre, *self._ends)
         mean[live] = self._centre + self._x
         covariance = np.zeros((len(live), len(live)))
