@@ -283,6 +283,15 @@ def test_bounds_hold_on_any_problem(seed: int) -> None:
     assert pvq.verify(problem, bounds)
 
 
+def test_the_longest_path_that_the_time_allows() -> None:
+    stages_for, quick = split_dual.stages_for, split_dual.QUICK
+    assert stages_for(0.0, 288, 60.0) is split_dual.TIGHT
+    assert stages_for(1.0, 288, 60.0) is split_dual.LONG
+    assert stages_for(0.002, 288, 60.0) is quick
+    assert [stages_for(share, 1500, 60.0) for share in (0.0, 0.002, 1.0)] == [quick] * 3
+    assert stages_for(0.0, 288, 1.5) is split_dual.LONG
+
+
 @pytest.mark.parametrize("power", [-20, 31])
 def test_units_change_nothing(power: int) -> None:
     problem = correlated_problem(20, 3, seed=6)

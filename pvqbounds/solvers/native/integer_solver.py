@@ -141,7 +141,8 @@ def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
     """The relaxation to bound a problem with that is not searched to its end."""
     if options.relaxation in WITH_SPLITS:
-        return relax_with_splits(problem, clock, stages_for(options.search_share))
+        stages = stages_for(options.search_share, problem.n, clock.remaining)
+        return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)
 
 

@@ -70,6 +70,9 @@ LARGEST_SEARCH = 1536
 STEP = 1.5
 """Operations of a step, over n³: one inverse, and a factorisation or two."""
 
+SEPARATION = 7.0
+"""The same for a search for violated sums, in what such operations take."""
+
 BETWEEN_LOOKS = 0.2
 """Seconds of steps between two looks at the clock, about."""
 
@@ -114,11 +117,29 @@ FIRST_ORDER_END = "first-order steps: the bound may be some per cent below the r
 """Status where these steps came to their end."""
 
 
-def stages_for(search_share: float) -> Sequence[Stage]:
-    """The path where a search on top will have such a share of the time limit: the more, the longer."""
-    if search_share == 0.0:
-        return TIGHT
-    return QUICK if search_share < 1.0 else LONG
+def stages_for(search_share: float, n: int, seconds: float) -> Sequence[Stage]:
+    """The longest path for n inputs that leaves as much of the time as it takes for what follows.
+
+    Parameters
+    ----------
+    search_share
+        Share of the time limit that a search on top will have; with none the relaxation's own bound counts.
+    seconds
+        The time that is left.
+    """
+    if 0.0 < search_share < 1.0:
+        return QUICK
+    longest = (TIGHT, LONG) if search_share == 0.0 else (LONG,)
+    fitting = (path for path in longest if sum(_expected(path, n, with_splits=True)) < PATH_SHARE * seconds)
+    return next(fitting, QUICK)
+
+
+def _expected(stages: Sequence[Stage], n: int, *, with_splits: bool) -> tuple[float, float]:
+    """Seconds of the steps of a path for n inputs, and of its searches for violated sums, about."""
+    unit = n**3 / lapack.FLOPS_A_SECOND
+    steps = sum(stage.rounds * stage.steps for stage in stages)
+    searches = sum(stage.rounds for stage in stages) if with_splits else 0
+    return STEP * unit * steps, SEPARATION * unit * searches
 
 
 def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequence[Stage] = TIGHT) -> Relaxed:
@@ -177,8 +198,6 @@ class _Path:
         self._rows = self._first_rows()
         self._unit = np.ones(len(self._rows))
         self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
-        self._seconds = STEP * self.n**3 / lapack.FLOPS_A_SECOND
-        """What a step takes, about."""
         value = self._first_value()
         self._level = 0.25 * float((1.0 / np.diagonal(self._inverse)).sum())
         """What the dual value is expected to be."""
@@ -190,8 +209,8 @@ class _Path:
         """Run the stages, each cut to what the clock allows."""
         self._end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
-        steps = sum(stage.steps for stage in rounds)
-        pace = min(1.0, clock.remaining / (steps * self._seconds))
+        steps, searches = _expected(stages, self.n, with_splits=with_splits)
+        pace = min(1.0, max(0.0, clock.remaining - searches) / steps)
         for done, stage in enumerate(rounds):
             if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
                 self._exchange(with_splits=with_splits and rounds[done - 1] is not stages[0])
@@ -248,7 +267,7 @@ class _Path:
         self._changes /= self._unit / unit
         self._unit = unit
         multiplier, settled = self._rows.multiplier.copy(), False
-        at_once = max(1, int(BETWEEN_LOOKS / self._seconds))
+        at_once = max(1, int(BETWEEN_LOOKS * lapack.FLOPS_A_SECOND / (STEP * self.n**3)))
         while steps > 0 and not settled and not clock.expired:
             self._count, value, barrier, settled = split_kernel.climb(
                 self._form, self._rows.parts, multiplier, slope, unit, self._x, self._inverse, self._spare,
