@@ -163,13 +163,12 @@ def _batches(
     native = solver in ("auto", "native")
     if arrays.batches and not native:
         raise InputError(f"--device {device} is for the native solver; {solver} runs on the CPU.")
-    sdp = arrays.batches or relaxation in (SHARED, *QUANTIZATION_RELAXATIONS)
-    relaxes = (sdp and method == "relax") or (method == "auto" and arrays.batches) or relaxation == SHARED
+    sdps = native and _solves_sdps_first(method, relaxation, arrays)
     rest: list[int] = []
     for group in _by_gram(problems):
         channels = [problems[position] for position in group]
         first = channels[0]
-        together = native and relaxes and isinstance(first, IntegerLeastSquares)
+        together = sdps and isinstance(first, IntegerLeastSquares)
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
             rest += group
@@ -180,6 +179,15 @@ def _batches(
             yield group[part], _relaxed(channels[part], relaxation, time_limit, tolerance, arrays)
     if rest:
         yield rest, [None] * len(rest)
+
+
+def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
+    """Whether each channel needs the solution of an SDP, with whatever else is done to it."""
+    if relaxation in (SHARED, "splits"):  # split inequalities are found for each channel, on the CPU
+        return relaxation == SHARED
+    if arrays.batches:
+        return method != "exact"
+    return method == "relax" and relaxation in QUANTIZATION_RELAXATIONS
 
 
 def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:

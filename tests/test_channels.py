@@ -198,6 +198,16 @@ def test_a_shared_lam_is_the_native_relaxation(options: dict[str, str]) -> None:
         pvq.solve_channels(layer(4, 2), relaxation="shared", **options)
 
 
+def test_split_inequalities_are_not_lost_on_another_device() -> None:
+    pytest.importorskip("torch")
+    problems = layer(12, 3)
+    found = pvq.solve_channels(problems, method="relax", relaxation="splits", device="torch")
+    for problem, bounds in zip(problems, found, strict=True):
+        assert bounds.relaxation == "splits"
+        assert len(bounds.certificate.splits) > 0
+        assert pvq.verify(problem, bounds)
+
+
 # ------------------------------------------------------------------------ which engine
 
 
