@@ -38,7 +38,7 @@ def test_exact_quantization(count):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("relaxation", ["box-hull", "park-boyd"])
+@pytest.mark.parametrize("relaxation", ["box-hull", "park-boyd", "splits", "hybrid"])
 def test_relaxed_quantization(count, relaxation):
     rng = np.random.default_rng(2)
     for _ in range(count):
