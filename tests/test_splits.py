@@ -14,7 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_integer_search import correlated_problem
-from truth import exact_error_of_codes, least_integer_error, random_integer_problem
+from truth import (
+    exact_error_of_codes,
+    least_integer_error,
+    random_gram,
+    random_integer_problem,
+    random_weight,
+)
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, SolverError
@@ -26,7 +32,7 @@ from pvqbounds.report.layer import SliceResult
 from pvqbounds.report.reading import read_record
 from pvqbounds.report.record import write_problem
 from pvqbounds.report.verification import verify_file
-from pvqbounds.solvers.base import Capability, Clock
+from pvqbounds.solvers.base import Capability, Clock, Options
 from pvqbounds.solvers.native import integer_solver, split_dual, split_kernel
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
 from pvqbounds.solvers.native.integer_search import prove
@@ -284,12 +290,28 @@ def test_bounds_hold_on_any_problem(seed: int) -> None:
 
 
 def test_the_longest_path_that_the_time_allows() -> None:
-    stages_for, quick = split_dual.stages_for, split_dual.QUICK
-    assert stages_for(0.0, 288, 60.0) is split_dual.TIGHT
-    assert stages_for(1.0, 288, 60.0) is split_dual.LONG
-    assert stages_for(0.002, 288, 60.0) is quick
-    assert [stages_for(share, 1500, 60.0) for share in (0.0, 0.002, 1.0)] == [quick] * 3
-    assert stages_for(0.0, 288, 1.5) is split_dual.LONG
+    def chosen(share: float, n: int, seconds: float, tolerance: float | None = None) -> object:
+        return split_dual.stages_for(Options(search_share=share, tolerance=tolerance), n, seconds)
+
+    quick = split_dual.QUICK
+    assert chosen(0.0, 288, 60.0) is split_dual.TIGHT
+    assert chosen(1.0, 288, 60.0) is split_dual.LONG
+    assert chosen(0.002, 288, 60.0) is quick
+    assert [chosen(share, 1500, 60.0) for share in (0.0, 0.002, 1.0)] == [quick] * 3
+    assert chosen(0.0, 288, 1.5) is split_dual.LONG
+    paths = (split_dual.BRIEF, quick, split_dual.LONG, split_dual.TIGHT)
+    assert tuple(chosen(0.0, 288, 60.0, tolerance) for tolerance in (0.4, 0.2, 0.1, 1e-6)) == paths
+
+
+def test_a_tolerance_chooses_the_path() -> None:
+    problem = correlated_problem(30, 4, seed=1)
+    brief, tight = (
+        pvq.solve(problem, method="relax", relaxation="splits", tolerance=tolerance)
+        for tolerance in (0.4, None)
+    )
+    expected = relax_with_splits(problem, Clock(60.0), split_dual.BRIEF).reported
+    assert brief.reported_lower == pytest.approx(expected, rel=1e-9)
+    assert brief.reported_lower < 0.99 * tight.reported_lower
 
 
 @pytest.mark.parametrize("power", [-20, 31])
@@ -308,7 +330,7 @@ def test_the_clock_ends_the_path_early_and_what_is_known_is_true() -> None:
     found = relax_with_splits(problem, Clock(0.0))
     assert "relative gap" in found.status
     proved = box_hull_bound(problem, found.certificate)
-    assert -1e-200 <= proved <= pvq.solve(problem).error_upper
+    assert 0.0 < proved <= pvq.solve(problem).error_upper
     longer = relax_with_splits(problem, Clock(60.0))
     assert box_hull_bound(problem, longer.certificate) > proved
 
@@ -341,7 +363,30 @@ def test_without_splits_it_is_the_interior_point_and_never_above(bits: int) -> N
 
 
 def test_without_time_it_still_proves_something() -> None:
-    assert solve_by_path(box_hull(correlated_problem(24, 4, seed=0)), Clock(0.0)).value >= 0.0
+    assert solve_by_path(box_hull(correlated_problem(24, 4, seed=0)), Clock(0.0)).value > 0.0
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6))
+def test_without_splits_its_bounds_hold_on_any_gram(seed: int) -> None:
+    """Singular Grams, dead inputs and weights far outside the grid included."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 5))
+    scale = float(rng.uniform(0.1, 1.0))
+    problem = pvq.IntegerLeastSquares(random_gram(rng, n), random_weight(rng, n), scale, -2, 1)
+    bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
+    relaxed = relax(problem, "box-hull", lambda sdp: solve_by_path(sdp, Clock(60.0)))
+    proved = box_hull_bound(problem, relaxed.certificate)
+    slack = 1e-9 * max(problem.signal.upper, 1e-300)
+    assert proved <= float(least_integer_error(problem)) + slack
+    assert proved <= bounds.error_lower * (1.0 + 1e-5) + slack
+
+
+def test_a_layer_without_signal_has_a_path() -> None:
+    problem = pvq.IntegerLeastSquares(np.zeros((3, 3)), np.array([1.0, -0.2, 3.0]), 0.5, -2, 1)
+    found = solve_by_path(box_hull(problem), Clock(60.0))
+    assert (found.value, found.mean.tolist()) == (0.0, [1.0, -0.4, 1.0])
+    assert relax_with_splits(problem, Clock(60.0)).reported == 0.0
 
 
 # --------------------------------------------------------------------------------- interfaces

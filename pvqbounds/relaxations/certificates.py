@@ -198,7 +198,7 @@ def _box_hull_bound(
     linear, radius = form.separable_linear(nu)
     separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, linear)
     if radius.any():
-        reach = np.maximum(np.abs(step * problem.qmin - weight), np.abs(step * problem.qmax - weight))
+        reach = step * max(abs(problem.qmin), abs(problem.qmax)) + np.abs(weight)  # |d| at most
         separable = np.nextafter(separable - 2.0 * (1.0 + 16.0 * UNIT) * radius * reach, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
         return -math.inf

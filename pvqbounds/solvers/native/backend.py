@@ -52,7 +52,7 @@ class Native(Backend):
         from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
 
         clock = Clock(options.time_limit, options.cancelled)
-        return relax_with_splits(problem, clock, stages_for(options.search_share, problem.n, clock.remaining))
+        return relax_with_splits(problem, clock, stages_for(options, problem.n, clock.remaining))
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""

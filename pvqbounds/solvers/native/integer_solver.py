@@ -102,7 +102,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
-    ending = trees if provable else [plain]  # with split inequalities an end is no optimum
+    ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
     expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
         status = f"not searched to the end: about {expected:.0e} nodes expected"
@@ -141,7 +141,7 @@ def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
     """The relaxation to bound a problem with that is not searched to its end."""
     if options.relaxation in WITH_SPLITS:
-        stages = stages_for(options.search_share, problem.n, clock.remaining)
+        stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull
+from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
 from pvqbounds.relaxations.certificates import BoxHullCertificate
-from pvqbounds.relaxations.splits import Splits
-from pvqbounds.solvers.base import Clock, SDPSolution
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.solvers.base import Clock, Options, SDPSolution
 from pvqbounds.solvers.native import lapack, split_kernel
 from pvqbounds.solvers.native.split_rows import Rows, single_rows, split_rows
 from pvqbounds.solvers.relaxation import Relaxed
@@ -66,6 +66,9 @@ PATH_SHARE = 0.5
 
 LARGEST_SEARCH = 1536
 """Inputs above which split inequalities are not looked for: O(n³) a round."""
+
+NOT_SEARCHED = f"split inequalities are not looked for above {LARGEST_SEARCH} inputs"
+"""Status there."""
 
 STEP = 1.5
 """Operations of a step, over n³: one inverse, and a factorisation or two."""
@@ -117,16 +120,20 @@ FIRST_ORDER_END = "first-order steps: the bound may be some per cent below the r
 """Status where these steps came to their end."""
 
 
-def stages_for(search_share: float, n: int, seconds: float) -> Sequence[Stage]:
+def stages_for(options: Options, n: int, seconds: float) -> Sequence[Stage]:
     """The longest path for n inputs that leaves as much of the time as it takes for what follows.
 
     Parameters
     ----------
-    search_share
-        Share of the time limit that a search on top will have; with none the relaxation's own bound counts.
+    options
+        `tolerance` is the gap of the last barrier: the shortest path that reaches it. Else it is for
+        the search on top, of `search_share`; with none the relaxation's own bound counts.
     seconds
         The time that is left.
     """
+    search_share = options.search_share
+    if options.tolerance is not None:
+        return next((path for path in (BRIEF, QUICK, LONG) if path[-1].share <= options.tolerance), TIGHT)
     if 0.0 < search_share < 1.0:
         return QUICK
     longest = (TIGHT, LONG) if search_share == 0.0 else (LONG,)
@@ -159,18 +166,14 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
     A certificate with split inequalities, and the moments of the last point of the path. The
     status is "solved", or says that the path did not come near its end.
     """
-    sdp, live = box_hull(problem), np.asarray(problem.gram.any(axis=1))
-    if not live.any():
-        zero, mean = np.zeros(problem.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
-        return Relaxed(BoxHullCertificate(zero, zero), mean, np.diag(zero), 0.0, "every input is zero")
-    path = _Path(sdp, live)
-    with_splits = problem.n <= LARGEST_SEARCH
-    path.follow(stages if with_splits else FIRST_ORDER, clock.part(PATH_SHARE), with_splits=with_splits)
-    found, splits = path.solution()
-    step = sdp.unit / sdp.scale
-    splits = replace(splits, multiplier=splits.multiplier * step / sdp.scale)
-    certificate = BoxHullCertificate(found.lam * step / sdp.scale, found.nu * step, splits)
-    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, found.status)
+    sdp, with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
+    stages = stages if with_splits else FIRST_ORDER
+    found, splits = _solve(sdp, stages, clock.part(PATH_SHARE), with_splits=with_splits)
+    certificate = BoxHullCertificate(
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / sdp.scale / sdp.scale)
+    )
+    status = found.status if with_splits else f"{NOT_SEARCHED}; {found.status}"
+    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
@@ -178,9 +181,20 @@ def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
 
     All tangents count, also those left out of ``sdp.tangent``.
     """
-    path = _Path(sdp, np.diagonal(sdp.form) > 0.0)
-    path.follow(FIRST_ORDER, clock, with_splits=False)
-    return path.solution()[0]
+    return _solve(sdp, FIRST_ORDER, clock, with_splits=False)[0]
+
+
+def _solve(
+    sdp: BoxHullSDP, stages: Sequence[Stage], clock: Clock, *, with_splits: bool
+) -> tuple[SDPSolution, Splits]:
+    """Multipliers and moments in units of the SDP; inputs that are always zero are left out."""
+    live = np.asarray(sdp.form.any(axis=1))
+    if not live.any():
+        zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
+        return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
+    path = _Path(sdp, live)
+    path.follow(stages, clock, with_splits=with_splits)
+    return path.solution()
 
 
 class _Path:
@@ -268,7 +282,8 @@ class _Path:
         self._unit = unit
         multiplier, settled = self._rows.multiplier.copy(), False
         at_once = max(1, int(BETWEEN_LOOKS * lapack.FLOPS_A_SECOND / (STEP * self.n**3)))
-        while steps > 0 and not settled and not clock.expired:
+        # whatever the clock says, a step away from y = 0: what it gives is a bound above zero
+        while steps > 0 and not settled and (value <= 0.0 or not clock.expired):
             self._count, value, barrier, settled = split_kernel.climb(
                 self._form, self._rows.parts, multiplier, slope, unit, self._x, self._inverse, self._spare,
                 self._moves, self._changes, self._count, value, barrier, mu, min(at_once, steps),
