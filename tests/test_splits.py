@@ -382,6 +382,15 @@ def test_without_splits_its_bounds_hold_on_any_gram(seed: int) -> None:
     assert proved <= bounds.error_lower * (1.0 + 1e-5) + slack
 
 
+@pytest.mark.parametrize("relaxation", ["splits", "hybrid", None])
+def test_a_grid_of_one_code_is_bounded_by_its_error(relaxation: str | None) -> None:
+    drawn = correlated_problem(12, 3, seed=7)
+    problem = pvq.IntegerLeastSquares(drawn.gram, drawn.weight, drawn.scale, 2, 2)
+    bounds = pvq.solve(problem, method="relax", relaxation=relaxation)
+    assert bounds.status == "optimal"
+    assert pvq.verify(problem, bounds)
+
+
 def test_a_layer_without_signal_has_a_path() -> None:
     problem = pvq.IntegerLeastSquares(np.zeros((3, 3)), np.array([1.0, -0.2, 3.0]), 0.5, -2, 1)
     found = solve_by_path(box_hull(problem), Clock(60.0))

@@ -27,7 +27,6 @@ interior point (:mod:`.box_hull_dual`) is too dear: a few n² numbers and about 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,6 +40,7 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.base import Clock, Options, SDPSolution
+from pvqbounds.solvers.conic import single_point
 from pvqbounds.solvers.native import lapack, split_kernel
 from pvqbounds.solvers.native.split_rows import Rows, single_rows, split_rows
 from pvqbounds.solvers.relaxation import Relaxed
@@ -177,7 +177,7 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
-    """Solve one box-hull relaxation, of more than one code, as well as the clock allows.
+    """Solve one box-hull relaxation as well as the clock allows.
 
     All tangents count, also those left out of ``sdp.tangent``.
     """
@@ -192,6 +192,8 @@ def _solve(
     if not live.any():
         zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
+    if sdp.qmin == sdp.qmax:  # one code: its error has a proof in closed form
+        return single_point(sdp), NO_SPLITS
     path = _Path(sdp, live)
     path.follow(stages, clock, with_splits=with_splits)
     return path.solution()
@@ -236,7 +238,7 @@ class _Path:
         qmin, qmax = self._ends
         near = box_minimiser(self._form, self._centre, qmin, qmax)
         inputs = np.arange(self.n)
-        low = np.clip(np.floor(near), qmin, max(qmin, qmax - 1))
+        low = np.clip(np.floor(near), qmin, qmax - 1)
         tangents = single_rows(inputs, low, self._centre)
         middle = np.full(self.n, 0.5 * (qmin + qmax - 1))
         return tangents.and_then(single_rows(inputs, middle, self._centre, chord=qmax - qmin))
@@ -302,7 +304,7 @@ class _Path:
         rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
         slope, _ = self._slope()
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
-        low = np.clip(np.floor(z), qmin, max(qmin, qmax - 1))
+        low = np.clip(np.floor(z), qmin, qmax - 1)
         failing = np.diagonal(covariance) + (z - low) * (z - low - 1.0) < -TANGENT_DEPTH
         new = single_rows(np.flatnonzero(failing), low[failing], self._centre)
         if with_splits:
@@ -337,8 +339,11 @@ class _Path:
         nu[live] = np.bincount(rows.index.ravel(), pulls.ravel(), self.n)
         used = rows.only(~single & (rows.multiplier > 0.0))
         splits = Splits(used.index, used.sign.astype(np.int8), used.low.astype(np.int64), used.multiplier)
-        gap = self.n * self._mu / value if value > 0.0 else math.inf
-        status = self._end if gap < NEAR else f"stopped at a relative gap of about {gap:.1e}"
+        status, gap = self._end, self.n * self._mu
+        if value <= 0.0:
+            status = "no bound above zero was found"
+        elif gap > NEAR * value:
+            status = f"stopped at a relative gap of about {gap / value:.1e}"
         mean = np.clip(self._whole_centre, *self._ends)
         mean[live] = self._centre + self._x
         covariance = np.zeros((len(live), len(live)))
