@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
 from pvqbounds.relaxations.certificates import SearchCertificate, multipliers_fit
-from pvqbounds.relaxations.definite import minorant
+from pvqbounds.relaxations.definite import minorant, proof_margin
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import integer_kernel
@@ -86,6 +86,8 @@ class SearchTree:
     """Proved bound on E before any search (rounded down): sum h - ||R m||² - Phi."""
     blur: float
     """eps, an upper bound."""
+    slack: float
+    """How much less the costs of a leaf may prove in a tree that was built in another order of sums."""
 
     @property
     def n(self) -> int:
@@ -161,8 +163,12 @@ def build_tree(
     reach = np.max(np.abs(ends[:, None] - centre), axis=0) + np.abs(centre) + 1.0
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
+    rounding_of_costs = up(math.fsum(phi.tolist()))
     root = down(down(math.fsum(floor.tolist())) - up(image_norm))
-    root = down(down(root - up(math.fsum(phi.tolist())) - TINY, 2) + form.constant)
+    root = down(down(root - rounding_of_costs - TINY, 2) + form.constant)
+    # ||R d||² falls short of dᵀSd by twice the margin of the minorant at most
+    short = 2.0 * proof_margin(n) * float(np.diagonal(matrix)[order] @ (scale * reach) ** 2)
+    slack = 2.0 * (rounding_of_costs + short)
 
     factor = factor * scale
     spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
@@ -171,7 +177,7 @@ def build_tree(
     if not all(np.isfinite(part).all() for part in (factor, target, step_nu, floor, root, blur)):
         return None  # multipliers at which the arithmetic overflows
     return SearchTree(
-        factor, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur
+        factor, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur, slack
     )
 
 
@@ -334,9 +340,15 @@ def goal_of(tree: SearchTree, incumbent_error: float) -> float:
 
 
 def claim(tree: SearchTree, outcome: Outcome) -> float:
-    """The bound to state: a hair under what the search proved, so that a proof can repeat it."""
-    proved = tree.bound_at(outcome.threshold * (1.0 - 1e-12))
-    return proved - 16.0 * UNIT * max(abs(tree.root), abs(proved))
+    """The bound to state: a hair under what the search proved, so that a proof can repeat it.
+
+    A tree built elsewhere has another factor, even another order: at every leaf its costs add up to
+    the same error within the rounding that both trees account for.
+    """
+    threshold = outcome.threshold * (1.0 - 1e-12)
+    proved = tree.bound_at(threshold)
+    doubt = tree.slack + 4.0 * tree.blur * math.sqrt(max(threshold, 0.0))
+    return down(proved - doubt - 16.0 * UNIT * max(abs(tree.root), abs(proved)))
 
 
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
