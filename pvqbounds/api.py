@@ -142,7 +142,7 @@ def solve(
         extra=dict(solver_options or {}),
         relaxed=relaxed,
     )
-    with blas_threads(threads):
+    with blas_threads(threads), _breakdowns(solver):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")
@@ -153,6 +153,23 @@ def solve(
             return _solve_integer(problem, solver, method, options)
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
         return _solve_sparse(problem, solver, method, name, options)
+
+
+@contextmanager
+def _breakdowns(solver: str) -> Iterator[None]:
+    """Arithmetic or memory that gives out inside an engine, as one error that says so."""
+    name = "native" if solver == "auto" else solver
+    try:
+        yield
+    except MemoryError as error:
+        raise SolverFailedError(
+            f"{name} ran out of memory; a smaller problem or more memory helps."
+        ) from error
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise SolverFailedError(
+            f"{name} broke down on these numbers ({reason}); try another --method or --solver."
+        ) from error
 
 
 def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
@@ -554,6 +571,9 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
+    if getattr(bounds.certificate, "radius", math.inf) != math.inf:
+        reason = "the certificate covers re-fits within a radius alone, which is no bound; solve it again"
+        return Verification(False, 0.0, upper, reason)
     clock = Clock(time_limit)
     try:
         with np.errstate(all="ignore"), blas_threads(1):
