@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.validation import as_real_array, whole_number
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -560,19 +560,24 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         upper = _evaluated(problem, bounds)
     except InputError as error:
         return Verification(False, 0.0, math.inf, str(error))
+    ends = bounds.error_lower, bounds.error_upper
+    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+        return Verification(False, 0.0, upper, "an end of the interval is no number")
     if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
         reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
         return Verification(False, 0.0, upper, reason)
     if not bounds.error_lower <= bounds.error_upper:
         return Verification(False, 0.0, upper, "the lower bound is above the upper one")
-    if bounds.lower_kind == "reported":
+    kind: object = bounds.lower_kind
+    if isinstance(kind, str) and kind == "reported":
         return Verification(True, 0.0, upper, "")
     if bounds.error_lower <= 0.0:
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
-    if getattr(bounds.certificate, "radius", math.inf) != math.inf:
-        reason = "the certificate covers re-fits within a radius alone, which is no bound; solve it again"
+    claim: object = bounds.certificate  # of a result that someone made, anything
+    if not (isinstance(claim, Certificate) and claim.fit(problem.n)):
+        reason = "the certificate is not one of finite numbers about the problem's inputs and all re-fits"
         return Verification(False, 0.0, upper, reason)
     clock = Clock(time_limit)
     try:
@@ -599,7 +604,10 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if bounds.support is None:
         raise InputError("the result holds no support")
     support = problem.checked_support(bounds.support)
-    weight = np.asarray(bounds.weight, dtype=np.float64)
+    try:
+        weight = as_real_array(bounds.weight, "The weight", ndim=1)
+    except InputError:
+        weight = np.zeros(0)
     if weight.shape != (problem.n,) or not np.isfinite(weight).all():
         raise InputError("the re-fitted weights are not finite or not of the problem's size")
     if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):

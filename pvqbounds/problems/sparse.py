@@ -128,7 +128,10 @@ class SparseLeastSquares:
         InputError
             If an index is repeated, out of range, or the budget is exceeded.
         """
-        array = np.asarray(support)
+        try:
+            array = np.asarray(support)
+        except ValueError as error:
+            raise InputError("The support must be a list of input indices.") from error
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise InputError("The support must be a list of input indices.")
         indices = np.unique(array.astype(np.int64))
