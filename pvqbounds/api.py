@@ -32,7 +32,7 @@ from pvqbounds.relaxations.certificates import (
 )
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
 __all__ = [
@@ -224,12 +224,12 @@ def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: st
 
 
 def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, options: Options) -> Bounds:
-    start = time.perf_counter()
-    backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
+    start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
+    backend, exact = _usable_backend(problem, solver, method, "quantization", options)
     if exact:
         stated = backend.solve_integer(problem, options)
         codes = _feasible_codes(problem, stated.codes)
-        solution = _with_certificate(problem, stated)
+        solution = _with_certificate(problem, stated, clock)
         proof = solution.certificate
         dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
         relaxation_used = stated.relaxation or dual
@@ -262,9 +262,9 @@ def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Op
         relaxed = backend.relax_splits(problem, options)
     else:
         name = "box-hull" if relaxation == "hybrid" else relaxation
-        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, options))
+        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock)
     if relaxation != "hybrid":
-        codes = best_known_codes(problem, relaxed, options.seed)
+        codes = best_known_codes(problem, relaxed, options.seed, clock)
         return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)
     nodes = nodes_for(options.search_share, options.time_limit)
     found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
@@ -274,10 +274,10 @@ def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Op
 def _solve_sparse(
     problem: SparseLeastSquares, solver: str, method: str, relaxation: str, options: Options
 ) -> Bounds:
-    start = time.perf_counter()
-    backend, exact = _backend_for(solver, method, *_SIDES["pruning"])
+    start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
+    backend, exact = _usable_backend(problem, solver, method, "pruning", options)
     stated = backend.solve_sparse(problem, options) if exact else backend.relax_sparse(problem, options)
-    solution = _with_certificate(problem, stated)
+    solution = _with_certificate(problem, stated, clock)
     support = _feasible_support(problem, solution.support)
     weight = problem.refit(support)
     relaxed = isinstance(solution.certificate, PerspectiveCertificate)
@@ -294,6 +294,20 @@ def _solve_sparse(
     )
 
 
+def _usable_backend(
+    problem: Problem, solver: str, method: str, side: str, options: Options
+) -> tuple[Backend, bool]:
+    """The backend, and whether its exact method is to be used; what it refuses is raised before any work."""
+    exact, relaxed = _SIDES[side]
+    backend, searches = _backend_for(solver, method, exact, relaxed)
+    if options.relaxed is None:
+        needs = exact if searches else relaxed
+        refusal = backend.refusal(problem.n, needs, options.extra, time_limit=options.time_limit)
+        if refusal is not None:
+            raise refusal
+    return backend, searches
+
+
 def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
     """The backend, and whether its exact method is to be used."""
     _check_method(method)
@@ -303,7 +317,12 @@ def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capabilit
 
 
 def solver_for_side(
-    solver: str, method: str, side: str, inputs: int, solver_options: Mapping[str, Any] | None = None
+    solver: str,
+    method: str,
+    side: str,
+    inputs: int,
+    solver_options: Mapping[str, Any] | None = None,
+    time_limit: float = math.inf,
 ) -> str:
     """The solver for one side of a layer: the one named, or "native" for what it cannot do.
 
@@ -313,6 +332,8 @@ def solver_for_side(
         "quantization" or "pruning".
     inputs
         Fan-in of its largest problem.
+    time_limit
+        Seconds for one of them.
 
     Raises
     ------
@@ -330,7 +351,8 @@ def solver_for_side(
         except SolverError:
             raise error from None  # it is of no use at all
         return "native"
-    refusal = backend.refusal(inputs, exact if searches else relaxed, solver_options or {})
+    needs = exact if searches else relaxed
+    refusal = backend.refusal(inputs, needs, solver_options or {}, time_limit=time_limit)
     if refusal is not None:
         raise refusal
     return solver
@@ -365,11 +387,12 @@ def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | 
     return magnitude_support(problem)
 
 
-def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolution:
+def _with_certificate(problem: Problem, solution: ExactSolution, clock: Clock) -> ExactSolution:
     """Put the native relaxation's certificate beside what a backend found or only states.
 
     It takes milliseconds where an integer program takes seconds, unless the backend needed it
-    anyway. Where it proves nothing (a singular Gram) the stated bound is all there is.
+    anyway; what the clock leaves is all that it may take. Where it proves nothing (a singular Gram) the
+    stated bound is all there is.
     """
     nothing = solution.bound is None and solution.codes is None and solution.support is None
     if solution.certificate is not None or nothing:
@@ -378,13 +401,13 @@ def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolutio
     if solution.beside is not None:
         certificate = solution.beside
     elif isinstance(problem, IntegerLeastSquares):
-        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+        from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 
-        certificate = relax(problem, "box-hull", solve_box_hull).certificate
+        certificate = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
     else:
         from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 
-        certificate = maximise_perspective(problem)
+        certificate = maximise_perspective(problem, clock=clock)
     proves = proved_value(problem, certificate) > 0.0
     return replace(solution, certificate=certificate) if proves else solution
 

@@ -156,7 +156,7 @@ def layer_bounds(
     _check_budget(budget, ranges, pattern, method)
     largest = max(stop - start for start, stop in ranges)
     solver_of = {  # an unusable solver is found before any work
-        side: solver_for_side(solver, method, side, largest, solver_options)
+        side: solver_for_side(solver, method, side, largest, solver_options, time_limit)
         for side in ("quantization", "pruning")
     }
     weight = target.weight

@@ -194,7 +194,7 @@ def _solve(
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
     if sdp.qmin == sdp.qmax:  # one code: its error has a proof in closed form
         return single_point(sdp), NO_SPLITS
-    path = _Path(sdp, live)
+    path = _Path(sdp, live, clock)
     path.follow(stages, clock, with_splits=with_splits)
     return path.solution()
 
@@ -202,7 +202,7 @@ def _solve(
 class _Path:
     """The iterate, from y = 0 onwards, over the inputs of a mask."""
 
-    def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_]) -> None:
+    def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
         self._live = live
         self._whole_centre = sdp.centre
         self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
@@ -211,7 +211,7 @@ class _Path:
         self._numbers = lapack.numbers_for(self.n)
         self._x = np.zeros(self.n)
         self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
-        self._rows = self._first_rows()
+        self._rows = self._first_rows(clock)
         self._unit = np.ones(len(self._rows))
         self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
         value = self._first_value()
@@ -233,10 +233,10 @@ class _Path:
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
 
-    def _first_rows(self) -> Rows:
+    def _first_rows(self, clock: Clock | None) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
         qmin, qmax = self._ends
-        near = box_minimiser(self._form, self._centre, qmin, qmax)
+        near = box_minimiser(self._form, self._centre, qmin, qmax, clock)
         inputs = np.arange(self.n)
         low = np.clip(np.floor(near), qmin, qmax - 1)
         tangents = single_rows(inputs, low, self._centre)
