@@ -86,7 +86,8 @@ def solve(
         limit; left out, the native solver does so in a small share of it, the others solve the
         box-hull SDP alone.
     time_limit
-        Seconds. An exact method that reaches it gives the interval proved so far.
+        Seconds. An exact method that reaches it gives the interval proved so far. What is compiled
+        when it is first used counts neither here nor in ``Bounds.seconds``.
     threads
         Threads that a backend and BLAS may use; the native searches, SCS and SCIP use one.
     tolerance
@@ -136,6 +137,8 @@ def solve(
         extra=dict(solver_options or {}),
         relaxed=relaxed,
     )
+    from pvqbounds.solvers.native.compiling import compile_for
+
     with blas_threads(threads):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
@@ -144,8 +147,10 @@ def solve(
                 name = "box-hull"  # what a solver of its own choice is asked for
             share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
             options = replace(options, relaxation=name, search_share=share)
+            compile_for(problem, options)
             return _solve_integer(problem, solver, method, options)
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
+        compile_for(problem, options)
         return _solve_sparse(problem, solver, method, name, options)
 
 
@@ -545,6 +550,7 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
+    _compile_for_proof(problem)
     clock = Clock(time_limit)
     try:
         with np.errstate(all="ignore"):
@@ -558,6 +564,12 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         reason = f"the certificate proves {lower!r}, not {bounds.error_lower!r}"
         return Verification(False, lower, upper, reason)
     return Verification(True, lower, upper, "")
+
+
+def _compile_for_proof(problem: Problem) -> None:
+    from pvqbounds.solvers.native.compiling import compile_for
+
+    compile_for(problem, Options())
 
 
 def _evaluated(problem: Problem, bounds: Bounds) -> float:

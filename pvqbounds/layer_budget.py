@@ -16,6 +16,7 @@ from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers.base import Clock
+from pvqbounds.solvers.native.compiling import compile_layer_budget
 from pvqbounds.solvers.native.layer_pruning import layer_multipliers, layer_supports, scaled_grams
 
 __all__ = ["solve_layer_budget"]
@@ -65,6 +66,7 @@ def solve_layer_budget(
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
+    compile_layer_budget()
     start = time.perf_counter()
     done = itertools.count(1)
     report = progress if progress is not None else lambda done: None
