@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
+from pvqbounds.candidates import at_least_methods
 from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError
 from pvqbounds.layer_budget import solve_layer_budget
@@ -194,6 +195,8 @@ def layer_bounds(
     integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
+    quantization_methods = quantized_by_methods(integer)
+    quantized = at_least_methods(integer, quantized, quantization_methods)
     shared: SharedBudget | None = None
     if budget == "layer":
         report(len(slices), total, "pruning")
@@ -211,6 +214,7 @@ def layer_bounds(
     else:
         pruned = solve(sparse, "pruning", len(slices))
         pruning_methods = {name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()}
+        pruned = at_least_methods(sparse, pruned, pruning_methods)
     return LayerReport(
         model=loaded.name,
         layer=layer,
@@ -225,7 +229,7 @@ def layer_bounds(
             bits=int(bits),
             density=None,
             slices=_results(slices, integer, quantized),
-            methods=quantized_by_methods(integer),
+            methods=quantization_methods,
         ),
         pruning=Side(
             "pruning",

@@ -85,6 +85,9 @@ def _once(key: tuple[str, str], work: Callable[[], None]) -> None:
         timer.start()
         try:
             work()
+        except BaseException:
+            _done.discard(key)
+            raise
         finally:
             timer.cancel()
             _tell(False)
