@@ -220,3 +220,22 @@ def test_a_step_that_would_end_too_late_is_not_begun():
 def test_once_time_is_up_magnitude_pruning_is_the_support():
     problem = pvq.SparseLeastSquares(*layer_like(30), nnz=8)
     assert good_support(problem, Clock(0.0)).tolist() == magnitude_support(problem).tolist()
+
+
+@pytest.mark.parametrize("power", [1e-80, 1e-120, 1e-170, 1e-200, 1e-290, 0.0])
+@pytest.mark.parametrize("relaxation", RELAXATIONS)
+def test_inputs_of_next_to_no_power_break_nothing(relaxation, power):
+    problem = pvq.IntegerLeastSquares(np.diag([1.0, power]), [0.3, 0.7], 1.0, -2, 1)
+    with np.errstate(all="ignore"):
+        bounds = pvq.solve(problem, method="relax", relaxation=relaxation)
+    assert bounds.error_lower <= brute_force(problem) <= bounds.error_upper * (1.0 + 1e-12)
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_shared_lam_of_a_dead_input_breaks_nothing():
+    gram, weight = layer_like(6)
+    gram[2] = gram[:, 2] = 0.0
+    problems = [pvq.IntegerLeastSquares(pvq.Gram(gram), weight * k, 0.02, -8, 7) for k in (1.0, 2.0)]
+    for problem, bounds in zip(problems, pvq.solve_channels(problems, relaxation="shared"), strict=True):
+        assert not bounds.note.startswith("native failed")
+        assert pvq.verify(problem, bounds)

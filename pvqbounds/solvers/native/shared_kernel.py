@@ -12,13 +12,15 @@ PIECES = 8
 """Pieces of an envelope that are tried for the one of the minimiser."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def envelope_sweeps(matrix, centre, lam, z, pull, qmin, qmax, count):  # type: ignore[no-untyped-def]
     """Coordinate descent on (z-c)ᵀS(z-c) + sum of envelopes of lam (k-c)², in place; pull = S (z-c)."""
     n = len(z)
     for _ in range(count):
         for i in range(n):
             curvature, weight, middle = matrix[i, i], lam[i], centre[i]
+            if not curvature > 0.0:  # an input that is always zero
+                continue
             free = z[i] - pull[i] / curvature
             if weight <= 0.0:  # the envelope is the chord
                 new = free - weight * (qmin + qmax - 2.0 * middle) / (2.0 * curvature)
