@@ -226,10 +226,13 @@ class _Path:
         self._end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
         steps, searches = _expected(stages, self.n, with_splits=with_splits)
+        search = SEPARATION * self.n**3 / lapack.FLOPS_A_SECOND
         pace = min(1.0, max(0.0, clock.remaining - searches) / steps)
         for done, stage in enumerate(rounds):
             if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
-                self._exchange(with_splits=with_splits and rounds[done - 1] is not stages[0])
+                beyond_first = rounds[done - 1] is not stages[0]
+                in_time = search <= clock.remaining  # it is one compiled loop
+                self._exchange(with_splits=with_splits and beyond_first and in_time)
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
 

@@ -31,6 +31,9 @@ WORK = 50_000_000
 LARGEST_STACK = 2**27
 """Entries of the rows of all depths above which no search is begun (1 GiB)."""
 
+ELIMINATED_A_SECOND = 1e10
+"""Speed of backward elimination, n³ operations, that is held against the time left."""
+
 LARGEST_SINGULAR = 1152
 """Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
 
@@ -179,10 +182,10 @@ def relaxed_sparse(
 def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
     """Find a good support by backward elimination and exchanges, without a proof: sorted indices.
 
-    It is never worse than magnitude pruning's, which is all there is once the clock has run out.
+    It is never worse than magnitude pruning's, which is all there is where the clock leaves no more.
     """
     plain = magnitude_support(problem)
-    if clock is not None and clock.expired:
+    if clock is not None and clock.remaining <= problem.n**3 / ELIMINATED_A_SECOND:
         return plain
     shared = scaled_gram(problem.gram)
     conditioned = shared.conditioned()
