@@ -208,6 +208,8 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeElapsedColumn,
     )
 
+    from pvqbounds.solvers.native.compiling import COMPILING, telling
+
     console = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(),
@@ -221,14 +223,22 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     )
     task = bar.add_task(label, total=None)
 
+    said = label
+
     def update(done: int, total: int, description: str) -> None:
+        nonlocal said
+        said = description
         bar.update(task, completed=done, total=total or None, description=description)
+
+    def compiling(begins: bool) -> None:
+        bar.update(task, description=COMPILING if begins else said)
 
     timer = threading.Timer(BAR_AFTER, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield update
+        with telling(compiling):
+            yield update
     finally:
         timer.cancel()
         timer.join()  # it may be starting the bar just now

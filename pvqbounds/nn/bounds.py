@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
+from pvqbounds.candidates import at_least_methods
 from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError
 from pvqbounds.layer_budget import solve_layer_budget
@@ -27,6 +28,7 @@ from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.results import Bounds
+from pvqbounds.solvers.native.compiling import seconds_compiling
 
 __all__ = ["LayerProgress", "layer_bounds"]
 
@@ -143,7 +145,7 @@ def layer_bounds(
     The error is ``mean((x @ (v - w))**2)`` over the layer's output positions. The bias cancels in
     it, and the signal is the output without the bias.
     """
-    started = time.perf_counter()
+    started, compiling = time.perf_counter(), seconds_compiling()
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
     if data is None:
@@ -156,7 +158,7 @@ def layer_bounds(
     _check_budget(budget, ranges, pattern, method)
     largest = max(stop - start for start, stop in ranges)
     solver_of = {  # an unusable solver is found before any work
-        side: solver_for_side(solver, method, side, largest, solver_options)
+        side: solver_for_side(solver, method, side, largest, solver_options, time_limit)
         for side in ("quantization", "pruning")
     }
     weight = target.weight
@@ -193,6 +195,8 @@ def layer_bounds(
     integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
+    quantization_methods = quantized_by_methods(integer)
+    quantized = at_least_methods(integer, quantized, quantization_methods)
     shared: SharedBudget | None = None
     if budget == "layer":
         report(len(slices), total, "pruning")
@@ -210,6 +214,7 @@ def layer_bounds(
     else:
         pruned = solve(sparse, "pruning", len(slices))
         pruning_methods = {name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()}
+        pruned = at_least_methods(sparse, pruned, pruning_methods)
     return LayerReport(
         model=loaded.name,
         layer=layer,
@@ -224,7 +229,7 @@ def layer_bounds(
             bits=int(bits),
             density=None,
             slices=_results(slices, integer, quantized),
-            methods=quantized_by_methods(integer),
+            methods=quantization_methods,
         ),
         pruning=Side(
             "pruning",
@@ -234,7 +239,7 @@ def layer_bounds(
             methods=pruning_methods,
             shared=shared,
         ),
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started - (seconds_compiling() - compiling),
     )
 
 

@@ -132,9 +132,11 @@ class Side:
 
     @cached_property
     def method_errors(self) -> Mapping[str, tuple[float, ...]]:
-        """Error of each simple method on each slice, rounded up."""
+        """Error of each simple method on each slice, rounded up; a mean square, so never below zero."""
         return {
-            name: tuple(s.problem.error(point).upper for s, point in zip(self.slices, points, strict=True))
+            name: tuple(
+                max(0.0, s.problem.error(point).upper) for s, point in zip(self.slices, points, strict=True)
+            )
             for name, points in self.methods.items()
         }
 
