@@ -72,7 +72,10 @@ SolverOptions = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
 PatternOption = Annotated[
-    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+    str | None,
+    typer.Option(
+        metavar="N:M", help="Keep at most N of every M consecutive weights; of a layer, input channels."
+    ),
 ]
 RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
 ResultOption = Annotated[

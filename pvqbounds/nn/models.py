@@ -40,6 +40,8 @@ class LoadedModel:
     module: nn.Module
     data: Tensor | None
     """First axis: samples."""
+    note: str = ""
+    """What a reader of its bounds must know, in a sentence."""
 
 
 def load_model(name: str, weights: Path | None = None, data: Path | None = None) -> LoadedModel:
@@ -67,13 +69,23 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
     """
     module = load_module(name, weights)
     if data is not None:
-        return LoadedModel(name, module, _read_inputs(Path(data)))
+        return LoadedModel(name, module, _read_inputs(Path(data)), _note(name, weights))
     if name != DEFAULT:
         raise InputError(
             f"Model '{name}' comes without data; "
             "give calibration inputs in a .npy, .npz or .safetensors file."
         )
     return LoadedModel(name, module, _digits_inputs())
+
+
+def _note(name: str, weights: Path | None) -> str:
+    """Say whose weights these are where nobody can tell."""
+    built = ":" in PAPER_MODELS.get(name, name)
+    return (
+        f"The weights are those that {name} was built with: no file gave any."
+        if (built and weights is None)
+        else ""
+    )
 
 
 def load_module(name: str, weights: Path | None = None) -> nn.Module:

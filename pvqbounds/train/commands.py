@@ -522,6 +522,9 @@ def _print_outcome(recipe: Recipe, made: Compressed, where: Path) -> None:
             else ""
         )
     )
+    if document["dense_layers"] and made.layers:
+        dense = document["dense_layers"]
+        print(f"{len(dense)} layers stay dense: {', '.join(dense[:4])}{', ...' if len(dense) > 4 else ''}")
     if made.corrupt:
         print(f"{len(made.corrupt)} images could not be decoded and were left out; result.json names them.")
     print(f"{where}: hold it against the bounds with `pvqbounds train against {where}`")
