@@ -16,7 +16,7 @@ from torch import nn
 import pvqbounds as pvq
 import pvqbounds.nn.bounds as bounds_module
 import pvqbounds.nn.methods as methods_module
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
 from pvqbounds.problems.grids import minmax_scale, mse_scale
@@ -279,22 +279,39 @@ def test_a_pattern_groups_input_channels_at_each_kernel_position(tmp_path):
     assert report.notes == ()
 
 
-@pytest.mark.parametrize("method", ["exact", "relax"])
-def test_a_strided_pattern_is_the_plain_one_of_permuted_inputs(method):
+def strided(unit: float = 1.0) -> tuple[pvq.SparseLeastSquares, pvq.SparseLeastSquares]:
+    """A problem with groups of four inputs that lie three apart, and the same with its inputs in order."""
     rng = np.random.default_rng(1)
-    x, w, order = (
-        rng.standard_normal((60, 12)),
-        rng.standard_normal(12),
-        np.arange(12).reshape(4, 3).T.ravel(),
-    )
-    gram = x.T @ x / 60
-    strided = pvq.SparseLeastSquares(gram, w, pattern=(2, 4), stride=3)
-    plain = pvq.SparseLeastSquares(gram[np.ix_(order, order)], w[order], pattern=(2, 4))
-    found, expected = (pvq.solve(problem, method=method) for problem in (strided, plain))
+    x, w = rng.standard_normal((60, 12)), unit * rng.standard_normal(12)
+    gram, order = x.T @ x / 60, np.arange(12).reshape(4, 3).T.ravel()
+    apart = pvq.SparseLeastSquares(gram, w, pattern=(2, 4), stride=3)
+    return apart, pvq.SparseLeastSquares(gram[np.ix_(order, order)], w[order], pattern=(2, 4))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-30, 3e20])
+@pytest.mark.parametrize("method", ["exact", "relax"])
+def test_a_strided_pattern_is_the_plain_one_of_permuted_inputs(method, unit):
+    apart, plain = strided(unit)
+    found, expected = (pvq.solve(problem, method=method) for problem in (apart, plain))
     assert found.error_upper == pytest.approx(expected.error_upper, rel=1e-9)
     assert found.error_lower == pytest.approx(expected.error_lower, rel=1e-5)
-    assert pvq.verify(strided, found)
-    strided.checked_support(found.support)
+    assert pvq.verify(apart, found)
+    apart.checked_support(found.support)
+
+
+@pytest.mark.parametrize("solver", [name for name in pvq.available_solvers() if name != "native"])
+def test_no_backend_loses_the_stride_of_a_pattern(solver):
+    apart, plain = strided()
+    best = pvq.solve(plain, method="exact")
+    try:
+        found = pvq.solve(apart, solver=solver, time_limit=20.0)
+    except (SolverError, SolverFailedError):
+        pytest.skip(f"{solver} does not prune")
+    assert found.error_lower <= best.error_upper * (1 + 1e-6)
+    assert found.error_upper >= best.error_lower * (1 - 1e-6)
+    apart.checked_support(found.support)
+    if found.status == "optimal":
+        assert found.error_upper == pytest.approx(best.error_upper, rel=1e-5)
 
 
 def test_a_shorter_last_group_is_told_and_too_few_channels_are_refused(simple):

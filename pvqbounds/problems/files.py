@@ -87,7 +87,8 @@ class Budget:
             qmin, qmax = symmetric_codes(self.bits)
             scale = self.scale
             if scale is None:
-                scale = range_scale(self.range_method, weight, qmin, qmax)
+                live = weight[np.diagonal(gram.matrix) > 0.0]  # others do not count in the error
+                scale = range_scale(self.range_method, live if len(live) else weight, qmin, qmax)
             return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
         if self.scale is not None:
             raise InputError("A scale belongs to quantization; give bits with it, or leave it out.")
