@@ -203,6 +203,18 @@ def test_nothing_of_a_batch_is_dropped_that_the_model_would_use(data, message):
             gram_of_layer(model, name, data)
 
 
+class Keywords(nn.Linear):
+    def forward(self, x, **options):
+        return super().forward(x)
+
+
+def test_keywords_of_any_name_may_hold_a_mask():
+    inner = Keywords(4, 4)
+    inner.add_module("out", nn.Linear(4, 4))
+    with pytest.raises(InputError, match=r"could take more than one \(\*\*options\)"):
+        gram_of_layer(inner, "out", [(torch.zeros(2, 4), torch.zeros(2))])
+
+
 def test_a_mask_that_the_model_needs_is_asked_for_in_words():
     with pytest.raises(InputError, match="needs attention_mask beside its first input"):
         gram_of_layer(StrictText(), "out", IDS)
@@ -216,7 +228,7 @@ def test_padded_positions_are_told():
         def forward(self, ids):
             return super().forward(ids)
 
-    assert gram_of_layer(Deaf(), "out", IDS).notes == ()  # no mask was ever possible
+    assert len(gram_of_layer(Deaf(), "out", IDS).notes) == 1  # whatever the model does about it itself
     assert (
         gram_of_layer(Deaf(), "out", [(IDS, torch.zeros(2))]).positions == 8
     )  # labels, as nothing else fits

@@ -221,7 +221,7 @@ def _load_weights(module: nn.Module, path: Path) -> None:
     safetensors = _import_safetensors()
     try:
         state: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
         raise InputError(f"{path} is damaged or not a .safetensors file ({_line(error)}).") from error
     own = module.state_dict(keep_vars=True)
     _check_plain(state, own, path)

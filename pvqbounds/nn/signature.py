@@ -28,9 +28,9 @@ class Inputs:
     needed: tuple[str, ...]
     """Without a default: the model does not run without them."""
     possible: tuple[str, ...]
-    """All that could be tensors, those needed included; ``*inputs`` stands for any number."""
+    """All that could be tensors, those needed included; ``*inputs`` and ``**inputs`` for any number."""
     padding: tuple[int, ...]
-    """Padding indices of the model's embeddings, where it could take a mask."""
+    """Padding indices of the model's embeddings."""
 
     def check_runnable(self) -> None:
         """Find out before the model runs whether one input is enough.
@@ -71,7 +71,7 @@ class Inputs:
         return batch[0]
 
     def is_padded(self, batch: Tensor) -> bool:
-        """Whether token indices hold a padding index that the model could have masked."""
+        """Whether token indices hold a padding index."""
         if not self.padding or batch.is_floating_point() or batch.dtype == torch.bool:
             return False
         return bool(torch.isin(batch.cpu(), torch.tensor(self.padding)).any())
@@ -100,13 +100,13 @@ def inputs_of(model: nn.Module) -> Inputs:
     # a parameter with a default of its own, such as a flag, is no place for a tensor
     possible = [p.name for p in further if p.default is p.empty or p.default is None]
     possible += [f"*{p.name}" for p in parameters if p.kind is p.VAR_POSITIONAL and named]
+    possible += [f"**{p.name}" for p in parameters if p.kind is p.VAR_KEYWORD]
     if not named:
         possible.append("*inputs")
-    masks = any("mask" in name for name in possible)
     padding = {
         module.padding_idx
         for module in model.modules()
-        if masks and isinstance(module, nn.Embedding) and module.padding_idx is not None
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None
     }
     needed = [p.name for p in further if p.default is p.empty]
     return Inputs(tuple(needed), tuple(possible), tuple(sorted(padding)))
