@@ -277,9 +277,10 @@ def test_a_table_in_miniature(tmp_path, monkeypatch, capsys):
     assert all(len(cell["accuracies"]) == 2 for cell in document["cells"])
 
 
-def test_given_scales_must_fit():
+@pytest.mark.parametrize("scales", [[0.1, 0.2], np.full((2, 2), 0.1), np.full((4, 2), 0.1)])
+def test_given_scales_must_fit(scales):
     with pytest.raises(InputError, match="one positive number, or 4"):
-        layer_bounds(tiny(), "first", DATA.calibration.__getitems__([0, 1]).inputs, scales=[0.1, 0.2])
+        layer_bounds(tiny(), "first", DATA.calibration.__getitems__([0, 1]).inputs, scales=scales)
 
 
 def test_the_view_names_the_kind_of_each_bound():

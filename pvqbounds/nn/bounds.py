@@ -354,7 +354,8 @@ def _scales(
 def _given_scales(scales: float | Sequence[float], channels: int) -> list[float]:
     """A scale for each output channel."""
     listed = [float(scale) for scale in np.ravel(scales)]
-    if len(listed) not in (1, channels) or not all(0.0 < scale < math.inf for scale in listed):
+    shapes = ((), (1,), (channels,), (channels, 1))
+    if np.shape(scales) not in shapes or not all(0.0 < scale < math.inf for scale in listed):
         raise InputError(f"The scales must be one positive number, or {channels}: one for each channel.")
     return listed * channels if len(listed) == 1 else listed
 
