@@ -6,7 +6,21 @@ it and exits with :attr:`PvqError.exit_code`.
 
 from __future__ import annotations
 
-__all__ = ["InputError", "OutputError", "PvqError", "SolverError", "SolverFailedError", "TrainingError"]
+import reprlib
+
+__all__ = [
+    "InputError",
+    "OutputError",
+    "PvqError",
+    "SolverError",
+    "SolverFailedError",
+    "TrainingError",
+    "one_line",
+    "shown",
+]
+
+LONGEST_SHOWN = 60
+"""Characters of a value that a sentence has room for."""
 
 
 class PvqError(Exception):
@@ -37,3 +51,20 @@ class TrainingError(PvqError, RuntimeError):
     """A training run that cannot go on: its loss is not finite, or memory has run out."""
 
     exit_code = 1
+
+
+def shown(value: object) -> str:
+    """`value` as a sentence can hold it: on one line, and short however long it is."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = LONGEST_SHOWN
+    try:
+        text = " ".join(brief.repr(value).split())
+    except Exception:  # whatever somebody's class does, and numbers of too many digits
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}..."
+
+
+def one_line(text: str) -> str:
+    """`text` on one line, without characters that would steer a terminal."""
+    spaced = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in spaced)

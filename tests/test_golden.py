@@ -12,8 +12,6 @@ from pvqbounds.report.verification import verify_file
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.glob("*/*.json"))
-NOT_VERIFIED = {"failed-channel"}
-"""Files that the version which wrote them could not verify."""
 
 
 def test_every_certificate_and_layout_is_among_them() -> None:
@@ -33,5 +31,4 @@ def test_every_certificate_and_layout_is_among_them() -> None:
 def test_it_is_read_and_verified(path: Path) -> None:
     record = read_record(path)
     assert record.document["schema"] == record.derived["schema"]
-    faults = [finding for finding in verify_file(path) if not finding.holds]
-    assert (faults == []) == (path.stem not in NOT_VERIFIED), faults[:3]
+    assert [finding for finding in verify_file(path) if not finding.holds] == []

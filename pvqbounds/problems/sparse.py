@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair
@@ -170,6 +170,6 @@ def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
     try:
         first, second = pattern
     except (TypeError, ValueError) as error:
-        raise InputError(f"The pattern must be two whole numbers N, M, not {pattern!r}.") from error
+        raise InputError(f"The pattern must be two whole numbers N, M, not {shown(pattern)}.") from error
     size = whole_number(second, "M of the pattern N:M", 1, 2**31)
     return whole_number(first, "N of the pattern N:M", 0, size), size

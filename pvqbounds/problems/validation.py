@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 
 __all__ = ["as_real_array", "whole_number"]
 
@@ -24,7 +24,7 @@ def whole_number(value: object, name: str, low: int, high: int) -> int:
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
     return int(number)
 
 

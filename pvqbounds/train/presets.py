@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.archive import read_bytes
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern
@@ -288,7 +288,7 @@ def _parsed(owner: type, name: str, value: Any, where: str | Path) -> Any:
         if found is not MISFIT:
             return found
     wanted = " or ".join(_kind_name(kind) for kind in allowed)
-    raise InputError(f"{where}: {name} must be {wanted}, not {value!r}.")
+    raise InputError(f"{where}: {name} must be {wanted}, not {shown(value)}.")
 
 
 MISFIT = object()
@@ -324,7 +324,7 @@ def _kind_name(kind: Any) -> str:
 def _pattern(text: str | None) -> tuple[int, int]:
     kept, _, size = str(text).partition(":")
     if not (kept.isdecimal() and size.isdecimal()):
-        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
+        raise InputError(f"The pattern must be two whole numbers like 2:4, not {shown(text)}.")
     if int(kept) == 0:
         raise InputError("A pattern must keep at least one weight of each group.")
     return checked_pattern((int(kept), int(size)))
@@ -333,19 +333,19 @@ def _pattern(text: str | None) -> tuple[int, int]:
 def _check_positive(owner: Any, name: str) -> None:
     value = getattr(owner, name)
     if not 0.0 < value < float("inf"):
-        raise InputError(f"{name} must be a positive number, not {value!r}.")
+        raise InputError(f"{name} must be a positive number, not {shown(value)}.")
 
 
 def _check_range(owner: Any, name: str, low: float, high: float) -> None:
     value = getattr(owner, name)
     if not low <= value <= high:
-        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value!r}.")
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {shown(value)}.")
 
 
 def _check_whole(owner: Any, name: str, low: int) -> None:
     value = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{name} must be a whole number of at least {low}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least {low}, not {shown(value)}.")
 
 
 PAPER = "README of the paper's code"
