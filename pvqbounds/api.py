@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from pvqbounds.errors import InputError, SolverError, SolverFailedError
+from pvqbounds.errors import InputError, SolverError, SolverFailedError, shown
+from pvqbounds.notes import gap_note
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.certificates import (
@@ -203,9 +204,9 @@ def _blas() -> ThreadpoolController:
 def _check_options(method: str, time_limit: float, threads: int, tolerance: float | None, seed: int) -> None:
     _check_method(method)
     if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
-        raise InputError(f"The tolerance must be a number between 0 and 1, not {tolerance!r}.")
+        raise InputError(f"The tolerance must be a number between 0 and 1, not {shown(tolerance)}.")
     whole_number(threads, "The number of threads", 1, 2**16)
     whole_number(seed, "The seed", 0, 2**63)
 
@@ -439,12 +440,13 @@ def _bounds(
             note = f"{backend.name} states the bound {solution.bound:.6g} ({solution.status}), not proved."
     error_upper = max(error_upper, 0.0)
     error_lower = min(max(error_lower, 0.0), error_upper)
+    status = status_of(error_lower, error_upper, problem.signal.upper)
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,
         signal_enclosure=problem.signal,
         lower_kind="certified" if kind == "certified" else "reported",
-        status=status_of(error_lower, error_upper, problem.signal.upper),
+        status=status,
         solver=backend.name,
         method=method,
         relaxation=relaxation,
@@ -454,7 +456,7 @@ def _bounds(
         support=support,
         certificate=solution.certificate,
         reported_lower=solution.bound,
-        note=note,
+        note=gap_note(status, method, relaxation, note),
     )
 
 

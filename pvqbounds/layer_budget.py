@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
+from pvqbounds.notes import gap_note
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import up
 from pvqbounds.problems.validation import whole_number
@@ -59,7 +60,7 @@ def solve_layer_budget(
         If an option or the budget is out of range, or channels differ in size.
     """
     if not (math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
     whole_number(threads, "The number of threads", 1, 2**16)
     whole_number(jobs, "The number of jobs", 1, 2**16)
     if len({problem.n for problem in problems}) != 1:
@@ -82,13 +83,14 @@ def solve_layer_budget(
         weight = problem.refit(problem.checked_support(support))
         upper = max(problem.error(weight).upper, 0.0)
         lower = min(max(claimed(perspective_bound(problem, certificate), problem.signal.upper), 0.0), upper)
+        status = status_of(lower, upper, problem.signal.upper)
         bounds.append(
             Bounds(
                 error_lower=lower,
                 error_upper=upper,
                 signal_enclosure=problem.signal,
                 lower_kind="certified",
-                status=status_of(lower, upper, problem.signal.upper),
+                status=status,
                 solver="native",
                 method="relax",
                 relaxation="perspective",
@@ -97,6 +99,7 @@ def solve_layer_budget(
                 codes=None,
                 support=support,
                 certificate=certificate,
+                note=gap_note(status, "relax", "perspective"),
             )
         )
     total = up(math.fsum(b.error_upper for b in bounds))

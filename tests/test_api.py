@@ -200,7 +200,8 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_the_solvers_name_is_package_and_function():
-    assert [info.name for info in pvq.solvers()] == list(solvers.BACKENDS)
+    assert [info.name for info in pvq.solvers()] == [*solvers.BACKENDS, "cvxpy:NAME"]
+    assert "cvxpy:NAME" not in pvq.available_solvers()
     assert "native" in pvq.available_solvers()
 
 
@@ -272,3 +273,8 @@ def test_options_that_cannot_be_used(problem, options):
 def test_codes_that_are_not_whole_numbers(code):
     with pytest.raises(pvq.InputError, match="qmin"):
         pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 1.0, code, 2)
+
+
+def test_names_are_completed():
+    assert set(pvq.__all__) <= set(dir(pvq))
+    assert not {"Any", "import_module", "annotations"} & set(dir(pvq))

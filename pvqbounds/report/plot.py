@@ -13,7 +13,7 @@ import numpy as np
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems.archive import check_writable, replacing
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
-from pvqbounds.report.tables import METHOD_NAMES, conditions_text, interval_text, size_text, verdict_text
+from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, sqnr_text, verdict_text
 from pvqbounds.results import sqnr
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _draw_layer(axes: Axes, sides: Sequence[Side]) -> None:
         ends = side.sqnr_interval
         methods = {name: side.method_sqnr(name) for name in side.methods}
         _draw_row(axes, y, side, ends, side.lower_kind, methods, scale=1.8)
-        names.append(f"{size_text(side)}\n{interval_text(*ends)}\n{side.status}, {side.lower_kind}")
+        best = sqnr_text(*ends, side.status == "optimal")
+        names.append(f"{size_text(side)}\n{best}\n{side.status}, {side.lower_kind}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
     for label, side in zip(axes.get_yticklabels(), sides, strict=True):
         label.set_color(COLOURS[side.task])
