@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ __all__ = [
     "json_bytes",
     "native_array",
     "parse_arrays",
+    "parse_json",
     "read_bytes",
     "replacing",
     "write_arrays",
@@ -43,6 +44,9 @@ LARGEST_FILE = 4 * 2**30
 
 LONGEST_REASON = 200
 """Characters of another library's message that are passed on."""
+
+LONGEST_WHOLE = 20
+"""Digits and sign of a whole number in JSON: 64 bits have no more."""
 
 FREELY_UNPACKED, LARGEST_RATIO = 64 * 2**20, 100
 """Bytes that any file may unpack to, and how many times its own size a larger one may."""
@@ -141,6 +145,63 @@ def check_unpacked(size: int, packed: int, name: str | Path) -> None:
             f"{name} unpacks to {size} bytes, {size // max(packed, 1)} times its own size; "
             "if it is meant, save it without compression."
         )
+
+
+def parse_json(content: bytes, name: str | Path, *, constants: bool = False) -> Any:
+    """Read a JSON document that can be understood in one way only.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    name
+        What to call it in messages.
+    constants
+        Whether NaN and Infinity, which are no JSON, are read.
+
+    Raises
+    ------
+    InputError
+        If it is not JSON in UTF-8, if a name stands twice in one object, or if a number is not finite
+        or has more digits than 64 bits have.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            parse_constant=float if constants else _no_number,
+            parse_float=_finite_number,
+            parse_int=_whole_number,
+            object_pairs_hook=_each_name_once,
+        )
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{name} is damaged or not a JSON file ({_first_line(error)}).") from error
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit into memory.") from error
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _finite_number(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{shown(text)} is more than a float64 can hold")
+    return float(text)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > LONGEST_WHOLE:
+        raise ValueError(f"a whole number has {len(text)} digits")
+    return int(text)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:  # which of the two counts would be the reader's choice
+            raise ValueError(f"{shown(name)} stands twice in one object")
+        values[name] = value
+    return values
 
 
 def native_array(array: NDArray[Any], what: str) -> NDArray[Any]:

@@ -8,7 +8,6 @@ from that and from the arrays; :mod:`pvqbounds.report.verification` holds the fi
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.archive import parse_arrays, read_bytes
+from pvqbounds.problems.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, Splits
 from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -41,8 +40,6 @@ LARGEST_JSON = 2**28
 """Bytes."""
 LONGEST_NAME = 255
 """Characters: no file system has room for more."""
-LONGEST_WHOLE = 20
-"""Digits and sign: 64 bits have no more."""
 
 T = TypeVar("T")
 
@@ -88,7 +85,7 @@ def read_record(path: str | Path) -> Record:
         names (by SHA-256).
     """
     path = Path(path)
-    node = _Node(_parsed(path), "", path)
+    node = _Node(parse_json(read_bytes(path, LARGEST_JSON), path), "", path)
     schema = node.text("schema", (LAYER_SCHEMA, PROBLEM_SCHEMA))
     arrays = _Arrays(_arrays_of(node.node("arrays"), path), path)
     try:
@@ -99,50 +96,6 @@ def read_record(path: str | Path) -> Record:
         raise InputError(f"What {path} holds does not fit into memory.") from error
     arrays.check_all_used()
     return Record(dict(node.values), result)
-
-
-def _parsed(path: Path) -> Any:
-    try:
-        return json.loads(
-            read_bytes(path, LARGEST_JSON).decode("utf-8"),
-            parse_constant=_no_number,
-            parse_float=_finite_number,
-            parse_int=_whole_number,
-            object_pairs_hook=_each_name_once,
-        )
-    except (RecursionError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        why = str(error).rstrip(".")
-        raise InputError(f"{path} is damaged or not a JSON file ({why}).") from error
-    except MemoryError as error:
-        raise InputError(f"{path} does not fit into memory.") from error
-
-
-def _no_number(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON number")
-
-
-def _finite_number(text: str) -> float:
-    if not math.isfinite(float(text)):
-        raise ValueError(f"{shown(text)} is more than a float64 can hold")
-    return float(text)
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > LONGEST_WHOLE:
-        raise ValueError(f"a whole number has {len(text)} digits")
-    return int(text)
-
-
-def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # which of two values counts would be the reader's choice
-    values: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in values:
-            raise ValueError(f"{shown(name)} stands twice in one object")
-        values[name] = value
-    return values
 
 
 def _arrays_of(node: _Node, path: Path) -> Arrays:

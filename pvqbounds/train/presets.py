@@ -7,7 +7,6 @@ of the paper's code (see :data:`PRESETS`); the others are ours and say so.
 from __future__ import annotations
 
 import difflib
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems.archive import read_bytes
+from pvqbounds.problems.archive import parse_json, read_bytes
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern
 
@@ -231,11 +230,7 @@ def recipe_named(name: str) -> Recipe:
         return PRESETS[name]
     path = Path(name)
     if path.suffix == ".json":
-        try:
-            document = json.loads(read_bytes(path, 2**20))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not a JSON file ({error}).") from error
-        return recipe_from_json(document, path)
+        return recipe_from_json(parse_json(read_bytes(path, 2**20), path), path)
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     raise InputError(
