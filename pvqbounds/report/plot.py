@@ -63,8 +63,9 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     """Draw the SQNR intervals of `report` to a `.png`, `.svg` or `.pdf` file.
 
     A bar reaches from the SQNR of the best weights found to the bound that no weights exceed; a
-    bar without length is an optimum. Bars that are hatched end in a bound that a solver states
-    and that is not proved. Markers are the simple methods.
+    bar without length is an optimum, and where there is an arrow in place of a bar there is no bound.
+    Bars that are hatched end in a bound that a solver states and that is not proved. Markers are the
+    simple methods.
 
     Raises
     ------
@@ -164,6 +165,8 @@ def _draw_row(
             hatch="////" if reported else None,
             zorder=3,
         )
+    elif _drawable(ends[0]) and not math.isnan(ends[1]):  # what was found, and no bound to the right of it
+        axes.plot(ends[0], y, marker=">", markersize=6.0 * scale, color=colour, linestyle="none", zorder=3)
     for name, value in points.items():
         axes.plot(
             value,

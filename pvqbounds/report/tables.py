@@ -159,9 +159,12 @@ def reason_text(side: Side, positions: int) -> str:
         Input positions behind the Gram.
     """
     open_ones = [s for s in side.slices if s.bounds.status != "optimal" and not s.dead]
-    if side.status == "optimal" or not open_ones:
+    if side.status == "optimal":
         return ""
-    lower, upper = side.sqnr_interval
+    if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
+        return f"{side.task.capitalize()} is bounded: what the relaxation of their one budget leaves open."
+    chunked = len({s.inputs for s in side.slices}) > 1
+    lower, upper = _median_interval(side) if chunked else side.sqnr_interval
     if not math.isnan(upper) and upper >= ENDLESS > lower:
         inputs = max(s.problem.n for s in side.slices)
         if positions < inputs:
@@ -257,7 +260,8 @@ def _proof_text(side: Side) -> str:
 
 def _method_text(side: Side, name: str, full: bool) -> str:
     if full:
-        return f"{rounded_down(side.method_sqnr(name))} dB"
+        sqnr = side.method_sqnr(name)
+        return "no signal" if math.isnan(sqnr) else f"{rounded_down(sqnr)} dB"
     values = [
         10.0 * math.log10(s.bounds.signal / error)
         for s, error in zip(side.slices, side.method_errors[name], strict=True)
