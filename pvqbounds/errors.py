@@ -66,5 +66,10 @@ def shown(value: object) -> str:
 
 def one_line(text: str) -> str:
     """`text` on one line, without characters that would steer a terminal."""
-    spaced = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in spaced)
+
+    def plain(character: str) -> str:
+        if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is no UTF-8
+            return f"\\x{ord(character) - 0xDC00:02x}"
+        return character if character.isprintable() else ascii(character)[1:-1]
+
+    return "".join(map(plain, " ".join(text.split())))

@@ -77,11 +77,11 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     path = Path(path)
     check_plot_path(path)
     rows = len(report.quantization.slices)
-    height = min(TALLEST, 3.0 + 0.3 * rows)
+    height = min(TALLEST, 3.9 + 0.3 * rows)
     figure = figure_class()(figsize=(8.0, height), layout="constrained")
     sides = (report.quantization, report.pruning)
     if report.protocol == "full":
-        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, height - 2.4])
+        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, height - 3.2])
         _draw_rows(axes, report)
         _draw_layer(top, sides)
     else:
@@ -204,6 +204,9 @@ def _draw_legend(figure: Any, sides: Sequence[Side]) -> None:
         handles.append(Patch(facecolor=colour, label=f"{side.task}: best found to bound"))
         if side.lower_kind == "reported":
             handles.append(Patch(facecolor="none", edgecolor=colour, hatch="////", label="bound not proved"))
+        if any(s.bounds.sqnr_upper == math.inf > s.bounds.sqnr_lower for s in side.slices):
+            label = "best found, no bound"
+            handles.append(Line2D([], [], marker=">", color=colour, linestyle="none", label=label))
         handles += [
             Line2D(
                 [],
