@@ -36,6 +36,7 @@ from pvqbounds.console import (
     VerboseOption,
     check_different,
     check_report_path,
+    check_sizes,
     cores,
     finite,
     options_by_solver,
@@ -187,6 +188,8 @@ def layer(
     from pvqbounds.report.record import check_result_path, write_layer
     from pvqbounds.report.tables import layer_view
 
+    weights_kept = check_sizes(bits, density, pattern)
+    options = solver_options_of(solver_option)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
         raise InputError(f"Name the layer of {model} with --layer.")
@@ -209,7 +212,7 @@ def layer(
             DEFAULT_LAYER if layer is None else layer,
             bits=bits,
             density=density,
-            pattern=pattern_of(pattern),
+            pattern=weights_kept,
             budget=cast(Any, budget),
             opt_dim=opt_dim,
             out_channels=out_channels,
@@ -222,7 +225,7 @@ def layer(
             threads=threads,
             tolerance=tolerance,
             verbose=verbose,
-            solver_options=solver_options_of(solver_option),
+            solver_options=options,
             jobs=cores() if jobs is None else jobs,
             seed=seed,
             device=device,
@@ -372,6 +375,7 @@ def compare(
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
+    weights_kept = check_sizes(bits, density, pattern)
     if layer is None and model != DEFAULT_MODEL:
         raise InputError(f"Name the layer of {model} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
@@ -396,7 +400,7 @@ def compare(
                     layer or DEFAULT_LAYER,
                     bits=bits,
                     density=density,
-                    pattern=pattern_of(pattern),
+                    pattern=weights_kept,
                     out_channels=out_channels,
                     solver=name,
                     method=method,

@@ -35,6 +35,7 @@ __all__ = [
     "VerboseOption",
     "check_different",
     "check_report_path",
+    "check_sizes",
     "check_torch",
     "cores",
     "finite",
@@ -196,6 +197,24 @@ def printing_anything() -> None:
         chosen = getattr(stream, "errors", None) not in ("strict", "surrogateescape", "backslashreplace")
         if isinstance(stream, io.TextIOWrapper) and not chosen:
             stream.reconfigure(errors="pvqbounds.plain")
+
+
+def check_sizes(bits: int, density: float | None, pattern: str | None) -> tuple[int, int] | None:
+    """Refuse a size that cannot be before a model is loaded, which takes seconds; gives the pattern back.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    from pvqbounds.problems.grids import symmetric_codes
+    from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+
+    symmetric_codes(bits)
+    if density is not None:
+        nnz_of_density(density, 1)
+    pair = pattern_of(pattern)
+    return None if pair is None else checked_pattern(pair)
 
 
 def check_torch(command: str, extras: str = "nn,train") -> None:

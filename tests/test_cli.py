@@ -330,3 +330,16 @@ main({command.split()!r})
     assert done.stderr.startswith("Error: `pvqbounds ")
     assert "pvqbounds[nn" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["layer", "compare"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--bits=1", "2 to 16"), ("--density=0", "density"), ("--pattern=3:2", "N:M"), ("--pattern=2", "2:4")],
+)
+def test_a_size_that_cannot_be_is_told_before_torch_loads(
+    command: str, option: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(command, option) == 2
+    assert says in capsys.readouterr().err
