@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
+from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError, shown
+from pvqbounds.notes import gap_note
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import as_real_array, whole_number
@@ -231,9 +232,9 @@ def _blas() -> ThreadpoolController:
 def _check_options(method: str, time_limit: float, threads: int, tolerance: float | None, seed: int) -> None:
     _check_method(method)
     if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
     if tolerance is not None and not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
-        raise InputError(f"The tolerance must be a number between 0 and 1, not {tolerance!r}.")
+        raise InputError(f"The tolerance must be a number between 0 and 1, not {shown(tolerance)}.")
     whole_number(threads, "The number of threads", 1, 2**16)
     whole_number(seed, "The seed", 0, 2**63)
 
@@ -504,12 +505,13 @@ def _bounds(
     if kind == "certified" and error_lower > error_upper:
         raise ContradictionError(problem, certificate, weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
+    status = status_of(error_lower, error_upper, problem.signal.upper)
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,
         signal_enclosure=problem.signal,
         lower_kind="certified" if kind == "certified" else "reported",
-        status=status_of(error_lower, error_upper, problem.signal.upper),
+        status=status,
         solver=backend.name,
         method=method,
         relaxation=relaxation,
@@ -519,7 +521,7 @@ def _bounds(
         support=support,
         certificate=certificate,
         reported_lower=solution.bound,
-        note=note,
+        note=gap_note(status, method, relaxation, note),
     )
 
 

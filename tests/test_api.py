@@ -223,7 +223,8 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_the_solvers_name_is_package_and_function():
-    assert [info.name for info in pvq.solvers()] == list(solvers.BACKENDS)
+    assert [info.name for info in pvq.solvers()] == [*solvers.BACKENDS, "cvxpy:NAME"]
+    assert "cvxpy:NAME" not in pvq.available_solvers()
     assert "native" in pvq.available_solvers()
 
 
@@ -343,3 +344,8 @@ def least_error(problem):
     if isinstance(problem, pvq.SparseLeastSquares):
         return least_sparse_error(problem) * (1.0 + 1e-9)
     return least_integer_error(problem)
+
+
+def test_names_are_completed():
+    assert set(pvq.__all__) <= set(dir(pvq))
+    assert not {"Any", "import_module", "annotations"} & set(dir(pvq))

@@ -15,7 +15,7 @@ from torch import nn
 from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
 from pvqbounds.candidates import at_least_methods
 from pvqbounds.channels import solve_channels
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
@@ -260,7 +260,7 @@ def _check_budget(
     tolerance: float | None,
 ) -> None:
     if budget not in ("channel", "layer"):
-        raise InputError(f"The budget is one of channel, layer, not {budget!r}.")
+        raise InputError(f"The budget is one of channel, layer, not {shown(budget)}.")
     if budget == "channel":
         return
     if pattern is not None:

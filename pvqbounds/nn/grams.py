@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
@@ -148,7 +148,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _batches(data: Data, batch_size: int, expected: Inputs) -> Iterator[Tensor]:
     """Model inputs, a batch at a time."""
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
-        raise InputError(f"The batch size must be a positive whole number, not {batch_size!r}.")
+        raise InputError(f"The batch size must be a positive whole number, not {shown(batch_size)}.")
     if isinstance(data, Tensor | np.ndarray):
         tensor = _as_tensor(data)
         if tensor.dim() == 0:

@@ -23,7 +23,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.nn.names import PAPER_MODELS
 from pvqbounds.nn.stored import parts_of
-from pvqbounds.problems.archive import parse_arrays, read_bytes
+from pvqbounds.problems.archive import native_array, parse_arrays, read_bytes
 
 __all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model", "load_module"]
 
@@ -313,7 +313,7 @@ def _parse_array(content: bytes, path: Path) -> NDArray[Any]:
         raise InputError(f"{path} is damaged, or not a .npy file of numbers ({_line(error)}).") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(f"{path} must hold one array of real numbers.")
-    return array
+    return native_array(array, f"The array in {path}")
 
 
 def _chosen(arrays: dict[str, T], path: Path) -> T:

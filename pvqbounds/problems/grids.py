@@ -8,7 +8,7 @@ from typing import Literal, cast, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
 
@@ -36,7 +36,7 @@ def symmetric_codes(bits: int) -> tuple[int, int]:
         Unless `bits` is a whole number from 2 to 16: with one bit only -1 and 0 would be left.
     """
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 2 <= bits <= 16:
-        raise InputError(f"The bit width must be a whole number from 2 to 16, not {bits!r}.")
+        raise InputError(f"The bit width must be a whole number from 2 to 16, not {shown(bits)}.")
     half = 2 ** (int(bits) - 1)
     return -half, half - 1
 
@@ -158,5 +158,5 @@ def checked_range_method(method: str) -> RangeMethod:
     """
     names = get_args(RangeMethod)
     if not isinstance(method, str) or method not in names:
-        raise InputError(f"The range method must be one of {', '.join(names)}, not {method!r}.")
+        raise InputError(f"The range method must be one of {', '.join(names)}, not {shown(method)}.")
     return cast(RangeMethod, method)

@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair, scaled_weights
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of
-from pvqbounds.problems.validation import shown, whole_number
+from pvqbounds.problems.validation import whole_number
 
 __all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
 

@@ -37,8 +37,8 @@ one entry.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.archive import check_writable, replacing, write_arrays
+from pvqbounds.problems.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.splits import NO_SPLITS
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
@@ -94,7 +94,8 @@ def check_result_path(path: Path, *inputs: Path | None) -> None:
     Raises
     ------
     OutputError
-        If one of the two files cannot be written, or would replace an input or the other.
+        If one of the two files cannot be written, or would replace an input or the other, or if
+        the name of the arrays is that of a file which no result wrote.
     """
     if not path.name:
         raise OutputError("The result needs a file name that ends in .json.")
@@ -107,6 +108,20 @@ def check_result_path(path: Path, *inputs: Path | None) -> None:
                 raise OutputError(f"The result would replace its own input {source}; give it another name.")
     check_writable(path)
     check_writable(beside)
+    if beside.exists() and not _holds_arrays_of_a_result(beside):
+        raise OutputError(
+            f"The arrays of the result {path} would replace {beside}, which no result wrote; give it "
+            "another name, or move that file."
+        )
+
+
+def _holds_arrays_of_a_result(path: Path) -> bool:
+    """Whether a file is what a result put beside its JSON: nobody named that file, so it is no one else's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"gram/0.npy", "weight/0.npy"} <= set(archive.namelist())
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def write_layer(report: LayerReport, path: Path) -> None:
@@ -134,8 +149,7 @@ def _write(document: Document, arrays: Arrays, path: Path) -> None:
         with npz_file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         document = document | {"arrays": {"file": beside.name, "sha256": digest}}
-        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        json_file.write_bytes(json_bytes(document))
 
 
 # --------------------------------------------------------------------------- to the file

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import read_bytes, replacing
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
 
@@ -97,12 +97,12 @@ def read_outcome(path: Path) -> dict[str, Outcome]:
     try:
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        metadata = parse_json(content[8 : 8 + size], path)["__metadata__"]
         if metadata["schema"] != SCHEMA:
-            raise InputError(f"{path} is no file of compressed layers ({metadata['schema']!r}).")
+            raise InputError(f"{path} is no file of compressed layers ({shown(metadata['schema'])}).")
         return {
             str(name): _layer(tensors, str(name), entry)
-            for name, entry in json.loads(metadata["layers"]).items()
+            for name, entry in parse_json(metadata["layers"].encode(), path).items()
         }
     except InputError:
         raise

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from pvqbounds.console import finite, write_json
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.nn.models import load_module
 from pvqbounds.nn.names import PAPER_MODELS
-from pvqbounds.problems.archive import read_bytes, replacing
+from pvqbounds.problems.archive import parse_json, read_bytes, replacing
 from pvqbounds.train.data import TrainingData, digits_data, image_data
 from pvqbounds.train.fit import CHECKPOINT, Compressed
 from pvqbounds.train.outcome import Outcome, PrunedLayer, QuantizedLayer, read_outcome, write_outcome
@@ -212,7 +211,4 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_bytes(path, 2**28))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged or not a JSON file ({error}).") from error
+    return parse_json(read_bytes(path, 2**28), path)
