@@ -18,11 +18,15 @@ import pvqbounds
 from pvqbounds import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
 
-__all__ = ["Case", "Fault", "Problem", "script_of"]
+__all__ = ["Case", "Fault", "Problem", "Step", "script_of"]
 
 Problem = IntegerLeastSquares | SparseLeastSquares
 
 PACKAGE = Path(pvqbounds.__file__).parent
+
+
+Step = Callable[[str, float, str], None]
+"""Told what is about to be done, how many seconds it may take, and Python that does the same."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +48,16 @@ class Case:
     """One case on its way."""
 
     rng: Generator
-    step: Callable[[str, float], None] = lambda text, limit: None
-    """Told what is about to be done, and how many seconds it may take: the watchdog listens."""
+    listener: Step = lambda text, limit, script: None
+    """Told what is about to be done: the watchdog listens."""
     faults: list[Fault] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     script: str = ""
     """How to build what is being looked at."""
+
+    def step(self, text: str, limit: float, call: str = "") -> None:
+        """Say what is about to be done, how many seconds it may take, and the line that does it."""
+        self.listener(text, limit, "\n".join(filter(None, (self.script, call))))
 
     def fault(self, kind: str, place: str, text: str, call: str = "") -> None:
         """Note a fault of what is being looked at; `call` is the line that shows it."""

@@ -102,7 +102,7 @@ def attempt(case: Case, problem: Problem, plan: Plan) -> Bounds | None:
     bounds = None
     # what is compiled on the way counts once: a step that is late is tried a second time
     for again in (False, True):
-        case.step(f"{plan}: n = {problem.n}", plan.time_limit)
+        case.step(f"{plan}: n = {problem.n}", plan.time_limit, plan.call)
         start = time.process_time()
         with case.guarded(str(plan), plan.call, refusals=not plan.native):
             bounds = pvq.solve(
@@ -198,7 +198,7 @@ def verify_honest(
     case: Case, problem: Problem, bounds: Bounds, truth: Fraction | None, place: str, call: str = ""
 ) -> None:
     """A result holds on the machine that made it, and no more is proved than is true."""
-    case.step(f"verify {place}: n = {problem.n}", 20.0)
+    case.step(f"verify {place}: n = {problem.n}", 60.0, f"{call}\nprint(pvq.verify(p, b))")
     with case.guarded(f"verify {place}", f"{call}\nprint(pvq.verify(p, b))", refusals=False):
         outcome = pvq.verify(problem, bounds, time_limit=60.0)
         case.count("verified")

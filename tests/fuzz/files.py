@@ -34,7 +34,7 @@ from .problems import small_codes, small_sparse
 from .rational import least_layer_error, least_sparse_errors
 from .tampering import lie_above, spoilt_array, spoilt_certificate, truth_of
 
-__all__ = ["attack"]
+__all__ = ["attack", "spoilt_bytes"]
 
 NUMBERS: tuple[Any, ...] = (
     None, True, False, "", "x", "optimal", "certified", "native", 0, 1, -1, 2, -5, 2**31, 2**53, 2**63,
@@ -236,10 +236,10 @@ def _tamper(rng: Generator, path: Path) -> str:
     arrays_path = path.with_suffix(".npz")
     kind = int(rng.integers(7))
     if kind == 0:
-        path.write_bytes(_spoilt_bytes(rng, path.read_bytes()))
+        path.write_bytes(spoilt_bytes(rng, path.read_bytes()))
         return "bytes of the JSON"
     if kind == 1:
-        arrays_path.write_bytes(_spoilt_bytes(rng, arrays_path.read_bytes()))
+        arrays_path.write_bytes(spoilt_bytes(rng, arrays_path.read_bytes()))
         _sign(path, arrays_path)
         return "bytes of the arrays"
     if kind == 2:
@@ -281,7 +281,8 @@ def _picked(rng: Generator, names: Sequence[str]) -> tuple[str, Any]:
     return names[int(rng.integers(len(names)))], values[int(rng.integers(len(values)))]
 
 
-def _spoilt_bytes(rng: Generator, content: bytes) -> bytes:
+def spoilt_bytes(rng: Generator, content: bytes) -> bytes:
+    """A file cut short, or with some of its bytes changed, added or taken out."""
     kind, at = int(rng.integers(4)), int(rng.integers(len(content)))
     if kind == 0:
         return content[:at]

@@ -84,7 +84,7 @@ class Worker:
 
     def _await(self, word: str) -> dict[str, Any]:
         """What the worker says when it has come to `word`; raises Fallen where it hangs or dies."""
-        doing, limit = "starting", 600.0
+        doing, limit, script = "starting", 600.0, ""
         begun, used = time.monotonic(), self._processor()
         while True:
             try:
@@ -96,16 +96,16 @@ class Worker:
                     processor > limit + self.patience
                     or wall > limit + WALL_PATIENCE * self.patience / PATIENCE
                 ):
-                    raise Fallen("hang", doing, self.stop()) from None
+                    raise Fallen("hang", doing, self.stop(), script) from None
                 continue
             if line is None:
                 code = self.process.wait()
-                raise Fallen(f"death of the process ({_named(code)})", doing, self._tail())
+                raise Fallen(f"death of the process ({_named(code)})", doing, self._tail(), script)
             said: dict[str, Any] = json.loads(line)
             if said["word"] == word:
                 return said
             if said["word"] == "step":
-                doing, limit = said["text"], said["limit"]
+                doing, limit, script = said["text"], said["limit"], said["script"]
             begun, used = time.monotonic(), self._processor()
 
     def run(self, scenario: str, number: int) -> tuple[list[Fault], dict[str, int]]:
@@ -145,9 +145,9 @@ class Worker:
 class Fallen(Exception):  # noqa: N818  (no error of ours)
     """A worker that hangs or has died."""
 
-    def __init__(self, kind: str, doing: str, text: str) -> None:
+    def __init__(self, kind: str, doing: str, text: str, script: str) -> None:
         super().__init__(kind)
-        self.fault = Fault(kind, doing, text, "")
+        self.fault = Fault(kind, doing, text, script)
 
 
 def _named(code: int) -> str:
@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _one(scenario: str, seed: int, number: int) -> int:
     """Run one case in this process, saying what is being done."""
-    case = run_case(scenario, seed, number, lambda text, limit: print(f"# {text}", flush=True))
+    case = run_case(scenario, seed, number, lambda text, limit, script: print(f"# {text}", flush=True))
     for fault in case.faults:
         print(f"\n# {fault.kind}: {fault.place}\n# {fault.text}\nimport pvqbounds as pvq\n{fault.script}")
     counts = ", ".join(f"{number} {name}" for name, number in sorted(case.counts.items()))

@@ -18,7 +18,7 @@ from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.problems.arithmetic import Enclosure, down, up
 from pvqbounds.results import sqnr_interval
 
-from . import files, tampering
+from . import doors, files, tampering
 from .case import Case, script_of
 from .checks import (
     Plan,
@@ -68,12 +68,16 @@ def _with_limits(case: Case, plans: list[Plan]) -> list[Plan]:
     return [Plan(p.solver, p.method, p.relaxation, limit, seed) for p in plans]
 
 
+def _solvers(case: Case) -> tuple[str, ...]:
+    """The other solvers, now and then."""
+    return tuple(other_solvers()) if case.rng.random() < 0.15 else ()
+
+
 def _solve_known(case: Case, known: Known | None, number: int = 99) -> None:
     if known is None:
         return
     case.count("truth known" if known.truth is not None else "truth unknown")
-    solvers = tuple(other_solvers()) if case.rng.random() < 0.15 else ()
-    plans = _some(case, _with_limits(case, plans_for(known.problem, solvers)), number)
+    plans = _some(case, _with_limits(case, plans_for(known.problem, _solvers(case))), number)
     solve_all(case, known.problem, known.truth, plans)
 
 
@@ -89,7 +93,9 @@ def _codes_planted(case: Case) -> None:
     known = planted_codes(case)
     if known is not None:
         case.count("truth known" if known.truth is not None else "truth unknown")
-        plans = [Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem)]
+        plans = [
+            Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem, _solvers(case))
+        ]
         solve_all(case, known.problem, known.truth, _some(case, plans, 3))
 
 
@@ -97,7 +103,9 @@ def _sparse_planted(case: Case) -> None:
     known = planted_sparse(case)
     if known is not None:
         case.count("truth known" if known.truth is not None else "truth unknown")
-        plans = [Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem)]
+        plans = [
+            Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem, _solvers(case))
+        ]
         solve_all(case, known.problem, known.truth, _some(case, plans, 2))
 
 
@@ -240,7 +248,7 @@ def _layer_budget(case: Case) -> None:
     truth = least_layer_error([least_sparse_errors(p) for p in problems], nnz)
     case.script = "\n".join(script_of(p, f"p{i}") for i, p in enumerate(problems))
     call = f"r = solve_layer_budget([{', '.join(f'p{i}' for i in range(len(problems)))}], {nnz})"
-    case.step("layer budget", 20.0)
+    case.step("layer budget", 5.0 * len(problems), call)
     outcome = None
     with case.guarded("layer budget", call, refusals=False):
         outcome = solve_layer_budget(problems, nnz, time_limit=5.0)
@@ -291,7 +299,7 @@ def _channels(case: Case) -> None:
         f"relaxation={relaxation!r}, jobs={jobs}, time_limit=5.0)"
     )
     place = f"channels/{relaxation}"
-    case.step(place, 5.0 * count)
+    case.step(place, 5.0 * count, call)
     results: list[pvq.Bounds] = []
     with case.guarded(place, call, refusals=False):
         results = pvq.solve_channels(
@@ -382,6 +390,8 @@ SCENARIOS: dict[str, Scenario] = {
     "multipliers": Scenario(_multipliers, 2.0),
     "tampered": Scenario(_tampered, 3.0),
     "files": Scenario(files.attack, 2.0),
+    "problem-files": Scenario(doors.problem_files, 1.0),
+    "arguments": Scenario(doors.arguments, 1.0),
     "decibels": Scenario(_decibels, 0.3),
     "hang": Scenario(_hang, 0.0),
     "crash": Scenario(_crash, 0.0),

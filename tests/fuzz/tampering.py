@@ -13,6 +13,7 @@ from numpy.random import Generator
 
 import pvqbounds as pvq
 from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.errors import PvqError
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -147,8 +148,8 @@ def must_refuse(
     lie
         Whether it does; None where the lower end alone says so.
     """
-    case.step(f"verify {place}: n = {problem.n}", 5.0)
     call = f"print(pvq.verify(p, {shown(bounds)}))"
+    case.step(f"verify {place}: n = {problem.n}", 5.0, call)
     lie = exceeds(bounds.error_lower, truth) if lie is None else lie
     with case.guarded(f"verify {place}", call):
         outcome = pvq.verify(problem, bounds, time_limit=5.0)
@@ -234,9 +235,11 @@ def achieved_error(problem: Problem, bounds: Bounds) -> Fraction:
 
 def spoilt_certificate(rng: Generator, problem: Problem, certificate: Certificate | None, lie: float) -> Any:
     """A certificate for the value `lie`: changed in one or two places, of another kind, or made of noise."""
-    kind = int(rng.integers(8))
+    kind = int(rng.integers(9))
     if certificate is None or kind == 0:
         return noise(rng, problem, lie)
+    if kind == 8:
+        return foreign(rng, problem, lie)
     if kind == 1:
         return HOSTILE[int(rng.integers(len(HOSTILE)))]
     if kind == 2:  # a kind that the problem does not have
@@ -264,6 +267,24 @@ def spoilt_certificate(rng: Generator, problem: Problem, certificate: Certificat
         elif name == "nodes":
             changes[name] = int(rng.choice([-1, 0, 1, 2**31, 2**62]))
     return replace(certificate, **changes)
+
+
+def foreign(rng: Generator, problem: Problem, lie: float) -> Any:
+    """The certificate of another problem of as many inputs, with its own value or the lie's."""
+    X = rng.standard_normal((problem.n + 2, problem.n))
+    gram, weight = float(rng.choice([1.0, 100.0])) * X.T @ X, 3.0 * rng.standard_normal(problem.n)
+    other: Problem = SparseLeastSquares(gram, weight, nnz=0)
+    if isinstance(problem, IntegerLeastSquares):
+        other = IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
+    try:
+        certificate = pvq.solve(
+            other, method="relax" if rng.random() < 0.5 else "auto", time_limit=1.0
+        ).certificate
+    except (PvqError, ArithmeticError, ValueError):
+        return None
+    if isinstance(certificate, SearchCertificate | SubsetCertificate) and rng.random() < 0.7:
+        return replace(certificate, value=lie)
+    return certificate
 
 
 def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
@@ -326,10 +347,10 @@ def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int 
     for _ in range(tries):
         lie = lie_above(rng, truth, signal)
         certificate = noise(rng, problem, lie)
-        case.step(f"a proof from noise: n = {problem.n}", 5.0)
         name = {BoxHullCertificate: "box_hull_bound", PerspectiveCertificate: "perspective_bound"}
         place = name.get(type(certificate), f"prove {_kind(certificate)}")
         call = f"print({place}(p, {shown(certificate)}))"
+        case.step(f"a proof from noise: n = {problem.n}", 5.0, call)
         proved = -math.inf
         with case.guarded(place, call, refusals=False):
             if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, BoxHullCertificate):

@@ -11,13 +11,12 @@ import faulthandler
 import json
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TextIO
 
 import numpy as np
 
-from .case import Case
+from .case import Case, Step
 from .scenarios import SCENARIOS
 
 __all__ = ["choose", "main", "run_case"]
@@ -34,11 +33,11 @@ def choose(seed: int, number: int) -> str:
 
 
 def run_case(
-    scenario: str, seed: int, number: int, step: Callable[[str, float], None] = lambda text, limit: None
+    scenario: str, seed: int, number: int, listener: Step = lambda text, limit, script: None
 ) -> Case:
     """Run one case here and now; the three names are all that it depends on."""
     kind = list(SCENARIOS).index(scenario)
-    case = Case(np.random.default_rng([seed, number, 1, kind]), step)
+    case = Case(np.random.default_rng([seed, number, 1, kind]), listener)
     with case.guarded(f"the scenario {scenario}", refusals=False):
         SCENARIOS[scenario].run(case)
     return case
@@ -53,11 +52,13 @@ def main(seed: int, compiled: bool) -> None:
     if compiled:
         _warm_up(replies)
     _say(replies, "ready")
+
+    def listener(text: str, limit: float, script: str) -> None:
+        _say(replies, "step", text=text, limit=limit, script=script)
+
     for line in sys.stdin:
         scenario, number = line.split()
-        case = run_case(
-            scenario, seed, int(number), lambda text, limit: _say(replies, "step", text=text, limit=limit)
-        )
+        case = run_case(scenario, seed, int(number), listener)
         _say(replies, "done", faults=[asdict(f) for f in case.faults], counts=dict(case.counts))
 
 
