@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-__all__ = ["BOXES", "GRAMS", "WEIGHTS", "Drawn", "draw", "random_box", "random_gram", "random_weight"]
+__all__ = [
+    "BOXES",
+    "GRAMS",
+    "WEIGHTS",
+    "Drawn",
+    "draw",
+    "powers",
+    "random_box",
+    "random_gram",
+    "random_weight",
+]
 
 Array = np.ndarray
 
@@ -257,8 +267,9 @@ def draw(rng: Generator, n: int, *, one_step: bool) -> Drawn:
     families = f"{gram_family}/{weight_family}"
     kind = int(rng.integers(8))
     if kind == 0:  # the Gram, the weights and the step as they come, in other units
-        a, b = _powers(rng)
-        gram, weight, scale = np.ldexp(gram, a), np.ldexp(weight, b), float(np.ldexp(scale, b))
+        a, b = powers(rng)
+        with np.errstate(all="ignore"):
+            gram, weight, scale = np.ldexp(gram, a), np.ldexp(weight, b), float(np.ldexp(scale, b))
         families += f"/gram 2^{a}, weight 2^{b}"
     elif kind == 1 or (kind == 2 and not one_step):  # inputs of powers that have nothing in common
         reach = float(rng.choice([30.0, 120.0, 250.0]))
@@ -269,8 +280,12 @@ def draw(rng: Generator, n: int, *, one_step: bool) -> Drawn:
     return Drawn(gram, weight, scale, families)
 
 
-def _powers(rng: Generator) -> tuple[int, int]:
-    """Exponents of the Gram and of the weights: alike, opposed or on their own, up to the ends of float64."""
-    a = int(rng.integers(-980, 981))
-    b = -a // 2 + int(rng.integers(-40, 41)) if rng.random() < 0.5 else int(rng.integers(-450, 451))
-    return a, b
+def powers(rng: Generator) -> tuple[int, int]:
+    """Exponents of the Gram and of the weights: errors of any size that is let in, up to both its ends."""
+    low, high = -830, 930  # errors are let in between 1e-250 and 1e280
+    kind = int(rng.integers(4))
+    total = int(rng.integers(-40, 41)) if kind == 0 else int(rng.integers(low, high + 1))
+    if kind == 1:  # at an end
+        total = int(rng.choice([low, high])) + int(rng.integers(-30, 31))
+    b = int(rng.integers(-540, 501))
+    return int(np.clip(total - 2 * b, -1000, 1000)), b

@@ -210,7 +210,8 @@ def planted_sparse(case: Case) -> Known | None:
 
 def moved(problem: Problem, gram_power: int, weight_power: int) -> Problem:
     """The problem in other units: the Gram times 2^gram_power, weights and step times 2^weight_power."""
-    gram, weight = np.ldexp(problem.gram, gram_power), np.ldexp(problem.weight, weight_power)
+    with np.errstate(all="ignore"):
+        gram, weight = np.ldexp(problem.gram, gram_power), np.ldexp(problem.weight, weight_power)
     if isinstance(problem, IntegerLeastSquares):
         scale = float(np.ldexp(problem.scale, weight_power))
         return IntegerLeastSquares(gram, weight, scale, problem.qmin, problem.qmax)

@@ -30,7 +30,7 @@ from .checks import (
     plans_for,
     solve_all,
 )
-from .families import draw
+from .families import draw, powers
 from .problems import (
     Known,
     moved,
@@ -134,7 +134,7 @@ def _units(case: Case) -> None:
     problem = known.problem
     plan = _some(case, plans_for(problem), 1)[0]
     plan = Plan(plan.solver, plan.method, plan.relaxation, 1.0, 0)
-    a, b = int(case.rng.integers(-600, 601)), int(case.rng.integers(-300, 301))
+    a, b = powers(case.rng)
     try:
         other = moved(problem, a, b)
     except InputError:
