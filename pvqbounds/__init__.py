@@ -10,7 +10,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
+from pvqbounds.errors import (
+    ContradictionError,
+    InputError,
+    OutputError,
+    PvqError,
+    SolverError,
+    SolverFailedError,
+)
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
@@ -24,6 +31,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "ContradictionError",
     "Gram",
     "InputError",
     "IntegerLeastSquares",

@@ -19,17 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from pvqbounds.errors import InputError, SolverError, SolverFailedError
+from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
+from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
     PerspectiveCertificate,
+    Proof,
     SearchCertificate,
     SubsetCertificate,
-    box_hull_bound,
+    box_hull_proof,
+    steady_box_hull,
 )
+from pvqbounds.relaxations.perspective import perspective_proof, steady_perspective
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
@@ -103,8 +107,8 @@ def solve(
     solver_options
         Passed on to the backend under its own names.
     relaxed
-        The problem's relaxation (quantization), where it was solved together with those of other
-        channels (:func:`pvqbounds.solve_channels`).
+        The relaxation (quantization) of ``problem.normalised``, where it was solved together with
+        those of other channels (:func:`pvqbounds.solve_channels`).
 
     Returns
     -------
@@ -119,6 +123,8 @@ def solve(
         If the backend is absent, unlicensed or unable.
     SolverFailedError
         If the backend gives nothing that can be used.
+    ContradictionError
+        If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
     _check_options(method, time_limit, threads, tolerance, seed)
     if solver_options and solver in ("auto", "native"):
@@ -136,7 +142,7 @@ def solve(
         extra=dict(solver_options or {}),
         relaxed=relaxed,
     )
-    with blas_threads(threads):
+    with blas_threads(threads), _breakdowns(solver):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")
@@ -147,6 +153,23 @@ def solve(
             return _solve_integer(problem, solver, method, options)
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
         return _solve_sparse(problem, solver, method, name, options)
+
+
+@contextmanager
+def _breakdowns(solver: str) -> Iterator[None]:
+    """Arithmetic or memory that gives out inside an engine, as one error that says so."""
+    name = "native" if solver == "auto" else solver
+    try:
+        yield
+    except MemoryError as error:
+        raise SolverFailedError(
+            f"{name} ran out of memory; a smaller problem or more memory helps."
+        ) from error
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise SolverFailedError(
+            f"{name} broke down on these numbers ({reason}); try another --method or --solver."
+        ) from error
 
 
 def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
@@ -226,27 +249,38 @@ def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: st
 def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, options: Options) -> Bounds:
     start = time.perf_counter()
     backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
+    inner = problem.normalised
     if exact:
-        stated = backend.solve_integer(problem, options)
-        codes = _feasible_codes(problem, stated.codes)
-        solution = _with_certificate(problem, stated)
+        stated = backend.solve_integer(inner, options)
+        codes = _feasible_codes(inner, stated.codes)
+        solution = _with_certificate(inner, stated)
         proof = solution.certificate
         dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
         relaxation_used = stated.relaxation or dual
     else:
-        stated = solution = _relaxed_integer(problem, backend, options)
-        codes = _feasible_codes(problem, stated.codes)
+        stated = solution = _relaxed_integer(inner, backend, options)
+        codes = _feasible_codes(inner, stated.codes)
         relaxation_used = stated.relaxation
     return _bounds(
         problem,
         backend,
-        solution,
+        _in_units_of(problem, solution),
         error_upper=problem.error(codes).upper,
         weight=problem.weight_of(codes),
         codes=codes,
         method=_method(exact, stated),
         relaxation=relaxation_used,
         seconds=time.perf_counter() - start,
+    )
+
+
+def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
+    """A solution of ``problem.normalised`` in the problem's own units."""
+    bound, certificate = solution.bound, solution.certificate
+    return replace(
+        solution,
+        certificate=None if certificate is None else certificate.in_units(problem.units.inverse),
+        bound=None if bound is None else scaled_down(bound, problem.units.error),
     )
 
 
@@ -276,15 +310,16 @@ def _solve_sparse(
 ) -> Bounds:
     start = time.perf_counter()
     backend, exact = _backend_for(solver, method, *_SIDES["pruning"])
-    stated = backend.solve_sparse(problem, options) if exact else backend.relax_sparse(problem, options)
-    solution = _with_certificate(problem, stated)
-    support = _feasible_support(problem, solution.support)
+    inner = problem.normalised
+    stated = backend.solve_sparse(inner, options) if exact else backend.relax_sparse(inner, options)
+    solution = _with_certificate(inner, stated)
+    support = _feasible_support(inner, solution.support)
     weight = problem.refit(support)
     relaxed = isinstance(solution.certificate, PerspectiveCertificate)
     return _bounds(
         problem,
         backend,
-        solution,
+        _in_units_of(problem, solution),
         error_upper=problem.error(weight).upper,
         weight=weight,
         support=support,
@@ -385,7 +420,7 @@ def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolutio
         from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 
         certificate = maximise_perspective(problem)
-    proves = proved_value(problem, certificate) > 0.0
+    proves = proof_of(problem, certificate).value > 0.0
     return replace(solution, certificate=certificate) if proves else solution
 
 
@@ -417,17 +452,17 @@ def _bounds(
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
-    if solution.certificate is not None:
-        error_lower, kind = proved_value(problem, solution.certificate), "certified"
-        if not isinstance(solution.certificate, SearchCertificate | SubsetCertificate):
-            error_lower = claimed(error_lower, problem.signal.upper)
+    certificate = solution.certificate
+    if certificate is not None:
+        certificate, error_lower = _claim(problem, certificate)
+        kind = "certified"
     elif solution.bound is not None and math.isfinite(solution.bound):
         error_lower, kind = solution.bound, "reported"
     else:
         raise SolverFailedError(
             f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
         )
-    searched = isinstance(solution.certificate, SearchCertificate | SubsetCertificate)
+    searched = isinstance(certificate, SearchCertificate | SubsetCertificate)
     if method == "exact" and not searched and solution.bound is not None:
         if solution.bound > error_upper * (1.0 + 1e-6) + 1e-9 * problem.signal.upper:
             note = (
@@ -437,8 +472,10 @@ def _bounds(
             error_lower = error_lower if kind == "certified" else 0.0
         elif kind == "certified":
             note = f"{backend.name} states the bound {solution.bound:.6g} ({solution.status}), not proved."
-    error_upper = max(error_upper, 0.0)
-    error_lower = min(max(error_lower, 0.0), error_upper)
+    error_lower, error_upper = max(error_lower, 0.0), max(error_upper, 0.0)
+    if kind == "certified" and error_lower > error_upper:
+        raise ContradictionError(problem, certificate, weight, error_lower, error_upper)
+    error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,
@@ -452,27 +489,39 @@ def _bounds(
         weight=weight,
         codes=codes,
         support=support,
-        certificate=solution.certificate,
+        certificate=certificate,
         reported_lower=solution.bound,
         note=note,
     )
 
 
-def proved_value(problem: Problem, certificate: Certificate) -> float:
-    """The bound that the certificate states (search) or that its multipliers prove (dual).
+def _claim(problem: Problem, certificate: Certificate) -> tuple[Certificate, float]:
+    """A certificate that any machine can prove, and the bound to state from it."""
+    if isinstance(certificate, SearchCertificate | SubsetCertificate):
+        return certificate, certificate.value
+    proof: Proof
+    if isinstance(certificate, BoxHullCertificate):
+        assert isinstance(problem, IntegerLeastSquares)
+        certificate, proof = steady_box_hull(problem, certificate)
+    else:
+        assert isinstance(problem, SparseLeastSquares)
+        certificate, proof = steady_perspective(problem, certificate)
+    return certificate, claimed(proof, problem.signal.upper)
+
+
+def proof_of(problem: Problem, certificate: Certificate) -> Proof:
+    """What the certificate states (search) or what its multipliers prove (dual), in the problem's units.
 
     A search's value is taken as it is: it was computed by the search that just ran;
     :func:`verify` repeats that search.
     """
     if isinstance(certificate, SearchCertificate | SubsetCertificate):
-        return certificate.value
+        return Proof(certificate.value, 0.0, False)
     if isinstance(certificate, BoxHullCertificate):
         assert isinstance(problem, IntegerLeastSquares)
-        return box_hull_bound(problem, certificate)
-    from pvqbounds.relaxations.perspective import perspective_bound
-
+        return box_hull_proof(problem, certificate)
     assert isinstance(problem, SparseLeastSquares)
-    return perspective_bound(problem, certificate)
+    return perspective_proof(problem, certificate)
 
 
 @dataclass(frozen=True)
@@ -522,15 +571,20 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
+    if getattr(bounds.certificate, "radius", math.inf) != math.inf:
+        reason = "the certificate covers re-fits within a radius alone, which is no bound; solve it again"
+        return Verification(False, 0.0, upper, reason)
     clock = Clock(time_limit)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), blas_threads(1):
             lower = _proved_again(problem, bounds.certificate, clock)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError):
         lower = 0.0  # numbers at which the arithmetic of a proof breaks down prove nothing
     if clock.expired:
         reason = f"the search was not ended within {time_limit:g} seconds"
         return Verification(False, lower, upper, reason)
+    if lower > upper:
+        raise ContradictionError(problem, bounds.certificate, bounds.weight, lower, upper)
     if not bounds.error_lower <= lower:
         reason = f"the certificate proves {lower!r}, not {bounds.error_lower!r}"
         return Verification(False, lower, upper, reason)
@@ -555,13 +609,16 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
 
 def _proved_again(problem: Problem, certificate: Certificate, clock: Clock) -> float:
     """What the certificate proves: searches are repeated. 0 where it proves nothing."""
-    if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, SearchCertificate):
+    inner, moved = problem.normalised, certificate.in_units(problem.units)
+    if isinstance(moved, SearchCertificate | SubsetCertificate):
+        stated = scaled_down(moved.value, problem.units.error)  # what is searched for, no more than is stated
+    if isinstance(inner, IntegerLeastSquares) and isinstance(moved, SearchCertificate):
         from pvqbounds.solvers.native.integer_search import prove
 
-        return certificate.value if prove(problem, certificate, clock) else 0.0
-    if isinstance(problem, SparseLeastSquares) and isinstance(certificate, SubsetCertificate):
+        return stated if prove(inner, moved, clock) else 0.0
+    if isinstance(inner, SparseLeastSquares) and isinstance(moved, SubsetCertificate):
         from pvqbounds.solvers.native.subset_search import prove_sparse
 
-        return certificate.value if prove_sparse(problem, certificate, clock) else 0.0
+        return stated if prove_sparse(inner, moved, clock) else 0.0
     fits = (BoxHullCertificate,) if isinstance(problem, IntegerLeastSquares) else (PerspectiveCertificate,)
-    return max(0.0, proved_value(problem, certificate)) if isinstance(certificate, fits) else 0.0
+    return max(0.0, proof_of(problem, certificate).value) if isinstance(certificate, fits) else 0.0

@@ -166,7 +166,7 @@ def _batches(
     sdps = native and _solves_sdps_first(method, relaxation, arrays)
     rest: list[int] = []
     for group in _by_gram(problems):
-        channels = [problems[position] for position in group]
+        channels = [problems[position].normalised for position in group]
         first = channels[0]
         together = sdps and isinstance(first, IntegerLeastSquares)
         size = batch_size(first.n, arrays)
@@ -196,7 +196,7 @@ def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
     for position, problem in enumerate(problems):
         integer = isinstance(problem, IntegerLeastSquares)
         grid = (problem.qmin, problem.qmax) if isinstance(problem, IntegerLeastSquares) else ()
-        groups.setdefault((integer, id(problem.gram), *grid), []).append(position)
+        groups.setdefault((integer, id(problem.normalised.gram), *grid), []).append(position)
     return list(groups.values())
 
 

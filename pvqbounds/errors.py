@@ -6,7 +6,17 @@ it and exits with :attr:`PvqError.exit_code`.
 
 from __future__ import annotations
 
-__all__ = ["InputError", "OutputError", "PvqError", "SolverError", "SolverFailedError", "TrainingError"]
+from typing import Any
+
+__all__ = [
+    "ContradictionError",
+    "InputError",
+    "OutputError",
+    "PvqError",
+    "SolverError",
+    "SolverFailedError",
+    "TrainingError",
+]
 
 
 class PvqError(Exception):
@@ -31,6 +41,34 @@ class SolverFailedError(PvqError, RuntimeError):
     """A backend that could do the job, tried, and gave nothing that can be used."""
 
     exit_code = 1
+
+
+class ContradictionError(PvqError, RuntimeError):
+    """A bound that is proved lies above the error of weights that are allowed: a fault of this package.
+
+    Attributes
+    ----------
+    problem
+        The problem, as it was given.
+    certificate
+        What proves the lower end.
+    weight
+        The allowed weights, shape (n,).
+    error_lower, error_upper
+        The two ends that contradict each other.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, problem: Any, certificate: Any, weight: Any, error_lower: float, error_upper: float
+    ) -> None:
+        super().__init__(
+            f"The proved lower bound {error_lower!r} is above the error {error_upper!r} of allowed weights: "
+            "this is a fault of pvqbounds and no result; please report it with the problem."
+        )
+        self.problem, self.certificate, self.weight = problem, certificate, weight
+        self.error_lower, self.error_upper = error_lower, error_upper
 
 
 class TrainingError(PvqError, RuntimeError):

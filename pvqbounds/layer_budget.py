@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import ContradictionError, InputError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import up
+from pvqbounds.problems.sparse import common_units
+from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
+from pvqbounds.relaxations.perspective import layer_perspective_proof, steady_perspective
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.layer_pruning import layer_multipliers, layer_supports, scaled_grams
@@ -57,6 +59,8 @@ def solve_layer_budget(
     ------
     InputError
         If an option or the budget is out of range, or channels differ in size.
+    ContradictionError
+        If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
     if not (math.isfinite(time_limit) and time_limit > 0.0):
         raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
@@ -68,20 +72,27 @@ def solve_layer_budget(
     start = time.perf_counter()
     done = itertools.count(1)
     report = progress if progress is not None else lambda done: None
+    units = common_units(problems)
+    inner = [problem.in_units(units) for problem in problems]
     with threadpool_limits(threads, user_api="blas"):
-        grams = scaled_grams(problems)
+        grams = scaled_grams(inner)
         clock = Clock(time_limit * len(problems) / jobs)
-        certificates = layer_multipliers(
-            problems, grams, nnz, jobs=jobs, clock=clock, progress=lambda: report(next(done))
+        multipliers = layer_multipliers(
+            inner, grams, nnz, jobs=jobs, clock=clock, progress=lambda: report(next(done))
         )
-        supports = layer_supports(problems, grams, nnz, jobs=jobs)
+        supports = layer_supports(inner, grams, nnz, jobs=jobs)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
-    bounds = []
-    for problem, support, certificate in zip(allotted, supports, certificates, strict=True):
+    bounds, certificates = [], []
+    for problem, support, found in zip(allotted, supports, multipliers, strict=True):
         weight = problem.refit(problem.checked_support(support))
         upper = max(problem.error(weight).upper, 0.0)
-        lower = min(max(claimed(perspective_bound(problem, certificate), problem.signal.upper), 0.0), upper)
+        certificate, proof = steady_perspective(problem.in_units(units), found)
+        lower = max(scaled_down(claimed(proof, problem.in_units(units).signal.upper), units.error), 0.0)
+        certificate = certificate.in_units(units.inverse)
+        if lower > upper:
+            raise ContradictionError(problem, certificate, weight, lower, upper)
+        certificates.append(certificate)
         bounds.append(
             Bounds(
                 error_lower=lower,
@@ -101,6 +112,8 @@ def solve_layer_budget(
         )
     total = up(math.fsum(b.error_upper for b in bounds))
     report(len(problems))
-    proved = layer_perspective_bound(allotted, certificates, nnz)
     signal = math.fsum(problem.signal.upper for problem in allotted)
-    return allotted, bounds, min(max(claimed(proved, signal), 0.0), total)
+    lower = max(claimed(layer_perspective_proof(allotted, certificates, nnz), signal), 0.0)
+    if lower > total:
+        raise ContradictionError(allotted, certificates, [b.weight for b in bounds], lower, total)
+    return allotted, bounds, lower

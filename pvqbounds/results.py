@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.arithmetic import Enclosure, down, up
-from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.problems.arithmetic import UNIT, Enclosure, down, up
+from pvqbounds.relaxations.certificates import Certificate, Proof
 
 __all__ = ["Bounds", "LowerKind", "Status", "claimed", "sqnr_interval"]
 
@@ -21,7 +21,7 @@ OPTIMALITY_TOLERANCE = 1e-6
 """Relative gap between the two ends of the error under which a status is "optimal"."""
 
 CLAIM_MARGIN = 1e-11
-"""Share of a dual bound that is not claimed."""
+"""Least share of a dual bound that is not claimed."""
 
 
 def sqnr(signal: float, error: float) -> float:
@@ -36,8 +36,8 @@ def sqnr_interval(signal: Enclosure, error_lower: float, error_upper: float) -> 
     if signal.lower <= 0.0:
         return math.nan, math.nan  # no signal can be proved
     lower, upper = sqnr(signal.lower, error_upper), sqnr(signal.upper, error_lower)
-    # log10 and the quotient are each good to a unit in the last place: four steps cover both
-    return (down(lower, 4) if math.isfinite(lower) else lower, up(upper, 4))
+    # log10 is good to a unit in the last place; the quotient's rounding moves it by 4.4 units of roundoff
+    return (down(lower - 16.0 * UNIT, 4) if math.isfinite(lower) else lower, up(upper + 16.0 * UNIT, 4))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,8 @@ class Bounds:
         )
 
 
-def claimed(proved: float, signal: float) -> float:
-    """The bound to state where multipliers prove `proved`: a hair less.
+def claimed(proof: Proof, signal: float) -> float:
+    """The bound to state where multipliers prove `proof`: a hair less.
 
     What they prove depends in the last digits on the order in which sums are taken, hence on the
     number of threads and on the machine; a proof elsewhere must still reach what is stated.
@@ -115,7 +115,8 @@ def claimed(proved: float, signal: float) -> float:
     signal
         wᵀGw, or an upper bound on it.
     """
-    return proved - CLAIM_MARGIN * max(abs(proved), 1e-6 * signal)
+    margin = max(CLAIM_MARGIN * max(abs(proof.value), 1e-6 * signal), proof.blur)
+    return down(proof.value - margin)
 
 
 def status_of(error_lower: float, error_upper: float, signal: float) -> Status:

@@ -9,8 +9,8 @@ import pytest
 from truth import random_integer_problem
 
 import pvqbounds as pvq
-from pvqbounds import solvers
-from pvqbounds.relaxations.certificates import SearchCertificate
+from pvqbounds import api, solvers
+from pvqbounds.relaxations.certificates import Proof, SearchCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
 
 
@@ -80,6 +80,29 @@ def test_a_bound_above_the_optimum_is_dropped(monkeypatch, problem):
     assert bounds.lower_kind == "certified"
     assert "false" in bounds.note
     assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_proved_bound_above_allowed_weights_is_an_error_that_keeps_the_evidence(monkeypatch, problem, many):
+    truth = pvq.solve(problem)
+    false = SearchCertificate(np.zeros(6), np.zeros(6), 2.0 * truth.error_upper, 10)
+    plant(monkeypatch, exact=lambda p: ExactSolution(truth.codes, None, None, false, "optimal"))
+    solve = (lambda p, **how: pvq.solve_channels([p, p], **how)) if many else pvq.solve
+    with pytest.raises(pvq.ContradictionError, match="fault of pvqbounds") as caught:
+        solve(problem, solver="liar", method="exact")
+    error = caught.value
+    assert error.problem is problem
+    assert error.certificate.value == 2.0 * truth.error_upper == error.error_lower
+    assert error.error_upper == truth.error_upper
+    assert np.array_equal(error.weight, truth.weight)
+    assert error.exit_code == 1
+
+
+def test_verify_says_that_its_own_ends_contradict_each_other(monkeypatch, problem):
+    bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
+    monkeypatch.setattr(api, "proof_of", lambda *_: Proof(2.0 * bounds.error_upper, 0.0, False))
+    with pytest.raises(pvq.ContradictionError):
+        pvq.verify(problem, bounds)
 
 
 def test_a_stated_bound_stands_beside_the_certified_one(monkeypatch, problem):

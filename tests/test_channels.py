@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_limits
 from truth import least_integer_error, random_gram, random_weight
 
 import pvqbounds as pvq
@@ -14,6 +15,7 @@ from pvqbounds.errors import InputError, SolverFailedError
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
 from pvqbounds.relaxations.certificates import box_hull_bound
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
+from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import arrays, box_hull_engine
 from pvqbounds.solvers.native.box_hull_dual import solve_box_hull, solve_box_hulls
@@ -238,6 +240,27 @@ def test_a_claim_leaves_room_for_other_roundings() -> None:
         bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
         assert bounds.error_lower < box_hull_bound(problem, bounds.certificate)
         assert bounds.error_lower == pytest.approx(box_hull_bound(problem, bounds.certificate), rel=1e-9)
+
+
+@pytest.mark.parametrize("side", ["pruning", "quantization"])
+def test_a_claim_is_proved_with_any_number_of_threads(side: str) -> None:
+    """An ill-conditioned Gram: what is proved moves by 1e-10 with the order of sums."""
+    rng = np.random.default_rng(1)
+    n = 384 if side == "pruning" else 160
+    X = rng.standard_normal((1000, n)) * np.logspace(0, -4, n)
+    X = X @ np.linalg.qr(rng.standard_normal((n, n)))[0]
+    gram, weight = X.T @ X / 1000, rng.standard_normal(n)
+    if side == "pruning":
+        problem = pvq.SparseLeastSquares(gram, weight, pattern=(2, 4))
+        bounds, prove = pvq.solve(problem, method="relax"), perspective_bound
+    else:
+        problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7)
+        bounds, prove = pvq.solve(problem, method="relax", relaxation="box-hull"), box_hull_bound
+    assert bounds.error_lower > 0.0
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads, user_api="blas"):
+            assert prove(problem, bounds.certificate) >= bounds.error_lower
+    assert pvq.verify(problem, bounds)
 
 
 @pytest.mark.parametrize("kind", ["outlier", "stiff"])

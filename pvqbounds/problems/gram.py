@@ -6,15 +6,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.validation import as_real_array
+from pvqbounds.problems.units import exponent_of, scaled_exactly
+from pvqbounds.problems.validation import as_real_array, precision_of
 
 __all__ = ["Gram"]
 
 ASYMMETRY_TOLERANCE = 1e-9
-"""Largest |G_ij - G_ji|, as a fraction of the largest diagonal entry, that passes for rounding."""
+"""Largest |G_ij - G_ji|, as a fraction of the largest entry, that passes for rounding in float64."""
 
 INDEFINITE_TOLERANCE = 1e-10
-"""Largest -lambda_min, as a fraction of the trace, that passes for rounding."""
+"""Largest -lambda_min, as a fraction of the trace, that passes for rounding in float64."""
+
+COARSE_ASYMMETRY, COARSE_INDEFINITE = 16.0, 4.0
+"""The same for Grams made in a coarser precision, in units of its spacing at 1."""
 
 
 class Gram:
@@ -23,8 +27,8 @@ class Gram:
     Parameters
     ----------
     matrix
-        Shape (n, n). It is never damped. An asymmetry within rounding is averaged away, which
-        leaves the quadratic form what it was.
+        Shape (n, n). It is never damped. An asymmetry within rounding, of the precision that it
+        was made in, is averaged away, which leaves the quadratic form what it was.
 
     Raises
     ------
@@ -35,40 +39,78 @@ class Gram:
 
     matrix: NDArray[np.float64]
     """Shape (n, n), exactly symmetric, read-only."""
+    exponent: int
+    """In units of ``2**exponent`` the largest entry is near 1."""
 
     def __init__(self, matrix: ArrayLike) -> None:
         array = as_real_array(matrix, "The Gram matrix", ndim=2)
         if array.shape[0] != array.shape[1]:
             raise InputError(f"The Gram matrix must be square, but its shape is {array.shape}.")
         largest = float(np.abs(array).max())
-        asymmetry = float(np.abs(array - array.T).max())
-        if asymmetry > ASYMMETRY_TOLERANCE * largest:
-            raise InputError(
-                f"The Gram matrix is not symmetric: entries differ by up to {asymmetry:.3g}; "
-                "compute it as XᵀX/N."
-            )
-        if asymmetry > 0.0:
-            array = 0.5 * array + 0.5 * array.T
-            array.flags.writeable = False
-        trace = float(np.trace(array / largest)) * largest if largest > 0.0 else 0.0
-        if largest > 0.0 and not _is_semidefinite(array / largest):
-            smallest = float(np.linalg.eigvalsh(array)[0])
-            raise InputError(
-                f"The Gram matrix is indefinite (smallest eigenvalue {smallest:.3g}, trace {trace:.3g}); "
-                "accumulate it as XᵀX/N in float64."
-            )
+        if largest > 0.0:
+            array = _checked(array, largest, precision_of(matrix, array))
         self.matrix = array
+        self.exponent = exponent_of(largest)
+        self._in_units: dict[int, Gram] = {0: self}
+        self.in_units(self.exponent)  # refuses entries that lie too far apart
 
     @property
     def n(self) -> int:
         """Number of inputs (fan-in)."""
         return len(self.matrix)
 
+    def in_units(self, exponent: int) -> Gram:
+        """The Gram over ``2**exponent``, made once.
 
-def _is_semidefinite(matrix: NDArray[np.float64]) -> bool:
-    """Whether a matrix with largest entry 1 is positive semidefinite but for rounding."""
+        Raises
+        ------
+        InputError
+            If an entry is lost by underflow or overflows.
+        """
+        if exponent not in self._in_units:
+            matrix = scaled_exactly(self.matrix, -exponent)
+            if matrix is None:
+                raise InputError(
+                    "The entries of the Gram matrix lie further apart than float64 can hold in one unit; "
+                    "rescale the inputs or leave out those of hardly any power."
+                )
+            matrix.flags.writeable = False
+            other = Gram.__new__(Gram)
+            other.matrix, other.exponent = matrix, exponent_of(float(np.abs(matrix).max()))
+            other._in_units = {0: other}
+            self._in_units[exponent] = other
+        return self._in_units[exponent]
+
+
+def _checked(array: NDArray[np.float64], largest: float, spacing: float) -> NDArray[np.float64]:
+    """The matrix, exactly symmetric, if it is a Gram up to rounding in the precision that it was made in."""
+    unit = np.ldexp(1.0, int(np.frexp(largest)[1]) - 1)
+    small = array / unit  # a power of two: nothing below overflows
+    asymmetry = float(np.abs(small - small.T).max())
+    coarse = spacing > np.finfo(np.float64).eps
+    if asymmetry > max(ASYMMETRY_TOLERANCE, COARSE_ASYMMETRY * spacing * coarse):
+        raise InputError(
+            f"The Gram matrix is not symmetric: entries differ by up to {asymmetry * unit:.3g}; "
+            "compute it as XᵀX/N."
+        )
+    trace = float(np.trace(small))
+    allowed = max(INDEFINITE_TOLERANCE, COARSE_INDEFINITE * spacing * coarse)
+    if not _is_semidefinite(0.5 * small + 0.5 * small.T, allowed * trace):
+        smallest = float(np.linalg.eigvalsh(0.5 * small + 0.5 * small.T)[0])
+        raise InputError(
+            f"The Gram matrix is indefinite (smallest eigenvalue {smallest * unit:.3g}, "
+            f"trace {trace * unit:.3g}); accumulate it as XᵀX/N in float64."
+        )
+    if asymmetry > 0.0:
+        array = 0.5 * array + 0.5 * array.T
+        array.flags.writeable = False
+    return array
+
+
+def _is_semidefinite(matrix: NDArray[np.float64], allowed: float) -> bool:
+    """Whether a matrix with largest entry about 1 has no eigenvalue below -allowed, up to rounding."""
     try:
-        np.linalg.cholesky(matrix + INDEFINITE_TOLERANCE * np.trace(matrix) * np.eye(len(matrix)))
+        np.linalg.cholesky(matrix + allowed * np.eye(len(matrix)))
     except np.linalg.LinAlgError:
         return False
     return True

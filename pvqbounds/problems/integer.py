@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.validation import as_real_array, whole_number
+from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
+from pvqbounds.problems.validation import as_real_array, shown, whole_number
 
 __all__ = ["IntegerLeastSquares"]
 
@@ -44,27 +45,57 @@ class IntegerLeastSquares:
         scale is not positive or qmin > qmax.
     """
 
+    shared: Gram
+    """The Gram, which the channels of a layer have in common."""
     gram: NDArray[np.float64]
+    """Its matrix."""
     weight: NDArray[np.float64]
     scale: float
     qmin: int
     qmax: int
 
     def __init__(self, gram: Gram | ArrayLike, weight: ArrayLike, scale: float, qmin: int, qmax: int) -> None:
-        matrix, vector = checked_pair(gram, weight)
-        object.__setattr__(self, "gram", matrix)
+        shared, vector = checked_pair(gram, weight)
+        object.__setattr__(self, "shared", shared)
+        object.__setattr__(self, "gram", shared.matrix)
         object.__setattr__(self, "weight", vector)
         object.__setattr__(self, "scale", _checked_scale(scale))
         object.__setattr__(self, "qmin", whole_number(qmin, "qmin", -LARGEST_CODE, LARGEST_CODE))
         object.__setattr__(self, "qmax", whole_number(qmax, "qmax", -LARGEST_CODE, LARGEST_CODE))
         if self.qmin > self.qmax:
             raise InputError(f"qmin = {self.qmin} is larger than qmax = {self.qmax}.")
-        check_magnitude(matrix, self.scale, self.scale * max(abs(self.qmin), abs(self.qmax)))
+        check_magnitude(shared.matrix, self.scale, self.scale * max(abs(self.qmin), abs(self.qmax)))
+        self.in_units(self.units)  # refuses weights that lie too far apart
 
     @property
     def n(self) -> int:
         """Fan-in."""
         return len(self.weight)
+
+    @cached_property
+    def units(self) -> Units:
+        """Units in which the largest numbers are near 1."""
+        reach = self.scale * max(abs(self.qmin), abs(self.qmax), 1)
+        return Units(self.shared.exponent, exponent_of(max(float(np.abs(self.weight).max()), reach)))
+
+    @cached_property
+    def normalised(self) -> IntegerLeastSquares:
+        """The same problem in :attr:`units`: what solvers and proofs work on."""
+        return self.in_units(self.units)
+
+    def in_units(self, units: Units) -> IntegerLeastSquares:
+        """The problem with its Gram over ``2**units.gram``, weights and step over ``2**units.weight``.
+
+        Raises
+        ------
+        InputError
+            If a number is lost by underflow or overflows.
+        """
+        if units == (0, 0):
+            return self
+        scale = float(scaled_weights(np.array([self.scale]), -units.weight)[0])
+        weight = scaled_weights(self.weight, -units.weight)
+        return IntegerLeastSquares(self.shared.in_units(units.gram), weight, scale, self.qmin, self.qmax)
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -74,7 +105,8 @@ class IntegerLeastSquares:
     @cached_property
     def signal(self) -> Enclosure:
         """Enclosure of wᵀGw."""
-        return quadratic_form(self.gram, self.weight)
+        form = quadratic_form(self.normalised.gram, self.normalised.weight)
+        return enclosure_scaled(form, self.units.error)
 
     def codes_of_nearest(self) -> NDArray[np.int64]:
         """Round to nearest, clipped to the grid, shape (n,)."""
@@ -104,20 +136,46 @@ class IntegerLeastSquares:
         return np.multiply(self.scale, codes, dtype=np.float64)
 
     def error(self, codes: NDArray[np.int64]) -> Enclosure:
-        """Enclosure of E(s z), the mean squared output error of the codes z (exact s z, not rounded)."""
-        return quadratic_form(self.gram, *scaled_difference(self.scale, codes, self.weight))
+        """Enclosure of E(s z), the mean squared output error of the codes z (exact s z, not rounded).
+
+        Raises
+        ------
+        InputError
+            If `codes` are not n integers: weights v are no codes.
+        """
+        codes = np.asarray(codes)
+        if codes.shape != (self.n,) or (codes.dtype.kind not in "iu" and (codes != np.rint(codes)).any()):
+            raise InputError(f"The error is that of {self.n} whole codes z; give z, not the weights s z.")
+        inner = self.normalised
+        form = quadratic_form(inner.gram, *scaled_difference(inner.scale, codes, inner.weight))
+        return enclosure_scaled(form, self.units.error)
 
 
-def checked_pair(
-    gram: Gram | ArrayLike, weight: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gram matrix and weight vector, validated and of one size."""
-    matrix = gram.matrix if isinstance(gram, Gram) else Gram(gram).matrix
+def checked_pair(gram: Gram | ArrayLike, weight: ArrayLike) -> tuple[Gram, NDArray[np.float64]]:
+    """Gram and weight vector, validated and of one size."""
+    shared = gram if isinstance(gram, Gram) else Gram(gram)
     vector = as_real_array(weight, "The weight", ndim=1)
-    if len(vector) != len(matrix):
-        raise InputError(f"The Gram matrix has {len(matrix)} inputs, but the weight has {len(vector)}.")
-    check_magnitude(matrix, float(np.abs(vector).max()))
-    return matrix, vector
+    if len(vector) != shared.n:
+        raise InputError(f"The Gram matrix has {shared.n} inputs, but the weight has {len(vector)}.")
+    check_magnitude(shared.matrix, float(np.abs(vector).max()))
+    return shared, vector
+
+
+def scaled_weights(weight: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:
+    """``weight * 2**exponent``.
+
+    Raises
+    ------
+    InputError
+        If a number is lost by underflow or overflows.
+    """
+    scaled = scaled_exactly(weight, exponent)
+    if scaled is None:
+        raise InputError(
+            "The weights and the scale lie further apart than float64 can hold in one unit; "
+            "rescale them or round the smallest to zero."
+        )
+    return scaled
 
 
 def check_magnitude(gram: NDArray[np.float64], *sizes: float) -> None:
@@ -143,7 +201,7 @@ def _checked_scale(scale: float) -> float:
     try:
         value = float(scale)
     except (TypeError, ValueError) as error:
-        raise InputError(f"The scale must be a positive number, not {scale!r}.") from error
+        raise InputError(f"The scale must be a positive number, not {shown(scale)}.") from error
     if not (math.isfinite(value) and value > 0.0):
         raise InputError(f"The scale must be positive and finite, not {value}.")
     return value

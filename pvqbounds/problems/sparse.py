@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.integer import checked_pair
-from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.integer import checked_pair, scaled_weights
+from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of
+from pvqbounds.problems.validation import shown, whole_number
 
 __all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
 
@@ -41,7 +43,10 @@ class SparseLeastSquares:
         budget is missing, given twice or out of range.
     """
 
+    shared: Gram
+    """The Gram, which the channels of a layer have in common."""
     gram: NDArray[np.float64]
+    """Its matrix."""
     weight: NDArray[np.float64]
     nnz: int | None
     pattern: tuple[int, int] | None
@@ -53,18 +58,43 @@ class SparseLeastSquares:
         nnz: int | None = None,
         pattern: tuple[int, int] | None = None,
     ) -> None:
-        matrix, vector = checked_pair(gram, weight)
+        shared, vector = checked_pair(gram, weight)
         if (nnz is None) == (pattern is None):
             raise InputError("Give either nnz or pattern, not both and not neither.")
-        object.__setattr__(self, "gram", matrix)
+        object.__setattr__(self, "shared", shared)
+        object.__setattr__(self, "gram", shared.matrix)
         object.__setattr__(self, "weight", vector)
         object.__setattr__(self, "nnz", None if nnz is None else whole_number(nnz, "nnz", 0, len(vector)))
         object.__setattr__(self, "pattern", None if pattern is None else checked_pattern(pattern))
+        self.in_units(self.units)  # refuses weights that lie too far apart
 
     @property
     def n(self) -> int:
         """Fan-in."""
         return len(self.weight)
+
+    @cached_property
+    def units(self) -> Units:
+        """Units in which the largest numbers are near 1."""
+        return Units(self.shared.exponent, exponent_of(float(np.abs(self.weight).max())))
+
+    @cached_property
+    def normalised(self) -> SparseLeastSquares:
+        """The same problem in :attr:`units`: what solvers and proofs work on."""
+        return self.in_units(self.units)
+
+    def in_units(self, units: Units) -> SparseLeastSquares:
+        """The problem with its Gram over ``2**units.gram`` and its weights over ``2**units.weight``.
+
+        Raises
+        ------
+        InputError
+            If a number is lost by underflow or overflows.
+        """
+        if units == (0, 0):
+            return self
+        weight = scaled_weights(self.weight, -units.weight)
+        return SparseLeastSquares(self.shared.in_units(units.gram), weight, self.nnz, self.pattern)
 
     @property
     def budgets(self) -> list[tuple[NDArray[np.int64], int]]:
@@ -79,6 +109,7 @@ class SparseLeastSquares:
     def with_nnz(self, nnz: int) -> SparseLeastSquares:
         """The same channel, of the same Gram array, with `nnz` non-zeros allowed."""
         other = copy(self)
+        other.__dict__.pop("normalised", None)
         object.__setattr__(other, "nnz", whole_number(nnz, "nnz", 0, self.n))
         object.__setattr__(other, "pattern", None)
         return other
@@ -86,7 +117,8 @@ class SparseLeastSquares:
     @cached_property
     def signal(self) -> Enclosure:
         """Enclosure of wᵀGw."""
-        return quadratic_form(self.gram, self.weight)
+        form = quadratic_form(self.normalised.gram, self.normalised.weight)
+        return enclosure_scaled(form, self.units.error)
 
     def checked_support(self, support: ArrayLike) -> NDArray[np.int64]:
         """`support` as sorted int64 indices.
@@ -118,6 +150,8 @@ class SparseLeastSquares:
         With d = v - w the normal equations are G_KK d_K = G_KT w_T: the kept weights move by
         d_K, so that a support that loses nothing leaves them as they were.
         """
+        if self.units != (0, 0):
+            return np.ldexp(self.normalised.refit(support), self.units.weight)
         removed = np.setdiff1d(np.arange(self.n), support)
         v = np.zeros(self.n)
         if len(support) == 0:
@@ -133,7 +167,16 @@ class SparseLeastSquares:
 
     def error(self, weight: NDArray[np.float64]) -> Enclosure:
         """Enclosure of E(v), the mean squared output error of the weights v, shape (n,)."""
-        return quadratic_form(self.gram, *difference(np.asarray(weight, dtype=np.float64), self.weight))
+        inner = self.normalised
+        weight = scaled_weights(np.asarray(weight, dtype=np.float64), -self.units.weight)
+        form = quadratic_form(inner.gram, *difference(weight, inner.weight))
+        return enclosure_scaled(form, self.units.error)
+
+
+def common_units(problems: Sequence[SparseLeastSquares]) -> Units:
+    """Units in which the largest numbers of all these problems are near 1, so that errors add up."""
+    gram = exponent_of(max(float(np.abs(problem.gram).max()) for problem in problems))
+    return Units(gram, exponent_of(max(float(np.abs(problem.weight).max()) for problem in problems)))
 
 
 def magnitude_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
@@ -170,6 +213,6 @@ def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
     try:
         first, second = pattern
     except (TypeError, ValueError) as error:
-        raise InputError(f"The pattern must be two whole numbers N, M, not {pattern!r}.") from error
+        raise InputError(f"The pattern must be two whole numbers N, M, not {shown(pattern)}.") from error
     size = whole_number(second, "M of the pattern N:M", 1, 2**31)
     return whole_number(first, "N of the pattern N:M", 0, size), size

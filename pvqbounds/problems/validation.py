@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.errors import InputError
 
-__all__ = ["as_real_array", "whole_number"]
+__all__ = ["as_real_array", "precision_of", "shown", "whole_number"]
 
 
 def whole_number(value: object, name: str, low: int, high: int) -> int:
@@ -24,8 +24,32 @@ def whole_number(value: object, name: str, low: int, high: int) -> int:
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
     return int(number)
+
+
+def shown(value: object) -> str:
+    """A value as an error message names it: in one short line, however long it is."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape}"
+    try:
+        text = " ".join(repr(value).split())
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a number of {type(value).__name__} type with thousands of digits"
+    return text if len(text) <= 60 else f"{text[:50]}..."
+
+
+def precision_of(given: object, array: NDArray[np.float64]) -> float:
+    """Spacing at 1 of the coarsest float type that `array` may have been made in.
+
+    That of `given`, or float32 where it holds every number (a file keeps them as float64).
+    """
+    kind = np.asarray(given).dtype
+    if kind.kind == "f" and kind.itemsize < 8:
+        return float(np.finfo(kind).eps)
+    with np.errstate(over="ignore", under="ignore"):
+        held = np.array_equal(array.astype(np.float32).astype(np.float64), array)
+    return float(np.finfo(np.float32 if held else np.float64).eps)
 
 
 def as_real_array(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ If S cannot be proved positive definite, lam is lowered: any lam gives a true bo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,17 +44,21 @@ from pvqbounds.problems.arithmetic import (
     scaled_difference,
     up,
 )
+from pvqbounds.problems.units import Units, scaled_down, scaled_up
 from pvqbounds.relaxations.definite import equilibration, proved_shift
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+from pvqbounds.relaxations.splits import NO_SPLITS, ErrorForm, Splits, error_minorant
 
 __all__ = [
     "BoxHullCertificate",
     "Certificate",
     "PerspectiveCertificate",
+    "Proof",
     "SearchCertificate",
     "SubsetCertificate",
     "box_hull_bound",
+    "box_hull_proof",
     "feasible_multipliers",
+    "steady_box_hull",
 ]
 
 
@@ -74,6 +78,12 @@ class BoxHullCertificate:
     def relaxation(self) -> str:
         """Name of the relaxation that its bound is one of."""
         return "splits" if len(self.splits) > 0 else "box-hull"
+
+    def in_units(self, units: Units) -> BoxHullCertificate:
+        """The same multipliers for the problem in these units."""
+        return BoxHullCertificate(
+            *_multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +105,12 @@ class SearchCertificate:
     splits: Splits = NO_SPLITS
     """Split inequalities with their multipliers."""
 
+    def in_units(self, units: Units) -> SearchCertificate:
+        """The same claim about the problem in these units."""
+        value = scaled_down(self.value, -units.error)
+        lam, nu = _multipliers_in_units(self.lam, self.nu, units)
+        return SearchCertificate(lam, nu, value, self.nodes, self.splits.in_units(units))
+
 
 @dataclass(frozen=True, eq=False)
 class SubsetCertificate:
@@ -103,8 +119,15 @@ class SubsetCertificate:
     kind: ClassVar[str] = "subset search"
     value: float
     nodes: int
-    radius: float
-    """The proof covers re-fits with ||v - w|| <= radius; inf where the Gram is proved definite."""
+    radius: float = math.inf
+    """Largest ||v - w|| of the re-fits that are covered: a bound covers all of them, and this is infinite.
+
+    Version 0.1.0 wrote files with finite radii; they prove nothing.
+    """
+
+    def in_units(self, units: Units) -> SubsetCertificate:
+        """The same claim about the problem in these units."""
+        return replace(self, value=scaled_down(self.value, -units.error))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +140,19 @@ class PerspectiveCertificate:
     nu: NDArray[np.float64]
     """nu, shape (n,), in units of Gram times weight."""
 
+    def in_units(self, units: Units) -> PerspectiveCertificate:
+        """The same multipliers for the problem in these units."""
+        return PerspectiveCertificate(*_multipliers_in_units(self.diagonal, self.nu, units))
+
 
 Certificate = BoxHullCertificate | SearchCertificate | SubsetCertificate | PerspectiveCertificate
+
+
+@np.errstate(over="ignore", under="ignore")  # multipliers that are not finite prove nothing
+def _multipliers_in_units(
+    diagonal: NDArray[np.float64], nu: NDArray[np.float64], units: Units
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.ldexp(diagonal, -units.gram), np.ldexp(nu, -units.gram - units.weight)
 
 
 def multipliers_fit(n: int, certificate: BoxHullCertificate | SearchCertificate) -> bool:
@@ -129,9 +163,41 @@ def multipliers_fit(n: int, certificate: BoxHullCertificate | SearchCertificate)
     )
 
 
+class Proof(NamedTuple):
+    """What multipliers prove."""
+
+    value: float
+    """The lower bound on E, rounded down; it may be negative."""
+    blur: float
+    """How much less a repetition may prove that takes its sums in another order: on another machine,
+    or with another number of threads."""
+    lowered: bool
+    """Whether it took other multipliers than the ones given: lam lowered, or D shrunk."""
+
+    def in_units(self, units: Units) -> Proof:
+        """The same about the problem in these units, rounded down."""
+        return Proof(scaled_down(self.value, -units.error), scaled_up(self.blur, -units.error), self.lowered)
+
+
+NOTHING = Proof(-math.inf, 0.0, False)
+"""What multipliers prove that are not finite or not about the problem's inputs."""
+
+STEADY = 2.0
+"""Margins that a proof of definiteness leaves if any other order of sums is to succeed with one."""
+
+REPEATED = 100.0
+"""Share of the residual's part of a bound that a repetition may lose, whose proved shift may be less."""
+
+LADDER = (0.0, *(10.0**k for k in range(-14, 4)))
+"""Shares of what makes S diagonally dominant by which lam is lowered, one after the other."""
+
+FINE_LADDER = (0.0, *(2.0**k for k in range(-50, 12)))
+"""The same, where lam is lowered once and for all and not at every proof."""
+
+
 def feasible_multipliers(
-    gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
+    gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64], margins: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float] | None:
     """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
 
     Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
@@ -143,26 +209,28 @@ def feasible_multipliers(
         Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.relaxations.definite.equilibration`).
     lam, nu
         Shape (n,).
+    margins
+        How many times the margin of a proof S is to leave.
 
     Returns
     -------
-    The matrix S, shape (n, n), nu, shape (n,), and a proved lower bound on the least eigenvalue of
-    S; None where overflow leaves no such S.
+    The matrix S, shape (n, n), nu, shape (n,), a proved lower bound on the least eigenvalue of
+    S, and the share of `spread` by which lam was lowered; None where overflow leaves no such S.
     """
     diagonal = np.diagonal(gram)
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
     matrix = gram.copy()
     target = None
-    for step in (0.0, *(10.0**k for k in range(-14, 4))):
+    for step in LADDER if margins == 1.0 else FINE_LADDER:
         matrix[np.diag_indices(len(lam))] = diagonal - lam + step * spread
         if not np.isfinite(matrix).all():
             return None
         if step > 0.0 and target is None:
             target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
-        shift = proved_shift(matrix)
+        shift = proved_shift(matrix, margins)
         if shift is not None:
             moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
-            return matrix, moved if np.isfinite(moved).all() else nu, shift
+            return matrix, moved if np.isfinite(moved).all() else nu, shift, step
     return None
 
 
@@ -171,29 +239,69 @@ def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate
 
     Multipliers that are not finite or of the wrong size prove nothing: the result is -inf.
     """
+    return box_hull_proof(problem, certificate).value
+
+
+def box_hull_proof(
+    problem: IntegerLeastSquares, certificate: BoxHullCertificate, margins: float = 1.0
+) -> Proof:
+    """What the multipliers prove with so many margins left, and how much of it any repetition proves."""
     if not multipliers_fit(problem.n, certificate):
-        return -math.inf
+        return NOTHING
+    if problem.units != (0, 0):
+        inner = box_hull_proof(problem.normalised, certificate.in_units(problem.units), margins)
+        return inner.in_units(problem.units.inverse)
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
     if not live.any():
-        return 0.0
+        return Proof(0.0, 0.0, False)
     with np.errstate(all="ignore"):  # whatever overflows ends as a bound of -inf
-        return _box_hull_bound(problem, certificate, live)
+        return _box_hull_proof(problem, certificate, live, margins)
 
 
-def _box_hull_bound(
+def steady_box_hull(
+    problem: IntegerLeastSquares, certificate: BoxHullCertificate
+) -> tuple[BoxHullCertificate, Proof]:
+    """The certificate, lam lowered where another order of sums could fail to prove it, and its proof."""
+    if problem.units != (0, 0):
+        inner, proof = steady_box_hull(problem.normalised, certificate.in_units(problem.units))
+        return inner.in_units(problem.units.inverse), proof.in_units(problem.units.inverse)
+    proof = box_hull_proof(problem, certificate, STEADY)
+    if not proof.lowered:
+        return certificate, proof
+    live = np.asarray(problem.gram.any(axis=1))
+    with np.errstate(all="ignore"):
+        form, power, lam, nu = _equilibrated(problem, certificate, live)
+        found = feasible_multipliers(form.matrix, lam, nu, 1.25 * STEADY)
+    if found is None:
+        return certificate, proof
+    matrix, moved, _, _ = found
+    lowered, pulled = certificate.lam.copy(), certificate.nu.copy()
+    lowered[live] = np.ldexp(np.diagonal(form.matrix) - np.diagonal(matrix), 2 * power)
+    pulled[live] = np.ldexp(moved, power)
+    certificate = replace(certificate, lam=lowered, nu=pulled)
+    return certificate, box_hull_proof(problem, certificate, STEADY)
+
+
+def _equilibrated(
     problem: IntegerLeastSquares, certificate: BoxHullCertificate, live: NDArray[np.bool_]
-) -> float:
-    """The bound over the live inputs, in units that give G a diagonal near 1."""
+) -> tuple[ErrorForm, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """The form, the exponents of the units that give G a diagonal near 1, and lam and nu in them."""
     form = error_minorant(problem, certificate.splits.about(live)).among(live)
     power = equilibration(problem.gram[np.ix_(live, live)])
-    form = form.in_units(power)
-    weight, step = np.ldexp(problem.weight[live], power), np.ldexp(problem.scale, power)
     lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
-    feasible = feasible_multipliers(form.matrix, lam, nu)
+    return form.in_units(power), power, lam, nu
+
+
+def _box_hull_proof(
+    problem: IntegerLeastSquares, certificate: BoxHullCertificate, live: NDArray[np.bool_], margins: float
+) -> Proof:
+    form, power, lam, nu = _equilibrated(problem, certificate, live)
+    weight, step = np.ldexp(problem.weight[live], power), np.ldexp(problem.scale, power)
+    feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     if feasible is None:
-        return -math.inf
-    matrix, nu, smallest = feasible
-    quadratic = minus_inverse_form(matrix, nu, smallest)
+        return NOTHING
+    matrix, nu, smallest, lowered = feasible
+    quadratic, blur = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
     linear, radius = form.separable_linear(nu)
     separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, linear)
@@ -201,20 +309,30 @@ def _box_hull_bound(
         reach = step * max(abs(problem.qmin), abs(problem.qmax)) + np.abs(weight)  # |d| at most
         separable = np.nextafter(separable - 2.0 * (1.0 + 16.0 * UNIT) * radius * reach, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
-        return -math.inf
-    return down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
+        return NOTHING
+    value = down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
+    return Proof(value, blur, lowered > 0.0)
 
 
-def minus_inverse_form(matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float) -> float:
-    """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`."""
+def minus_inverse_form(
+    matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float
+) -> tuple[float, float]:
+    """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`.
+
+    And by how much another order of sums may lower it: y comes from a solve, whose residual counts
+    over `smallest`, as a part that is zero where y is right.
+    """
     y = np.asarray(np.linalg.solve(matrix, nu), dtype=np.float64)
     form = quadratic_form(matrix, y).lower
     product = inner_product(nu, y).upper
     terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
     residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms
     squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
-    bound = down(form - 2.0 * product - up(squares / smallest), 3)
-    return bound if math.isfinite(bound) else -math.inf
+    loss = up(squares / smallest)
+    bound = down(form - 2.0 * product - loss, 3)
+    if not math.isfinite(bound):
+        return -math.inf, 0.0
+    return bound, REPEATED * loss + 64.0 * UNIT * (abs(form) + 2.0 * abs(product))
 
 
 def separable_minima(

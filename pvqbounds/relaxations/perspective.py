@@ -25,19 +25,32 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down
-from pvqbounds.relaxations.certificates import PerspectiveCertificate, minus_inverse_form
+from pvqbounds.problems.sparse import common_units
+from pvqbounds.relaxations.certificates import (
+    NOTHING,
+    STEADY,
+    PerspectiveCertificate,
+    Proof,
+    minus_inverse_form,
+)
 from pvqbounds.relaxations.definite import equilibration, proved_shift
 
 __all__ = [
     "SeparableTerms",
     "layer_perspective_bound",
+    "layer_perspective_proof",
     "perspective_bound",
+    "perspective_proof",
     "perspective_terms",
     "perspective_value",
+    "steady_perspective",
 ]
 
 STEPS_BACK = (0.0, *(10.0**k for k in range(-14, 0)))
 """How far D is shrunk, one after the other, until H is proved positive definite."""
+
+FINE_STEPS = tuple(1e-12 * 3.0**k for k in range(25))
+"""The same, where D is shrunk once and for all and not at every proof."""
 
 
 def perspective_bound(problem: SparseLeastSquares, certificate: PerspectiveCertificate) -> float:
@@ -47,13 +60,48 @@ def perspective_bound(problem: SparseLeastSquares, certificate: PerspectiveCerti
     entries of D, and entries of nu without a D, count as zero: any choice gives a true bound.
     It is 0 for a singular Gram, where no D > 0 exists in general.
     """
-    terms = perspective_terms(problem, certificate)
+    return perspective_proof(problem, certificate).value
+
+
+def perspective_proof(
+    problem: SparseLeastSquares, certificate: PerspectiveCertificate, margins: float = 1.0
+) -> Proof:
+    """What (D, nu) prove with so many margins left, and how much of it any repetition proves."""
+    if problem.units != (0, 0):
+        inner = perspective_proof(problem.normalised, certificate.in_units(problem.units), margins)
+        return inner.in_units(problem.units.inverse)
+    terms = perspective_terms(problem, certificate, margins=margins)
     if terms is None:
-        return -math.inf
+        return NOTHING
     parts = [terms.constant]
     for group, budget in problem.budgets:
         parts += np.sort(terms.extra[group])[: len(group) - budget].tolist()
-    return down(math.fsum(parts), 2)
+    value = down(_total(parts), 2)
+    return Proof(value, terms.blur, terms.lowered) if math.isfinite(value) else NOTHING
+
+
+def steady_perspective(
+    problem: SparseLeastSquares, certificate: PerspectiveCertificate
+) -> tuple[PerspectiveCertificate, Proof]:
+    """The certificate, D shrunk where another order of sums could fail to prove it, and its proof."""
+    if problem.units != (0, 0):
+        inner, proof = steady_perspective(problem.normalised, certificate.in_units(problem.units))
+        return inner.in_units(problem.units.inverse), proof.in_units(problem.units.inverse)
+    proof = perspective_proof(problem, certificate, STEADY)
+    for step in FINE_STEPS if proof.lowered else ():
+        smaller = PerspectiveCertificate((1.0 - step) * certificate.diagonal, (1.0 - step) * certificate.nu)
+        found = perspective_proof(problem, smaller, STEADY)
+        if not found.lowered:
+            return smaller, found
+    return certificate, proof
+
+
+def _total(parts: list[float]) -> float:
+    """The sum, rounded once; nan where it overflows."""
+    try:
+        return math.fsum(parts)
+    except OverflowError:
+        return math.nan
 
 
 def layer_perspective_bound(
@@ -78,7 +126,17 @@ def layer_perspective_bound(
     -------
     The bound, rounded down; never negative, as E is a mean square.
     """
-    nothing = SeparableTerms(0.0, np.zeros(0))
+    return layer_perspective_proof(problems, certificates, nnz).value
+
+
+def layer_perspective_proof(
+    problems: Sequence[SparseLeastSquares], certificates: Sequence[PerspectiveCertificate], nnz: int
+) -> Proof:
+    """What the certificates of all channels prove together: see :func:`layer_perspective_bound`."""
+    units = common_units(problems)
+    problems = [problem.in_units(units) for problem in problems]
+    certificates = [certificate.in_units(units) for certificate in certificates]
+    nothing = SeparableTerms(0.0, np.zeros(0), 0.0, False)
     proofs: Proofs = {}
     terms = [
         perspective_terms(problem, certificate, proofs) or nothing
@@ -90,7 +148,11 @@ def layer_perspective_bound(
     )
     removed = max(0, len(extra) - nnz)
     parts = [t.constant for t in terms] + np.partition(extra, removed - 1)[:removed].tolist()
-    return max(0.0, down(math.fsum(parts), 2))
+    value = down(_total(parts), 2)
+    if not value > 0.0:  # nan as well
+        return Proof(0.0, 0.0, False)
+    proof = Proof(value, math.fsum(t.blur for t in terms), any(t.lowered for t in terms))
+    return proof.in_units(units.inverse)
 
 
 class SeparableTerms(NamedTuple):
@@ -99,14 +161,21 @@ class SeparableTerms(NamedTuple):
     constant: float
     extra: NDArray[np.float64]
     """What removing an input adds, never negative, shape (n,)."""
+    blur: float
+    """How much less a repetition may prove, in the constant."""
+    lowered: bool
+    """Whether D was shrunk."""
 
 
-Proofs = dict[tuple[int, bytes], tuple[NDArray[np.float64], float] | None]
-"""The definite matrix H and its shift by the identity of a Gram and the diagonal of D."""
+Proofs = dict[tuple[int, bytes], tuple[NDArray[np.float64], float, float] | None]
+"""The definite matrix H, its shift and the step back, by the identity of a Gram and the diagonal of D."""
 
 
 def perspective_terms(
-    problem: SparseLeastSquares, certificate: PerspectiveCertificate, proofs: Proofs | None = None
+    problem: SparseLeastSquares,
+    certificate: PerspectiveCertificate,
+    proofs: Proofs | None = None,
+    margins: float = 1.0,
 ) -> SeparableTerms | None:
     """Return what (D, nu) prove before any budget is spent; None where they are not n finite numbers.
 
@@ -114,6 +183,8 @@ def perspective_terms(
     ----------
     proofs
         Filled with the proof of each D, so that channels that share it share the proof.
+    margins
+        How many times the margin of a proof H is to leave.
     """
     diagonal, nu = certificate.diagonal, certificate.nu
     if diagonal.shape != (problem.n,) or nu.shape != (problem.n,):
@@ -123,10 +194,11 @@ def perspective_terms(
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
     extra = np.zeros(problem.n)
     if not live.any():
-        return SeparableTerms(0.0, extra)
+        return SeparableTerms(0.0, extra, 0.0, False)
     with np.errstate(all="ignore"):  # whatever overflows ends as a bound of 0
-        constant, extra[live] = _live_terms(problem, live, diagonal[live], nu[live], proofs)
-    return SeparableTerms(constant, extra)
+        terms = _live_terms(problem, live, diagonal[live], nu[live], proofs, margins)
+    extra[live] = terms.extra
+    return terms._replace(extra=extra)
 
 
 def _live_terms(
@@ -135,9 +207,10 @@ def _live_terms(
     diagonal: NDArray[np.float64],
     nu: NDArray[np.float64],
     proofs: Proofs | None,
-) -> tuple[float, NDArray[np.float64]]:
+    margins: float,
+) -> SeparableTerms:
     """The terms of the live inputs, from units that give G a diagonal near 1; zeros prove nothing."""
-    nothing = 0.0, np.zeros(len(nu))  # E is a mean square
+    nothing = SeparableTerms(0.0, np.zeros(len(nu)), 0.0, False)  # E is a mean square
     stored = np.diagonal(problem.gram)[live]
     power = equilibration(np.diag(stored))
     weight, nu = np.ldexp(problem.weight[live], power), np.ldexp(nu, -power)
@@ -145,7 +218,7 @@ def _live_terms(
     if proofs is None or key not in proofs:
         gram = problem.gram if live.all() else problem.gram[np.ix_(live, live)]
         gram = np.ldexp(gram, -power[:, None] - power)
-        definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0))
+        definite = _definite_rest(gram, np.maximum(np.ldexp(diagonal, -2 * power), 0.0), margins)
         if proofs is not None:
             proofs.clear()  # one at a time: H is as large as the Gram
             proofs[key] = definite
@@ -153,15 +226,18 @@ def _live_terms(
         definite = proofs[key]
     if definite is None:
         return nothing
-    rest, smallest = definite
+    rest, smallest, step = definite
     # G_ii - H_ii is D_i with one rounding: H is what is stored, D what is left
     D = np.ldexp(stored, -2 * power) - np.diagonal(rest)
     nu = np.where(D > 0.0, nu, 0.0)
     kept, extra = _terms(D, nu, weight)
     if not (np.isfinite(kept).all() and np.isfinite(extra).all()):
         return nothing
-    constant = down(minus_inverse_form(rest, nu, smallest) + down(math.fsum(kept.tolist())), 2)
-    return (constant, np.maximum(extra, 0.0)) if math.isfinite(constant) else nothing
+    quadratic, blur = minus_inverse_form(rest, nu, smallest)
+    constant = down(quadratic + down(_total(kept.tolist())), 2)
+    if not math.isfinite(constant):
+        return nothing
+    return SeparableTerms(constant, np.maximum(extra, 0.0), blur, step > 0.0)
 
 
 def perspective_value(
@@ -183,17 +259,17 @@ def perspective_value(
 
 
 def _definite_rest(
-    gram: NDArray[np.float64], diagonal: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float] | None:
-    """H = G - (1 - t) diag(D), with the least t for which it is proved definite, and a proved shift."""
+    gram: NDArray[np.float64], diagonal: NDArray[np.float64], margins: float
+) -> tuple[NDArray[np.float64], float, float] | None:
+    """H = G - (1 - t) diag(D), with the least t for which it is proved definite, a proved shift, and t."""
     rest = gram.copy()
     for t in STEPS_BACK:
         rest[np.diag_indices(len(gram))] = np.minimum(
             np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
         )
-        shift = proved_shift(rest)
+        shift = proved_shift(rest, margins)
         if shift is not None:
-            return rest, shift
+            return rest, shift, t
     return None
 
 

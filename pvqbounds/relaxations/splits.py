@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma
+from pvqbounds.problems.units import Units
 
 __all__ = ["ENTRIES", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
 
@@ -55,11 +56,19 @@ class Splits:
         """The same inequalities with a share of their multipliers."""
         return replace(self, multiplier=share * self.multiplier)
 
+    def in_units(self, units: Units) -> Splits:
+        """The same inequalities with multipliers in units of the Gram over ``2**units.gram``."""
+        with np.errstate(over="ignore", under="ignore"):
+            return replace(self, multiplier=np.ldexp(self.multiplier, -units.gram))
+
     def fit(self, n: int) -> bool:
         """Whether they are inequalities about n codes with multipliers that may be used."""
         m = len(self)
+        whole = all(part.dtype.kind in "iu" for part in (self.index, self.sign, self.low))
         return bool(
-            self.index.shape == self.sign.shape == (m, ENTRIES)
+            whole
+            and self.multiplier.dtype == np.float64
+            and self.index.shape == self.sign.shape == (m, ENTRIES)
             and self.low.shape == (m,)
             and (self.index >= 0).all()
             and (self.index < n).all()
@@ -170,5 +179,6 @@ def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     quarter = 0.25 * s * s
     constant = float((y * (quarter - b * b)).sum())
     rounding = gamma(len(y) + 16) * float((y * (quarter + b * b)).sum())
-    rounding += 2.0 * float((y * (2.0 * np.abs(b) + b_radius) * b_radius).sum()) + TINY
+    rounding += 2.0 * float((y * (2.0 * np.abs(b) + b_radius) * b_radius).sum())
+    rounding += TINY * (float(y.sum()) + len(y) + 1.0)  # what underflows in s², b² and their products with y
     return ErrorForm(matrix, linear, radius, down(constant - rounding, 4))

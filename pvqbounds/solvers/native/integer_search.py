@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
 from pvqbounds.relaxations.certificates import SearchCertificate, multipliers_fit
-from pvqbounds.relaxations.definite import minorant
+from pvqbounds.relaxations.definite import minorant, proof_margin
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native import integer_kernel
@@ -86,6 +86,10 @@ class SearchTree:
     """Proved bound on E before any search (rounded down): sum h - ||R m||² - Phi."""
     blur: float
     """eps, an upper bound."""
+    slack: float
+    """How much less the costs of a leaf near the target may prove in a tree with other roundings."""
+    slack_blur: float
+    """What its eps is there, for codes next to the target."""
 
     @property
     def n(self) -> int:
@@ -163,15 +167,36 @@ def build_tree(
     phi += 2.0 * scale * (pull_error + radius) * reach
     root = down(down(math.fsum(floor.tolist())) - up(image_norm))
     root = down(down(root - up(math.fsum(phi.tolist())) - TINY, 2) + form.constant)
+    # the same for codes next to the target, where those of nearly least error are, and by how much
+    # ||R d||² falls short of dᵀSd there
+    near = np.abs(target - centre) + 1.0
+    costs = 32.0 * UNIT * (np.abs(step_lam) * near + 2.0 * np.abs(step_nu)) * near
+    costs += 2.0 * scale * (pull_error + radius) * near
+    short = 2.0 * proof_margin(n) * np.diagonal(matrix)[order] * (scale * near) ** 2
+    slack = 2.0 * float((costs + short).sum())
 
     factor = factor * scale
     spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
     rounding = gamma(n + 16) * (np.abs(factor) @ spread)
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
+    beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0))
+    slack_blur = math.sqrt(float(beside @ beside))
     if not all(np.isfinite(part).all() for part in (factor, target, step_nu, floor, root, blur)):
         return None  # multipliers at which the arithmetic overflows
     return SearchTree(
-        factor, target, centre, step_lam, step_nu, floor, order, problem.qmin, problem.qmax, root, blur
+        factor,
+        target,
+        centre,
+        step_lam,
+        step_nu,
+        floor,
+        order,
+        problem.qmin,
+        problem.qmax,
+        root,
+        blur,
+        slack,
+        slack_blur,
     )
 
 
@@ -334,9 +359,15 @@ def goal_of(tree: SearchTree, incumbent_error: float) -> float:
 
 
 def claim(tree: SearchTree, outcome: Outcome) -> float:
-    """The bound to state: a hair under what the search proved, so that a proof can repeat it."""
-    proved = tree.bound_at(outcome.threshold * (1.0 - 1e-12))
-    return proved - 16.0 * UNIT * max(abs(tree.root), abs(proved))
+    """The bound to state: a hair under what the search proved, so that a proof can repeat it.
+
+    A tree built elsewhere has another factor, even another order: at every leaf its costs add up to
+    the same error within rounding, and the leaves that matter lie near the target.
+    """
+    threshold = outcome.threshold * (1.0 - 1e-12)
+    proved = tree.bound_at(threshold)
+    doubt = tree.slack + 4.0 * tree.slack_blur * math.sqrt(max(threshold, 0.0))
+    return down(proved - doubt - 16.0 * UNIT * max(abs(tree.root), abs(proved)))
 
 
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:

@@ -9,11 +9,10 @@ large power does not spoil the accuracy of the others.
 
 **Minorant.** Cholesky's factorisation of fl(G + s I) gives an upper triangular R with
 G + tau I >= RᵀR, tau = s + margin (:mod:`pvqbounds.relaxations.definite` derives the margin).
-s = -margin is tried first: where it succeeds G is proved positive definite, tau = 0 and the
-bound holds for every re-fit. Otherwise s is raised until the factorisation succeeds, and
-because E(v) >= ||R (v - w)||² - tau ||v - w||², the bound holds for all re-fits with
-||v - w|| <= radius (the infimum over *all* re-fits of a numerically singular Gram is a matter
-of its rounding errors alone).
+s = -margin is tried first: where it succeeds G is proved positive definite, tau = 0, and costs
+prove bounds. Otherwise s is raised until the factorisation succeeds: with that ridge the search
+still finds good supports, but it proves nothing, since E(v) >= ||R (v - w)||² - tau ||v - w||² says
+nothing of re-fits that are large enough, and those of a numerically singular Gram may be.
 
 **Costs.** Let W be the float64 inverse of R and f >= ||R W - I||, so that ||R x|| >= (1 - f)
 ||W⁻¹ x||. Removing the inputs T costs at least (1 - f)² min {||y||² : W_T y = -w_T}, found by
@@ -50,9 +49,6 @@ from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
 
 __all__ = ["SubsetFactor", "proved_factor", "subset_factor"]
 
-RADIUS = 100.0
-"""Radius of the re-fits that a bound for a singular Gram covers, in units of ||w||."""
-
 LEAST_ACCURACY = 0.9
 """A factor with larger rounding errors, relative to the square root of a cost, is not used."""
 
@@ -83,44 +79,35 @@ class SubsetFactor:
     """(1 - f)(1 - alpha) and the rounding of sums, rounded down."""
     beta: float
     """Absolute error of the square root of a cost."""
-    tau: float
-    """Ridge that the bound pays back; 0 where the Gram is proved positive definite."""
-    unit: float
-    """Largest ratio of a displacement here to ||v - w|| in the original problem."""
-    radius: float
-    """Largest ||v - w|| that a bound covers: inf where tau = 0."""
+    definite: bool
+    """Whether the Gram is proved positive definite; otherwise `rows` belong to it with a ridge, and no
+    cost proves a bound."""
 
     @property
     def removals(self) -> int:
         """How many inputs have to go."""
         return int(self.need.sum())
 
-    def threshold(self, value: float, radius: float) -> float:
-        """Return the computed cost from which on a set is proved to have an error of at least `value`.
-
-        Infinite where `radius` is too large for the ridge to be paid back.
-        """
-        return self._scaled_threshold(float(np.ldexp(value, -self.exponent)), self._ridge(radius))
+    def threshold(self, value: float) -> float:
+        """Return the computed cost from which on a set is proved to have an error of at least `value`."""
+        return self._scaled_threshold(float(np.ldexp(value, -self.exponent))) if self.definite else math.inf
 
     def proved(self, cost: float) -> float:
         """Return an error that :meth:`threshold` proves for sets of this computed cost; never negative."""
+        if not self.definite:
+            return 0.0
         # one part in 1e12 and the error of the costs once more: a repetition on another machine
         # rounds differently
         slack = 1.0 - 1e-12 - 2.0 * (1.0 - self.relative)
-        ridge = self._ridge(self.radius)
-        value = max(self.relative * math.sqrt(cost) * slack - self.beta, 0.0) ** 2 - ridge
+        value = max(self.relative * math.sqrt(cost) * slack - self.beta, 0.0) ** 2
         step = 1e-12
-        while value > 0.0 and self._scaled_threshold(value, ridge) > cost:
+        while value > 0.0 and self._scaled_threshold(value) > cost:
             value, step = value * (1.0 - step) - TINY, 2.0 * step
         return max(down(float(np.ldexp(value, self.exponent))), 0.0)
 
-    def _scaled_threshold(self, value: float, ridge: float) -> float:
-        root = up(math.sqrt(up(max(value, 0.0) + ridge)) + self.beta, 3)
+    def _scaled_threshold(self, value: float) -> float:
+        root = up(math.sqrt(up(max(value, 0.0))) + self.beta, 3)
         return up((root / self.relative) ** 2, 6)
-
-    def _ridge(self, radius: float) -> float:
-        """Return what the ridge adds to E at most within the radius, scaled."""
-        return 0.0 if self.tau == 0.0 else up(self.tau * (radius * self.unit) ** 2, 4)
 
     def support(self, removed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Original inputs kept when the reduced inputs `removed` go: one for each of the others."""
@@ -137,16 +124,10 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
     weight, beta = _merged_weights(problem, members)
     # powers of two: inputs to about unit power, then weights to at most one
     power = _half_exponents(np.diagonal(gram))
-    largest = int(power.max(initial=0))
     step = _largest_exponent(weight, power)
     gram = np.ldexp(gram, -power[:, None] - power)
     weight = np.ldexp(weight, power - step)
-    spread = max((len(m) for m in members), default=1)
-    unit = up(math.ldexp(math.sqrt(spread), largest - step), 2)
-    radius = up(RADIUS * float(np.linalg.norm(problem.weight)))
-    signal = float(weight @ gram @ weight)
-    reach = min(radius * unit, 1e150) ** 2 / max(signal, TINY)
-    rows, relative, tau = _minorant(gram, int(need.sum()), reach)
+    rows, relative, definite = _minorant(gram, int(need.sum()))
     return SubsetFactor(
         members=members,
         gram=gram,
@@ -158,9 +139,7 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
         exponent=2 * step,
         relative=relative,
         beta=up(math.ldexp(beta, -step) + TINY, 2),
-        tau=tau,
-        unit=unit,
-        radius=math.inf if tau == 0.0 else radius,
+        definite=definite,
     )
 
 
@@ -209,35 +188,18 @@ def _largest_exponent(weight: NDArray[np.float64], power: NDArray[np.int64]) -> 
     return int((np.frexp(weight[used])[1] + power[used]).max()) if used.any() else 0
 
 
-def _minorant(
-    gram: NDArray[np.float64], removals: int, reach: float
-) -> tuple[NDArray[np.float64], float, float]:
-    """W, the relative accuracy of square roots of costs, and tau (see the module).
-
-    `reach` is the squared radius as a fraction of the signal: what a unit of tau costs.
-    """
+def _minorant(gram: NDArray[np.float64], removals: int) -> tuple[NDArray[np.float64], float, bool]:
+    """W, the relative accuracy of square roots of costs, and whether they prove anything (see the module)."""
     n = len(gram)
     trace = math.fsum(np.abs(np.diagonal(gram)).tolist())
     if n == 0 or removals == 0 or trace == 0.0:
-        return np.zeros((n, n)), 1.0, 0.0
+        return np.zeros((n, n)), 1.0, True
     base = _margin(n, 2.0 * trace)
-    definite = _factored(gram, -base, removals)
-    if definite is not None and definite[2] >= LEAST_ACCURACY:
-        return *definite[1:], 0.0
-    best, least_loss = None, math.inf
-    for attempt in range(60):  # a larger ridge costs more itself, and makes the costs more accurate
-        shift = base * 4.0**attempt
+    for shift in (-base, *(base * 4.0**attempt for attempt in range(60))):
         factored = _factored(gram, shift, removals)
-        if factored is None:
-            continue
-        tau = up(shift + _margin(n, trace + n * shift), 2)
-        loss = 2.0 * (1.0 - factored[2]) + tau * reach
-        if factored[2] >= LEAST_ACCURACY and loss < least_loss:
-            best, least_loss = (*factored[1:], tau), loss
-        elif best is not None:
-            break
-    assert best is not None, "a large enough shift makes any symmetric matrix positive definite"
-    return best
+        if factored is not None and factored[2] >= LEAST_ACCURACY:
+            return *factored[1:], shift < 0.0
+    raise ArithmeticError("a large enough shift makes any symmetric matrix positive definite")
 
 
 def proved_factor(

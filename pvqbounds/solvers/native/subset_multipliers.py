@@ -61,7 +61,7 @@ def multiplied(problem: SparseLeastSquares, factor: SubsetFactor) -> Multiplied 
     None where the Gram is too singular to have any. The outcome depends on the problem alone, so
     that a proof can repeat it.
     """
-    if factor.tau > 0.0:
+    if not factor.definite:
         return None
     certificate = maximise_perspective(problem)
     first = [members[0] for members in factor.members]

@@ -34,6 +34,15 @@ LARGEST_STACK = 2**27
 LARGEST_SINGULAR = 1152
 """Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
 
+LOSSLESS = 1e-12
+"""Share of the signal that is nothing, as :func:`pvqbounds.results.status_of` has it."""
+
+SINGULAR = (
+    "the Gram is singular to working precision, so that re-fits of any size may lose next to nothing: "
+    "0 is all that is proved; more positions than inputs make it definite"
+)
+"""Why a bound is 0."""
+
 RUNGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Fractions of the best error that are proved one after the other when the full search is too long."""
 
@@ -53,9 +62,8 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     -------
     ExactSolution
         `support`, a certified `bound` with its `certificate`, and `status`: "optimal", or "time
-        limit", where the certificate may be a perspective one. Where the Gram is numerically
-        singular the certificate's `radius` is finite: it bounds ||v - w|| of the re-fits for
-        which the bound is claimed.
+        limit", where the certificate may be a perspective one. Where the Gram is not proved
+        definite the bound is 0, and the status says so.
     """
     removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
     if removals * problem.n**2 > LARGEST_STACK:
@@ -64,6 +72,8 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
     removed, cost = _incumbent(factor)
+    if not factor.definite:
+        return _singular(problem, factor, removed, cost, clock)
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
         return _solution(factor, removed, 0.0, 0, "optimal")
     best = cost * (1.0 + 1e-9)
@@ -80,6 +90,23 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     if _done(stack):
         return _solution(factor, removed, factor.proved(best), int(stack.state[2]), "optimal")
     return _bounded(problem, factor, dual, removed, best, clock)
+
+
+def _singular(
+    problem: SparseLeastSquares,
+    factor: SubsetFactor,
+    removed: NDArray[np.int64],
+    cost: float,
+    clock: Clock,
+) -> ExactSolution:
+    """The best support that a search of the Gram with a ridge finds: it proves nothing about the Gram."""
+    error = problem.error(problem.refit(factor.support(removed))).upper
+    if error <= LOSSLESS * problem.signal.upper:
+        return _solution(factor, removed, 0.0, 0, "optimal")
+    stack = _start(factor, cost * (1.0 - 1e-9), None)
+    _finish(stack, factor, clock)
+    removed = stack.best_set.copy() if stack.state[3] else removed
+    return _solution(factor, removed, 0.0, int(stack.state[2]), SINGULAR)
 
 
 def _bounded(
@@ -117,15 +144,16 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
     """Whether a search proves that no allowed weight has an error below ``certificate.value``.
 
     It takes about as long as the search that made the certificate, and depends on nothing but
-    the problem and the certificate. Re-fits with ||v - w|| > ``certificate.radius`` are left out
-    of the claim; an infinite radius needs a Gram that is proved positive definite.
+    the problem and the certificate.
     """
+    if certificate.radius != np.inf:
+        return False  # a bound for some re-fits is none
     if not certificate.value > 0.0:
         return certificate.value <= 0.0  # E is a mean square
     factor = subset_factor(problem)
-    if factor.removals == 0:
+    if factor.removals == 0 or not factor.definite:
         return False
-    threshold = factor.threshold(certificate.value, certificate.radius)
+    threshold = factor.threshold(certificate.value)
     if not threshold < np.inf:
         return False
     stack = _start(factor, threshold, None)
@@ -180,11 +208,10 @@ def _incumbent(factor: SubsetFactor) -> tuple[NDArray[np.int64], float]:
 def _solution(
     factor: SubsetFactor, removed: NDArray[np.int64], value: float, nodes: int, status: str
 ) -> ExactSolution:
-    radius = factor.radius if value > 0.0 else np.inf
     return ExactSolution(
         codes=None,
         support=factor.support(removed),
         bound=value,
-        certificate=SubsetCertificate(value=value, nodes=nodes, radius=radius),
+        certificate=SubsetCertificate(value=value, nodes=nodes),
         status=status,
     )
