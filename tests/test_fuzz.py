@@ -154,7 +154,7 @@ def test_scripts_of_certificates_build_them_again():
     ("scenario", "kind"), [("hang", "hang"), ("crash", "death of the process (SIGABRT)")]
 )
 def test_the_watchdog_sees_what_hangs_and_what_dies(scenario, kind):
-    findings = fuzz(1, 600.0, jobs=1, cases=1, scenario=scenario, patience=1.0)
+    findings = fuzz(1, 600.0, jobs=1, cases=1, scenarios=[scenario], patience=1.0)
     ((found, _place),) = findings.faults
     assert found == kind
     assert f"--seed 1 --scenario {scenario} --case 0" in summary(findings, 1)

@@ -160,7 +160,7 @@ def fuzz(
     *,
     jobs: int = 2,
     cases: int | None = None,
-    scenario: str | None = None,
+    scenarios: Sequence[str] = (),
     patience: float = PATIENCE,
     report: Any = lambda text: None,
 ) -> Findings:
@@ -168,8 +168,8 @@ def fuzz(
 
     Parameters
     ----------
-    scenario
-        Only this one; else each case draws its own.
+    scenarios
+        Only these; else each case draws one of all.
     patience
         Seconds of the processor that a step may take beyond its limit.
     report
@@ -178,7 +178,7 @@ def fuzz(
     findings, lock, numbers = Findings(), threading.Lock(), iter(range(10**9 if cases is None else cases))
     started = threading.Event()
     end = [float("inf")]
-    compiled = scenario is None or SCENARIOS[scenario].share > 0.0
+    compiled = not scenarios or any(SCENARIOS[name].share > 0.0 for name in scenarios)
 
     def work() -> None:
         worker: Worker | None = None
@@ -197,7 +197,7 @@ def fuzz(
             if number is None or time.monotonic() > end[0]:
                 worker.stop()
                 return
-            name = scenario or choose(seed, number)
+            name = choose(seed, number, scenarios)
             try:
                 faults, counts = worker.run(name, number)
             except Fallen as fallen:
@@ -250,18 +250,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--cases", type=int, help="end after so many")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--scenario", choices=list(SCENARIOS), help="only this one")
+    parser.add_argument(
+        "--scenario", choices=list(SCENARIOS), action="append", default=[], help="only this one, or these"
+    )
     parser.add_argument("--case", type=int, help="run this one case here, and print a script for each fault")
     parser.add_argument("--log", type=Path, help="file for all faults, one JSON object a line")
     given = parser.parse_args(arguments)
     if given.case is not None:
-        return _one(given.scenario or choose(given.seed, given.case), given.seed, given.case)
+        return _one(choose(given.seed, given.case, given.scenario), given.seed, given.case)
     findings = fuzz(
         given.seed,
         60.0 * given.minutes,
         jobs=given.jobs,
         cases=given.cases,
-        scenario=given.scenario,
+        scenarios=given.scenario,
         report=lambda text: print(text, flush=True),
     )
     if given.log is not None:

@@ -100,9 +100,11 @@ def spoilt_array(rng: Generator, array: np.ndarray) -> Any:
         with np.errstate(all="ignore"):
             changed.flat[at] = np.float64(values[int(rng.integers(len(values)))]).astype(changed.dtype)
         return changed
-    if kind == 4:  # halves where whole numbers are wanted
+    if kind == 4 and changed.dtype.kind in "fiub":  # halves where whole numbers are wanted
         return changed + 0.5
     factor = float(rng.choice([0.0, -1.0, 1.0 + 1e-12, 1.01, 2.0, 1e-3, 1e3, 1e100, 1e-100, 1e300]))
+    if changed.dtype.kind not in "fiu":
+        return changed[::-1]
     with np.errstate(all="ignore"):
         if kind < 7:
             changed.flat[at] = np.float64(float(changed.flat[at]) * factor).astype(changed.dtype)
@@ -273,13 +275,12 @@ def foreign(rng: Generator, problem: Problem, lie: float) -> Any:
     """The certificate of another problem of as many inputs, with its own value or the lie's."""
     X = rng.standard_normal((problem.n + 2, problem.n))
     gram, weight = float(rng.choice([1.0, 100.0])) * X.T @ X, 3.0 * rng.standard_normal(problem.n)
-    other: Problem = SparseLeastSquares(gram, weight, nnz=0)
-    if isinstance(problem, IntegerLeastSquares):
-        other = IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
     try:
-        certificate = pvq.solve(
-            other, method="relax" if rng.random() < 0.5 else "auto", time_limit=1.0
-        ).certificate
+        other: Problem = SparseLeastSquares(gram, weight, nnz=0)
+        if isinstance(problem, IntegerLeastSquares):
+            other = IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
+        method = "relax" if rng.random() < 0.5 else "auto"
+        certificate = pvq.solve(other, method=method, time_limit=1.0).certificate
     except (PvqError, ArithmeticError, ValueError):
         return None
     if isinstance(certificate, SearchCertificate | SubsetCertificate) and rng.random() < 0.7:

@@ -11,6 +11,7 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TextIO
 
@@ -25,9 +26,11 @@ LARGEST_MEMORY = 12 * 2**30
 """Bytes that a worker may ask for: what asks for more is found by its MemoryError."""
 
 
-def choose(seed: int, number: int) -> str:
-    """The scenario of a case."""
-    names = [name for name, scenario in SCENARIOS.items() if scenario.share > 0.0]
+def choose(seed: int, number: int, among: Sequence[str] = ()) -> str:
+    """The scenario of a case, of some or of all."""
+    if len(among) == 1:
+        return among[0]
+    names = [name for name in among or SCENARIOS if SCENARIOS[name].share > 0.0]
     shares = np.array([SCENARIOS[name].share for name in names])
     return str(np.random.default_rng([seed, number, 0]).choice(names, p=shares / shares.sum()))
 
