@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 import pvqbounds
 from pvqbounds import IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.errors import PvqError
+from pvqbounds.errors import ContradictionError, PvqError
 
 __all__ = ["Case", "Fault", "Problem", "Step", "script_of"]
 
@@ -68,7 +68,10 @@ class Case:
         self.counts[what] += number
 
     def guarded(self, place: str, call: str = "", *, refusals: bool = True) -> Guard:
-        """Turn exceptions into faults: those that are no PvqError, and those too without `refusals`."""
+        """Turn exceptions into faults: those that are no PvqError, and, without `refusals`, those too.
+
+        A contradiction is a fault whatever is allowed: something false was proved.
+        """
         return Guard(self, place, call, refusals)
 
 
@@ -92,7 +95,7 @@ class Guard:
             self.case.count(f"warning: {warning.category.__name__} at {place}")
         if isinstance(error, PvqError):
             self.case.count("refused")
-            if not self.refusals:
+            if isinstance(error, ContradictionError) or not self.refusals:
                 what = f"{type(error).__name__} where there must be a result"
                 self.case.fault(what, self.place, str(error), self.call)
             elif "\n" in str(error).strip():
