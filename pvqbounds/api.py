@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.validation import as_real_array, whole_number
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -36,7 +36,7 @@ from pvqbounds.relaxations.certificates import (
 from pvqbounds.relaxations.perspective import perspective_proof, steady_perspective
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
 __all__ = [
@@ -90,7 +90,8 @@ def solve(
         limit; left out, the native solver does so in a small share of it, the others solve the
         box-hull SDP alone.
     time_limit
-        Seconds. An exact method that reaches it gives the interval proved so far.
+        Seconds. An exact method that reaches it gives the interval proved so far. What is compiled
+        when it is first used counts neither here nor in ``Bounds.seconds``.
     threads
         Threads that a backend and BLAS may use; the native searches, SCS and SCIP use one.
     tolerance
@@ -142,6 +143,8 @@ def solve(
         extra=dict(solver_options or {}),
         relaxed=relaxed,
     )
+    from pvqbounds.solvers.native.compiling import compile_for
+
     with blas_threads(threads), _breakdowns(solver):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
@@ -150,8 +153,10 @@ def solve(
                 name = "box-hull"  # what a solver of its own choice is asked for
             share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
             options = replace(options, relaxation=name, search_share=share)
+            compile_for(problem, options)
             return _solve_integer(problem, solver, method, options)
         name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
+        compile_for(problem, options)
         return _solve_sparse(problem, solver, method, name, options)
 
 
@@ -247,13 +252,13 @@ def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: st
 
 
 def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, options: Options) -> Bounds:
-    start = time.perf_counter()
-    backend, exact = _backend_for(solver, method, *_SIDES["quantization"])
+    start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
+    backend, exact = _usable_backend(problem, solver, method, "quantization", options)
     inner = problem.normalised
     if exact:
         stated = backend.solve_integer(inner, options)
         codes = _feasible_codes(inner, stated.codes)
-        solution = _with_certificate(inner, stated)
+        solution = _with_certificate(inner, stated, clock)
         proof = solution.certificate
         dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
         relaxation_used = stated.relaxation or dual
@@ -296,9 +301,9 @@ def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Op
         relaxed = backend.relax_splits(problem, options)
     else:
         name = "box-hull" if relaxation == "hybrid" else relaxation
-        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, options))
+        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock)
     if relaxation != "hybrid":
-        codes = best_known_codes(problem, relaxed, options.seed)
+        codes = best_known_codes(problem, relaxed, options.seed, clock)
         return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)
     nodes = nodes_for(options.search_share, options.time_limit)
     found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
@@ -308,11 +313,11 @@ def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Op
 def _solve_sparse(
     problem: SparseLeastSquares, solver: str, method: str, relaxation: str, options: Options
 ) -> Bounds:
-    start = time.perf_counter()
-    backend, exact = _backend_for(solver, method, *_SIDES["pruning"])
+    start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
+    backend, exact = _usable_backend(problem, solver, method, "pruning", options)
     inner = problem.normalised
     stated = backend.solve_sparse(inner, options) if exact else backend.relax_sparse(inner, options)
-    solution = _with_certificate(inner, stated)
+    solution = _with_certificate(inner, stated, clock)
     support = _feasible_support(inner, solution.support)
     weight = problem.refit(support)
     relaxed = isinstance(solution.certificate, PerspectiveCertificate)
@@ -329,6 +334,20 @@ def _solve_sparse(
     )
 
 
+def _usable_backend(
+    problem: Problem, solver: str, method: str, side: str, options: Options
+) -> tuple[Backend, bool]:
+    """The backend, and whether its exact method is to be used; what it refuses is raised before any work."""
+    exact, relaxed = _SIDES[side]
+    backend, searches = _backend_for(solver, method, exact, relaxed)
+    if options.relaxed is None:
+        needs = exact if searches else relaxed
+        refusal = backend.refusal(problem.n, needs, options.extra, time_limit=options.time_limit)
+        if refusal is not None:
+            raise refusal
+    return backend, searches
+
+
 def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
     """The backend, and whether its exact method is to be used."""
     _check_method(method)
@@ -338,7 +357,12 @@ def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capabilit
 
 
 def solver_for_side(
-    solver: str, method: str, side: str, inputs: int, solver_options: Mapping[str, Any] | None = None
+    solver: str,
+    method: str,
+    side: str,
+    inputs: int,
+    solver_options: Mapping[str, Any] | None = None,
+    time_limit: float = math.inf,
 ) -> str:
     """The solver for one side of a layer: the one named, or "native" for what it cannot do.
 
@@ -348,6 +372,8 @@ def solver_for_side(
         "quantization" or "pruning".
     inputs
         Fan-in of its largest problem.
+    time_limit
+        Seconds for one of them.
 
     Raises
     ------
@@ -365,7 +391,8 @@ def solver_for_side(
         except SolverError:
             raise error from None  # it is of no use at all
         return "native"
-    refusal = backend.refusal(inputs, exact if searches else relaxed, solver_options or {})
+    needs = exact if searches else relaxed
+    refusal = backend.refusal(inputs, needs, solver_options or {}, time_limit=time_limit)
     if refusal is not None:
         raise refusal
     return solver
@@ -400,11 +427,12 @@ def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | 
     return magnitude_support(problem)
 
 
-def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolution:
+def _with_certificate(problem: Problem, solution: ExactSolution, clock: Clock) -> ExactSolution:
     """Put the native relaxation's certificate beside what a backend found or only states.
 
     It takes milliseconds where an integer program takes seconds, unless the backend needed it
-    anyway. Where it proves nothing (a singular Gram) the stated bound is all there is.
+    anyway; what the clock leaves is all that it may take. Where it proves nothing (a singular Gram) the
+    stated bound is all there is.
     """
     nothing = solution.bound is None and solution.codes is None and solution.support is None
     if solution.certificate is not None or nothing:
@@ -413,13 +441,13 @@ def _with_certificate(problem: Problem, solution: ExactSolution) -> ExactSolutio
     if solution.beside is not None:
         certificate = solution.beside
     elif isinstance(problem, IntegerLeastSquares):
-        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+        from pvqbounds.solvers.native.box_hull_engine import solve_sdp
 
-        certificate = relax(problem, "box-hull", solve_box_hull).certificate
+        certificate = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
     else:
         from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 
-        certificate = maximise_perspective(problem)
+        certificate = maximise_perspective(problem, clock=clock)
     proves = proof_of(problem, certificate).value > 0.0
     return replace(solution, certificate=certificate) if proves else solution
 
@@ -560,20 +588,26 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         upper = _evaluated(problem, bounds)
     except InputError as error:
         return Verification(False, 0.0, math.inf, str(error))
+    ends = bounds.error_lower, bounds.error_upper
+    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+        return Verification(False, 0.0, upper, "an end of the interval is no number")
     if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
         reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
         return Verification(False, 0.0, upper, reason)
     if not bounds.error_lower <= bounds.error_upper:
         return Verification(False, 0.0, upper, "the lower bound is above the upper one")
-    if bounds.lower_kind == "reported":
+    kind: object = bounds.lower_kind
+    if isinstance(kind, str) and kind == "reported":
         return Verification(True, 0.0, upper, "")
     if bounds.error_lower <= 0.0:
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
-    if getattr(bounds.certificate, "radius", math.inf) != math.inf:
-        reason = "the certificate covers re-fits within a radius alone, which is no bound; solve it again"
+    claim: object = bounds.certificate  # of a result that someone made, anything
+    if not (isinstance(claim, Certificate) and claim.fit(problem.n)):
+        reason = "the certificate is not one of finite numbers about the problem's inputs and all re-fits"
         return Verification(False, 0.0, upper, reason)
+    _compile_for_proof(problem)
     clock = Clock(time_limit)
     try:
         with np.errstate(all="ignore"), blas_threads(1):
@@ -591,6 +625,12 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
     return Verification(True, lower, upper, "")
 
 
+def _compile_for_proof(problem: Problem) -> None:
+    from pvqbounds.solvers.native.compiling import compile_for
+
+    compile_for(problem, Options())
+
+
 def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if isinstance(problem, IntegerLeastSquares):
         if bounds.codes is None:
@@ -599,7 +639,10 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if bounds.support is None:
         raise InputError("the result holds no support")
     support = problem.checked_support(bounds.support)
-    weight = np.asarray(bounds.weight, dtype=np.float64)
+    try:
+        weight = as_real_array(bounds.weight, "The weight", ndim=1)
+    except InputError:
+        weight = np.zeros(0)
     if weight.shape != (problem.n,) or not np.isfinite(weight).all():
         raise InputError("the re-fitted weights are not finite or not of the problem's size")
     if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):

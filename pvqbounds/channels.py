@@ -9,8 +9,10 @@ note, so that the others are not lost.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,11 @@ from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results import Bounds
-from pvqbounds.solvers.base import Clock, SDPSolution
+from pvqbounds.solvers.base import Clock, Options, SDPSolution
 from pvqbounds.solvers.native.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.box_hull_engine import batch_size, solve_sdps
+from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.shared import relax_shared
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
 
@@ -33,8 +36,20 @@ __all__ = ["SHARED", "solve_channels"]
 SHARED = "shared"
 """The relaxation in which all channels of a Gram have the same lam."""
 
-Batch = tuple[list[int], list["Relaxed | None"]]
-"""Positions of channels, and the relaxation of each where it is already solved."""
+NOTICEABLE = 0.1
+"""Share of a time limit from which on the seconds of a batch count against it: below, results are the
+same in each run."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Channels whose relaxations were solved together, or are not solved yet."""
+
+    positions: list[int]
+    relaxed: list[Relaxed | None]
+    """The relaxation of each channel where it is already solved."""
+    seconds: float = 0.0
+    """Each channel's share of the time that they took."""
 
 
 def solve_channels(
@@ -84,7 +99,11 @@ def solve_channels(
     failures: list[Exception] = []
     stopped: list[BaseException] = []
 
-    def one(position: int, relaxed: Relaxed | None) -> Bounds:
+    def one(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
+        found = attempted(position, relaxed, spent)
+        return replace(found, seconds=found.seconds + spent)
+
+    def attempted(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
         if stopped:  # a thread takes its next problem before the main one hears of the error
             raise stopped[0]
         problem = problems[position]
@@ -95,7 +114,7 @@ def solve_channels(
                 solver,
                 "relax" if shared else method,
                 "box-hull" if shared else relaxation,
-                time_limit=time_limit,
+                time_limit=time_limit if spent < NOTICEABLE * time_limit else max(time_limit - spent, 1e-3),
                 threads=threads,
                 tolerance=tolerance,
                 seed=seed,
@@ -116,17 +135,17 @@ def solve_channels(
     report = progress if progress is not None else lambda done: None
     results: dict[int, Bounds] = {}
     with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
-        for positions, relaxed in _batches(
+        for batch in _batches(
             problems, solver, method, relaxation, device, time_limit, tolerance or Native.tolerance
         ):
+            members = list(zip(batch.positions, batch.relaxed, strict=True))
             if jobs == 1:  # in this thread, where solvers see an interrupt
-                for position, known in zip(positions, relaxed, strict=True):
-                    results[position] = one(position, known)
+                for position, known in members:
+                    results[position] = one(position, known, batch.seconds)
                     report(len(results))
                 continue
             futures = {
-                pool.submit(one, position, known): position
-                for position, known in zip(positions, relaxed, strict=True)
+                pool.submit(one, position, known, batch.seconds): position for position, known in members
             }
             try:
                 for future in _as_they_end(futures):
@@ -175,10 +194,14 @@ def _batches(
             continue
         size = len(group) if relaxation == SHARED else size
         for start in range(0, len(group), size):
-            part = slice(start, start + size)
-            yield group[part], _relaxed(channels[part], relaxation, time_limit, tolerance, arrays)
+            part = channels[start : start + size]
+            compile_for(first, Options())
+            started = time.perf_counter()
+            relaxed = _relaxed(part, relaxation, Clock(time_limit * len(part)), tolerance, arrays)
+            spent = (time.perf_counter() - started) / len(part)
+            yield Batch(group[start : start + size], relaxed, spent)
     if rest:
-        yield rest, [None] * len(rest)
+        yield Batch(rest, [None] * len(rest))
 
 
 def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
@@ -201,7 +224,7 @@ def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
 
 
 def _relaxed(
-    channels: Sequence[Problem], relaxation: str | None, time_limit: float, tolerance: float, arrays: Arrays
+    channels: Sequence[Problem], relaxation: str | None, clock: Clock, tolerance: float, arrays: Arrays
 ) -> list[Relaxed | None]:
     """Relaxations of channels of one Gram; a batch that does not fit is halved, and again.
 
@@ -210,13 +233,13 @@ def _relaxed(
     quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
 
     def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
-        return solve_sdps(sdps, Clock(time_limit * len(sdps)), arrays, tolerance=tolerance)
+        return solve_sdps(sdps, clock, arrays, tolerance=tolerance)
 
     try:
         if relaxation == SHARED:
             return list(relax_shared(quantized, solve_together))
         name = "park-boyd" if relaxation == "park-boyd" else "box-hull"
-        return list(relax_together(quantized, name, solve_together))
+        return list(relax_together(quantized, name, solve_together, clock))
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "out of memory" not in str(error).lower():
             raise
@@ -224,5 +247,5 @@ def _relaxed(
             return [None]
         half = len(channels) // 2
         parts = (channels[:half], channels[half:])
-        halves = (_relaxed(part, relaxation, time_limit, tolerance, arrays) for part in parts)
+        halves = (_relaxed(part, relaxation, clock.part(0.5), tolerance, arrays) for part in parts)
         return [known for half_of_them in halves for known in half_of_them]

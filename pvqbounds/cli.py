@@ -16,8 +16,10 @@ from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pvqbounds.console import (
+    Commands,
     DensityOption,
     MethodOption,
     PatternOption,
@@ -52,6 +54,7 @@ DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
 
 app = typer.Typer(
     name="pvqbounds",
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -90,6 +93,20 @@ def _pvqbounds(
     ] = False,
 ) -> None:
     """How far from the best possible is a compressed layer: certified bounds for quantization and pruning."""
+
+
+def _check_sizes(bits: int, density: float | None, pattern: str | None, range_method: str = "mse") -> None:
+    """Find out whether the sizes can be used before torch is loaded."""
+    from pvqbounds.problems.grids import checked_range_method, symmetric_codes
+    from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+
+    symmetric_codes(bits)
+    checked_range_method(range_method)
+    if density is not None:
+        nnz_of_density(density, 1)
+    given = pattern_of(pattern)
+    if given is not None:
+        checked_pattern(given)
 
 
 # ------------------------------------------------------------------------------------- commands
@@ -149,6 +166,7 @@ def layer(
     from pvqbounds.report.record import check_result_path, write_layer
     from pvqbounds.report.tables import layer_view
 
+    _check_sizes(bits, density, pattern, range_method)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
         raise InputError(f"Name the layer of {model} with --layer.")
@@ -332,6 +350,7 @@ def compare(
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
+    _check_sizes(bits, density, pattern)
     if layer is None and model != DEFAULT_MODEL:
         raise InputError(f"Name the layer of {model} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
@@ -379,6 +398,8 @@ def compare(
     if plot is not None:
         plot_comparison(title, entries, plot)
     show(comparison_view(title, entries))
+    if loaded.note:
+        show(Text(f"Note: {loaded.note}"))
 
 
 @app.command(

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from typer.core import TyperGroup
 
 from pvqbounds.errors import InputError, OutputError
 
 __all__ = [
+    "Commands",
     "DensityOption",
     "MethodOption",
     "PatternOption",
@@ -72,7 +75,10 @@ SolverOptions = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
 PatternOption = Annotated[
-    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+    str | None,
+    typer.Option(
+        metavar="N:M", help="Keep at most N of every M consecutive weights; of a layer, input channels."
+    ),
 ]
 RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
 ResultOption = Annotated[
@@ -80,6 +86,32 @@ ResultOption = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),
 ]
 ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write this to FILE too.")]
+
+# ------------------------------------------------------------------------------------- commands
+
+
+NAMING = ("--data", "--json", "--layer", "--model", "--out", "--parquet", "--plot", "--preset", "--weights")
+"""Options that name something, which would be lost if the name that follows it replaced it."""
+
+
+class Commands(TyperGroup):
+    """Commands that refuse a second name where only the last would count: a layer, a file.
+
+    Any other option given again replaces the one before, as everywhere.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command, and look through its arguments before it does."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, TyperGroup):
+            inner = typer.Context(command, info_name=name, parent=ctx)
+            _, _, order = command.make_parser(inner).parse_args(list(rest))
+            for parameter, count in Counter(order).items():
+                named = [option for option in parameter.opts if option in NAMING]
+                if count > 1 and named and not getattr(parameter, "multiple", False):
+                    raise InputError(f"{named[0]} is given {count} times, but takes one value; give it once.")
+        return name, command, rest
+
 
 # ------------------------------------------------------------------------------------ functions
 
@@ -208,6 +240,8 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeElapsedColumn,
     )
 
+    from pvqbounds.solvers.native.compiling import COMPILING, telling
+
     console = Console(stderr=True)
     bar = Progress(
         SpinnerColumn(),
@@ -221,14 +255,22 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int, str], None]]:
     )
     task = bar.add_task(label, total=None)
 
+    said = label
+
     def update(done: int, total: int, description: str) -> None:
+        nonlocal said
+        said = description
         bar.update(task, completed=done, total=total or None, description=description)
+
+    def compiling(begins: bool) -> None:
+        bar.update(task, description=COMPILING if begins else said)
 
     timer = threading.Timer(BAR_AFTER, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield update
+        with telling(compiling):
+            yield update
     finally:
         timer.cancel()
         timer.join()  # it may be starting the bar just now

@@ -18,9 +18,14 @@ from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.perspective import layer_perspective_proof, steady_perspective
 from pvqbounds.results import Bounds, claimed, status_of
 from pvqbounds.solvers.base import Clock
+from pvqbounds.solvers.native.compiling import compile_layer_budget
 from pvqbounds.solvers.native.layer_pruning import layer_multipliers, layer_supports, scaled_grams
 
 __all__ = ["solve_layer_budget"]
+
+
+MULTIPLIERS = 0.8
+"""Share of the time that the lower end may take."""
 
 
 def solve_layer_budget(
@@ -69,6 +74,7 @@ def solve_layer_budget(
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
+    compile_layer_budget()
     start = time.perf_counter()
     done = itertools.count(1)
     report = progress if progress is not None else lambda done: None
@@ -78,9 +84,14 @@ def solve_layer_budget(
         grams = scaled_grams(inner)
         clock = Clock(time_limit * len(problems) / jobs)
         multipliers = layer_multipliers(
-            inner, grams, nnz, jobs=jobs, clock=clock, progress=lambda: report(next(done))
+            inner,
+            grams,
+            nnz,
+            jobs=jobs,
+            clock=clock.part(MULTIPLIERS),
+            progress=lambda: report(next(done)),
         )
-        supports = layer_supports(inner, grams, nnz, jobs=jobs)
+        supports = layer_supports(inner, grams, nnz, jobs=jobs, clock=clock)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from truth import random_integer_problem
+from truth import least_integer_error, least_sparse_error, random_integer_problem
 
 import pvqbounds as pvq
 from pvqbounds import api, solvers
@@ -295,3 +295,51 @@ def test_options_that_cannot_be_used(problem, options):
 def test_codes_that_are_not_whole_numbers(code):
     with pytest.raises(pvq.InputError, match="qmin"):
         pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 1.0, code, 2)
+
+
+JUNK = [
+    None, 5, "x", [1, 2, 3], np.ones(2), np.ones(3, complex), np.ones(3, np.float16), np.array([1, 2, "a"]),
+    np.array([None] * 3), {}, np.array(1.0), 10**400, float("nan"), True, [[1], [2, 3]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("relaxation", [None, "splits", "perspective"])
+@pytest.mark.parametrize("method", ["exact", "relax"])
+def test_verify_takes_nothing_for_granted(method, relaxation):
+    """Whatever stands in a result that someone made: an answer, and never an exception."""
+    rng = np.random.default_rng(0)
+    X, w = rng.standard_normal((9, 3)), rng.standard_normal(3)
+    if relaxation == "perspective":
+        problem = pvq.SparseLeastSquares(X.T @ X / 9, w, nnz=1)
+    else:
+        problem = pvq.IntegerLeastSquares(X.T @ X / 9, w, 0.3, -2, 1)
+    bounds = pvq.solve(problem, method=method, relaxation=relaxation)
+    changed = dataclasses.replace
+    claim = bounds.certificate
+    results = [
+        changed(bounds, **{name: junk})
+        for name in ("error_lower", "error_upper", "weight", "codes", "support", "certificate", "lower_kind")
+        for junk in JUNK
+    ]
+    results += [
+        changed(bounds, certificate=changed(claim, **{field.name: junk}))
+        for field in dataclasses.fields(claim)
+        for junk in JUNK
+    ]
+    if hasattr(claim, "splits"):
+        results += [
+            changed(bounds, certificate=changed(claim, splits=changed(claim.splits, **{name: junk})))
+            for name in ("index", "sign", "low", "multiplier")
+            for junk in JUNK
+        ]
+    truth = least_error(problem)
+    for result in results:
+        outcome = pvq.verify(problem, result)
+        if outcome and isinstance(result.lower_kind, str) and result.lower_kind == "certified":
+            assert result.error_lower <= truth
+
+
+def least_error(problem):
+    if isinstance(problem, pvq.SparseLeastSquares):
+        return least_sparse_error(problem) * (1.0 + 1e-9)
+    return least_integer_error(problem)

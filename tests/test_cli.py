@@ -61,6 +61,12 @@ def run(*arguments: str) -> int:
         ([*SMALL, "--opt-dim", "0"], "opt"),
         ([*SMALL, "--out-channels", "0"], "output channels"),
         ([*SMALL, "--range", "median"], "mse"),
+        ([*SMALL, "--layer", "block2.0"], "--layer is given 2 times, but takes one value"),
+        ([*SMALL, "--budget", "layer", "--tolerance", "1e-3"], "takes no tolerance"),
+        ([*SMALL, "--pattern", "2:4"], "give a density"),
+        (["solve", "q.npz", "--json", "a.json", "--json", "b.json"], "--json is given 2 times"),
+        (["train", "qat", "--out", "a", "--out", "b"], "--out is given 2 times"),
+        (["compare", "--layer", "block2.0", "--layer", "block3.0"], "--layer is given 2 times"),
         ([*SMALL, "--solver", "mosek"], "mosek"),
         ([*SMALL, "--solver", "nativ"], "native"),
         ([*SMALL, "--method", "guess"], "exact"),
@@ -105,6 +111,27 @@ def test_bad_input_is_one_sentence(
     assert output.err.count("\n") == 1
     assert says in output.err
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["layer", "--bits", "1"], "bit width"),
+        (["layer", "--bits", "77"], "bit width"),
+        (["layer", "--density", "0"], "density"),
+        (["layer", "--pattern", "5:4"], "N of the pattern"),
+        (["layer", "--range", "median"], "range method"),
+        (["compare", "--bits", "1"], "bit width"),
+        (["train", "qat", "--bits", "1"], "bit width"),
+        (["weights", "--bits", "1"], "bit width"),
+    ],
+)
+def test_wrong_sizes_are_found_before_torch_is_loaded(arguments: list[str], says: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; from pvqbounds.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_time_limit_gives_a_true_interval(monkeypatch):
 def test_fractions_of_the_best_error_are_proved(monkeypatch):
     """Where the perspective bound is weak, partial searches take over."""
     monkeypatch.setattr(
-        subset_search, "maximise_perspective", lambda p: PerspectiveCertificate(*np.zeros((2, p.n)))
+        subset_search, "maximise_perspective", lambda p, **_: PerspectiveCertificate(*np.zeros((2, p.n)))
     )
     monkeypatch.setattr(subset_search, "WORK", 20_000)
     gram, weight = real_valued(5, 40)

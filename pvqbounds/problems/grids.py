@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,14 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["RangeMethod", "minmax_scale", "mse_scale", "range_scale", "symmetric_codes"]
+__all__ = [
+    "RangeMethod",
+    "checked_range_method",
+    "minmax_scale",
+    "mse_scale",
+    "range_scale",
+    "symmetric_codes",
+]
 
 RangeMethod = Literal["mse", "minmax"]
 
@@ -138,6 +145,18 @@ def range_scale(method: str, weights: ArrayLike, qmin: int, qmax: int) -> float:
         If there is no such method, or as the method itself does.
     """
     finders = {"mse": mse_scale, "minmax": minmax_scale}
-    if not isinstance(method, str) or method not in finders:
-        raise InputError(f"The range method must be one of {', '.join(finders)}, not {method!r}.")
-    return finders[method](weights, qmin, qmax)
+    return finders[checked_range_method(method)](weights, qmin, qmax)
+
+
+def checked_range_method(method: str) -> RangeMethod:
+    """`method`, if there is one of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    names = get_args(RangeMethod)
+    if not isinstance(method, str) or method not in names:
+        raise InputError(f"The range method must be one of {', '.join(names)}, not {method!r}.")
+    return cast(RangeMethod, method)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from pvqbounds.solvers.base import Clock
 
 __all__ = ["box_minimiser"]
 
@@ -11,7 +17,11 @@ MAX_STEPS = 100
 
 
 def box_minimiser(
-    form: NDArray[np.float64], centre: NDArray[np.float64], lower: float, upper: float
+    form: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    lower: float,
+    upper: float,
+    clock: Clock | None = None,
 ) -> NDArray[np.float64]:
     """Approximate minimiser of (x - c)ᵀP(x - c) over lower <= x <= upper, shape (n,).
 
@@ -25,6 +35,8 @@ def box_minimiser(
         P, positive semidefinite, shape (n, n), and c, shape (n,).
     lower, upper
         The box, the same for all coordinates.
+    clock
+        Ends the descent between two steps.
     """
     x = np.clip(centre, lower, upper)
     if (x == centre).all():
@@ -36,6 +48,8 @@ def box_minimiser(
     gradient = form @ (x - centre)
     value = float((x - centre) @ gradient)
     for _ in range(MAX_STEPS):
+        if clock is not None and clock.expired:
+            return x
         before = value
         pinned = ((x <= lower) & (gradient > 0.0)) | ((x >= upper) & (gradient < 0.0))
         free = np.flatnonzero(~pinned)
@@ -45,7 +59,8 @@ def box_minimiser(
         if ridge > 0.0:
             block = form[np.ix_(free, free)]
             block[np.diag_indices(len(free))] += ridge
-            step[free] = -np.linalg.solve(block, gradient[free])
+            with suppress(np.linalg.LinAlgError):  # the ridge was lost in rounding: the sweep below steps
+                step[free] = -np.linalg.solve(block, gradient[free])
         for length in (1.0, 0.5, 0.25, 0.125, 1e-2, 1e-3):
             trial = np.clip(x + length * step, lower, upper)
             trial_gradient = form @ (trial - centre)

@@ -63,16 +63,18 @@ class Splits:
 
     def fit(self, n: int) -> bool:
         """Whether they are inequalities about n codes with multipliers that may be used."""
+        parts = (self.index, self.sign, self.low, self.multiplier)
+        if not all(isinstance(part, np.ndarray) for part in parts) or self.multiplier.ndim != 1:
+            return False
         m = len(self)
-        whole = all(part.dtype.kind in "iu" for part in (self.index, self.sign, self.low))
         return bool(
-            whole
+            all(part.dtype.kind in "iu" for part in parts[:3])
             and self.multiplier.dtype == np.float64
             and self.index.shape == self.sign.shape == (m, ENTRIES)
             and self.low.shape == (m,)
             and (self.index >= 0).all()
             and (self.index < n).all()
-            and (np.abs(self.sign) <= 1).all()
+            and (np.abs(self.sign.astype(np.int64)) <= 1).all()
             and np.isfinite(self.multiplier).all()
             and (self.multiplier >= 0.0).all()
         )

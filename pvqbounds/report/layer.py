@@ -111,18 +111,20 @@ class Side:
     def expected_errors(self) -> tuple[float, ...]:
         """Typical least error of each slice on a fine, wide grid: a label, not a bound (quantization).
 
-        0 where the Gram is singular; empty for pruning.
+        At most the signal, so that a channel of zeros adds nothing whatever its scale. 0 where the Gram
+        is singular; empty for pruning.
         """
         pivots: dict[int, tuple[int, float]] = {}
         errors = []
-        for problem in (s.problem for s in self.slices):
+        for problem in (s.problem for s in self.slices):  # code 0, where there is one, leaves the signal
             if not isinstance(problem, IntegerLeastSquares):
                 return ()
             if id(problem.gram) not in pivots:
                 live = int(problem.gram.any(axis=1).sum())
                 pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
             live, pivot = pivots[id(problem.gram)]
-            errors.append(expected_error(live, problem.scale, pivot))
+            most = problem.signal.upper if problem.qmin <= 0 <= problem.qmax else math.inf
+            errors.append(max(0.0, min(expected_error(live, problem.scale, pivot), most)))
         return tuple(errors)
 
     @property
@@ -132,9 +134,11 @@ class Side:
 
     @cached_property
     def method_errors(self) -> Mapping[str, tuple[float, ...]]:
-        """Error of each simple method on each slice, rounded up."""
+        """Error of each simple method on each slice, rounded up; a mean square, so never below zero."""
         return {
-            name: tuple(s.problem.error(point).upper for s, point in zip(self.slices, points, strict=True))
+            name: tuple(
+                max(0.0, s.problem.error(point).upper) for s, point in zip(self.slices, points, strict=True)
+            )
             for name, points in self.methods.items()
         }
 
@@ -171,6 +175,15 @@ class LayerReport:
     quantization: Side
     pruning: Side
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What a reader must know about the model, its data or the patterns, a sentence each."""
+
+    @property
+    def dead_inputs(self) -> tuple[int, int]:
+        """Inputs that are zero at every position, and all inputs, over the Grams that were looked at."""
+        grams = {id(s.problem.gram): s.problem.gram for s in self.quantization.slices}
+        dead = sum(int((gram.diagonal() <= 0.0).sum()) for gram in grams.values())
+        return dead, sum(len(gram) for gram in grams.values())
 
     @property
     def verdict(self) -> Verdict:

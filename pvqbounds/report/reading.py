@@ -132,6 +132,7 @@ def _layer(node: _Node, arrays: _Arrays) -> LayerReport:
         quantization=quantization,
         pruning=pruning,
         seconds=node.number("seconds"),
+        notes=node.optional("notes", node.texts) or (),
     )
 
 
@@ -181,6 +182,7 @@ def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Array
         best = arrays.rows(entries, f"{task}/weight", np.float64, sizes)
         kept = arrays.rows(entries, f"{task}/kept", np.bool_, sizes)
         pattern = budget.optional("pattern", budget.pair)
+        stride = budget.optional("pattern_stride", budget.whole) or 1
     for i, entry in enumerate(entries):
         gram = grams[entry.whole("gram")]
         problem: Problem
@@ -188,7 +190,8 @@ def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Array
             problem = IntegerLeastSquares(gram, weights[i], float(scales[i]), qmin, qmax)
             codes, support, weight = best[i], None, problem.weight_of(best[i])
         else:
-            problem = SparseLeastSquares(gram, weights[i], entry.optional("nnz", entry.whole), pattern)
+            nnz = entry.optional("nnz", entry.whole)
+            problem = SparseLeastSquares(gram, weights[i], nnz, pattern, stride)
             codes, support, weight = None, np.flatnonzero(kept[i]), best[i]
         certificate = _certificate(entry, arrays, f"{task}/certificate/{i}", problem.n)
         error_lower, error_upper = entry.number("error_lower"), entry.number("error_upper")
@@ -267,6 +270,10 @@ class _Node:
         wanted = f"one of {', '.join(allowed)}" if allowed else "a text"
         fits = allowed.__contains__ if allowed else lambda value: isinstance(value, str)
         return cast(str, self._value(name, wanted, fits))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        fits = lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value)  # noqa: E731
+        return tuple(self._value(name, "a list of texts", fits))
 
     def whole(self, name: str) -> int:
         return cast(int, self._value(name, "a whole number", _is_whole))

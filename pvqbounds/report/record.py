@@ -26,10 +26,12 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 =========================== ======= ======= ======================================================
 
 Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
-entry or ``pattern``. With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those
-of the entries are how the best weights found spend it, and the side's ``error_lower`` is proved by
-the certificates of all entries together. The result of one problem from a file (schema
-``pvqbounds.problem/1``) is the same with one side and one entry.
+entry or ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is
+not 1: the size of a convolution's kernel, so that groups run along input channels). With ``budget``
+"layer" the side's own ``nnz`` is what all entries share, those of the entries are how the best weights
+found spend it, and the side's ``error_lower`` is proved by the certificates of all entries together.
+The result of one problem from a file (schema ``pvqbounds.problem/1``) is the same with one side and
+one entry.
 """
 
 from __future__ import annotations
@@ -160,6 +162,8 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "channels_in_layer": report.channels[1],
         "positions": report.positions,
         **{side.task: _side_document(side, grams, report.protocol == "full") for side in sides},
+        "dead_inputs": report.dead_inputs[0],
+        "notes": list(report.notes),
         "verdict": report.verdict,
         "seconds": report.seconds,
     }
@@ -254,7 +258,7 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
     if isinstance(first, IntegerLeastSquares):
         budget |= {"qmin": first.qmin, "qmax": first.qmax}
     else:
-        budget |= {"pattern": _listed(first.pattern)}
+        budget |= _pattern(first)
         if side.shared is not None:
             budget |= {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
@@ -331,11 +335,12 @@ def _entry(result: SliceResult, gram: int) -> Document:
 def _budget(problem: Problem) -> Document:
     if isinstance(problem, IntegerLeastSquares):
         return {"scale": problem.scale, "qmin": problem.qmin, "qmax": problem.qmax}
-    return {"nnz": problem.nnz, "pattern": _listed(problem.pattern)}
+    return {"nnz": problem.nnz} | _pattern(problem)
 
 
-def _listed(pattern: tuple[int, int] | None) -> list[int] | None:
-    return None if pattern is None else list(pattern)
+def _pattern(problem: SparseLeastSquares) -> Document:
+    stride = {} if problem.stride == 1 else {"pattern_stride": problem.stride}
+    return {"pattern": None if problem.pattern is None else list(problem.pattern)} | stride
 
 
 def _finite(value: float) -> float | None:

@@ -90,6 +90,7 @@ def layer_view(report: LayerReport) -> RenderableType:
         _side_table(report),
         Text(verdict_text(report), style="bold" if report.verdict != "undecided" else ""),
         Text(conditions_text(report), style="dim"),
+        *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
 
 
@@ -116,6 +117,9 @@ def _side_table(report: LayerReport) -> Table:
     if any(s.dead for s in sides[0].slices):
         dead = sum(s.dead for s in sides[0].slices)
         table.add_row("dead", f"{dead} of {len(sides[0].slices)} {_unit(report)} without signal", "")
+    dead_inputs, inputs = report.dead_inputs
+    if dead_inputs:
+        table.add_row("dead inputs", f"{dead_inputs} of {inputs} are always zero", "")
     table.add_row("solver", *(_solver_text(side) for side in sides))
     return table
 
@@ -195,6 +199,8 @@ def verdict_text(report: LayerReport) -> str:
         why = (
             "the intervals overlap" if overlap else "the deciding bound is reported by its solver, not proved"
         )
+        if any(math.isnan(end) for side in sides.values() for end in side.sqnr_interval):
+            why = "there is no signal: the weights or their inputs are all zero"
         return f"Verdict: undecided, {why}."
     winner, loser = sides.pop(report.verdict), next(iter(sides.values()))
     return (

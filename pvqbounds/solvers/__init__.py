@@ -21,6 +21,7 @@ __all__ = [
     "alternatives",
     "available_solvers",
     "backend_named",
+    "backend_of",
     "citation",
     "solvers",
 ]
@@ -60,7 +61,7 @@ def backend_named(name: str, *either: Capability) -> Backend:
     SolverError
         If it is not installed, has no licence or cannot do what is needed.
     """
-    backend = _load("native" if name == "auto" else name)
+    backend = backend_of("native" if name == "auto" else name)
     if not backend.capabilities & set(either):
         able = ", ".join(sorted(capability.value for capability in backend.capabilities)) or "neither"
         wanted = "' or '".join(capability.value for capability in either)
@@ -80,7 +81,9 @@ def backend_named(name: str, *either: Capability) -> Backend:
 def alternatives(*either: Capability, without: str | None = None) -> str:
     """Advice: the solvers usable here that can do one of these, "use --solver native or scip"."""
     able = [
-        name for name in available_solvers() if name != without and _load(name).capabilities & set(either)
+        name
+        for name in available_solvers()
+        if name != without and backend_of(name).capabilities & set(either)
     ]
     return "use --solver " + " or ".join(filter(None, [", ".join(able[:-1]), able[-1]]))
 
@@ -89,7 +92,7 @@ def solvers() -> list[SolverInfo]:
     """Every known backend: installed or not, licensed or not, what it can do."""
     infos = []
     for name in BACKENDS:
-        backend = _load(name)
+        backend = backend_of(name)
         installed = backend.available()
         infos.append(
             SolverInfo(
@@ -117,10 +120,17 @@ def citation(name: str) -> str:
     InputError
         If no backend has that name.
     """
-    return _load("native" if name == "auto" else name).citation
+    return backend_of("native" if name == "auto" else name).citation
 
 
-def _load(name: str) -> Backend:
+def backend_of(name: str) -> Backend:
+    """The backend `name`, whether it can be used here or not.
+
+    Raises
+    ------
+    InputError
+        If no backend has that name.
+    """
     if name.startswith("cvxpy:"):
         from pvqbounds.solvers.cvxpy_ import cvxpy_backend
 

@@ -7,11 +7,12 @@ incumbent, statuses and timing happen once, in :mod:`pvqbounds.api`.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from abc import ABC
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +37,7 @@ __all__ = [
     "Options",
     "SDPSolution",
     "error_unit",
+    "remaining",
 ]
 
 
@@ -110,6 +112,11 @@ class Options:
     def small_seed(self) -> int:
         """The seed folded into the range that every solver takes."""
         return self.seed % 2**30
+
+
+def remaining(options: Options, clock: Clock) -> Options:
+    """The options with what is left of the time limit; never nothing, which some solvers refuse."""
+    return replace(options, time_limit=max(clock.remaining, min(1e-3, options.time_limit)))
 
 
 @dataclass(frozen=True)
@@ -198,8 +205,10 @@ class Backend(ABC):
         """Whether it may be used; asks afresh each time."""
         return Licence(True, "free, no licence needed")
 
-    def refusal(self, n: int, needs: Capability, options: Mapping[str, Any]) -> SolverError | None:
-        """What to raise, before any work, for a problem that the licence found here is too small for.
+    def refusal(
+        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+    ) -> SolverError | None:
+        """What to raise, before any work, for a problem that licence, memory or time here are too small for.
 
         Parameters
         ----------
@@ -207,12 +216,28 @@ class Backend(ABC):
             Fan-in.
         options
             Those of the backend, by name.
+        time_limit
+            Seconds.
 
         Returns
         -------
         An error that names the size, the limit and what to use instead; None where there is no limit.
         """
         return None
+
+    def _memory_refusal(self, n: int, needs: Capability, wanted: float) -> SolverError | None:
+        """What to raise for a problem that takes so many bytes, where they are not to be had."""
+        from pvqbounds.solvers.memory import available_memory
+
+        room = available_memory()
+        if wanted <= room:
+            return None
+        from pvqbounds.solvers import alternatives
+
+        return SolverError(
+            f"{self.name} needs about {wanted / 2**30:.3g} GiB of memory for {n} inputs, where "
+            f"{room / 2**30:.3g} GiB are free; {alternatives(needs, without=self.name)}."
+        )
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Solve the relaxation."""

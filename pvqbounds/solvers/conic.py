@@ -21,7 +21,9 @@ The solver's dual variable of the last constraint is X = [[D, d], [dᵀ, 1]], wh
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar
@@ -30,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pvqbounds.errors import SolverFailedError
+from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.box_hull import (
     BoxHullSDP,
@@ -38,7 +40,15 @@ from pvqbounds.relaxations.box_hull import (
     point_multipliers,
 )
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.solvers.base import Backend, ExactSolution, Options, SDPSolution
+from pvqbounds.solvers.base import (
+    Backend,
+    Capability,
+    Clock,
+    ExactSolution,
+    Options,
+    SDPSolution,
+    remaining,
+)
 from pvqbounds.solvers.native.perspective_dual import NormalForm, normal_form
 
 __all__ = [
@@ -49,6 +59,7 @@ __all__ = [
     "PerspectiveDual",
     "Triangle",
     "conic_dual",
+    "entries_of_cone",
     "perspective_dual",
     "single_point",
 ]
@@ -56,6 +67,9 @@ __all__ = [
 SQRT2 = float(np.sqrt(2.0))
 """Factor of off-diagonal entries in a vectorised matrix, so that inner products are kept."""
 
+
+BRIEF = 0.25
+"""A solver that is expected to have its first iterate in fewer seconds is not refused for want of time."""
 
 LARGEST_RISE = 1e-4
 """What a D_i may have to rise to, of a Gram with unit diagonal, to meet its own second-order cone."""
@@ -185,6 +199,31 @@ class ConicBackend(Backend):
 
     triangle: ClassVar[Triangle]
 
+    def memory(self, n: int) -> float:
+        """Bytes that a relaxation of n inputs takes, about; 0 where that is not known."""
+        return 0.0
+
+    def seconds_to_start(self, n: int) -> float:
+        """Seconds until a relaxation of n inputs has its first iterate, about; 0 where they are few."""
+        return 0.0
+
+    def refusal(
+        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+    ) -> SolverError | None:
+        """What memory or the time limit is too small for; see the base class."""
+        if needs not in (Capability.BOX_HULL, Capability.PERSPECTIVE):
+            return super().refusal(n, needs, options, time_limit=time_limit)
+        seconds = self.seconds_to_start(n)
+        if seconds > max(time_limit, BRIEF):
+            from pvqbounds.solvers import alternatives
+
+            return SolverError(
+                f"{self.name} takes about {seconds:.2g} seconds for a first step with {n} inputs, more than "
+                f"the time limit of {time_limit:g}; {alternatives(needs, without=self.name)}, or a limit "
+                f"of {math.ceil(10.0 * seconds)} seconds."
+            )
+        return self._memory_refusal(n, needs, self.memory(n))
+
     @abstractmethod
     def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
         """Solve the program, or give the last iterate."""
@@ -209,13 +248,14 @@ class ConicBackend(Backend):
         """Solve the perspective relaxation of a pruning; errors as in :meth:`solve_sdp`."""
         from pvqbounds.solvers.native.subset_search import good_support
 
-        support = good_support(problem)
+        clock = Clock(options.time_limit, options.cancelled)
+        support = good_support(problem, clock)
         form = normal_form(problem)
         if form is None:
             nothing = PerspectiveCertificate(np.zeros(problem.n), np.zeros(problem.n))
             return ExactSolution(None, support, None, nothing, "the relaxation gives no bound")
         data = perspective_dual(form, self.triangle)
-        solution = self.solve_conic(data, options)
+        solution = self.solve_conic(data, remaining(options, clock))
         certificate = data.certificate(solution.x, solution.dual, solution.status, self.name)
         return ExactSolution(None, support, data.value(solution.x), certificate, solution.status)
 
@@ -263,6 +303,11 @@ def perspective_dual(form: NormalForm, triangle: Triangle) -> PerspectiveDual:
     cost = np.concatenate([np.zeros(2 * m), np.ones(m), -form.need, [1.0]])
     offset = np.concatenate([np.zeros(4 * m), corner])
     return PerspectiveDual(cost, _csc(blocks), offset, m, m, n + 1, triangle, form)
+
+
+def entries_of_cone(n: int) -> float:
+    """Entries of the vectorised semidefinite matrix of n inputs."""
+    return 0.5 * (n + 1.0) * (n + 2.0)
 
 
 def single_point(sdp: BoxHullSDP) -> SDPSolution:

@@ -8,7 +8,9 @@ is the better choice.
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -102,6 +104,16 @@ class Cvxpy(ConicBackend, MIQPBackend):
         if self.solver in licensed:
             return licensed[self.solver]().licence()
         return Licence(True, "as far as CVXPY knows")
+
+    def refusal(
+        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+    ) -> SolverError | None:
+        """What the backend of the same solver refuses, where there is one."""
+        own = _own_backend(self.solver)
+        refusal = None
+        if own is not None and needs in own.capabilities:
+            refusal = own.refusal(n, needs, options, time_limit=time_limit)
+        return refusal
 
     def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
         """Solve the program; the status is CVXPY's.
@@ -211,6 +223,13 @@ def cvxpy_backend(name: str) -> Cvxpy:
     class_of_it = type("Cvxpy", (Cvxpy,), {"name": PREFIX + solver, "solver": solver, "capabilities": able})
     backend: Cvxpy = class_of_it()
     return backend
+
+
+def _own_backend(solver: str) -> Backend | None:
+    """The backend of a solver of CVXPY's, where it has one."""
+    from pvqbounds.solvers import BACKENDS, backend_of
+
+    return backend_of(solver.lower()) if solver.lower() in BACKENDS else None
 
 
 def _capabilities(solver: str) -> frozenset[Capability]:

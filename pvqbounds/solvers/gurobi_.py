@@ -7,6 +7,7 @@ form and of 100 with a big-M.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +18,7 @@ import numpy as np
 from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP
-from pvqbounds.solvers.base import Capability, ExactSolution, Licence, Options
+from pvqbounds.solvers.base import Capability, Clock, ExactSolution, Licence, Options, remaining
 from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, formulation_of
 from pvqbounds.solvers.perspective import relax_by_its_point
 from pvqbounds.solvers.stopping import on_cancel
@@ -98,10 +99,15 @@ class Gurobi(MIQPBackend):
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Bound a pruning by the perspective form with k continuous; errors as in :meth:`solve_miqp`."""
+        clock = Clock(options.time_limit, options.cancelled)
         _, options = formulation_of(options)
-        return relax_by_its_point(problem, lambda program: self.solve_miqp(program, options))
+        return relax_by_its_point(
+            problem, lambda program: self.solve_miqp(program, remaining(options, clock)), clock
+        )
 
-    def refusal(self, n: int, needs: Capability, options: Mapping[str, Any]) -> SolverError | None:
+    def refusal(
+        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+    ) -> SolverError | None:
         """What the bundled licence is too small for; see the base class."""
         kind = "quantization"
         if needs is not Capability.EXACT_QUANTIZATION:

@@ -33,7 +33,13 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP, proved_big_m
 from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options
-from pvqbounds.solvers.miqp import TamePruning, in_tame_units, square_root, tight_perspective_program
+from pvqbounds.solvers.miqp import (
+    NATIVE_SHARE,
+    TamePruning,
+    in_tame_units,
+    square_root,
+    tight_perspective_program,
+)
 from pvqbounds.solvers.perspective import no_relaxation
 from pvqbounds.solvers.stopping import Stop
 
@@ -85,18 +91,20 @@ class Highs(Backend):
         SolverError
             If `options.extra` names an option that HiGHS does not have.
         """
-        tame = in_tame_units(problem)
-        search = _OuterApproximation(tame, options, options.tolerance or self.tolerance, links=True)
+        clock = Clock(options.time_limit, options.cancelled)
+        tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
+        search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=True)
         status = search.run()
         beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
         return ExactSolution(None, search.support, search.bound, None, status, beside=beside)
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The perspective relaxation, by linear programs alone; errors as in :meth:`solve_sparse`."""
-        tame = in_tame_units(problem)
+        clock = Clock(options.time_limit, options.cancelled)
+        tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
         if not tame.relaxed.diagonal.any():
             return no_relaxation(tame)
-        search = _OuterApproximation(tame, options, options.tolerance or self.tolerance, links=False)
+        search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=False)
         status = search.relax()
         nu = search.multipliers()
         if nu is None:
@@ -124,10 +132,12 @@ class _OuterApproximation:
         Whether to begin with the rows |v_i| <= M_i k_i.
     """
 
-    def __init__(self, tame: TamePruning, options: Options, tolerance: float, *, links: bool) -> None:
+    def __init__(
+        self, tame: TamePruning, options: Options, clock: Clock, tolerance: float, *, links: bool
+    ) -> None:
         self.tame, self.problem, self.options = tame, tame.problem, options
         self.tolerance = tolerance
-        self.clock = Clock(options.time_limit, options.cancelled)
+        self.clock = clock
         self.stop = Stop(options.cancelled)
         self.program = tight_perspective_program(tame)
         n = self.problem.n

@@ -20,7 +20,7 @@ from pvqbounds.errors import InputError, SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
-from pvqbounds.solvers.base import Backend, Clock, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, Clock, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
@@ -33,6 +33,10 @@ __all__ = [
     "tight_perspective_program",
     "usable",
 ]
+
+
+NATIVE_SHARE = 0.5
+"""Share of the time left that the native relaxation may take before an integer program begins."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,8 @@ class TamePruning:
     """Unit of the Gram, a power of two."""
     length: float
     """Unit of the weights, a power of two."""
+    clock: Clock | None = None
+    """Ends the native relaxation and the search for a good support."""
 
     @property
     def unit(self) -> float:
@@ -66,14 +72,14 @@ class TamePruning:
         """A good support, where solvers begin."""
         from pvqbounds.solvers.native.subset_search import good_support
 
-        return good_support(self.problem)
+        return good_support(self.problem, self.clock)
 
     @cached_property
     def relaxed(self) -> PerspectiveCertificate:
         """The best perspective relaxation, in these units; zero where it proves nothing."""
         from pvqbounds.solvers.native.perspective_dual import maximise_perspective
 
-        return maximise_perspective(self.problem)
+        return maximise_perspective(self.problem, clock=self.clock)
 
     def certificate(self, diagonal: NDArray[np.float64], nu: NDArray[np.float64]) -> PerspectiveCertificate:
         """(D, nu) in units of the original problem; nothing is rounded."""
@@ -97,13 +103,13 @@ class MIQPBackend(Backend):
         The native relaxation comes first: its certificate stands beside the bound that the solver
         states, and the solver begins with codes that are good already.
         """
-        from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+        from pvqbounds.solvers.native.box_hull_engine import solve_sdp
         from pvqbounds.solvers.native.integer_codes import best_known_codes
 
-        clock = Clock(options.time_limit)
+        clock = Clock(options.time_limit, options.cancelled)
         _, options = formulation_of(options)
-        relaxed = relax(problem, "box-hull", solve_box_hull)
-        codes = best_known_codes(problem, relaxed, options.seed)
+        relaxed = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock.part(NATIVE_SHARE)), clock)
+        codes = best_known_codes(problem, relaxed, options.seed, clock.part(NATIVE_SHARE))
         program = integer_program(problem)
         unit = _power_of_two(float(np.mean(np.diagonal(program.Q))))
         program = replace(
@@ -113,7 +119,7 @@ class MIQPBackend(Backend):
             constant=program.constant / unit,
             start=codes.astype(np.float64),
         )
-        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
+        x, bound, status = usable(self.solve_miqp(program, remaining(options, clock)))
         if x is None and bound is None:
             return ExactSolution(None, None, None, None, status)
         codes = codes if x is None else program.codes(x)
@@ -122,11 +128,11 @@ class MIQPBackend(Backend):
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Pruning of one channel, by default in its perspective form."""
-        clock = Clock(options.time_limit)
+        clock = Clock(options.time_limit, options.cancelled)
         name, options = formulation_of(options)
-        tame = in_tame_units(problem)
+        tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
         program = FORMULATIONS[name](tame)
-        x, bound, status = usable(self.solve_miqp(program, _rest(options, clock)))
+        x, bound, status = usable(self.solve_miqp(program, remaining(options, clock)))
         if x is None and bound is None:
             return ExactSolution(None, None, None, None, status)
         support = tame.support if x is None else program.support(x)
@@ -135,21 +141,19 @@ class MIQPBackend(Backend):
         return ExactSolution(None, support, stated, None, status, beside=beside)
 
 
-def _rest(options: Options, clock: Clock) -> Options:
-    """The options with what is left of the time limit; never nothing, which some solvers refuse."""
-    return replace(options, time_limit=max(clock.remaining, 1e-3))
-
-
-def in_tame_units(problem: SparseLeastSquares) -> TamePruning:
+def in_tame_units(problem: SparseLeastSquares, clock: Clock | None = None) -> TamePruning:
     """The same pruning in units in which solvers' tolerances make sense.
 
-    Both units are powers of two, so that nothing is rounded.
+    Both units are powers of two, so that nothing is rounded. The clock is that of what is computed of
+    it natively.
     """
     power = _power_of_two(float(np.mean(np.diagonal(problem.gram))))
     square = _power_of_two(float(np.mean(problem.weight**2)))
     length = 2.0 ** (math.frexp(square)[1] // 2)
-    scaled = SparseLeastSquares(problem.gram / power, problem.weight / length, problem.nnz, problem.pattern)
-    return TamePruning(scaled, power, length)
+    scaled = SparseLeastSquares(
+        problem.gram / power, problem.weight / length, problem.nnz, problem.pattern, problem.stride
+    )
+    return TamePruning(scaled, power, length, clock)
 
 
 def tight_perspective_program(tame: TamePruning) -> MIQP:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Licence, Options
-from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle
+from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle, entries_of_cone
 from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
 from pvqbounds.solvers.stopping import Stop
 
@@ -70,6 +70,10 @@ class Mosek(ConicBackend, MIQPBackend):
             }
             return Licence(False, reasons.get(int(error.errno), f"{error}; {looks}"))
         return Licence(True, "licensed")
+
+    def memory(self, n: int) -> float:
+        """Bytes: those of a dense triangle with a row for each entry of the cone, as its manual has it."""
+        return 4.0 * entries_of_cone(n) ** 2
 
     def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
         """Solve the program; the status is MOSEK's.

@@ -20,8 +20,15 @@ from numpy.typing import NDArray
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.miqp import MIQP
-from pvqbounds.solvers.base import ExactSolution
-from pvqbounds.solvers.miqp import MIQPSolution, TamePruning, in_tame_units, tight_perspective_program, usable
+from pvqbounds.solvers.base import Clock, ExactSolution
+from pvqbounds.solvers.miqp import (
+    NATIVE_SHARE,
+    MIQPSolution,
+    TamePruning,
+    in_tame_units,
+    tight_perspective_program,
+    usable,
+)
 
 __all__ = ["NO_BOUND", "certificate_of_point", "no_relaxation", "relax_by_its_point"]
 
@@ -29,9 +36,11 @@ NO_BOUND = "the relaxation gives no bound"
 """Status where there is nothing to solve: a singular Gram, or a budget that removes nothing."""
 
 
-def relax_by_its_point(problem: SparseLeastSquares, solve: Callable[[MIQP], MIQPSolution]) -> ExactSolution:
+def relax_by_its_point(
+    problem: SparseLeastSquares, solve: Callable[[MIQP], MIQPSolution], clock: Clock
+) -> ExactSolution:
     """Solve the perspective form with k continuous, and prove what its weights are worth."""
-    tame = in_tame_units(problem)
+    tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
     if not tame.relaxed.diagonal.any():
         return no_relaxation(tame)
     program = tight_perspective_program(tame)

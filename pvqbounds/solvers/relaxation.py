@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, park_boyd, tightened
 from pvqbounds.relaxations.certificates import BoxHullCertificate
-from pvqbounds.solvers.base import SDPSolution
+from pvqbounds.solvers.base import Clock, SDPSolution
 
 __all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_together"]
 
@@ -39,16 +39,20 @@ class Relaxed:
 
 
 def relax(
-    problem: IntegerLeastSquares, relaxation: str, solve: Callable[[BoxHullSDP], SDPSolution]
+    problem: IntegerLeastSquares,
+    relaxation: str,
+    solve: Callable[[BoxHullSDP], SDPSolution],
+    clock: Clock | None = None,
 ) -> Relaxed:
-    """Solve the relaxation, and again with the tangents that its solution violates."""
-    return relax_together([problem], relaxation, lambda sdps: [solve(sdp) for sdp in sdps])[0]
+    """Solve the relaxation, and again with the tangents that its solution violates while there is time."""
+    return relax_together([problem], relaxation, lambda sdps: [solve(sdp) for sdp in sdps], clock)[0]
 
 
 def relax_together(
     problems: Sequence[IntegerLeastSquares],
     relaxation: str,
     solve: Callable[[Sequence[BoxHullSDP]], list[SDPSolution]],
+    clock: Clock | None = None,
 ) -> list[Relaxed]:
     """:func:`relax` for channels of one Gram and one grid of codes, which `solve` takes together."""
     build = QUANTIZATION_RELAXATIONS[relaxation]
@@ -61,7 +65,7 @@ def relax_together(
             for i, (sdp, found) in enumerate(zip(sdps, solutions, strict=True))
             if sdp.chord and (new := tightened(sdp, found.mean, found.covariance)) is not None
         }
-        if not tighter:
+        if not tighter or (clock is not None and clock.expired):
             break
         for i, solution in zip(tighter, solve(list(tighter.values())), strict=True):
             sdps[i], solutions[i] = tighter[i], solution

@@ -8,9 +8,13 @@ themselves, so that the backend raises KeyboardInterrupt afterwards.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pvqbounds.solvers.base import Clock
 
 __all__ = ["Stop", "on_cancel"]
 
@@ -24,15 +28,31 @@ class Stop:
     ----------
     cancelled
         Set by another thread to stop the solve.
+    clock
+        For solvers that look at the clock too seldom: it also stops them where a step as long as the
+        longest one between two calls would end too late.
     """
 
-    def __init__(self, cancelled: threading.Event | None) -> None:
-        self._cancelled = cancelled
+    def __init__(self, cancelled: threading.Event | None, clock: Clock | None = None) -> None:
+        self._cancelled, self._clock = cancelled, clock
         self._interrupted = threading.Event()
+        self._last: float | None = None
+        self._longest = 0.0
+        self.out_of_time = False
+        """Whether the clock stopped it."""
 
     def __call__(self, *_: Any) -> bool:
         """Whether to stop; takes whatever the solver has to say."""
-        return self._interrupted.is_set() or (self._cancelled is not None and self._cancelled.is_set())
+        if self._clock is not None:
+            now = time.monotonic()
+            self._longest = max(self._longest, 0.0 if self._last is None else now - self._last)
+            self._last = now
+            self.out_of_time |= self._clock.remaining < self._longest
+        return (
+            self.out_of_time
+            or self._interrupted.is_set()
+            or (self._cancelled is not None and self._cancelled.is_set())
+        )
 
     def guard(self, solve: Callable[[], T]) -> T:
         """Run the solve in a thread of its own, so that Ctrl-C arrives in this one.

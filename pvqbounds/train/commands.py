@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pvqbounds.console import (
+    Commands,
     ReportOption,
     SeedOption,
     SolverOption,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -522,6 +524,9 @@ def _print_outcome(recipe: Recipe, made: Compressed, where: Path) -> None:
             else ""
         )
     )
+    if document["dense_layers"] and made.layers:
+        dense = document["dense_layers"]
+        print(f"{len(dense)} layers stay dense: {', '.join(dense[:4])}{', ...' if len(dense) > 4 else ''}")
     if made.corrupt:
         print(f"{len(made.corrupt)} images could not be decoded and were left out; result.json names them.")
     print(f"{where}: hold it against the bounds with `pvqbounds train against {where}`")

@@ -98,7 +98,7 @@ class Pruning:
     """Fraction of the weights (of the output channels, for scope "channel") that is removed."""
     scope: Scope = "layer"
     pattern: str | None = None
-    """N:M of scope "pattern": keep at most N of M consecutive weights; it sets the sparsity."""
+    """N:M of scope "pattern": keep at most N of M consecutive input channels; it sets the sparsity."""
     initial_sparsity: float = 0.0
     prune_from: float = 0.0
     """Fraction of the training at which the cubic schedule begins."""

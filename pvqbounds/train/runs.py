@@ -120,7 +120,8 @@ def result_document(recipe: Recipe, compressed: Compressed, method: str) -> dict
         "sparsity": compressed.sparsity,
         "bits_per_weight": sum(_bits(layer) for layer in layers.values()) / total if total else None,
         "mask_bits_per_weight": _mask_bits(layers, total),
-        "share_of_parameters": share_of_weights(compressed.model, compressible(compressed.model)),
+        "share_of_parameters": share_of_weights(compressed.model, list(layers)),
+        "dense_layers": [name for name in compressible(compressed.model) if name not in layers],
         "layers": {name: _layer_document(layer) for name, layer in layers.items()},
         "history": [
             {key: finite(value) for key, value in asdict(epoch).items()} for epoch in compressed.history
@@ -144,12 +145,19 @@ def _mask_bits(layers: Mapping[str, Outcome], total: int) -> float:
         if not isinstance(layer, PrunedLayer):
             continue
         if layer.pattern is not None:
-            kept, size = layer.pattern
-            bits += layer.weight.size / size * math.log2(math.comb(size, kept))
+            bits += len(layer.weight) * _pattern_bits(layer.pattern, layer.stride, layer.weight.shape[1])
         else:
             p = np.count_nonzero(layer.weight) / layer.weight.size
             bits -= sum(layer.weight.size * q * math.log2(q) for q in (p, 1.0 - p) if q > 0.0)
     return bits / total if total else 0.0
+
+
+def _pattern_bits(pattern: tuple[int, int], stride: int, inputs: int) -> float:
+    """Bits of the choices of one output channel's groups; the last at each position may be shorter."""
+    kept, size = pattern
+    whole, short = divmod(inputs // stride, size)
+    choices = whole * math.log2(math.comb(size, kept)) + math.log2(math.comb(short, min(kept, short)))
+    return stride * choices
 
 
 def _layer_document(layer: Outcome) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def covariance_step(product, level, inverse, covariance):  # type: ignore[no-unt
     return out
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def polygon_blocks(ratio, features):  # type: ignore[no-untyped-def]
     """Compiled :meth:`.Arrays.polygon_blocks`."""
     count, n, m = ratio.shape
@@ -182,7 +182,7 @@ def polygon_targets(target, features, mean):  # type: ignore[no-untyped-def]
     return moments, excess
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def polygon_step(lam, mu, features, ratio, total, excess, target, weight):  # type: ignore[no-untyped-def]
     """Compiled :meth:`.Arrays.polygon_step`."""
     count, n, m = ratio.shape

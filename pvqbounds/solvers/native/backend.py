@@ -65,7 +65,7 @@ class Native(Backend):
         from pvqbounds.solvers.native.subset_search import relaxed_sparse, search_sparse
 
         if options.only_if_it_finishes and problem.n > LARGEST_TRIAL:
-            return relaxed_sparse(problem, "solved")
+            return relaxed_sparse(problem, "solved", clock=Clock(options.time_limit, options.cancelled))
         limit = options.time_limit * (PRUNING_TRIAL if options.only_if_it_finishes else 1.0)
         return search_sparse(problem, Clock(limit, options.cancelled))
 
@@ -74,4 +74,4 @@ class Native(Backend):
         from pvqbounds.solvers.native.subset_search import relaxed_sparse
 
         tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
-        return relaxed_sparse(problem, "solved", tolerance)
+        return relaxed_sparse(problem, "solved", tolerance, Clock(options.time_limit, options.cancelled))

@@ -143,7 +143,10 @@ def _without_null_space(sdps: Sequence[BoxHullSDP], limits: _Limits, arrays: Arr
     form, n = sdps[0].form, sdps[0].n
     diagonal = form.diagonal()
     root = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-    values, vectors = np.linalg.eigh(form / np.outer(root, root))
+    scaled = form / np.outer(root, root)
+    if NUMPY.cholesky(NUMPY.minus_diagonal(scaled, np.full((1, n), NULL_VALUE)))[1][0]:
+        return _solve(sdps, limits, arrays)
+    values, vectors = np.linalg.eigh(scaled)
     null = vectors[:, values <= NULL_VALUE]
     tied = (null * null).sum(axis=1) > NULL_WEIGHT
     if not tied.any():

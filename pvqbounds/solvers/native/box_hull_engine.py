@@ -24,7 +24,7 @@ FLOPS = 200.0
 SHARE = 0.5
 """Share of the time left that an interior point may be expected to take."""
 
-BRIEF = 1.0
+BRIEF = 0.25
 """A solve that is expected to take fewer seconds runs to its end, whatever the time limit."""
 
 MEMORY = 2.0**31

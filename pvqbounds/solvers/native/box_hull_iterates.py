@@ -21,8 +21,8 @@ START_SHARE = 0.5
 START_LEVEL, START_GAP = 0.3, 0.1
 """Level at the start: in units of the median lam, and at least of the gap over the number of pairs."""
 
-START_TRACE, START_RISE = 1000.0, 8.0
-"""tr(C S) at the start is at most so many levels an input; else the level is raised by a factor."""
+START_TRACE, START_RISE, START_RISES = 1000.0, 8.0, 100
+"""tr(C S) at the start is at most so many levels an input; else the level is raised by a factor, so often."""
 
 LEAST_VARIANCE = 1e-4
 """Least variance at the start, in squared codes."""
@@ -208,11 +208,12 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
         weight = level[:, None, None] / slack
         return State(covariance, weight, mean, lam, -0.5 * lam, 0.0 * lam, slack, _no_reach(task))
     span = float(first.qmax - first.qmin)
-    while True:
+    for _ in range(START_RISES):
         state, balanced = _spread_out(task, mean, lam, level, span * (span + 2.0) / 12.0)
         if balanced.all():
-            return state
+            break
         level = xp.where(arrays.index(balanced), level, START_RISE * level)
+    return state  # one that is not near the path, of numbers out of all proportion, ends at its first step
 
 
 def _spread_out(task: Task, mean: Any, lam: Any, level: Any, equal: float) -> tuple[State, NDArray[np.bool_]]:

@@ -25,10 +25,16 @@ from pvqbounds.solvers.native.integer_codes import (
 )
 from pvqbounds.solvers.native.integer_search import live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.rising_search import NODES_A_SECOND, search_best
-from pvqbounds.solvers.native.search_trees import LARGEST_TREE, MultipliedTree, minimiser_of, mixed_trees
+from pvqbounds.solvers.native.search_trees import (
+    LARGEST_TREE,
+    MultipliedTree,
+    minimiser_of,
+    mixed_trees,
+    trees_fit,
+)
 from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["Hybrid", "hybrid_bound", "nodes_for", "raised_bound", "spread"]
+__all__ = ["Hybrid", "hybrid_bound", "nodes_for", "not_searched", "raised_bound", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +83,23 @@ def hybrid_bound(
     if not live.any():
         return Hybrid(codes, relaxed.certificate, relaxed.status)
     inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
-    if inner.n > LARGEST_TREE:
-        codes[live] = plain_codes(inner, inside)
-        return Hybrid(codes, relaxed.certificate, f"not searched: more than {LARGEST_TREE} live inputs")
-    minimiser = minimiser_of(inner)
-    trees = mixed_trees(inner, inside.certificate, minimiser)
+    if not trees_fit(inner.n, clock):
+        codes[live] = plain_codes(inner, inside, clock)
+        return Hybrid(codes, relaxed.certificate, not_searched(inner.n))
+    minimiser = minimiser_of(inner, clock)
+    trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
     allowed = min(nodes, NODES_A_SECOND * clock.remaining)
-    codes[live] = good_codes(inner, inside, minimiser, trees, seed, allowed)
+    codes[live] = good_codes(inner, inside, minimiser, trees, seed, allowed, clock)
     found = raised_bound(inner, inside, trees, codes[live], nodes, clock)
     codes[live] = found.codes
     return replace(found, codes=codes, certificate=spread(found.certificate, live))
+
+
+def not_searched(n: int) -> str:
+    """Why no tree was built for n inputs."""
+    if n > LARGEST_TREE:
+        return f"not searched: more than {LARGEST_TREE} live inputs"
+    return "not searched: the time limit is too short for a search of so many inputs"
 
 
 def raised_bound(

@@ -6,6 +6,7 @@ the trees of the hybrid bound finds the best codes by far, nearly always 2-opt o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.relaxations.rounding import gaussian_starts, improve
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.integer_search import k_best, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.search_trees import (
-    LARGEST_TREE,
     Minimiser,
     MultipliedTree,
     minimiser_of,
     mixed_trees,
+    trees_fit,
 )
 from pvqbounds.solvers.relaxation import Relaxed
 
@@ -97,7 +99,9 @@ def _factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.diag(np.sqrt(unit))
 
 
-def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) -> NDArray[np.int64]:
+def best_known_codes(
+    problem: IntegerLeastSquares, relaxed: Relaxed, seed: int, clock: Clock | None = None
+) -> NDArray[np.int64]:
     """Good codes around a relaxation, shape (n,).
 
     Parameters
@@ -106,17 +110,20 @@ def best_known_codes(problem: IntegerLeastSquares, relaxed: Relaxed, seed: int) 
         A relaxation of the problem, from any backend.
     seed
         Seed of the random starts.
+    clock
+        The less time it leaves, the fewer starts are tried.
     """
+    clock = clock or Clock(math.inf)
     live = live_inputs(problem)
     codes = problem.codes_of_nearest()
     if live.any():
         inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
-        if inner.n > LARGEST_TREE:
-            codes[live] = plain_codes(inner, inside)
+        if not trees_fit(inner.n, clock):
+            codes[live] = plain_codes(inner, inside, clock)
         else:
-            minimiser = minimiser_of(inner)
-            trees = mixed_trees(inner, inside.certificate, minimiser)
-            codes[live] = good_codes(inner, inside, minimiser, trees, seed)
+            minimiser = minimiser_of(inner, clock)
+            trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
+            codes[live] = good_codes(inner, inside, minimiser, trees, seed, clock=clock)
     return codes
 
 
@@ -127,30 +134,36 @@ def good_codes(
     trees: Sequence[MultipliedTree],
     seed: int,
     nodes: float = 0.0,
+    clock: Clock | None = None,
 ) -> NDArray[np.int64]:
     """Best codes from every start, for sizes that trees are built at: 1-opt from each, 2-opt from the best.
 
     Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
     K-best leaves of each tree and, up to a few hundred inputs, random roundings. The more nodes a
-    search on the trees may visit, the more time is spent here, too.
+    search on the trees may visit, the more time is spent here, too; starts that the clock leaves no time
+    for are left out.
     """
-    n = problem.n
+    n, clock = problem.n, clock or Clock(math.inf)
     simple = np.vstack([problem.centre, minimiser.point])
     greedy = nearest_plane(problem.gram, simple, problem.qmin, problem.qmax).astype(np.float64)
     width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
-    leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees]
-    if n <= FEW_INPUTS:
+    leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees if not clock.expired]
+    if n <= FEW_INPUTS and not clock.expired:
         random = gaussian_starts(relaxed.mean, relaxed.covariance, STARTS, seed)
     else:
         random = relaxed.mean[None]
-    codes = improve(problem, np.vstack([simple, greedy, *leaves, random]), pairs=False)
-    return improve(problem, codes[None].astype(np.float64))
+    starts = np.vstack([*leaves, greedy, simple, random])  # the best first: time may not do for all
+    codes = improve(problem, starts, pairs=False, clock=clock)
+    return improve(problem, codes[None].astype(np.float64), clock=clock)
 
 
-def plain_codes(problem: IntegerLeastSquares, relaxed: Relaxed) -> NDArray[np.int64]:
+def plain_codes(
+    problem: IntegerLeastSquares, relaxed: Relaxed, clock: Clock | None = None
+) -> NDArray[np.int64]:
     """Best of round to nearest, nearest plane and the relaxation's mean, 1-opt from each: any size."""
     greedy = nearest_plane(problem.gram, problem.centre[None], problem.qmin, problem.qmax)
-    return improve(problem, np.vstack([problem.centre, greedy, relaxed.mean]), pairs=False)
+    starts = np.vstack([greedy, problem.centre, relaxed.mean])
+    return improve(problem, starts, pairs=False, clock=clock)
 
 
 def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:

@@ -14,7 +14,7 @@ from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertifi
 from pvqbounds.relaxations.rounding import improve
 from pvqbounds.solvers.base import Clock, ExactSolution, Options
 from pvqbounds.solvers.native.box_hull_engine import solve_sdp
-from pvqbounds.solvers.native.hybrid import nodes_for, raised_bound, spread
+from pvqbounds.solvers.native.hybrid import nodes_for, not_searched, raised_bound, spread
 from pvqbounds.solvers.native.integer_codes import (
     good_codes,
     plain_codes,
@@ -35,6 +35,7 @@ from pvqbounds.solvers.native.search_trees import (
     minimiser_of,
     mixed_trees,
     plain_tree,
+    trees_fit,
 )
 from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
 from pvqbounds.solvers.relaxation import Relaxed, relax
@@ -78,13 +79,10 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
 
 
 def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> ExactSolution:
-    if problem.n > LARGEST_TREE and options.only_if_it_finishes:
-        relaxed = options.relaxed or _fallback(problem, clock, options)
-        codes, status = plain_codes(problem, relaxed), f"not searched: more than {LARGEST_TREE} live inputs"
-        name = relaxed.certificate.relaxation
-        return ExactSolution(codes, None, None, relaxed.certificate, status, name)
-    minimiser = minimiser_of(problem)
-    codes = improve(problem, np.vstack([problem.centre, minimiser.point]))
+    if not trees_fit(problem.n, clock) and (options.only_if_it_finishes or problem.n <= LARGEST_TREE):
+        return _not_searched(problem, clock, options)
+    minimiser = minimiser_of(problem, clock)
+    codes = improve(problem, np.vstack([minimiser.point, problem.centre]), clock=clock)
     plain = plain_tree(problem, minimiser)
     error = problem.error(codes).upper
     if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
@@ -93,13 +91,15 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         if outcome.exhausted:
             return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
 
+    if not trees_fit(problem.n, clock):
+        return _not_searched(problem, clock, options, codes)
     provable = problem.n <= PROVABLE
     relaxed = options.relaxed or (_sdp(problem, clock) if provable else _fallback(problem, clock, options))
-    mixed = mixed_trees(problem, relaxed.certificate, minimiser)
+    mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
     trees = [plain, *mixed]
     nodes = nodes_for(options.search_share, options.time_limit)
     allowed = 0.0 if provable else min(nodes, NODES_A_SECOND * clock.remaining)
-    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed)
+    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
     ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
@@ -125,6 +125,20 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     return ExactSolution(codes, None, None, certificate, "optimal" if ended else "time limit")
 
 
+def _not_searched(
+    problem: IntegerLeastSquares,
+    clock: Clock,
+    options: Options,
+    codes: NDArray[np.int64] | None = None,
+) -> ExactSolution:
+    """The relaxation's bound, and codes from few starts: for what is too large, or has no time."""
+    relaxed = options.relaxed or _fallback(problem, clock, options)
+    candidates = [plain_codes(problem, relaxed, clock), *([] if codes is None else [codes])]
+    best = min(candidates, key=lambda z: problem.error(z).upper)
+    name = relaxed.certificate.relaxation
+    return ExactSolution(best, None, None, relaxed.certificate, not_searched(problem.n), name)
+
+
 def _searched(
     problem: IntegerLeastSquares, trees: Sequence[MultipliedTree], codes: NDArray[np.int64], clock: Clock
 ) -> tuple[NDArray[np.int64], SearchCertificate, bool]:
@@ -135,7 +149,7 @@ def _searched(
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
     """The SDP alone: its multipliers leave a search that is to reach its end more curvature."""
-    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE))
+    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE), clock)
 
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:

@@ -22,9 +22,11 @@ from scipy.linalg import blas, eigh_tridiagonal, lapack
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.solvers.base import Clock
+from pvqbounds.solvers.native.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.perspective_splitting import RowBudget, scaled_gram, shared_multipliers
 
-__all__ = ["NormalForm", "central_path", "maximise_perspective", "normal_form"]
+__all__ = ["NormalForm", "central_path", "maximise_perspective", "normal_form", "path_fits"]
 
 LARGEST_STEP = 0.8
 """Fraction of the way to the boundary."""
@@ -43,6 +45,12 @@ FIRST = 2.5
 
 LARGEST_NEWTON = 2304
 """Inputs up to which D is optimised: a step takes about 3 n³ multiplications."""
+
+BRIEF = 0.1
+"""A path that is expected to take fewer seconds runs to its end, whatever the time limit."""
+
+FLOPS_A_STEP, STEPS = 3.0, 40
+"""Operations of a step over n³, and how many steps a path takes, about."""
 
 LANCZOS_STEPS = 10
 """Steps for the distance to the boundary of H >= 0; a Cholesky factorisation checks the outcome."""
@@ -105,22 +113,42 @@ def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
     return NormalForm(shared.gram, weight / unit, group, np.array(need), shared.start, shared.power, unit)
 
 
+def path_fits(n: int, clock: Clock) -> bool:
+    """Whether a central path of n inputs is expected to end in time, or so soon that it does not matter."""
+    return _expected_seconds(n) < max(BRIEF, clock.remaining)
+
+
+def _expected_seconds(n: int) -> float:
+    return STEPS * FLOPS_A_STEP * float(n) ** 3 / FLOPS_A_SECOND
+
+
 def maximise_perspective(
-    problem: SparseLeastSquares, *, tolerance: float = 1e-3, max_iterations: int = 60
+    problem: SparseLeastSquares,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 60,
+    clock: Clock | None = None,
 ) -> PerspectiveCertificate:
     """Find (D, nu) whose perspective bound is within about `tolerance` of the best, relatively.
 
     A singular Gram, a budget that removes nothing, or a zero weight give D = nu = 0 (the bound 0).
-    Above `LARGEST_NEWTON` inputs D stays where it starts, and nu alone is optimised.
+    Above `LARGEST_NEWTON` inputs, and where the clock does not leave the time for a path or ends it, D
+    stays where it starts, and nu alone is optimised.
     """
     none = PerspectiveCertificate(diagonal=np.zeros(problem.n), nu=np.zeros(problem.n))
-    if problem.n > LARGEST_NEWTON:
-        best = shared_multipliers(problem.gram, problem.weight[None], RowBudget.of(problem))[0]
+    budget = RowBudget.of(problem)
+    if problem.n > LARGEST_NEWTON or (clock is not None and not path_fits(problem.n, clock)):
+        best = shared_multipliers(problem.gram, problem.weight[None], budget)[0]
     else:
         form = normal_form(problem)
         if form is None:
             return none
-        best = form.certificate(*central_path(form, tolerance=tolerance, max_iterations=max_iterations))
+        best = form.certificate(
+            *central_path(form, tolerance=tolerance, max_iterations=max_iterations, clock=clock)
+        )
+        if clock is not None and clock.expired and _expected_seconds(problem.n) >= BRIEF:
+            other = shared_multipliers(problem.gram, problem.weight[None], budget)[0]
+            best = max(best, other, key=lambda found: perspective_bound(problem, found))
     return best if perspective_bound(problem, best) > 0.0 else none
 
 
@@ -130,6 +158,7 @@ def central_path(
     price: float | None = None,
     tolerance: float = 1e-3,
     max_iterations: int = 80,
+    clock: Clock | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Follow the central path to the best D and nu, shape (n,), 0 outside all groups.
 
@@ -140,7 +169,11 @@ def central_path(
         input that is kept costs, in place of a budget.
     tolerance
         Relative.
+    clock
+        Ends the path between two steps, but for one that is expected to take less than `BRIEF` seconds.
     """
+    if _expected_seconds(len(form.weight)) < BRIEF:
+        clock = None
     gram, n = form.gram, len(form.weight)
     used = np.flatnonzero(form.group >= 0)
     w, D = form.weight[used], START * form.start[used]
@@ -157,7 +190,7 @@ def central_path(
     factor = _factor(gram, used, D)
     best, best_value = (np.zeros(n), np.zeros(n)), 0.0
     for _ in range(max_iterations):
-        if factor is None:
+        if factor is None or (clock is not None and clock.expired):
             break
         inverse = _inverse(factor)
         if len(used) < n:

@@ -20,15 +20,31 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.integer_search import Outcome, SearchTree, build_tree, claim
+from pvqbounds.solvers.native.lapack import FLOPS_A_SECOND
 
-__all__ = ["LARGEST_TREE", "Minimiser", "MultipliedTree", "minimiser_of", "mixed_trees", "plain_tree"]
+__all__ = [
+    "LARGEST_TREE",
+    "Minimiser",
+    "MultipliedTree",
+    "minimiser_of",
+    "mixed_trees",
+    "plain_tree",
+    "trees_fit",
+]
 
 SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
 """Shares of the SDP's multipliers that trees are built at, up to so many inputs: large ones pay at many."""
 
 SPLIT_SHARES = (0.8, 0.95, 1.0)
 """The same for multipliers with split inequalities: the first ones find codes, the last proves most."""
+
+BUILD = 4.0
+"""Operations that a tree takes, over n³: an inverse, a factorisation and the order of its levels."""
+
+BRIEF = 0.05
+"""A tree that is expected to take fewer seconds is built, whatever the time limit."""
 
 LARGEST_TREE = max(SHARES)
 """Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
@@ -56,9 +72,15 @@ class Minimiser:
     nu: NDArray[np.float64]
 
 
-def minimiser_of(problem: IntegerLeastSquares) -> Minimiser:
+def trees_fit(n: int, clock: Clock) -> bool:
+    """Whether a tree for n inputs can be built in the time left, or so soon that it does not matter."""
+    seconds = BUILD * float(n) ** 3 / FLOPS_A_SECOND
+    return n <= LARGEST_TREE and seconds < max(BRIEF, clock.remaining)
+
+
+def minimiser_of(problem: IntegerLeastSquares, clock: Clock | None = None) -> Minimiser:
     """The box-constrained minimiser of a problem and its multipliers at lam = 0."""
-    point = box_minimiser(problem.gram, problem.centre, problem.qmin, problem.qmax)
+    point = box_minimiser(problem.gram, problem.centre, problem.qmin, problem.qmax, clock)
     return Minimiser(point, problem.scale * (problem.gram @ (point - problem.centre)))
 
 
@@ -83,6 +105,7 @@ def mixed_trees(
     certificate: BoxHullCertificate,
     minimiser: Minimiser,
     shares: Sequence[float] | None = None,
+    clock: Clock | None = None,
 ) -> list[MultipliedTree]:
     """One tree for each share of a relaxation's multipliers, the rest the minimiser's.
 
@@ -95,15 +118,19 @@ def mixed_trees(
         mixture, lam is lowered until it is; a share at which that fails is left out.
     shares
         Those that pay for so many inputs if None.
+    clock
+        Shares for which it leaves no time are left out.
     """
     if shares is None:
         shares = _shares_for(problem.n, certificate)
     trees = []
-    for share in shares:
+    for share in reversed(shares):  # the last one proves most
+        if clock is not None and not trees_fit(problem.n, clock):
+            break
         nu = share * certificate.nu + (1.0 - share) * minimiser.nu
         lam, splits = share * certificate.lam, certificate.splits.times(share)
         trees.append(_definite_tree(problem, lam, nu, splits, minimiser.point))
-    return [tree for tree in trees if tree is not None]
+    return [tree for tree in reversed(trees) if tree is not None]
 
 
 def _shares_for(n: int, certificate: BoxHullCertificate) -> tuple[float, ...]:

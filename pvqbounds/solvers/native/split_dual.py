@@ -194,7 +194,7 @@ def _solve(
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
     if sdp.qmin == sdp.qmax:  # one code: its error has a proof in closed form
         return single_point(sdp), NO_SPLITS
-    path = _Path(sdp, live)
+    path = _Path(sdp, live, clock)
     path.follow(stages, clock, with_splits=with_splits)
     return path.solution()
 
@@ -202,7 +202,7 @@ def _solve(
 class _Path:
     """The iterate, from y = 0 onwards, over the inputs of a mask."""
 
-    def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_]) -> None:
+    def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
         self._live = live
         self._whole_centre = sdp.centre
         self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
@@ -211,7 +211,7 @@ class _Path:
         self._numbers = lapack.numbers_for(self.n)
         self._x = np.zeros(self.n)
         self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
-        self._rows = self._first_rows()
+        self._rows = self._first_rows(clock)
         self._unit = np.ones(len(self._rows))
         self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
         value = self._first_value()
@@ -226,17 +226,20 @@ class _Path:
         self._end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
         steps, searches = _expected(stages, self.n, with_splits=with_splits)
+        search = SEPARATION * self.n**3 / lapack.FLOPS_A_SECOND
         pace = min(1.0, max(0.0, clock.remaining - searches) / steps)
         for done, stage in enumerate(rounds):
             if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
-                self._exchange(with_splits=with_splits and rounds[done - 1] is not stages[0])
+                beyond_first = rounds[done - 1] is not stages[0]
+                in_time = search <= clock.remaining  # it is one compiled loop
+                self._exchange(with_splits=with_splits and beyond_first and in_time)
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
 
-    def _first_rows(self) -> Rows:
+    def _first_rows(self, clock: Clock | None) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
         qmin, qmax = self._ends
-        near = box_minimiser(self._form, self._centre, qmin, qmax)
+        near = box_minimiser(self._form, self._centre, qmin, qmax, clock)
         inputs = np.arange(self.n)
         low = np.clip(np.floor(near), qmin, qmax - 1)
         tangents = single_rows(inputs, low, self._centre)

@@ -17,6 +17,9 @@ DEFINITE = 1e-12
 LEAST_SPREAD = 1e-100
 """What aᵀS⁻¹a is at least: rounding may take it below zero, and its square must not vanish."""
 
+LEAST_CURVATURE = 1e-280
+"""What a second derivative is at least: units stay finite where it underflows."""
+
 FIRST_MOVE = 0.05
 """Largest change of a scaled variable in a step that knows no curvature."""
 
@@ -30,7 +33,7 @@ SETTLED = 1e-2
 """A step that gains less than this times mu is the last of its round."""
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def evaluate(  # type: ignore[no-untyped-def]
     form, rows, multiplier, mu, slack, x, numbers, routines
 ):  # fmt: skip
@@ -73,7 +76,7 @@ def evaluate(  # type: ignore[no-untyped-def]
     return True, value, value + mu * logarithm
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def differentiate(rows, inverse, x, mu, slope, unit):  # type: ignore[no-untyped-def]
     """Overwrite the derivative of the barrier by y, and the unit that makes its second one about 1.
 
@@ -93,10 +96,11 @@ def differentiate(rows, inverse, x, mu, slope, unit):  # type: ignore[no-untyped
                 spread += 2.0 * s * sign[c, b] * (inverse[i, j] if i > j else inverse[j, i])
         spread = max(spread, LEAST_SPREAD)
         slope[c] = -weight[c] * (mean * mean + mu * spread - limit[c])
-        unit[c] = 1.0 / math.sqrt(mu * spread * spread + 2.0 * mean * mean * spread)
+        curvature = mu * spread * spread + 2.0 * mean * mean * spread
+        unit[c] = 1.0 / math.sqrt(max(curvature, LEAST_CURVATURE))
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def climb(  # type: ignore[no-untyped-def]
     form, rows, multiplier, slope, unit, x, inverse, spare, moves, changes, count, value, barrier, mu,
     most, numbers, routines,
@@ -149,7 +153,7 @@ def climb(  # type: ignore[no-untyped-def]
     return count, value, barrier, False
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _direction(multiplier, slope, unit, moves, changes, count, step):  # type: ignore[no-untyped-def]
     """Overwrite `step` by an ascent direction of the scaled variables that are free to move.
 

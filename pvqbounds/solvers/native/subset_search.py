@@ -12,16 +12,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.certificates import SubsetCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.base import Clock, ExactSolution
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.perspective_dual import maximise_perspective, path_fits
 from pvqbounds.solvers.native.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.subset_factor import SubsetFactor, subset_factor
 from pvqbounds.solvers.native.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
 from pvqbounds.solvers.native.subset_multipliers import Multiplied, multiplied
-from pvqbounds.solvers.native.supports import support_from_inverse
+from pvqbounds.solvers.native.supports import better_support, improved_support, support_from_inverse
 
 __all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_sparse"]
 
@@ -30,6 +30,9 @@ WORK = 50_000_000
 
 LARGEST_STACK = 2**27
 """Entries of the rows of all depths above which no search is begun (1 GiB)."""
+
+ELIMINATED_A_SECOND = 1e10
+"""Speed of backward elimination, n³ operations, that is held against the time left."""
 
 LARGEST_SINGULAR = 1152
 """Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
@@ -67,7 +70,7 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     """
     removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
     if removals * problem.n**2 > LARGEST_STACK:
-        return relaxed_sparse(problem, "time limit")
+        return relaxed_sparse(problem, "time limit", clock=clock)
     factor = subset_factor(problem)
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
@@ -80,7 +83,8 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     stack = _start(factor, best, None)
     dual = None
     if enumerate_sets(stack, factor.group, WORK) != DONE:
-        dual = multiplied(problem, factor)
+        # the proof repeats them, so that they are found whole or not at all
+        dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
         best = float(stack.best[0])
         removed = stack.best_set.copy() if stack.state[3] else removed
         stack = stack if dual is None else _start(factor, best, dual)
@@ -100,13 +104,14 @@ def _singular(
     clock: Clock,
 ) -> ExactSolution:
     """The best support that a search of the Gram with a ridge finds: it proves nothing about the Gram."""
-    error = problem.error(problem.refit(factor.support(removed))).upper
-    if error <= LOSSLESS * problem.signal.upper:
-        return _solution(factor, removed, 0.0, 0, "optimal")
+    known = better_support(problem, [good_support(problem, clock), factor.support(removed)])
+    if problem.error(problem.refit(known)).upper <= LOSSLESS * problem.signal.upper:
+        return replace(_solution(factor, removed, 0.0, 0, "optimal"), support=known)
     stack = _start(factor, cost * (1.0 - 1e-9), None)
     _finish(stack, factor, clock)
     removed = stack.best_set.copy() if stack.state[3] else removed
-    return _solution(factor, removed, 0.0, int(stack.state[2]), SINGULAR)
+    best = better_support(problem, [factor.support(removed), known])
+    return replace(_solution(factor, removed, 0.0, int(stack.state[2]), SINGULAR), support=best)
 
 
 def _bounded(
@@ -118,7 +123,7 @@ def _bounded(
     clock: Clock,
 ) -> ExactSolution:
     """Prove what can be proved until the time is up: the perspective bound, then rising fractions."""
-    certificate = maximise_perspective(problem)
+    certificate = maximise_perspective(problem, clock=clock)
     relaxed = perspective_bound(problem, certificate)
     solution = _solution(factor, removed, 0.0, 0, "time limit")
     if relaxed > 0.0:
@@ -164,22 +169,36 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
     return _done(stack) and not stack.state[3]
 
 
-def relaxed_sparse(problem: SparseLeastSquares, status: str, tolerance: float = 1e-3) -> ExactSolution:
+def relaxed_sparse(
+    problem: SparseLeastSquares, status: str, tolerance: float = 1e-3, clock: Clock | None = None
+) -> ExactSolution:
     """Bound a problem of any size by its perspective relaxation, with a good support."""
-    certificate = maximise_perspective(problem, tolerance=tolerance)
-    return ExactSolution(None, good_support(problem), None, certificate, status)
+    if clock is not None and not path_fits(problem.n, clock):
+        status = "the time limit is too short for the relaxation's own bound"
+    certificate = maximise_perspective(problem, tolerance=tolerance, clock=clock)
+    return ExactSolution(None, good_support(problem, clock), None, certificate, status)
 
 
-def good_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
-    """Find a good support by backward elimination and exchanges, without a proof: sorted indices."""
+def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
+    """Find a good support by backward elimination and exchanges, without a proof: sorted indices.
+
+    It is never worse than magnitude pruning's, which is all there is where the clock leaves no more.
+    """
+    plain = magnitude_support(problem)
+    if clock is not None and clock.remaining <= problem.n**3 / ELIMINATED_A_SECOND:
+        return plain
     shared = scaled_gram(problem.gram)
-    if shared.inverse is not None or problem.n > LARGEST_SINGULAR:
-        return support_from_inverse(problem, shared.conditioned())
-    # a singular Gram: the reduction finds inputs that act as one
-    factor = subset_factor(problem)
-    if factor.removals == 0:
-        return factor.support(np.zeros(0, dtype=np.int64))
-    return factor.support(_incumbent(factor)[0])
+    conditioned = shared.conditioned()
+    found = support_from_inverse(problem, conditioned, clock)
+    if shared.inverse is not None:
+        return better_support(problem, [found, plain])
+    candidates = [found, plain, improved_support(problem, conditioned, plain, clock)]
+    if problem.n <= LARGEST_SINGULAR and (clock is None or not clock.expired):
+        # a singular Gram: the reduction finds inputs that act as one
+        factor = subset_factor(problem)
+        removed = np.zeros(0, dtype=np.int64) if factor.removals == 0 else _incumbent(factor)[0]
+        candidates.insert(0, factor.support(removed))
+    return better_support(problem, candidates)
 
 
 def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:

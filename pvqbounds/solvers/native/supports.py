@@ -8,14 +8,20 @@ point of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.solvers.base import Clock
 from pvqbounds.solvers.native.perspective_splitting import ScaledGram
 from pvqbounds.solvers.native.subset_kernel import eliminate, exchange
 
-__all__ = ["elimination_curve", "exchanged", "support_from_inverse"]
+__all__ = ["better_support", "elimination_curve", "exchanged", "improved_support", "support_from_inverse"]
+
+EXCHANGES_A_LOOK = 2**26
+"""Multiplications of exchanges between two looks at the clock: some 50 ms."""
 
 MOST_EXCHANGES = 2**30
 """Multiplications that exchanges may take: from about 4000 inputs on there are few of them."""
@@ -43,8 +49,9 @@ def exchanged(
     weight: NDArray[np.float64],
     group: NDArray[np.int64],
     kept: NDArray[np.bool_],
+    clock: Clock | None = None,
 ) -> NDArray[np.bool_]:
-    """Improve the flags of kept inputs by exchanges within groups, shape (n,)."""
+    """Improve the flags of kept inputs by exchanges within groups, shape (n,), while there is time."""
     n = len(weight)
     if kept.all() or not kept.any():
         return kept
@@ -67,20 +74,54 @@ def exchanged(
     tableau[n, n] = signal - pull[inside] @ refit
     improved = kept.copy()
     rounds = min(4 * n, MOST_EXCHANGES // (4 * n * n))
-    exchange(tableau, np.diagonal(gram).copy(), improved, group, signal, rounds)
+    diagonal = np.diagonal(gram).copy()
+    at_once = max(1, EXCHANGES_A_LOOK // (4 * n * n))
+    for first in range(0, rounds, at_once):
+        if clock is not None and clock.expired:
+            break
+        before = improved.copy()
+        exchange(tableau, diagonal, improved, group, signal, min(at_once, rounds - first))
+        if (improved == before).all():
+            break
     return improved
 
 
-def support_from_inverse(problem: SparseLeastSquares, shared: ScaledGram) -> NDArray[np.int64]:
+def support_from_inverse(
+    problem: SparseLeastSquares, shared: ScaledGram, clock: Clock | None = None
+) -> NDArray[np.int64]:
     """A good support of one channel: sorted indices."""
     assert shared.inverse is not None
     weight = problem.weight * shared.power
+    group, need = _groups(problem)
+    order, _ = eliminate(shared.inverse.copy(), weight, group, need)
+    flags = np.ones(problem.n, dtype=bool)
+    flags[order[order >= 0]] = False
+    return np.flatnonzero(exchanged(shared.gram, weight, group, flags, clock))
+
+
+def improved_support(
+    problem: SparseLeastSquares, shared: ScaledGram, support: NDArray[np.int64], clock: Clock | None = None
+) -> NDArray[np.int64]:
+    """A support improved by exchanges: sorted indices."""
+    flags = np.zeros(problem.n, dtype=bool)
+    flags[support] = True
+    weight = problem.weight * shared.power
+    return np.flatnonzero(exchanged(shared.gram, weight, _groups(problem)[0], flags, clock))
+
+
+def better_support(problem: SparseLeastSquares, supports: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """The support whose re-fit has the least error; the first of equal ones."""
+    different = {support.tobytes(): support for support in supports}
+    if len(different) == 1:
+        return supports[0]
+    return min(different.values(), key=lambda support: problem.error(problem.refit(support)).upper)
+
+
+def _groups(problem: SparseLeastSquares) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number of each input's group, shape (n,), and how many inputs each group loses."""
     group = np.empty(problem.n, dtype=np.int64)
     need = np.zeros(len(problem.budgets), dtype=np.int64)
     for g, (inputs, kept) in enumerate(problem.budgets):
         group[inputs] = g
         need[g] = len(inputs) - kept
-    order, _ = eliminate(shared.inverse.copy(), weight, group, need)
-    flags = np.ones(problem.n, dtype=bool)
-    flags[order[order >= 0]] = False
-    return np.flatnonzero(exchanged(shared.gram, weight, group, flags))
+    return group, need
