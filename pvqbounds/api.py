@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError, shown
+from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
 from pvqbounds.notes import gap_note
+from pvqbounds.options import SolveOptions
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.problems.validation import as_real_array, whole_number
+from pvqbounds.problems.validation import as_real_array
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -41,17 +42,16 @@ from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Op
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
 __all__ = [
-    "METHODS",
     "PRUNING_RELAXATIONS",
     "Verification",
     "blas_threads",
     "solve",
+    "solve_one",
     "solver_for_side",
     "verify",
     "weak_bounds",
 ]
 
-METHODS = ("auto", "exact", "relax")
 PRUNING_RELAXATIONS = ("perspective",)
 
 DEFAULT_SEARCH_SHARE = 0.002
@@ -71,7 +71,6 @@ def solve(
     verbose: bool = False,
     cancelled: threading.Event | None = None,
     solver_options: Mapping[str, Any] | None = None,
-    relaxed: Relaxed | None = None,
 ) -> Bounds:
     """Bounds on the least error of one channel, from below and from above.
 
@@ -108,9 +107,6 @@ def solve(
         Set by another thread to stop early, as if the time limit were reached.
     solver_options
         Passed on to the backend under its own names.
-    relaxed
-        The relaxation (quantization) of ``problem.normalised``, where it was solved together with
-        those of other channels (:func:`pvqbounds.solve_channels`).
 
     Returns
     -------
@@ -128,29 +124,51 @@ def solve(
     ContradictionError
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
-    _check_options(method, time_limit, threads, tolerance, seed)
-    if solver_options and solver in ("auto", "native"):
-        raise InputError("The native solver has no options of its own; name the one that has: solver=NAME.")
-    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
-        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
-    options = Options(
+    asked = SolveOptions(
+        solver=solver,
+        method=method,
+        relaxation=relaxation,
         time_limit=time_limit,
-        only_if_it_finishes=method == "auto",
-        cancelled=cancelled,
         threads=threads,
         tolerance=tolerance,
         seed=seed,
         verbose=verbose,
-        extra=dict(solver_options or {}),
+        cancelled=cancelled,
+        solver_options={} if solver_options is None else solver_options,
+    )
+    return solve_one(problem, asked)
+
+
+def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = None) -> Bounds:
+    """:func:`solve` with its options in one object.
+
+    Parameters
+    ----------
+    relaxed
+        The relaxation (quantization) of ``problem.normalised``, where it was solved together with
+        those of other channels (:func:`pvqbounds.solve_channels`).
+    """
+    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
+        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
+    solver, method, relaxation = asked.solver, asked.method, asked.relaxation
+    options = Options(
+        time_limit=asked.time_limit,
+        only_if_it_finishes=method == "auto",
+        cancelled=asked.cancelled,
+        threads=asked.threads,
+        tolerance=asked.tolerance,
+        seed=asked.seed,
+        verbose=asked.verbose,
+        extra=dict(asked.solver_options),
         relaxed=relaxed,
     )
     from pvqbounds.solvers.native.compiling import compile_for
 
-    with blas_threads(threads), _breakdowns(solver):
+    with blas_threads(asked.threads), _breakdowns(solver):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")
-            if relaxation is None and solver not in ("auto", "native"):
+            if relaxation is None and not asked.native:
                 name = "box-hull"  # what a solver of its own choice is asked for
             share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
             options = replace(options, relaxation=name, search_share=share)
@@ -227,21 +245,6 @@ def _blas() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
 
     return ThreadpoolController()
-
-
-def _check_options(method: str, time_limit: float, threads: int, tolerance: float | None, seed: int) -> None:
-    _check_method(method)
-    if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
-    if tolerance is not None and not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
-        raise InputError(f"The tolerance must be a number between 0 and 1, not {shown(tolerance)}.")
-    whole_number(threads, "The number of threads", 1, 2**16)
-    whole_number(seed, "The seed", 0, 2**63)
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
 
 
 def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
@@ -351,7 +354,6 @@ def _usable_backend(
 
 def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
     """The backend, and whether its exact method is to be used."""
-    _check_method(method)
     needs = {"exact": (exact,), "relax": (relaxed,), "auto": (exact, relaxed)}[method]
     backend = backend_named(solver, *needs)
     return backend, method != "relax" and exact in backend.capabilities
@@ -383,6 +385,7 @@ def solver_for_side(
     SolverError
         If it is absent, unlicensed, too small for the problem or can do neither side by this method.
     """
+    SolveOptions(solver=solver, method=method)
     exact, relaxed = _SIDES[side]
     try:
         backend, searches = _backend_for(solver, method, exact, relaxed)

@@ -349,3 +349,50 @@ def least_error(problem):
 def test_names_are_completed():
     assert set(pvq.__all__) <= set(dir(pvq))
     assert not {"Any", "import_module", "annotations"} & set(dir(pvq))
+
+
+ANYTHING = [None, 0, 1.5, "x", {}, [], np.zeros(0), np.ones(3), 10**400, np.nan, np.inf, -1, True, b"x"]
+
+
+def assert_calm(call):
+    """It comes back, or says in one short sentence why it does not."""
+    text = ""
+    try:
+        call()
+    except pvq.PvqError as error:
+        text = str(error)
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "solver",
+        "method",
+        "relaxation",
+        "time_limit",
+        "threads",
+        "tolerance",
+        "seed",
+        "cancelled",
+        "solver_options",
+        "jobs",
+        "device",
+    ],
+)
+def test_an_option_of_any_kind_is_taken_or_refused(problem, name):
+    for value in ANYTHING:
+        solve = pvq.solve if name not in ("jobs", "device") else pvq.solve_channels
+        given = problem if solve is pvq.solve else [problem]
+        assert_calm(lambda: solve(given, **{name: value}))  # noqa: B023 (called at once)
+
+
+@pytest.mark.parametrize("name", ["gram", "weight", "scale", "qmin", "qmax", "nnz", "pattern", "stride"])
+def test_a_problem_of_any_kind_of_numbers_is_taken_or_refused(name):
+    sparse = name in ("nnz", "pattern", "stride")
+    build = pvq.SparseLeastSquares if sparse else pvq.IntegerLeastSquares
+    arguments = {"gram": np.eye(3), "weight": [1.0, 2.0, 3.0]}
+    arguments |= {"nnz": 1} if sparse else {"scale": 0.3, "qmin": -2, "qmax": 1}
+    for value in ANYTHING:
+        assert_calm(lambda: build(**{**arguments, name: value}))  # noqa: B023 (called at once)

@@ -200,7 +200,7 @@ def check_magnitude(gram: NDArray[np.float64], *sizes: float) -> None:
 def _checked_scale(scale: float) -> float:
     try:
         value = float(scale)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"The scale must be a positive number, not {shown(scale)}.") from error
     if not (math.isfinite(value) and value > 0.0):
         raise InputError(f"The scale must be positive and finite, not {value}.")
