@@ -311,8 +311,7 @@ def _spoil(rng: Generator, document: Any) -> None:
         del node[key]
     elif kind <= 2 and isinstance(old, int | float) and not isinstance(old, bool):
         factor = float(rng.choice([1.0 + 1e-9, 1.5, 2.0, 0.5, -1.0, 0.0, 1e10, 1e300]))
-        node[key] = (
-            type(old)(old * factor) if math.isfinite(old * factor) and abs(old * factor) < 1e18 else 10**400
-        )
+        new = float(min(max(old, -(10**300)), 10**300)) * factor
+        node[key] = type(old)(new) if math.isfinite(new) and abs(new) < 1e18 else 10**400
     else:
         node[key] = NUMBERS[int(rng.integers(len(NUMBERS)))]
