@@ -164,7 +164,8 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
     )
     from pvqbounds.solvers.native.compiling import compile_for
 
-    with blas_threads(asked.threads), _breakdowns(solver):
+    # multipliers and codes are proposals: what overflows on the way to them proves nothing later
+    with blas_threads(asked.threads), _breakdowns(solver), np.errstate(all="ignore"):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from pvqbounds.errors import ContradictionError, InputError, shown
@@ -81,7 +82,7 @@ def solve_layer_budget(
     report = progress if progress is not None else lambda done: None
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
-    with threadpool_limits(threads, user_api="blas"):
+    with threadpool_limits(threads, user_api="blas"), np.errstate(all="ignore"):
         grams = scaled_grams(inner)
         clock = Clock(time_limit * len(problems) / jobs)
         multipliers = layer_multipliers(

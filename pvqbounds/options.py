@@ -51,8 +51,8 @@ class SolveOptions:
         )
         in_range = self.tolerance is None or (_is_positive(self.tolerance) and self.tolerance < 1.0)
         _check(in_range, "The tolerance must be a number between 0 and 1", self.tolerance)
-        whole_number(self.threads, "The number of threads", 1, 2**16)
-        whole_number(self.seed, "The seed", 0, 2**63)
+        object.__setattr__(self, "threads", whole_number(self.threads, "The number of threads", 1, 2**16))
+        object.__setattr__(self, "seed", whole_number(self.seed, "The seed", 0, 2**63))
         event = self.cancelled is None or isinstance(self.cancelled, threading.Event)
         _check(event, "What cancels a solve is a threading.Event", self.cancelled)
         _check(

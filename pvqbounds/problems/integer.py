@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,7 +66,10 @@ class IntegerLeastSquares:
         object.__setattr__(self, "qmax", whole_number(qmax, "qmax", -LARGEST_CODE, LARGEST_CODE))
         if self.qmin > self.qmax:
             raise InputError(f"qmin = {self.qmin} is larger than qmax = {self.qmax}.")
-        check_magnitude(shared.matrix, self.scale, self.scale * max(abs(self.qmin), abs(self.qmax)))
+        largest = self.scale * max(abs(self.qmin), abs(self.qmax))
+        if not math.isfinite(largest):
+            raise InputError("The grid is so large that its ends overflow; rescale the weights.")
+        check_magnitude(shared.matrix, self.scale, largest)
         self.in_units(self.units)  # refuses weights that lie too far apart
 
     @property
@@ -95,7 +100,9 @@ class IntegerLeastSquares:
             return self
         scale = float(scaled_weights(np.array([self.scale]), -units.weight)[0])
         weight = scaled_weights(self.weight, -units.weight)
-        return IntegerLeastSquares(self.shared.in_units(units.gram), weight, scale, self.qmin, self.qmax)
+        other = moved(self, self.shared.in_units(units.gram), weight)
+        object.__setattr__(other, "scale", scale)
+        return other
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -159,6 +166,19 @@ def checked_pair(gram: Gram | ArrayLike, weight: ArrayLike) -> tuple[Gram, NDArr
         raise InputError(f"The Gram matrix has {shared.n} inputs, but the weight has {len(vector)}.")
     check_magnitude(shared.matrix, float(np.abs(vector).max()))
     return shared, vector
+
+
+P = TypeVar("P", bound=Any)
+
+
+def moved(problem: P, shared: Gram, weight: NDArray[np.float64]) -> P:
+    """The problem with another Gram and other weights that need no check: its own in other units."""
+    other = copy(problem)
+    for name in ("units", "normalised", "signal"):
+        other.__dict__.pop(name, None)
+    for name, value in (("shared", shared), ("gram", shared.matrix), ("weight", weight)):
+        object.__setattr__(other, name, value)
+    return other
 
 
 def scaled_weights(weight: NDArray[np.float64], exponent: int) -> NDArray[np.float64]:

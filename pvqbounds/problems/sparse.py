@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.integer import checked_pair, scaled_weights
+from pvqbounds.problems.integer import checked_pair, moved, scaled_weights
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of
-from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.validation import as_real_array, whole_number
 
 __all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
 
@@ -107,8 +107,7 @@ class SparseLeastSquares:
         if units == (0, 0):
             return self
         weight = scaled_weights(self.weight, -units.weight)
-        gram = self.shared.in_units(units.gram)
-        return SparseLeastSquares(gram, weight, self.nnz, self.pattern, self.stride)
+        return moved(self, self.shared.in_units(units.gram), weight)
 
     @property
     def budgets(self) -> list[tuple[NDArray[np.int64], int]]:
@@ -194,7 +193,9 @@ class SparseLeastSquares:
     def error(self, weight: NDArray[np.float64]) -> Enclosure:
         """Enclosure of E(v), the mean squared output error of the weights v, shape (n,)."""
         inner = self.normalised
-        weight = scaled_weights(np.asarray(weight, dtype=np.float64), -self.units.weight)
+        weight = scaled_weights(as_real_array(weight, "The weight", ndim=1), -self.units.weight)
+        if len(weight) != self.n:
+            raise InputError(f"The error is that of {self.n} weights, not of {len(weight)}.")
         form = quadratic_form(inner.gram, *difference(weight, inner.weight))
         return enclosure_scaled(form, self.units.error)
 

@@ -152,6 +152,7 @@ def maximise_perspective(
     return best if perspective_bound(problem, best) > 0.0 else none
 
 
+@np.errstate(all="ignore")  # in the thread that runs it: an iterate that overflows is thrown away
 def central_path(
     form: NormalForm,
     *,
