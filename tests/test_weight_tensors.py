@@ -487,7 +487,7 @@ def test_released_folders_that_cannot_be_read(tmp_path):
         read_released(tmp_path)
     path = tmp_path / "net_4_bits_mse.json"
     for text, says in (
-        ("{", "not JSON"),
+        ("{", "not a JSON file"),
         ("[]", "dictionary"),
         ('{"a": {"sample_kurtosis": true}}', "number"),
     ):
