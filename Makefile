@@ -3,16 +3,19 @@
 # make help    all targets
 PYTHON ?= python3
 PIP_ARGS ?=
+MINUTES ?= 60
+SEED ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long check bench bench-layers clean
+.PHONY: help demo test test-long fuzz check bench bench-layers clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       bounds for a layer of the embedded network: table, plot and JSON in results/"
 	@echo "make test       the tests (under ten minutes)"
 	@echo "make test-long  the full counts: 10,000 random problems against brute force, and more"
+	@echo "make fuzz       random and adversarial problems against exact arithmetic: MINUTES=60 SEED=1"
 	@echo "make check      ruff and mypy"
 	@echo "make bench      the benchmarks (about twenty minutes)"
 	@echo "make clean      remove .venv, caches and results"
@@ -44,6 +47,9 @@ test: .venv/test-ready
 
 test-long: .venv/test-ready
 	$(BIN)/python -m pytest -n auto -m long
+
+fuzz: .venv/test-ready
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
 check: .venv/test-ready
 	$(BIN)/ruff check .

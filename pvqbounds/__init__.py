@@ -8,6 +8,7 @@ command line.
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pvqbounds.errors import (
@@ -18,6 +19,7 @@ from pvqbounds.errors import (
     SolverError,
     SolverFailedError,
 )
+from pvqbounds.numba_cache import provide_cache
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
@@ -66,3 +68,11 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'pvqbounds' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    # names that are imported on first use are completed too; the imports of this file are not offered
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})
+
+
+provide_cache(Path(__file__).parent)  # before the first kernel is compiled

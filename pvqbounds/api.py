@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
+from pvqbounds.notes import gap_note
+from pvqbounds.options import SolveOptions
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.validation import as_real_array
 from pvqbounds.relaxations.certificates import (
     BoxHullCertificate,
     Certificate,
@@ -40,17 +42,16 @@ from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Op
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 
 __all__ = [
-    "METHODS",
     "PRUNING_RELAXATIONS",
     "Verification",
     "blas_threads",
     "solve",
+    "solve_one",
     "solver_for_side",
     "verify",
     "weak_bounds",
 ]
 
-METHODS = ("auto", "exact", "relax")
 PRUNING_RELAXATIONS = ("perspective",)
 
 DEFAULT_SEARCH_SHARE = 0.002
@@ -70,7 +71,6 @@ def solve(
     verbose: bool = False,
     cancelled: threading.Event | None = None,
     solver_options: Mapping[str, Any] | None = None,
-    relaxed: Relaxed | None = None,
 ) -> Bounds:
     """Bounds on the least error of one channel, from below and from above.
 
@@ -107,9 +107,6 @@ def solve(
         Set by another thread to stop early, as if the time limit were reached.
     solver_options
         Passed on to the backend under its own names.
-    relaxed
-        The relaxation (quantization) of ``problem.normalised``, where it was solved together with
-        those of other channels (:func:`pvqbounds.solve_channels`).
 
     Returns
     -------
@@ -127,29 +124,51 @@ def solve(
     ContradictionError
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
-    _check_options(method, time_limit, threads, tolerance, seed)
-    if solver_options and solver in ("auto", "native"):
-        raise InputError("The native solver has no options of its own; name the one that has: solver=NAME.")
-    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
-        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
-    options = Options(
+    asked = SolveOptions(
+        solver=solver,
+        method=method,
+        relaxation=relaxation,
         time_limit=time_limit,
-        only_if_it_finishes=method == "auto",
-        cancelled=cancelled,
         threads=threads,
         tolerance=tolerance,
         seed=seed,
         verbose=verbose,
-        extra=dict(solver_options or {}),
+        cancelled=cancelled,
+        solver_options={} if solver_options is None else solver_options,
+    )
+    return solve_one(problem, asked)
+
+
+def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = None) -> Bounds:
+    """:func:`solve` with its options in one object.
+
+    Parameters
+    ----------
+    relaxed
+        The relaxation (quantization) of ``problem.normalised``, where it was solved together with
+        those of other channels (:func:`pvqbounds.solve_channels`).
+    """
+    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
+        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
+    solver, method, relaxation = asked.solver, asked.method, asked.relaxation
+    options = Options(
+        time_limit=asked.time_limit,
+        only_if_it_finishes=method == "auto",
+        cancelled=asked.cancelled,
+        threads=asked.threads,
+        tolerance=asked.tolerance,
+        seed=asked.seed,
+        verbose=asked.verbose,
+        extra=dict(asked.solver_options),
         relaxed=relaxed,
     )
     from pvqbounds.solvers.native.compiling import compile_for
 
-    with blas_threads(threads), _breakdowns(solver):
+    with blas_threads(asked.threads), _breakdowns(solver):
         if isinstance(problem, IntegerLeastSquares):
             names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
             name = _checked_relaxation(relaxation, names, "quantization")
-            if relaxation is None and solver not in ("auto", "native"):
+            if relaxation is None and not asked.native:
                 name = "box-hull"  # what a solver of its own choice is asked for
             share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
             options = replace(options, relaxation=name, search_share=share)
@@ -226,21 +245,6 @@ def _blas() -> ThreadpoolController:
     import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
 
     return ThreadpoolController()
-
-
-def _check_options(method: str, time_limit: float, threads: int, tolerance: float | None, seed: int) -> None:
-    _check_method(method)
-    if not (isinstance(time_limit, int | float) and math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
-    if tolerance is not None and not (isinstance(tolerance, int | float) and 0.0 < tolerance < 1.0):
-        raise InputError(f"The tolerance must be a number between 0 and 1, not {tolerance!r}.")
-    whole_number(threads, "The number of threads", 1, 2**16)
-    whole_number(seed, "The seed", 0, 2**63)
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise InputError(f"There is no method '{method}'; they are: {', '.join(METHODS)}.")
 
 
 def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
@@ -350,7 +354,6 @@ def _usable_backend(
 
 def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
     """The backend, and whether its exact method is to be used."""
-    _check_method(method)
     needs = {"exact": (exact,), "relax": (relaxed,), "auto": (exact, relaxed)}[method]
     backend = backend_named(solver, *needs)
     return backend, method != "relax" and exact in backend.capabilities
@@ -382,6 +385,7 @@ def solver_for_side(
     SolverError
         If it is absent, unlicensed, too small for the problem or can do neither side by this method.
     """
+    SolveOptions(solver=solver, method=method)
     exact, relaxed = _SIDES[side]
     try:
         backend, searches = _backend_for(solver, method, exact, relaxed)
@@ -504,12 +508,13 @@ def _bounds(
     if kind == "certified" and error_lower > error_upper:
         raise ContradictionError(problem, certificate, weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
+    status = status_of(error_lower, error_upper, problem.signal.upper)
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,
         signal_enclosure=problem.signal,
         lower_kind="certified" if kind == "certified" else "reported",
-        status=status_of(error_lower, error_upper, problem.signal.upper),
+        status=status,
         solver=backend.name,
         method=method,
         relaxation=relaxation,
@@ -519,7 +524,7 @@ def _bounds(
         support=support,
         certificate=certificate,
         reported_lower=solution.bound,
-        note=note,
+        note=gap_note(status, method, relaxation, note),
     )
 
 
@@ -588,19 +593,24 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         upper = _evaluated(problem, bounds)
     except InputError as error:
         return Verification(False, 0.0, math.inf, str(error))
+    ends = bounds.error_lower, bounds.error_upper
+    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
+        return Verification(False, 0.0, upper, "an end of the interval is no number")
     if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
         reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
         return Verification(False, 0.0, upper, reason)
     if not bounds.error_lower <= bounds.error_upper:
         return Verification(False, 0.0, upper, "the lower bound is above the upper one")
-    if bounds.lower_kind == "reported":
+    kind: object = bounds.lower_kind
+    if isinstance(kind, str) and kind == "reported":
         return Verification(True, 0.0, upper, "")
     if bounds.error_lower <= 0.0:
         return Verification(True, 0.0, upper, "")
     if bounds.certificate is None:
         return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
-    if getattr(bounds.certificate, "radius", math.inf) != math.inf:
-        reason = "the certificate covers re-fits within a radius alone, which is no bound; solve it again"
+    claim: object = bounds.certificate  # of a result that someone made, anything
+    if not (isinstance(claim, Certificate) and claim.fit(problem.n)):
+        reason = "the certificate is not one of finite numbers about the problem's inputs and all re-fits"
         return Verification(False, 0.0, upper, reason)
     _compile_for_proof(problem)
     clock = Clock(time_limit)
@@ -634,7 +644,10 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if bounds.support is None:
         raise InputError("the result holds no support")
     support = problem.checked_support(bounds.support)
-    weight = np.asarray(bounds.weight, dtype=np.float64)
+    try:
+        weight = as_real_array(bounds.weight, "The weight", ndim=1)
+    except InputError:
+        weight = np.zeros(0)
     if weight.shape != (problem.n,) or not np.isfinite(weight).all():
         raise InputError("the re-fitted weights are not finite or not of the problem's size")
     if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from pvqbounds.api import blas_threads, solve, weak_bounds
-from pvqbounds.errors import InputError, SolverFailedError
+from pvqbounds.api import blas_threads, solve_one, weak_bounds
+from pvqbounds.errors import InputError, SolverFailedError, shown
+from pvqbounds.options import SolveOptions
 from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.box_hull import BoxHullSDP
@@ -92,10 +93,25 @@ def solve_channels(
     SolverFailedError
         If every channel fails.
     """
-    whole_number(jobs, "The number of jobs", 1, 2**16)
-    if relaxation == SHARED and (solver not in ("auto", "native") or method == "exact"):
-        raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
     cancelled = threading.Event()
+    asked = SolveOptions(
+        solver=solver,
+        method=method,
+        relaxation=relaxation,
+        time_limit=time_limit,
+        threads=threads,
+        tolerance=tolerance,
+        seed=seed,
+        verbose=verbose,
+        cancelled=cancelled,
+        solver_options={} if solver_options is None else solver_options,
+    )
+    whole_number(jobs, "The number of jobs", 1, 2**16)
+    if not isinstance(device, str):
+        raise InputError(f"The device is given by its name, not {shown(device)}.")
+    if relaxation == SHARED and (not asked.native or method == "exact"):
+        raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
+    each = replace(asked, method="relax", relaxation="box-hull") if relaxation == SHARED else asked
     failures: list[Exception] = []
     stopped: list[BaseException] = []
 
@@ -107,22 +123,9 @@ def solve_channels(
         if stopped:  # a thread takes its next problem before the main one hears of the error
             raise stopped[0]
         problem = problems[position]
-        shared = relaxation == SHARED
+        left = time_limit if spent < NOTICEABLE * time_limit else max(time_limit - spent, 1e-3)
         try:
-            return solve(
-                problem,
-                solver,
-                "relax" if shared else method,
-                "box-hull" if shared else relaxation,
-                time_limit=time_limit if spent < NOTICEABLE * time_limit else max(time_limit - spent, 1e-3),
-                threads=threads,
-                tolerance=tolerance,
-                seed=seed,
-                verbose=verbose,
-                cancelled=cancelled,
-                solver_options=solver_options,
-                relaxed=relaxed,
-            )
+            return solve_one(problem, replace(each, time_limit=left), relaxed)
         except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             failures.append(error)
             name = "native" if solver == "auto" else solver
@@ -135,9 +138,7 @@ def solve_channels(
     report = progress if progress is not None else lambda done: None
     results: dict[int, Bounds] = {}
     with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
-        for batch in _batches(
-            problems, solver, method, relaxation, device, time_limit, tolerance or Native.tolerance
-        ):
+        for batch in _batches(problems, asked, device):
             members = list(zip(batch.positions, batch.relaxed, strict=True))
             if jobs == 1:  # in this thread, where solvers see an interrupt
                 for position, known in members:
@@ -168,21 +169,13 @@ def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
         yield from ended
 
 
-def _batches(
-    problems: Sequence[Problem],
-    solver: str,
-    method: str,
-    relaxation: str | None,
-    device: str,
-    time_limit: float,
-    tolerance: float,
-) -> Iterator[Batch]:
+def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> Iterator[Batch]:
     """The channels in batches; in one, without relaxations, where solving them together gains nothing."""
     arrays = arrays_on(device)
-    native = solver in ("auto", "native")
-    if arrays.batches and not native:
-        raise InputError(f"--device {device} is for the native solver; {solver} runs on the CPU.")
-    sdps = native and _solves_sdps_first(method, relaxation, arrays)
+    relaxation, tolerance = asked.relaxation, asked.tolerance or Native.tolerance
+    if arrays.batches and not asked.native:
+        raise InputError(f"--device {device} is for the native solver; {asked.solver} runs on the CPU.")
+    sdps = asked.native and _solves_sdps_first(asked.method, relaxation, arrays)
     rest: list[int] = []
     for group in _by_gram(problems):
         channels = [problems[position].normalised for position in group]
@@ -197,7 +190,7 @@ def _batches(
             part = channels[start : start + size]
             compile_for(first, Options())
             started = time.perf_counter()
-            relaxed = _relaxed(part, relaxation, Clock(time_limit * len(part)), tolerance, arrays)
+            relaxed = _relaxed(part, relaxation, Clock(asked.time_limit * len(part)), tolerance, arrays)
             spent = (time.perf_counter() - started) / len(part)
             yield Batch(group[start : start + size], relaxed, spent)
     if rest:

@@ -7,17 +7,21 @@ error; files are written whole or not at all.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from pvqbounds.console import (
+    Commands,
     DensityOption,
     MethodOption,
     PatternOption,
@@ -32,17 +36,20 @@ from pvqbounds.console import (
     TimeLimitOption,
     ToleranceOption,
     VerboseOption,
+    check_different,
     check_report_path,
+    check_sizes,
     cores,
     finite,
     options_by_solver,
     pattern_of,
+    printing_anything,
     progress_bar,
     show,
     solver_options_of,
     write_json,
 )
-from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError
+from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError, one_line
 from pvqbounds.studies import commands as studies
 from pvqbounds.train.commands import app as train_app
 
@@ -52,6 +59,7 @@ DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
 
 app = typer.Typer(
     name="pvqbounds",
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -70,11 +78,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments
         What follows the program's name; taken from the process if None.
     """
+    printing_anything()
     try:
-        app(None if arguments is None else list(arguments), prog_name="pvqbounds")
+        try:
+            app(None if arguments is None else list(arguments), prog_name="pvqbounds")
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a disk that is full shows here at the latest
     except PvqError as error:
-        Console(stderr=True, highlight=False).print(f"Error: {error}", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except MemoryError as error:
+        why = f" ({error})" if str(error) else ""
+        _fail(f"The memory of this machine ran out{why}; take fewer channels, --jobs 1 or smaller chunks.", 1)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        _fail(
+            "numba finds no folder for what it compiles; set NUMBA_CACHE_DIR to one that can be written.", 2
+        )
+    except BrokenPipeError:  # whoever read the output has seen enough
+        _abandon_output()
+        sys.exit(1)
+    except OSError as error:
+        _abandon_output()
+        printing = error.errno in (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
+        name = error.filename or ("Standard output" if printing else "A file")
+        _fail(f"{name} cannot be read or written ({error.strerror or error}).", 2)
+
+
+def _fail(text: str, exit_code: int) -> NoReturn:
+    """Say what is wrong in one line of standard error, and exit."""
+    line = one_line(f"Error: {text}")
+    Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+    sys.exit(exit_code)
+
+
+def _abandon_output() -> None:
+    """Write nothing more to a standard output that cannot be written: Python would try again at its end."""
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_version(wanted: bool) -> None:
@@ -149,6 +191,8 @@ def layer(
     from pvqbounds.report.record import check_result_path, write_layer
     from pvqbounds.report.tables import layer_view
 
+    weights_kept = check_sizes(bits, density, pattern, range_method)
+    options = solver_options_of(solver_option)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
         raise InputError(f"Name the layer of {model} with --layer.")
@@ -171,7 +215,7 @@ def layer(
             DEFAULT_LAYER if layer is None else layer,
             bits=bits,
             density=density,
-            pattern=pattern_of(pattern),
+            pattern=weights_kept,
             budget=cast(Any, budget),
             opt_dim=opt_dim,
             out_channels=out_channels,
@@ -184,7 +228,7 @@ def layer(
             threads=threads,
             tolerance=tolerance,
             verbose=verbose,
-            solver_options=solver_options_of(solver_option),
+            solver_options=options,
             jobs=cores() if jobs is None else jobs,
             seed=seed,
             device=device,
@@ -192,9 +236,11 @@ def layer(
         )
     if json_path is not None:
         write_layer(report, json_path)
-    if plot is not None:
-        plot_layer(report, plot)
-    show(layer_view(report))
+    try:
+        if plot is not None:
+            plot_layer(report, plot)
+    finally:  # a picture that fails does not cost the result
+        show(layer_view(report))
 
 
 @app.command(
@@ -279,13 +325,13 @@ def verify(
         outcome = {"schema": "pvqbounds.verification/1", "file": file.name, "holds": not failures}
         write_json(json_path, outcome | {"findings": [asdict(finding) for finding in findings]})
     for finding in failures:
-        print(f"FAILED {finding.where}: {finding.text}")
+        print(one_line(f"FAILED {finding.where}: {finding.text}"))
     if failures:
         print(f"{file.name}: {len(failures)} claims do not hold.")
         raise typer.Exit(1)
     proved = sum(finding.text == "proved" for finding in findings)
     reported = len(findings) - proved
-    rest = f", {reported} only reported by their solver" if reported else ""
+    rest = f", {reported} only reported and not proved" if reported else ""
     print(
         f"{file.name} holds: {proved} of {len(findings)} lower bounds proved again{rest}; "
         "all weights evaluated again."
@@ -332,6 +378,7 @@ def compare(
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
+    weights_kept = check_sizes(bits, density, pattern)
     if layer is None and model != DEFAULT_MODEL:
         raise InputError(f"Name the layer of {model} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
@@ -339,6 +386,7 @@ def compare(
         check_report_path(json_path, *inputs)
     if plot is not None:
         check_plot_path(plot)
+    check_different(json=json_path, plot=plot)
     entries: list[Entry] = []
     with progress_bar("loading") as update:
         from pvqbounds import nn
@@ -355,7 +403,7 @@ def compare(
                     layer or DEFAULT_LAYER,
                     bits=bits,
                     density=density,
-                    pattern=pattern_of(pattern),
+                    pattern=weights_kept,
                     out_channels=out_channels,
                     solver=name,
                     method=method,
@@ -376,9 +424,13 @@ def compare(
     if json_path is not None:
         rows = [{key: finite(value) for key, value in asdict(entry).items()} for entry in entries]
         write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})
-    if plot is not None:
-        plot_comparison(title, entries, plot)
-    show(comparison_view(title, entries))
+    try:
+        if plot is not None:
+            plot_comparison(title, entries, plot)
+    finally:
+        show(comparison_view(title, entries))
+        if loaded.note:
+            show(Text(f"Note: {loaded.note}"))
 
 
 @app.command(

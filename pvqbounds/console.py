@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import codecs
+import io
 import math
 import os
+import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +16,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
+from typer.core import TyperGroup
 
-from pvqbounds.errors import InputError, OutputError
+from pvqbounds.errors import InputError, OutputError, shown
 
 __all__ = [
+    "Commands",
     "DensityOption",
     "MethodOption",
     "PatternOption",
@@ -31,12 +36,16 @@ __all__ = [
     "TimeLimitOption",
     "ToleranceOption",
     "VerboseOption",
+    "check_different",
     "check_report_path",
+    "check_sizes",
+    "check_torch",
     "cores",
     "finite",
     "option_value",
     "options_by_solver",
     "pattern_of",
+    "printing_anything",
     "progress_bar",
     "show",
     "solver_options_of",
@@ -72,7 +81,10 @@ SolverOptions = Annotated[
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
 DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
 PatternOption = Annotated[
-    str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+    str | None,
+    typer.Option(
+        metavar="N:M", help="Keep at most N of every M consecutive weights; of a layer, input channels."
+    ),
 ]
 RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
 ResultOption = Annotated[
@@ -80,6 +92,32 @@ ResultOption = Annotated[
     typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),
 ]
 ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write this to FILE too.")]
+
+# ------------------------------------------------------------------------------------- commands
+
+
+NAMING = ("--data", "--json", "--layer", "--model", "--out", "--parquet", "--plot", "--preset", "--weights")
+"""Options that name something, which would be lost if the name that follows it replaced it."""
+
+
+class Commands(TyperGroup):
+    """Commands that refuse a second name where only the last would count: a layer, a file.
+
+    Any other option given again replaces the one before, as everywhere.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command, and look through its arguments before it does."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, TyperGroup):
+            inner = typer.Context(command, info_name=name, parent=ctx)
+            _, _, order = command.make_parser(inner).parse_args(list(rest))
+            for parameter, count in Counter(order).items():
+                named = [option for option in parameter.opts if option in NAMING]
+                if count > 1 and named and not getattr(parameter, "multiple", False):
+                    raise InputError(f"{named[0]} is given {count} times, but takes one value; give it once.")
+        return name, command, rest
+
 
 # ------------------------------------------------------------------------------------ functions
 
@@ -96,7 +134,7 @@ def pattern_of(text: str | None) -> tuple[int, int] | None:
         return None
     kept, colon, size = text.partition(":")
     if not (colon and kept.isdecimal() and size.isdecimal()):
-        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
+        raise InputError(f"The pattern must be two whole numbers like 2:4, not {shown(text)}.")
     return int(kept), int(size)
 
 
@@ -112,7 +150,7 @@ def solver_options_of(texts: Sequence[str] | None) -> dict[str, Any]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise InputError(f"A solver option is NAME=VALUE, like MIPGap=1e-4, not {text!r}.")
+            raise InputError(f"A solver option is NAME=VALUE, like MIPGap=1e-4, not {shown(text)}.")
         if name in options:
             raise InputError(f"The solver option {name} is given twice.")
         options[name] = option_value(value)
@@ -136,7 +174,7 @@ def options_by_solver(texts: Sequence[str] | None, solvers: Sequence[str]) -> di
         if solver not in solvers:
             raise InputError(
                 f"With several solvers an option is SOLVER:NAME=VALUE with one of {', '.join(solvers)}, "
-                f"not {text!r}."
+                f"not {shown(text)}."
             )
         chosen.setdefault(solver, []).append(option + equals + value)
     return {solver: solver_options_of(chosen.get(solver)) for solver in solvers}
@@ -167,9 +205,94 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+PLAIN = {"∞": "inf", "×": "x", "·": "*", "–": "-", "²": "^2", "ᵀ": "'", "…": "..."}
+"""What stands for a character that a terminal cannot print."""
+
+
+def printing_anything() -> None:
+    """Let standard output and error print all text, whatever their encoding can hold.
+
+    A terminal of ASCII, or a name that is no UTF-8, must not cost a result that is there.
+    """
+
+    def plain(error: UnicodeError) -> tuple[str | bytes, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        character = error.object[error.start]
+        if "\udc80" <= character <= "\udcff":  # a byte of a file's name that is no UTF-8
+            return bytes([ord(character) - 0xDC00]), error.start + 1
+        return PLAIN.get(character) or ascii(character)[1:-1], error.start + 1
+
+    codecs.register_error("pvqbounds.plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        # "replace" and "ignore" print anything already, as somebody chose
+        chosen = getattr(stream, "errors", None) not in ("strict", "surrogateescape", "backslashreplace")
+        if isinstance(stream, io.TextIOWrapper) and not chosen:
+            stream.reconfigure(errors="pvqbounds.plain")
+
+
+def check_sizes(
+    bits: int, density: float | None, pattern: str | None, range_method: str = "mse"
+) -> tuple[int, int] | None:
+    """Refuse a size that cannot be before a model is loaded, which takes seconds; gives the pattern back.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    from pvqbounds.problems.grids import checked_range_method, symmetric_codes
+    from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+
+    symmetric_codes(bits)
+    checked_range_method(range_method)
+    if density is not None:
+        nnz_of_density(density, 1)
+    pair = pattern_of(pattern)
+    return None if pair is None else checked_pattern(pair)
+
+
+def check_torch(command: str, extras: str = "nn,train") -> None:
+    """Say, before any work, that a command needs PyTorch where there is none.
+
+    Parameters
+    ----------
+    command
+        What follows the program's name.
+    extras
+        Those of this package that bring it.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    try:
+        import torch  # noqa: F401
+    except (ImportError, OSError) as error:  # OSError: a library of its own that does not load
+        raise InputError(
+            f"`pvqbounds {command}` needs PyTorch ({error}); "
+            f"install it with `pip install 'pvqbounds[{extras}]'`."
+        ) from error
+
+
 def show(view: RenderableType) -> None:
     """Print a view to standard output."""
     Console(highlight=False).print(view)
+
+
+def check_different(**files: Path | None) -> None:
+    """Refuse two outputs of one name, by the options that name them.
+
+    Raises
+    ------
+    OutputError
+        If there are such.
+    """
+    names: dict[Path, str] = {}
+    for option, path in files.items():
+        if path is not None and (other := names.setdefault(path.resolve(), option)) != option:
+            raise OutputError(f"--{other} and --{option} would both write {path}; give one another name.")
 
 
 def check_report_path(path: Path, *inputs: Path) -> None:
@@ -189,11 +312,10 @@ def check_report_path(path: Path, *inputs: Path) -> None:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a document whole or not at all."""
-    from pvqbounds.problems.archive import replacing
+    from pvqbounds.problems.archive import json_bytes, replacing
 
     with replacing(path) as temporary:
-        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_bytes(json_bytes(document))
 
 
 @contextmanager

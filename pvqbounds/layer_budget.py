@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 
 from threadpoolctl import threadpool_limits
 
-from pvqbounds.errors import ContradictionError, InputError
+from pvqbounds.errors import ContradictionError, InputError, shown
+from pvqbounds.notes import gap_note
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.arithmetic import up
 from pvqbounds.problems.sparse import common_units
@@ -68,7 +69,7 @@ def solve_layer_budget(
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
     if not (math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {time_limit!r}.")
+        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
     whole_number(threads, "The number of threads", 1, 2**16)
     whole_number(jobs, "The number of jobs", 1, 2**16)
     if len({problem.n for problem in problems}) != 1:
@@ -104,13 +105,14 @@ def solve_layer_budget(
         if lower > upper:
             raise ContradictionError(problem, certificate, weight, lower, upper)
         certificates.append(certificate)
+        status = status_of(lower, upper, problem.signal.upper)
         bounds.append(
             Bounds(
                 error_lower=lower,
                 error_upper=upper,
                 signal_enclosure=problem.signal,
                 lower_kind="certified",
-                status=status_of(lower, upper, problem.signal.upper),
+                status=status,
                 solver="native",
                 method="relax",
                 relaxation="perspective",
@@ -119,6 +121,7 @@ def solve_layer_budget(
                 codes=None,
                 support=support,
                 certificate=certificate,
+                note=gap_note(status, "relax", "perspective"),
             )
         )
     total = up(math.fsum(b.error_upper for b in bounds))

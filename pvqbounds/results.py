@@ -97,6 +97,9 @@ class Bounds:
         """Width of the SQNR interval in dB."""
         return self.sqnr_upper - self.sqnr_lower
 
+    def __repr__(self) -> str:
+        return f"<Bounds {self}>"
+
     def __str__(self) -> str:
         return (
             f"SQNR {self.sqnr_lower:.3f} .. {self.sqnr_upper:.3f} dB "

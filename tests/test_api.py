@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from truth import random_integer_problem
+from truth import least_integer_error, least_sparse_error, random_integer_problem
 
 import pvqbounds as pvq
 from pvqbounds import api, solvers
@@ -223,7 +223,8 @@ def test_importing_loads_nothing_heavy():
 
 
 def test_the_solvers_name_is_package_and_function():
-    assert [info.name for info in pvq.solvers()] == list(solvers.BACKENDS)
+    assert [info.name for info in pvq.solvers()] == [*solvers.BACKENDS, "cvxpy:NAME"]
+    assert "cvxpy:NAME" not in pvq.available_solvers()
     assert "native" in pvq.available_solvers()
 
 
@@ -295,3 +296,103 @@ def test_options_that_cannot_be_used(problem, options):
 def test_codes_that_are_not_whole_numbers(code):
     with pytest.raises(pvq.InputError, match="qmin"):
         pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 1.0, code, 2)
+
+
+JUNK = [
+    None, 5, "x", [1, 2, 3], np.ones(2), np.ones(3, complex), np.ones(3, np.float16), np.array([1, 2, "a"]),
+    np.array([None] * 3), {}, np.array(1.0), 10**400, float("nan"), True, [[1], [2, 3]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("relaxation", [None, "splits", "perspective"])
+@pytest.mark.parametrize("method", ["exact", "relax"])
+def test_verify_takes_nothing_for_granted(method, relaxation):
+    """Whatever stands in a result that someone made: an answer, and never an exception."""
+    rng = np.random.default_rng(0)
+    X, w = rng.standard_normal((9, 3)), rng.standard_normal(3)
+    if relaxation == "perspective":
+        problem = pvq.SparseLeastSquares(X.T @ X / 9, w, nnz=1)
+    else:
+        problem = pvq.IntegerLeastSquares(X.T @ X / 9, w, 0.3, -2, 1)
+    bounds = pvq.solve(problem, method=method, relaxation=relaxation)
+    changed = dataclasses.replace
+    claim = bounds.certificate
+    results = [
+        changed(bounds, **{name: junk})
+        for name in ("error_lower", "error_upper", "weight", "codes", "support", "certificate", "lower_kind")
+        for junk in JUNK
+    ]
+    results += [
+        changed(bounds, certificate=changed(claim, **{field.name: junk}))
+        for field in dataclasses.fields(claim)
+        for junk in JUNK
+    ]
+    if hasattr(claim, "splits"):
+        results += [
+            changed(bounds, certificate=changed(claim, splits=changed(claim.splits, **{name: junk})))
+            for name in ("index", "sign", "low", "multiplier")
+            for junk in JUNK
+        ]
+    truth = least_error(problem)
+    for result in results:
+        outcome = pvq.verify(problem, result)
+        if outcome and isinstance(result.lower_kind, str) and result.lower_kind == "certified":
+            assert result.error_lower <= truth
+
+
+def least_error(problem):
+    if isinstance(problem, pvq.SparseLeastSquares):
+        return least_sparse_error(problem) * (1.0 + 1e-9)
+    return least_integer_error(problem)
+
+
+def test_names_are_completed():
+    assert set(pvq.__all__) <= set(dir(pvq))
+    assert not {"Any", "import_module", "annotations"} & set(dir(pvq))
+
+
+ANYTHING = [None, 0, 1.5, "x", {}, [], np.zeros(0), np.ones(3), 10**400, np.nan, np.inf, -1, True, b"x"]
+
+
+def assert_calm(call):
+    """It comes back, or says in one short sentence why it does not."""
+    text = ""
+    try:
+        call()
+    except pvq.PvqError as error:
+        text = str(error)
+    assert "\n" not in text
+    assert len(text) < 300
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "solver",
+        "method",
+        "relaxation",
+        "time_limit",
+        "threads",
+        "tolerance",
+        "seed",
+        "cancelled",
+        "solver_options",
+        "jobs",
+        "device",
+    ],
+)
+def test_an_option_of_any_kind_is_taken_or_refused(problem, name):
+    for value in ANYTHING:
+        solve = pvq.solve if name not in ("jobs", "device") else pvq.solve_channels
+        given = problem if solve is pvq.solve else [problem]
+        assert_calm(lambda: solve(given, **{name: value}))  # noqa: B023 (called at once)
+
+
+@pytest.mark.parametrize("name", ["gram", "weight", "scale", "qmin", "qmax", "nnz", "pattern", "stride"])
+def test_a_problem_of_any_kind_of_numbers_is_taken_or_refused(name):
+    sparse = name in ("nnz", "pattern", "stride")
+    build = pvq.SparseLeastSquares if sparse else pvq.IntegerLeastSquares
+    arguments = {"gram": np.eye(3), "weight": [1.0, 2.0, 3.0]}
+    arguments |= {"nnz": 1} if sparse else {"scale": 0.3, "qmin": -2, "qmax": 1}
+    for value in ANYTHING:
+        assert_calm(lambda: build(**{**arguments, name: value}))  # noqa: B023 (called at once)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,12 @@ def run(*arguments: str) -> int:
         ([*SMALL, "--opt-dim", "0"], "opt"),
         ([*SMALL, "--out-channels", "0"], "output channels"),
         ([*SMALL, "--range", "median"], "mse"),
+        ([*SMALL, "--layer", "block2.0"], "--layer is given 2 times, but takes one value"),
+        ([*SMALL, "--budget", "layer", "--tolerance", "1e-3"], "takes no tolerance"),
+        ([*SMALL, "--pattern", "2:4"], "give a density"),
+        (["solve", "q.npz", "--json", "a.json", "--json", "b.json"], "--json is given 2 times"),
+        (["train", "qat", "--out", "a", "--out", "b"], "--out is given 2 times"),
+        (["compare", "--layer", "block2.0", "--layer", "block3.0"], "--layer is given 2 times"),
         ([*SMALL, "--solver", "mosek"], "mosek"),
         ([*SMALL, "--solver", "nativ"], "native"),
         ([*SMALL, "--method", "guess"], "exact"),
@@ -92,6 +99,13 @@ def run(*arguments: str) -> int:
         (["verify", "q.npz"], "JSON"),
         (["verify", "missing.json", "--json", "missing.json"], "its own input"),
         (["solvers", "--json", "missing/r.json"], "cannot be written"),
+        (["solve", "s.npz", "--json", "bare.csv"], "bare.npz"),
+        (["solve", "s.npz", "--json", "bare.json"], "bare.npz"),
+        ([*SMALL, "--json", "q.json"], "q.npz"),
+        (["compare", "--json", "r.png", "--plot", "r.png"], "--json and --plot"),
+        (["train", "table", "--json", "r.png", "--plot", "r.png"], "--json and --plot"),
+        (["solve", "s.npz", "--pattern", "2:" + "x" * 500], "xxx"),
+        (["distributions", "--bits", "4", "--plot", "r.png", "--group-size", "32"], "--figure 2"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -103,8 +117,30 @@ def test_bad_input_is_one_sentence(
     assert output.out == ""
     assert output.err.startswith("Error: ")
     assert output.err.count("\n") == 1
+    assert len(output.err) < 400
     assert says in output.err
     assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["layer", "--bits", "1"], "bit width"),
+        (["layer", "--bits", "77"], "bit width"),
+        (["layer", "--density", "0"], "density"),
+        (["layer", "--pattern", "5:4"], "N of the pattern"),
+        (["layer", "--range", "median"], "range method"),
+        (["compare", "--bits", "1"], "bit width"),
+        (["train", "qat", "--bits", "1"], "bit width"),
+        (["weights", "--bits", "1"], "bit width"),
+    ],
+)
+def test_wrong_sizes_are_found_before_torch_is_loaded(arguments: list[str], says: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; from pvqbounds.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -216,3 +252,121 @@ def test_the_command_line_itself_is_light() -> None:
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def in_terminal(*arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a process of its own, in an environment without a locale."""
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, "-m", "pvqbounds", *arguments], env=plain | environment, capture_output=True
+    )
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def test_a_name_that_is_no_utf8_costs_no_result(folder: Path) -> None:
+    name, json_name = b"p\xff.npz", b"r\xfe.json"
+    Path(os.fsdecode(name)).write_bytes(Path("s.npz").read_bytes())
+    done = in_terminal("solve", name, "--json", json_name)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(name)
+    path = Path(os.fsdecode(json_name))
+    path.read_bytes().decode("utf-8")  # JSON is UTF-8
+    assert os.fsencode(json.loads(path.read_bytes())["source"]) == name
+    assert run("verify", str(path)) == 0
+
+
+def test_a_terminal_of_ascii_costs_no_result(folder: Path) -> None:
+    Path("größe.npz").write_bytes(Path("q.npz").read_bytes())
+    Path("free.npz").write_bytes(b"")
+    np.savez("free.npz", gram=np.diag([1.0, 0.0]), weight=np.ones(2), nnz=1)
+    for source, words in (("größe.npz", b"gr"), ("free.npz", b"inf (no error)")):
+        done = in_terminal("solve", source, "--json", "r.json", **ASCII)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert words in done.stdout
+        assert run("verify", "r.json") == 0
+    done = in_terminal("solve", "nirgendwö.npz", **ASCII)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: There is no file nirgendw")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["solve", "s.npz", "--json", "r.json"], ["solvers", "--cite", "scs"]])
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "pvqbounds", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "Error: Standard output cannot be read or written (No space left on device).\n"
+    assert Path("r.json").exists() == ("--json" in arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError("Unable to allocate 116 GiB"), "memory"),
+        (RuntimeError("cannot cache function 'f': no locator available for file 'x'"), "NUMBA_CACHE_DIR"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (pvq.InputError("two\nlines\x1b[31m"), "two lines"),
+    ],
+)
+def test_what_breaks_off_a_command_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, says: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pvqbounds.api.solve", broken)
+    assert run("solve", "q.npz") in (1, 2)
+    text = capsys.readouterr().err
+    assert text.startswith("Error: ")
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert says in text
+
+
+def test_a_picture_that_fails_costs_no_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*_: object) -> None:
+        raise pvq.OutputError("r.png cannot be written (disk full).")
+
+    monkeypatch.setattr("pvqbounds.report.plot.plot_layer", broken)
+    assert run(*SMALL, "--plot", "r.png") == 2
+    output = capsys.readouterr()
+    assert "Verdict" in output.out
+    assert "disk full" in output.err
+
+
+@pytest.mark.parametrize(
+    "command", ["train qat", "train prune", "train reconstruct", "train against x", "train table",
+                "weights --model torchvision:resnet18"]
+)  # fmt: skip
+def test_training_without_torch_names_the_extra(command: str) -> None:
+    script = f"""
+import sys
+sys.modules["torch"] = None
+from pvqbounds.cli import main
+main({command.split()!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: `pvqbounds ")
+    assert "pvqbounds[nn" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["layer", "compare"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--bits=1", "2 to 16"), ("--density=0", "density"), ("--pattern=3:2", "N:M"), ("--pattern=2", "2:4")],
+)
+def test_a_size_that_cannot_be_is_told_before_torch_loads(
+    command: str, option: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(command, option) == 2
+    assert says in capsys.readouterr().err

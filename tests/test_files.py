@@ -18,6 +18,7 @@ from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems import archive as archive_module
 from pvqbounds.problems.archive import check_writable, replacing
 from pvqbounds.problems.files import Budget, load_problem, save_problem
+from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.sparse import nnz_of_density
 
 N = 6
@@ -205,6 +206,27 @@ def test_the_budget_is_stated_once(tmp_path: Path) -> None:
     assert isinstance(quantized, IntegerLeastSquares)
     assert (quantized.scale, quantized.qmin, quantized.qmax) == (0.5, -4, 3)
     assert load_problem(tmp_path / "bare.npz", Budget(pattern=(1, 2))).pattern == (1, 2)
+
+
+def test_a_pattern_keeps_its_stride(tmp_path: Path) -> None:
+    problem = SparseLeastSquares(np.eye(6), np.arange(6.0), pattern=(1, 2), stride=3)
+    save_problem(tmp_path / "p.npz", problem)
+    again = load_problem(tmp_path / "p.npz")
+    assert isinstance(again, SparseLeastSquares)
+    assert (again.pattern, again.stride) == ((1, 2), 3)
+    assert [group.tolist() for group, _ in again.budgets] == [[0, 3], [1, 4], [2, 5]]
+    for stride in (0, 4, 7, 1.5):
+        np.savez(tmp_path / "p.npz", gram=np.eye(6), weight=np.ones(6), pattern=(1, 2), stride=stride)
+        with pytest.raises(InputError, match="stride"):
+            load_problem(tmp_path / "p.npz")
+
+
+def test_a_weight_on_a_dead_input_does_not_set_the_scale(tmp_path: Path) -> None:
+    gram = np.diag([1.0, 0.0, 2.0])
+    np.savez(tmp_path / "dead.npz", gram=gram, weight=np.array([0.3, 90.0, -0.7]))
+    found = load_problem(tmp_path / "dead.npz", Budget(bits=4))
+    assert isinstance(found, IntegerLeastSquares)
+    assert found.scale == mse_scale([0.3, -0.7], -8, 7)
 
 
 @pytest.mark.parametrize("name", ["missing.npz", "folder.npz", "problem.txt"])

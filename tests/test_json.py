@@ -91,6 +91,18 @@ def test_a_result_comes_back_exactly(tmp_path: Path, protocol: str) -> None:
     assert (document["quantization"]["error_lower"] is None) == (protocol == "chunked")
 
 
+def test_dead_inputs_are_counted_again_and_older_results_need_not_name_them(result: Path) -> None:
+    document = json.loads(result.read_text())
+    assert (document["dead_inputs"], document["notes"]) == (0, [])
+    result.write_text(json.dumps(document | {"dead_inputs": 1}))
+    assert [f.where for f in verify_file(result) if not f.holds] == ["dead_inputs"]
+    result.write_text(json.dumps({k: v for k, v in document.items() if k not in ("dead_inputs", "notes")}))
+    assert all(finding.holds for finding in verify_file(result))
+    result.write_text(json.dumps(document | {"notes": [3]}))
+    with pytest.raises(InputError, match="notes must be a list of texts"):
+        read_record(result)
+
+
 def test_the_schema_is_the_documented_one(result: Path) -> None:
     document = json.loads(result.read_text())
     assert document["schema"] == "pvqbounds.layer/1"

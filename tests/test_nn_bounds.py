@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
 import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
+import pvqbounds as pvq
 import pvqbounds.nn.bounds as bounds_module
-from pvqbounds.errors import InputError
+import pvqbounds.nn.methods as methods_module
+from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
 from pvqbounds.problems.grids import minmax_scale, mse_scale
+from pvqbounds.report.reading import read_layer
+from pvqbounds.report.record import layer_document, write_layer
+from pvqbounds.report.tables import layer_view, verdict_text
+from pvqbounds.report.verification import verify_file
 from pvqbounds.results import Bounds
 
 
@@ -106,6 +115,91 @@ def test_one_scale_for_the_layer_or_one_a_channel(simple):
         assert [s.problem.scale for s in report.quantization.slices] == [find(row, -8, 7) for row in rows]
 
 
+def dead_columns(factor: float) -> nn.Sequential:
+    """Hidden units 1 and 4 never fire; the weights on them are multiplied by `factor`."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5))
+    with torch.no_grad():
+        net[0].bias[[1, 4]] = -1e4
+        net[2].weight[:, [1, 4]] *= factor
+    return net
+
+
+@pytest.mark.parametrize("options", [{}, {"per_channel": True}, {"range_method": "minmax"}])
+def test_weights_on_dead_inputs_do_not_set_the_scale(simple, options, tmp_path):
+    data = torch.randn(200, 6, generator=torch.Generator().manual_seed(2))
+    plain, large = (layer_bounds(dead_columns(f), "2", data, **options) for f in (1.0, 50.0))
+    assert plain.dead_inputs == large.dead_inputs == (2, 8)
+    scales = [[s.problem.scale for s in report.quantization.slices] for report in (plain, large)]
+    assert scales[0] == scales[1]
+    assert plain.quantization.error_upper == large.quantization.error_upper
+    document = layer_document(large)[0]
+    assert document["dead_inputs"] == 2
+    given = layer_bounds(dead_columns(50.0), "2", data, scales=0.3)
+    assert {s.problem.scale for s in given.quantization.slices} == {0.3}
+    assert layer_bounds(conv(2), "", X).dead_inputs == (0, 36)
+
+
+def test_a_channel_of_zeros_adds_nothing_to_the_expected_error(simple):
+    module = conv(1)
+    expected = layer_bounds(module, "", X, per_channel=True).quantization
+    with torch.no_grad():
+        module.weight[2] = 0.0
+    found = layer_bounds(module, "", X, per_channel=True).quantization
+    assert found.expected_errors[2] == 0.0
+    assert found.expected_errors[:2] == expected.expected_errors[:2]
+    assert found.expected_sqnr == pytest.approx(expected.expected_sqnr, abs=1.0)
+    for s, error in zip(found.slices, found.expected_errors, strict=True):
+        assert error <= s.problem.signal.upper
+    with torch.no_grad():
+        module.weight.zero_()
+    assert "no signal" in verdict_text(layer_bounds(module, "", X))
+
+
+def test_what_nobody_can_tell_is_noted(simple, tmp_path):
+    loaded = LoadedModel("own", conv(1), X, "The weights are those of a dream.")
+    report = layer_bounds(loaded, "", out_channels=1)
+    assert report.notes == ("The weights are those of a dream.",)
+    write_layer(report, tmp_path / "r.json")
+    assert read_layer(tmp_path / "r.json").notes == report.notes
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(layer_view(report))
+    assert "Note: The weights are those of a dream." in console.export_text()
+
+
+def test_the_seed_reaches_randomized_rounding(simple, monkeypatch):
+    given = []
+
+    def listen(problem, mean, covariance, *, seed):
+        given.append(seed)
+        return problem.codes_of_nearest()
+
+    monkeypatch.setattr(methods_module, "randomized_rounding", listen)
+    layer_bounds(conv(1), "", X, bits=3, seed=7, out_channels=2)
+    assert given == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"solver": "clarabel"}, "native solver alone"), ({"tolerance": 1e-3}, "takes no tolerance")],
+)
+def test_a_budget_of_the_layer_drops_no_option(options, message, monkeypatch):
+    pytest.importorskip("clarabel")
+    with pytest.raises(InputError, match=message):
+        layer_bounds(conv(1), "", X, budget="layer", method="relax", **options)
+    given = {}
+
+    def listen(problems, nnz, **options):
+        given.update(options)
+        raise InputError("heard")
+
+    monkeypatch.setattr(bounds_module, "solve_channels", heuristic)
+    monkeypatch.setattr(bounds_module, "solve_layer_budget", listen)
+    with pytest.raises(InputError, match="heard"):
+        layer_bounds(conv(1), "", X, budget="layer", threads=3, jobs=2, time_limit=7.0)
+    assert (given["threads"], given["jobs"], given["time_limit"]) == (3, 2, 7.0)
+
+
 def test_channels_of_a_group_share_its_gram(simple):
     report = layer_bounds(conv(2), "", X)
     grams = [s.problem.gram for side in (report.quantization, report.pruning) for s in side.slices]
@@ -150,12 +244,90 @@ def test_budget_of_pruning(simple, options, nnz, density):
 
 
 def test_patterns_are_never_cut(simple):
-    report = layer_bounds(conv(1), "", X, pattern=(2, 4), opt_dim=20, out_channels=1)
+    report = layer_bounds(conv(1), "", X, pattern=(1, 2), opt_dim=20, out_channels=1)
     assert report.pruning.density == 0.5
-    assert [s.inputs for s in report.pruning.slices] == [(0, 20), (20, 36)]
-    assert [s.problem.pattern for s in report.pruning.slices] == [(2, 4)] * 2
-    together = layer_bounds(conv(1), "", X, pattern=(1, 3), opt_dim=20, out_channels=1)
-    assert [s.inputs for s in together.pruning.slices] == [(0, 18), (18, 36)]
+    assert [s.inputs for s in report.pruning.slices] == [(0, 18), (18, 36)]
+    assert [(s.problem.pattern, s.problem.stride) for s in report.pruning.slices] == [((1, 2), 9)] * 2
+    with pytest.raises(InputError, match="group of 4 input channels of 9 weights; take 36"):
+        layer_bounds(conv(1), "", X, pattern=(2, 4), opt_dim=35)
+    whole = layer_bounds(conv(1), "", X, pattern=(3, 5), opt_dim=36, out_channels=1)
+    assert whole.protocol == "full"
+
+
+def sparse_conv() -> nn.Conv2d:
+    """Two of every four input channels are kept, at all nine positions: 2:4 already."""
+    torch.manual_seed(0)
+    module = nn.Conv2d(4, 2, 3, padding=1, bias=False)
+    with torch.no_grad():
+        module.weight[:, 2:] = 0.0
+    return module
+
+
+def test_a_pattern_groups_input_channels_at_each_kernel_position(tmp_path):
+    report = layer_bounds(sparse_conv(), "", X, pattern=(2, 4), bits=3, time_limit=20.0)
+    side = report.pruning
+    assert side.error_upper <= 1e-20 * side.signal_enclosure.lower  # nothing is lost
+    for points in side.methods.values():
+        for s, weight in zip(side.slices, points, strict=True):
+            s.problem.checked_support(np.flatnonzero(weight))
+    channels = np.arange(36) // 9
+    for s in side.slices:
+        assert all(sorted(channels[group]) == [0, 1, 2, 3] for group, _ in s.problem.budgets)
+    write_layer(report, tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["pruning"]["pattern_stride"] == 9
+    assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
+    assert report.notes == ()
+
+
+def strided(unit: float = 1.0) -> tuple[pvq.SparseLeastSquares, pvq.SparseLeastSquares]:
+    """A problem with groups of four inputs that lie three apart, and the same with its inputs in order."""
+    rng = np.random.default_rng(1)
+    x, w = rng.standard_normal((60, 12)), unit * rng.standard_normal(12)
+    gram, order = x.T @ x / 60, np.arange(12).reshape(4, 3).T.ravel()
+    apart = pvq.SparseLeastSquares(gram, w, pattern=(2, 4), stride=3)
+    return apart, pvq.SparseLeastSquares(gram[np.ix_(order, order)], w[order], pattern=(2, 4))
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-30, 3e20])
+@pytest.mark.parametrize("method", ["exact", "relax"])
+def test_a_strided_pattern_is_the_plain_one_of_permuted_inputs(method, unit):
+    apart, plain = strided(unit)
+    found, expected = (pvq.solve(problem, method=method) for problem in (apart, plain))
+    assert found.error_upper == pytest.approx(expected.error_upper, rel=1e-9)
+    assert found.error_lower == pytest.approx(expected.error_lower, rel=1e-5)
+    assert pvq.verify(apart, found)
+    apart.checked_support(found.support)
+
+
+@pytest.mark.parametrize("solver", [name for name in pvq.available_solvers() if name != "native"])
+def test_no_backend_loses_the_stride_of_a_pattern(solver):
+    apart, plain = strided()
+    best = pvq.solve(plain, method="exact")
+    try:
+        found = pvq.solve(apart, solver=solver, time_limit=20.0)
+    except (SolverError, SolverFailedError):
+        pytest.skip(f"{solver} does not prune")
+    assert found.error_lower <= best.error_upper * (1 + 1e-6)
+    assert found.error_upper >= best.error_lower * (1 - 1e-6)
+    apart.checked_support(found.support)
+    if found.status == "optimal":
+        assert found.error_upper == pytest.approx(best.error_upper, rel=1e-5)
+
+
+def test_a_shorter_last_group_is_told_and_too_few_channels_are_refused(simple):
+    report = layer_bounds(nn.Conv2d(3, 2, 3), "", torch.randn(4, 3, 6, 6), pattern=(2, 4))
+    assert [kept for _, kept in report.pruning.slices[0].problem.budgets] == [2] * 9
+    assert [len(group) for group, _ in report.pruning.slices[0].problem.budgets] == [3] * 9
+    assert "last group of 4 input channels has only 3, and may keep 2" in report.notes[0]
+    linear = layer_bounds(nn.Linear(30, 2), "", torch.randn(50, 30), pattern=(1, 4))
+    assert "has only 2, and may keep 1" in linear.notes[0]
+    depthwise = nn.Conv2d(4, 4, 3, groups=4)
+    with pytest.raises(
+        InputError, match="1 input channel behind each output channel, of which a pattern 2:4"
+    ):
+        layer_bounds(depthwise, "", X, pattern=(2, 4))
+    with pytest.raises(InputError, match="2 input channels behind"):
+        layer_bounds(conv(2), "", X, pattern=(2, 4))
 
 
 def test_simple_methods_are_feasible_and_inside(simple):

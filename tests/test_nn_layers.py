@@ -161,6 +161,79 @@ def test_every_form_of_data_gives_one_gram(net):
         np.testing.assert_allclose(found.grams[0].matrix, expected, rtol=1e-5, atol=1e-7)
 
 
+class Text(nn.Module):
+    """Token indices and, if it is given, a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(9, 4, padding_idx=0)
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, input_ids=None, attention_mask=None, flag=True):
+        hidden = self.embed(input_ids)
+        return self.out(hidden if attention_mask is None else hidden * attention_mask[..., None])
+
+
+class StrictText(Text):
+    def forward(self, input_ids, attention_mask):
+        return super().forward(input_ids, attention_mask)
+
+
+IDS = torch.tensor([[3, 4, 5, 0], [7, 8, 0, 0]])
+MASK = (IDS > 0).long()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([{"input_ids": IDS, "attention_mask": MASK}], "dictionary .input_ids, attention_mask"),
+        ({"input_ids": IDS, "attention_mask": MASK}, "dictionary .input_ids, attention_mask"),
+        ([(IDS, MASK)], "2 parts and the model could take more than one .attention_mask"),
+        ([[IDS.numpy(), MASK.numpy()]], "2 parts"),
+        ((IDS, MASK), "only zeros and ones"),
+        ([IDS, MASK], "only zeros and ones"),
+        ((IDS, IDS + 1), "tuple of 2"),
+        (torch.utils.data.DataLoader(torch.utils.data.TensorDataset(IDS, MASK)), "2 parts"),
+    ],
+)
+def test_nothing_of_a_batch_is_dropped_that_the_model_would_use(data, message):
+    for model in (Text(), torch.nn.DataParallel(Text())):
+        name = "out" if isinstance(model, Text) else "module.out"
+        with pytest.raises(InputError, match=message):
+            gram_of_layer(model, name, data)
+
+
+class Keywords(nn.Linear):
+    def forward(self, x, **options):
+        return super().forward(x)
+
+
+def test_keywords_of_any_name_may_hold_a_mask():
+    inner = Keywords(4, 4)
+    inner.add_module("out", nn.Linear(4, 4))
+    with pytest.raises(InputError, match=r"could take more than one \(\*\*options\)"):
+        gram_of_layer(inner, "out", [(torch.zeros(2, 4), torch.zeros(2))])
+
+
+def test_a_mask_that_the_model_needs_is_asked_for_in_words():
+    with pytest.raises(InputError, match="needs attention_mask beside its first input"):
+        gram_of_layer(StrictText(), "out", IDS)
+
+
+def test_padded_positions_are_told():
+    assert "padded positions count" in gram_of_layer(Text(), "out", IDS).notes[0]
+    assert gram_of_layer(Text(), "out", [IDS[:1, :3], IDS[1:, :2]]).notes == ()
+
+    class Deaf(Text):
+        def forward(self, ids):
+            return super().forward(ids)
+
+    assert len(gram_of_layer(Deaf(), "out", IDS).notes) == 1  # whatever the model does about it itself
+    assert (
+        gram_of_layer(Deaf(), "out", [(IDS, torch.zeros(2))]).positions == 8
+    )  # labels, as nothing else fits
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

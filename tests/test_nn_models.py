@@ -25,6 +25,12 @@ def make():
     return torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU(), torch.nn.Linear(2, 2))
 class Zoo:
     small = make
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(5, 3)
+        self.head = torch.nn.Linear(3, 5, bias=False)
+        self.head.weight = self.embedding.weight
 def fails():
     raise ValueError("no such\\ntrick.")
 def not_a_module():
@@ -174,6 +180,86 @@ def test_weights_that_do_not_fit(folder):
     with pytest.raises(InputError, match="does not hold the weights") as caught:
         load(good | {"0.weight": torch.zeros(5, 5)})
     assert "\n" not in str(caught.value)
+
+
+def test_tied_weights_under_one_name_or_both(folder):
+    w = torch.randn(5, 3)
+    for names in (["head.weight"], ["embedding.weight"], ["head.weight", "embedding.weight"]):
+        save_file({name: w.clone() for name in names}, "w.safetensors")
+        module = load_model("own_models:Tied", Path("w.safetensors"), Path("inputs.npy")).module
+        assert torch.equal(module.head.weight, w)
+        assert module.head.weight is module.embedding.weight
+    save_file({"head.weight": w, "embedding.weight": w + 1}, "w.safetensors")
+    with pytest.raises(InputError, match=r"one tensor of the model, but .* holds two that differ"):
+        load_model("own_models:Tied", Path("w.safetensors"), Path("inputs.npy"))
+    save_file({"other": w}, "w.safetensors")
+    with pytest.raises(InputError, match=r"lacks 'embedding.weight' and 1 more"):
+        load_model("own_models:Tied", Path("w.safetensors"), Path("inputs.npy"))
+
+
+GOOD = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 2)).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {f"module.{n}": t for n, t in GOOD.items()},
+            "names begin with 'module[.]', which the model's do not",
+        ),
+        ({f"_orig_mod.{n}": t for n, t in GOOD.items()}, "begin with '_orig_mod.'"),
+        ({f"model.net.{n}": t for n, t in GOOD.items()}, "begin with 'model.net.'"),
+        (GOOD | {"0.weight": torch.ones(2, 3, dtype=torch.int8)}, "holds int8 where the model has floating"),
+        (
+            GOOD
+            | {"0.weight": torch.ones(2, 3).to(torch.float8_e4m3fn), "0.weight_scale_inv": torch.ones(1)},
+            "plain weights: '0.weight_scale_inv' holds scales",
+        ),
+        (
+            {"0.qweight": torch.ones(1, 2, dtype=torch.int32), "0.scales": torch.ones(2)},
+            "quantized '0.qweight'",
+        ),
+        ({"0.lora_A.weight": torch.ones(1, 3)}, "LoRA"),
+    ],
+)
+def test_files_of_another_kind_of_weights_say_what_they_are(folder, tensors, message):
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, "w.safetensors")
+    with pytest.raises(InputError, match=message) as caught:
+        load_model("own_models:make", Path("w.safetensors"), Path("inputs.npy"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_models_own_prefix_is_named(folder):
+    (folder / "wrapped_models.py").write_text(
+        "import torch\nfrom own_models import make\n"
+        "def make_wrapped():\n    return torch.nn.ModuleDict({'module': make()})\n"
+    )
+    save_file(GOOD, "w.safetensors")
+    with pytest.raises(InputError, match=r"the model's names begin with 'module\.', which the file's do not"):
+        load_model("wrapped_models:make_wrapped", Path("w.safetensors"), Path("inputs.npy"))
+
+
+def test_whose_weights_they_are_is_noted(folder):
+    assert "own_models:make was built with" in load_model("own_models:make", data=Path("inputs.npy")).note
+    save_file(GOOD, "w.safetensors")
+    assert load_model("own_models:make", Path("w.safetensors"), Path("inputs.npy")).note == ""
+    assert load_model("digits").note == ""
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"input_ids": np.ones(2), "attention_mask": np.ones(2)}, "'attention_mask', and masks are not"),
+        ({"inputs": np.ones(2), "key_padding_mask": np.ones(2)}, "'key_padding_mask', and masks"),
+        ({"inputs": np.ones(2), "token_type_ids": np.ones(2)}, "'token_type_ids' beside 'inputs'"),
+    ],
+)
+def test_a_mask_in_a_data_file_is_not_dropped(folder, arrays, message):
+    np.savez("x.npz", **arrays)
+    save_file({name: torch.from_numpy(array) for name, array in arrays.items()}, "x.safetensors")
+    for suffix in ("npz", "safetensors"):
+        with pytest.raises(InputError, match=message):
+            load_model("digits", data=Path(f"x.{suffix}"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ import pytest
 
 from pvqbounds import cli
 from pvqbounds.errors import InputError
-from pvqbounds.studies import commands, rows, views, weights
+from pvqbounds.studies import commands, figures, rows, specs, views, weights
+from pvqbounds.studies.expected import expected_errors, truncated_student
+from pvqbounds.studies.specs import distribution_rows
 from pvqbounds.studies.tensors import tensor_errors
 
 save_file = pytest.importorskip("safetensors.numpy").save_file
@@ -184,6 +186,29 @@ def test_figures_in_both_themes_as_vectors(arguments, monkeypatch):
         assert ElementTree.fromstring(text).tag.endswith("svg")
         assert background in text
         assert "<image" not in text
+
+
+def test_figures_are_drawn_on_the_grid_that_was_asked_for(monkeypatch):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    monkeypatch.setattr(figures, "draw_distribution", lambda *given, **grid: drawn.append((given, grid)))
+    monkeypatch.setattr(figures, "draw_tails", lambda study, *_: drawn.append(study))
+    figure_one = ["distributions", "--distribution", "gaussian", "--bits", "2", *QUICK, "--plot", "f.svg"]
+    assert run(*figure_one) == 0
+    assert run(*figure_one, "--narrow") == 0
+    (wide, _), (narrow, grid) = drawn
+    assert grid == {"narrow": True}
+    gaussian = distribution_rows("gaussian", [2], narrow=True)[0]
+    sqnr = narrow[1][0].sqnr(narrow[1][0].losses.quantization)
+    assert sqnr == gaussian.quantization_sqnr != wide[1][0].sqnr(wide[1][0].losses.quantization)
+
+    monkeypatch.setattr(figures.study_tails, "__defaults__", ((4.0,), None))  # one range: the rest is alike
+    assert run(*figure_one, "--figure", "2", "--group-size", "16", "--narrow") == 0
+    limit = specs.as_distribution(truncated_student(4.0))
+    expected = expected_errors(limit, [2], narrow=True, group_size=16)[0]
+    assert drawn[-1].errors[0][0].losses == expected.losses
+    assert "groups of 16" in drawn[-1].grid
+    assert run(*figure_one, "--group-size", "16") == 2  # Figure 1 has one scale for all
 
 
 def test_figures_as_pdf():

@@ -83,6 +83,8 @@ def test_pruned_layers(compression):
         for s, v in zip(layer.side.slices, trained.layers[name].weight, strict=True):
             if s.problem.pattern is None:
                 assert s.problem.nnz == np.count_nonzero(v)
+            else:  # along the channels, as a convolution of the whole kernel reads them
+                assert s.problem.stride == find_layer(trained.model, name).block
             assert s.problem.error(v).upper >= s.bounds.error_lower
 
 
@@ -133,12 +135,13 @@ def test_layers_that_do_not_fit_the_model():
 def test_outcomes_go_through_their_file(tmp_path):
     rng = np.random.default_rng(0)
     quantized = QuantizedLayer(3, rng.integers(-4, 4, (2, 5)), np.array([0.1, 0.3]), None)
-    pruned = PrunedLayer(0.5, np.float64(np.float32(rng.standard_normal((2, 4)))), (2, 4))
+    pruned = PrunedLayer(0.5, np.float64(np.float32(rng.standard_normal((2, 4)))), (2, 4), 2)
     write_outcome(tmp_path / "layers.safetensors", {"a.0": quantized, "b": pruned})
     again = read_outcome(tmp_path / "layers.safetensors")
     np.testing.assert_array_equal(again["a.0"].weight, quantized.weight)
     np.testing.assert_array_equal(again["b"].weight, pruned.weight)
     assert (again["a.0"].bits, again["b"].pattern, again["b"].density) == (3, (2, 4), 0.5)
+    assert again["b"].stride == 2
     content = (tmp_path / "layers.safetensors").read_bytes()
     for damaged in (b"", content[:40], b"\x00" * 64, content.replace(b"compressed/1", b"compressed/9")):
         (tmp_path / "damaged.safetensors").write_bytes(damaged)
@@ -274,9 +277,10 @@ def test_a_table_in_miniature(tmp_path, monkeypatch, capsys):
     assert all(len(cell["accuracies"]) == 2 for cell in document["cells"])
 
 
-def test_given_scales_must_fit():
+@pytest.mark.parametrize("scales", [[0.1, 0.2], np.full((2, 2), 0.1), np.full((4, 2), 0.1)])
+def test_given_scales_must_fit(scales):
     with pytest.raises(InputError, match="one positive number, or 4"):
-        layer_bounds(tiny(), "first", DATA.calibration.__getitems__([0, 1]).inputs, scales=[0.1, 0.2])
+        layer_bounds(tiny(), "first", DATA.calibration.__getitems__([0, 1]).inputs, scales=scales)
 
 
 def test_the_view_names_the_kind_of_each_bound():

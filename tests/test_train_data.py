@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,63 @@ def test_crops(tmp_path):
     grey = tmp_path / "grey.png"
     Image.fromarray(np.full((4, 4), 7, dtype=np.uint8)).save(grey)
     assert decode(str(grey)).mode == "RGB"
+
+
+GREY = np.linspace(0.0, 1.0, 48).reshape(6, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("8.png", np.rint(GREY * 255).astype(np.uint8)),
+        ("16.png", np.rint(GREY * 65535).astype(np.uint16)),
+        ("16.tif", np.rint(GREY * 65535).astype(np.uint16)),
+        ("16.pgm", np.rint(GREY * 65535).astype(np.uint16)),
+        ("float.tif", GREY.astype(np.float32)),
+    ],
+)
+def test_grey_levels_of_every_width_are_the_same_image(tmp_path, name, array):
+    Image.fromarray(array).save(tmp_path / name)
+    pixels = np.asarray(decode(str(tmp_path / name)))
+    assert pixels.shape == (6, 8, 3)
+    np.testing.assert_allclose(pixels[..., 0], GREY * 255, atol=0.51)
+
+
+def test_twelve_bits_and_white_at_zero(tmp_path):
+    # TIFF by hand: one strip of two packed 12-bit levels, 0 and 4095; then 16 bits with white at zero
+    def tiff(bits, photometric, strip):
+        entries = [(256, 4, 2), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric),
+                   (273, 4, 8), (277, 3, 1), (278, 4, 1), (279, 4, len(strip))]  # fmt: skip
+        body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries)
+        start = 8 + len(strip)
+        return (
+            struct.pack("<2sHI", b"II", 42, start)
+            + strip
+            + struct.pack("<H", len(entries))
+            + body
+            + b"\0" * 4
+        )
+
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(12, 1, b"\x00\x0f\xff"))
+    assert np.asarray(decode(str(path)))[0, :, 0].tolist() == [0, 255]
+    path.write_bytes(tiff(16, 0, b"\x00\x00\xff\xff"))
+    assert np.asarray(decode(str(path)))[0, :, 0].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        ((GREY * 65535).astype(np.int32), "not of 16 bits a pixel"),
+        ((GREY * 255).astype(np.float32), "not 0 to 1"),
+        ((GREY - 0.5).astype(np.float32), "not 0 to 1"),
+        (np.where(GREY > 0.5, np.nan, GREY).astype(np.float32), "not 0 to 1"),
+    ],
+)
+def test_numbers_without_a_known_white_are_refused(tmp_path, array, words):
+    Image.fromarray(array).save(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match=words):
+        decode(str(tmp_path / "x.tif"))
 
 
 def test_a_timm_model_names_its_statistics(root):

@@ -19,6 +19,7 @@ from pvqbounds.train import reconstruct_pruning, reconstruct_quantization  # noq
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
 from pvqbounds.train.rebuild import reconstruct_network  # noqa: E402
 from pvqbounds.train.reconstruct import Rounding, _nearest_planes  # noqa: E402
+from pvqbounds.train.runs import result_document  # noqa: E402
 
 FEW = Rounding(steps=100)
 
@@ -83,7 +84,7 @@ def test_a_slice_of_36_inputs_at_4_bits_is_within_half_a_decibel_for_the_median_
 
 def test_every_budget_is_kept_and_nearly_as_good_as_the_optimum():
     gram, weight = correlated(12, 6)
-    for budget in ({"nnz": 4}, {"pattern": (2, 4)}):
+    for budget in ({"nnz": 4}, {"pattern": (2, 4)}, {"pattern": (2, 4), "stride": 3}):
         found = reconstruct_pruning(gram, weight, **budget)
         errors = []
         for row, v in zip(weight, found, strict=True):
@@ -177,6 +178,27 @@ def test_a_whole_network_beats_the_simple_method(compression, monkeypatch):
             return np.einsum("ci,ij,cj", v - weight, gram, v - weight)
 
         assert error(layer.weight) <= error(simple)
+
+
+def test_a_pattern_of_a_network_runs_along_input_channels():
+    data, settings = few_digits(), recipe(Pruning(scope="pattern", pattern="1:2"), ends="same")
+    model = tiny()
+    made = reconstruct_network(model, data, settings)
+    assert set(made.layers) == {"second", "head"}  # the first has one input channel: nothing to group
+    assert (find_layer(model, "first").weight != 0.0).all()
+    assert made.layers["second"].stride == 9
+    kept = (find_layer(model, "second").module.weight != 0.0).unflatten(1, (-1, 2))
+    assert (kept.sum(2) <= 1).all()
+    document = result_document(settings, made, "")
+    assert document["dense_layers"] == ["first"]
+    inside = sum(layer.weight.size for layer in made.layers.values())
+    assert document["share_of_parameters"] == pytest.approx(
+        inside / sum(p.numel() for p in model.parameters())
+    )
+    assert document["mask_bits_per_weight"] == pytest.approx(0.5)
+    lone = torch.nn.Sequential(torch.nn.Conv2d(1, 10, 8), torch.nn.Flatten())
+    with pytest.raises(InputError, match="No layer has enough input channels for a pattern 1:2"):
+        reconstruct_network(lone, data, settings)
 
 
 def test_what_reconstruction_cannot_do():

@@ -220,6 +220,89 @@ def test_every_tensor_of_a_checkpoint_has_an_outcome(tmp_path):
     )
 
 
+def scaled_float8(scale: torch.Tensor, rows: int = 256, columns: int = 384):
+    """Float8 numbers, and what they are with their scales, spread over blocks by plain repetition."""
+    numbers = torch.randn(rows, columns, generator=torch.Generator().manual_seed(0)).to(torch.float8_e4m3fn)
+    block = [-(-size // count) for size, count in zip((rows, columns), scale.shape, strict=True)]
+    spread = scale.double().repeat_interleave(block[0], 0).repeat_interleave(block[1], 1)
+    return numbers, numbers.double() * spread[:rows, :columns]
+
+
+@pytest.mark.parametrize("end", ["weight_scale_inv", "weight_scale", "scale_weight"])
+@pytest.mark.parametrize(
+    ("shape", "rows", "columns"),
+    [((2, 3), 256, 384), ((3, 5), 300, 516 + 37), ((256, 1), 256, 96), ((256, 3), 256, 96), ((1, 1), 7, 5)],
+)
+def test_float8_weights_are_measured_with_their_scales(tmp_path, end, shape, rows, columns):
+    if shape == (3, 5):  # 300 over 3 would be blocks of 100 as well: 128 it is only where nothing else fits
+        rows = 301
+    scale = torch.rand(shape, generator=torch.Generator().manual_seed(1)) * 0.1
+    block = 128 if shape == (3, 5) else None
+    numbers, weight = scaled_float8(scale, rows, columns)
+    if block:
+        spread = scale.double().repeat_interleave(block, 0).repeat_interleave(block, 1)
+        weight = numbers.double() * spread[:rows, :columns]
+    path = tmp_path / "f8.safetensors"
+    safetensors_torch.save_file(
+        {"a.weight": numbers, f"a.{end}": scale, "a.input_scale": torch.ones(2, 2)}, path
+    )
+    tensors = {tensor.name: tensor for tensor in sources.checkpoint(path).tensors()}
+    np.testing.assert_array_equal(tensors["a.weight"].read(), weight.numpy().ravel())
+    study = study_of(sources.checkpoint(path))
+    assert {row.tensor for row in study.rows} == {"a.weight"}
+    assert all("scales" in tensor.reason for tensor in study.skipped)
+    # the other half of a checkpoint in shards
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    safetensors_torch.save_file({"a.weight": numbers}, folder / "1.safetensors")
+    safetensors_torch.save_file({f"a.{end}": scale}, folder / "2.safetensors")
+    assert study_of(sources.checkpoint(folder)).rows[0].scale == study.rows[0].scale
+
+
+@pytest.mark.parametrize(
+    ("scales", "words"),
+    [
+        ({"a.weight_scale_inv": torch.ones(3, 3)}, "fit in two ways"),  # 300: blocks of 100, or of 128
+        ({"a.weight_scale_inv": torch.ones(7, 3)}, "do not fit"),
+        ({"a.weight_scale": torch.ones(2, 2, 2)}, "do not fit"),
+        ({"a.weight_scale": torch.ones(300, 1), "a.weight_scale_2": torch.ones(1, 1)}, "are scaled by"),
+        ({"a.weight_mantissa_scale": torch.ones(300, 1)}, "are scaled by"),
+        ({"a.weight_scale": torch.ones(300, 1, dtype=torch.int32)}, "are scaled by"),
+    ],
+)
+def test_float8_weights_whose_scales_cannot_be_told_are_left_out(tmp_path, scales, words):
+    numbers, _ = scaled_float8(torch.ones(1, 1), 300, 300)
+    path = tmp_path / "f8.safetensors"
+    safetensors_torch.save_file({"a.weight": numbers, "b.weight": torch.eye(3)} | scales, path)
+    study = study_of(sources.checkpoint(path))
+    reasons = {tensor.tensor: tensor.reason for tensor in study.skipped}
+    assert "b.weight" in {row.tensor for row in study.rows}
+    assert words in reasons["a.weight"]
+
+
+def test_parts_of_quantized_checkpoints_and_adapters_are_no_weights(tmp_path):
+    whole, half = torch.ones(4, 4, dtype=torch.int32), torch.rand(4, 4).half()
+    tensors = {
+        "gptq.qweight": whole, "gptq.qzeros": whole + 1, "gptq.g_idx": whole[0].clone(), "gptq.scales": half,
+        "nf4.weight": whole.to(torch.uint8), "nf4.weight.absmax": half + 1, "nf4.weight.quant_map": half + 2,
+        "int8.weight": whole.to(torch.int8), "int8.weight_scale": half + 3,
+        "packed.weight_packed": whole + 2, "packed.weight_scale": half + 4,
+        "q.lora_A.weight": half + 5, "q.lora_B.default.weight": half + 6,
+        # a weight of its own, whatever its name, beside integers that stand for nothing
+        "window.scale": half + 7, "window.relative_position_index": whole.long(), "plain.weight": half + 8,
+    }  # fmt: skip
+    path = tmp_path / "parts.safetensors"
+    safetensors_torch.save_file(tensors, path)
+    study = study_of(sources.checkpoint(path))
+    assert {row.tensor for row in study.rows} == {"window.scale", "plain.weight"}
+    reasons = {tensor.tensor: tensor.reason for tensor in study.skipped}
+    assert "packed integers" in reasons["gptq.qweight"]
+    assert "quantized 'gptq.qweight'" in reasons["gptq.scales"]
+    assert "scales or offsets of the quantized 'nf4.weight'" in reasons["nf4.weight.absmax"]
+    assert "integers that are scaled by 'int8.weight_scale'" in reasons["int8.weight"]
+    assert "LoRA" in reasons["q.lora_A.weight"]
+
+
 def test_a_folder_of_shards_is_one_model(tmp_path):
     folder = tmp_path / "language-model"
     folder.mkdir()
@@ -356,6 +439,7 @@ def test_timm_and_factories(monkeypatch, tmp_path):
     fake(monkeypatch, "my_models", tied=lambda: torch.nn.Sequential(module, module))
     study = study_of(sources.model("my_models:tied")[0])
     assert [len(study.rows), len(study.skipped)] == [1, 1]
+    assert "as the factory built them" in study.rows[0].note
     with pytest.raises(InputError, match="no model"):
         sources.model("resnet-18")
 

@@ -15,7 +15,7 @@ from torch import nn
 from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
 from pvqbounds.candidates import at_least_methods
 from pvqbounds.channels import solve_channels
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
@@ -23,7 +23,7 @@ from pvqbounds.nn.methods import PRUNING, layer_magnitude, quantized_by_methods
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
-from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
+from pvqbounds.problems.grids import RangeMethod, checked_range_method, range_scale, symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -84,18 +84,22 @@ def layer_bounds(
         Dotted name of a Linear, Conv1d, Conv2d or Conv3d layer.
     data
         Calibration inputs of the model: a tensor, an array or an iterable of batches (tensors,
-        or tuples that begin with one). A loaded model's own data if None.
+        or tuples of one and its labels). A loaded model's own data if None.
     bits
         Bits a weight of the symmetric uniform grid, 2 to 16.
     density
         Fraction of each channel's weights that pruning may keep, rounded down to a whole number
         of them; ``bits/16`` if None: the same size as `bits`, the mask not counted.
     pattern
-        (N, M) in place of a density: at most N of every M consecutive weights.
+        (N, M) in place of a density: at most N of every M consecutive input channels, at each
+        position of a convolution's kernel by itself, as sparse tensor cores read them. Where M
+        does not divide the input channels, the last group is shorter and may keep N too. A layer
+        of which the pattern would remove nothing (a depthwise one has one input channel behind
+        each output channel) is refused.
     budget
         "channel": each output channel keeps its `density`. "layer": all channels that are looked
         at keep it together, however they share it. That takes the full protocol and no pattern,
-        and is solved by the native relaxation.
+        and is solved by the native relaxation, without a `tolerance`.
     opt_dim
         None for the protocol "full": each channel is one problem. Else the paper's protocol
         "chunked": slices of at most `opt_dim` inputs, whole input channels of a convolution
@@ -105,7 +109,7 @@ def layer_bounds(
     range_method
         How the scale is found: "mse" (least squared weight error) or "minmax" (clips nothing).
         It is found once from the whole layer, also where only some channels or chunks are
-        looked at.
+        looked at. Weights on inputs that are always zero in the data have no part in it.
     per_channel
         One scale for each output channel in place of one for the layer.
     scales
@@ -153,24 +157,27 @@ def layer_bounds(
     target = find_layer(loaded.module, layer)
     qmin, qmax = symmetric_codes(bits)
     ranges = _input_ranges(target, opt_dim, pattern)
-    budgets = {stop - start: _budget(stop - start, bits, density, pattern) for start, stop in ranges}
+    budgets = {stop - start: _budget(stop - start, target, bits, density, pattern) for start, stop in ranges}
     channels = _chosen_channels(out_channels, target.channels)
-    _check_budget(budget, ranges, pattern, method)
+    _check_budget(budget, ranges, pattern, method, tolerance)
     largest = max(stop - start for start, stop in ranges)
     solver_of = {  # an unusable solver is found before any work
         side: solver_for_side(solver, method, side, largest, solver_options, time_limit)
         for side in ("quantization", "pruning")
     }
+    if budget == "layer" and solver_of["pruning"] not in ("auto", "native"):
+        raise InputError(
+            f"A budget over the layer is bounded by the native solver alone; leave out solver = {solver}."
+        )
     weight = target.weight
-    if scales is None:
-        steps = _scales(weight, range_method, per_channel, qmin, qmax)
-    else:
-        steps = _given_scales(scales, target.channels)
+    given = None if scales is None else _given_scales(scales, target.channels)
+    checked_range_method(range_method)
 
     total = 2 * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
     report(0, total, "layer inputs")
     captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
+    steps = given or _scales(target, captured.grams, range_method, per_channel, qmin, qmax)
     slices = list(_slices(target, weight, captured.grams, channels, ranges))
 
     def solve(problems: Sequence[Problem], label: str, before: int) -> list[Bounds]:
@@ -195,7 +202,7 @@ def layer_bounds(
     integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
-    quantization_methods = quantized_by_methods(integer)
+    quantization_methods = quantized_by_methods(integer, seed)
     quantized = at_least_methods(integer, quantized, quantization_methods)
     shared: SharedBudget | None = None
     if budget == "layer":
@@ -205,6 +212,7 @@ def layer_bounds(
             sparse,
             nnz,
             time_limit=time_limit,
+            threads=threads,
             jobs=jobs,
             progress=lambda done: report(len(slices) + done, total, "pruning"),
         )
@@ -240,6 +248,7 @@ def layer_bounds(
             shared=shared,
         ),
         seconds=time.perf_counter() - started - (seconds_compiling() - compiling),
+        notes=tuple(filter(None, (loaded.note, *captured.notes, _pattern_note(target, pattern)))),
     )
 
 
@@ -248,9 +257,10 @@ def _check_budget(
     ranges: Sequence[tuple[int, int]],
     pattern: tuple[int, int] | None,
     method: str,
+    tolerance: float | None,
 ) -> None:
     if budget not in ("channel", "layer"):
-        raise InputError(f"The budget is one of channel, layer, not {budget!r}.")
+        raise InputError(f"The budget is one of channel, layer, not {shown(budget)}.")
     if budget == "channel":
         return
     if pattern is not None:
@@ -259,6 +269,8 @@ def _check_budget(
         raise InputError("A budget over the layer needs the full protocol; leave out opt_dim.")
     if method == "exact":
         raise InputError("A budget over the layer is bounded by its relaxation; leave out method = exact.")
+    if tolerance is not None:
+        raise InputError("The bound of a budget over the layer takes no tolerance; leave it out.")
 
 
 def _density(bits: int, density: float | None, pattern: tuple[int, int] | None) -> float:
@@ -269,28 +281,49 @@ def _density(bits: int, density: float | None, pattern: tuple[int, int] | None) 
     return bits / 16 if density is None else float(density)
 
 
-def _budget(inputs: int, bits: int, density: float | None, pattern: tuple[int, int] | None) -> dict[str, Any]:
+def _budget(
+    inputs: int, layer: Layer, bits: int, density: float | None, pattern: tuple[int, int] | None
+) -> dict[str, Any]:
     """Give the pruning budget of so many inputs, as SparseLeastSquares takes it."""
     if pattern is None:
         return {"nnz": nnz_of_density(_density(bits, density, None), inputs)}
     if density is not None:
         raise InputError("Give either a density or an N:M pattern for pruning, not both.")
-    return {"pattern": checked_pattern(pattern)}
+    kept, size = checked_pattern(pattern)
+    if layer.input_channels <= kept and layer.input_channels < size:
+        few = f"{layer.input_channels} input channel{'s' * (layer.input_channels > 1)}"
+        raise InputError(
+            f"Layer '{layer.name}' has {few} behind each output channel, of which a pattern {kept}:{size} "
+            "along the input channels removes none; give a density for it."
+        )
+    return {"pattern": (kept, size), "stride": layer.block}
+
+
+def _pattern_note(layer: Layer, pattern: tuple[int, int] | None) -> str:
+    """Say where the last group of a pattern is shorter."""
+    if pattern is None or not layer.input_channels % pattern[1]:
+        return ""
+    short = layer.input_channels % pattern[1]
+    return (
+        f"The last group of {pattern[1]} input channels has only {short}, and may keep "
+        f"{min(short, pattern[0])} of them."
+    )
 
 
 def _input_ranges(
     layer: Layer, opt_dim: int | None, pattern: tuple[int, int] | None
 ) -> list[tuple[int, int]]:
     """Slices of the fan-in, one problem each; N:M groups are never cut."""
-    if opt_dim is None:
+    if opt_dim is None or (pattern is not None and opt_dim >= layer.inputs):
         return [(0, layer.inputs)]
     if pattern is None:
         return chunk_ranges(layer.inputs, opt_dim, layer.block)
     _, group = checked_pattern(pattern)
-    if group > opt_dim:
-        raise InputError(f"opt_dim = {opt_dim} cannot hold a group of {group} weights; take {group} or more.")
-    together = math.lcm(layer.block, group)  # whole input channels as well, where there is room
-    return chunk_ranges(layer.inputs, opt_dim, together if together <= opt_dim else group)
+    together = group * layer.block  # so many whole input channels
+    if together > opt_dim:
+        what = f"{group} weights" if layer.block == 1 else f"{group} input channels of {layer.block} weights"
+        raise InputError(f"opt_dim = {opt_dim} cannot hold a group of {what}; take {together} or more.")
+    return chunk_ranges(layer.inputs, opt_dim, together)
 
 
 def _chosen_channels(chosen: int | Sequence[int] | None, channels: int) -> list[int]:
@@ -307,18 +340,27 @@ def _chosen_channels(chosen: int | Sequence[int] | None, channels: int) -> list[
 
 
 def _scales(
-    weight: NDArray[np.float64], range_method: RangeMethod, per_channel: bool, qmin: int, qmax: int
+    layer: Layer,
+    grams: Sequence[Gram],
+    range_method: RangeMethod,
+    per_channel: bool,
+    qmin: int,
+    qmax: int,
 ) -> list[float]:
-    """Find the scale of each output channel on the whole layer."""
-    if per_channel:
-        return [range_scale(range_method, row, qmin, qmax) for row in weight]
-    return [range_scale(range_method, weight, qmin, qmax)] * len(weight)
+    """Find the scale of each output channel on the whole layer, from weights on inputs that are alive."""
+    alive = [np.diagonal(gram.matrix) > 0.0 for gram in grams]
+    rows = [row[alive[layer.group_of(channel)]] for channel, row in enumerate(layer.weight)]
+    parts = rows if per_channel else [np.concatenate(rows)]
+    # where every input is dead each scale is as good: the error is zero
+    found = [range_scale(range_method, part, qmin, qmax) if len(part) else 1.0 for part in parts]
+    return found if per_channel else found * layer.channels
 
 
 def _given_scales(scales: float | Sequence[float], channels: int) -> list[float]:
     """A scale for each output channel."""
     listed = [float(scale) for scale in np.ravel(scales)]
-    if len(listed) not in (1, channels) or not all(0.0 < scale < math.inf for scale in listed):
+    shapes = ((), (1,), (channels,), (channels, 1))
+    if np.shape(scales) not in shapes or not all(0.0 < scale < math.inf for scale in listed):
         raise InputError(f"The scales must be one positive number, or {channels}: one for each channel.")
     return listed * channels if len(listed) == 1 else listed
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
 
 __all__ = ["Data", "LayerGrams", "gram_of_layer"]
 
 Data = Tensor | NDArray[Any] | Iterable[Any]
 """Model inputs: one tensor or array, cut into batches along its first axis, or an iterable of
-batches, each a tensor, an array or a tuple that begins with one (inputs, labels)."""
+batches, each a tensor, an array or a tuple that begins with one (inputs, labels). What follows the
+first is taken for labels only where the model's forward has no place for it; masks and further
+inputs are refused."""
+
+PADDED = (
+    "The data hold the padding index of the model's embedding and no mask is passed, so that padded "
+    "positions count like all others."
+)
 
 LARGEST_UNFOLDING = 2**24
 """Float64 entries of the unfolded input held at one time (128 MiB)."""
@@ -34,6 +42,8 @@ class LayerGrams:
     """One for each group, each of size (n, n)."""
     positions: int
     """N: output positions (tokens, pixels) over all batches and calls."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know about the data, a sentence each."""
 
 
 def gram_of_layer(model: nn.Module, layer: Layer | str, data: Data, *, batch_size: int = 64) -> LayerGrams:
@@ -56,15 +66,18 @@ def gram_of_layer(model: nn.Module, layer: Layer | str, data: Data, *, batch_siz
     Raises
     ------
     InputError
-        If the layer is unknown, not supported or never called, if the data are empty or do not
-        fit the model, or if the layer's input is not finite.
+        If the layer is unknown, not supported or never called, if the data are empty, do not fit
+        the model or hold more than its first input (a mask, named inputs), or if the layer's input
+        is not finite.
     """
     layer = find_layer(model, layer) if isinstance(layer, str) else layer
-    total = _Accumulator(layer)
+    total, inputs, padded = _Accumulator(layer), inputs_of(model), False
+    inputs.check_runnable()
     with _evaluating(model), torch.no_grad(), total.listening():
-        for batch in _batches(data, batch_size):
+        for batch in _batches(data, batch_size, inputs):
+            padded = padded or inputs.is_padded(batch)
             _run(model, batch)
-    return total.result()
+    return replace(total.result(), notes=(PADDED,) if padded else ())
 
 
 class _Accumulator:
@@ -132,15 +145,17 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _batches(data: Data, batch_size: int) -> Iterator[Tensor]:
+def _batches(data: Data, batch_size: int, expected: Inputs) -> Iterator[Tensor]:
     """Model inputs, a batch at a time."""
     if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
-        raise InputError(f"The batch size must be a positive whole number, not {batch_size!r}.")
+        raise InputError(f"The batch size must be a positive whole number, not {shown(batch_size)}.")
     if isinstance(data, Tensor | np.ndarray):
         tensor = _as_tensor(data)
         if tensor.dim() == 0:
             raise InputError("The data must have samples along their first axis, but they are one number.")
         data = torch.split(tensor, int(batch_size))
+    else:
+        _check_separate(data, expected)
     try:
         batches = iter(data)
     except TypeError as error:
@@ -149,12 +164,31 @@ def _batches(data: Data, batch_size: int) -> Iterator[Tensor]:
         ) from error
     empty = True
     for batch in batches:
-        inputs = _as_tensor(batch[0] if isinstance(batch, tuple | list) and batch else batch)
+        inputs = _as_tensor(expected.only(batch))
         if inputs.numel():
             empty = False
             yield inputs
     if empty:
         raise InputError("The data are empty; give at least one sample.")
+
+
+def _check_separate(data: Data, expected: Inputs) -> None:
+    """Find out whether what should be batches are the inputs of one: a dictionary, or ids and their mask."""
+    if isinstance(data, Mapping):
+        expected.only(data)
+    if not isinstance(data, tuple | list) or len(data) < 2 or not expected.possible:
+        return
+    tensors = [part for part in data if isinstance(part, Tensor | np.ndarray)]
+    if len(tensors) == len(data) and any(map(expected.looks_like_a_mask, map(_as_tensor, tensors[1:]))):
+        raise InputError(
+            "One of the batches holds only zeros and ones, as an attention mask does, and masks are not "
+            "supported; give batches of the model's first input alone."
+        )
+    if isinstance(data, tuple):
+        raise InputError(
+            f"The data are a tuple of {len(data)}, which the model could take as several inputs; "
+            "give batches of its first input alone, in a list."
+        )
 
 
 def _as_tensor(batch: Any) -> Tensor:

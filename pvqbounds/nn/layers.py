@@ -53,6 +53,11 @@ class Layer:
         return self.module.weight[0].numel()
 
     @property
+    def input_channels(self) -> int:
+        """Input channels, or features, behind one output channel: what an N:M pattern groups."""
+        return self.inputs // self.block
+
+    @property
     def channels(self) -> int:
         """Output channels."""
         return self.module.weight.shape[0]

@@ -40,7 +40,7 @@ def round_to_nearest(problem: IntegerLeastSquares) -> NDArray[np.int64]:
     return problem.codes_of_nearest()
 
 
-def randomized(problem: IntegerLeastSquares) -> NDArray[np.int64]:
+def randomized(problem: IntegerLeastSquares, seed: int = 0) -> NDArray[np.int64]:
     """Park and Boyd's randomized rounding of their relaxation, kept inside the box, shape (n,).
 
     3n samples with one-code moves, as in the paper "Pruning vs Quantization: Which is Better?".
@@ -48,7 +48,7 @@ def randomized(problem: IntegerLeastSquares) -> NDArray[np.int64]:
     from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
 
     relaxed = relax(problem, "park-boyd", solve_box_hull)
-    return randomized_rounding(problem, relaxed.mean, relaxed.covariance)
+    return randomized_rounding(problem, relaxed.mean, relaxed.covariance, seed=seed)
 
 
 def nearest_plane_codes(problems: Sequence[IntegerLeastSquares]) -> list[Codes]:
@@ -70,14 +70,16 @@ def nearest_plane_codes(problems: Sequence[IntegerLeastSquares]) -> list[Codes]:
     return codes
 
 
-def quantized_by_methods(problems: Sequence[IntegerLeastSquares]) -> dict[str, tuple[Codes, ...]]:
+def quantized_by_methods(
+    problems: Sequence[IntegerLeastSquares], seed: int = 0
+) -> dict[str, tuple[Codes, ...]]:
     """Codes of every problem by each method: "rtn", "nearest-plane" and, up to 100 inputs, "randomized"."""
     methods = {
         "rtn": tuple(map(round_to_nearest, problems)),
         "nearest-plane": tuple(nearest_plane_codes(problems)),
     }
     if all(problem.n <= RANDOMIZED_LARGEST for problem in problems):
-        methods["randomized"] = tuple(map(randomized, problems))
+        methods["randomized"] = tuple(randomized(problem, seed) for problem in problems)
     return methods
 
 

@@ -6,6 +6,8 @@ import difflib
 import io
 import os
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.nn.names import PAPER_MODELS
-from pvqbounds.problems.archive import parse_arrays, read_bytes
+from pvqbounds.nn.stored import parts_of
+from pvqbounds.problems.archive import native_array, parse_arrays, read_bytes
 
 __all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model", "load_module"]
 
@@ -31,6 +34,9 @@ DEFAULT = "digits"
 INPUTS_KEY = "inputs"
 """Name of the array that counts in a data file with several."""
 
+LABEL_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes", "index", "indices")
+"""Arrays beside it that a model is never given."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -40,6 +46,8 @@ class LoadedModel:
     module: nn.Module
     data: Tensor | None
     """First axis: samples."""
+    note: str = ""
+    """What a reader of its bounds must know, in a sentence."""
 
 
 def load_model(name: str, weights: Path | None = None, data: Path | None = None) -> LoadedModel:
@@ -67,13 +75,23 @@ def load_model(name: str, weights: Path | None = None, data: Path | None = None)
     """
     module = load_module(name, weights)
     if data is not None:
-        return LoadedModel(name, module, _read_inputs(Path(data)))
+        return LoadedModel(name, module, _read_inputs(Path(data)), _note(name, weights))
     if name != DEFAULT:
         raise InputError(
             f"Model '{name}' comes without data; "
             "give calibration inputs in a .npy, .npz or .safetensors file."
         )
     return LoadedModel(name, module, _digits_inputs())
+
+
+def _note(name: str, weights: Path | None) -> str:
+    """Say whose weights these are where nobody can tell."""
+    built = ":" in PAPER_MODELS.get(name, name)
+    return (
+        f"The weights are those that {name} was built with: no file gave any."
+        if (built and weights is None)
+        else ""
+    )
 
 
 def load_module(name: str, weights: Path | None = None) -> nn.Module:
@@ -195,18 +213,81 @@ def from_factory(module_name: str, factory: str) -> nn.Module:
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
-    """Put a state dictionary from a `.safetensors` file into `module`."""
+    """Put a state dictionary from a `.safetensors` file into `module`.
+
+    Of tensors that the model has under several names (tied weights) the file may hold one or all.
+    """
     _check_file(path, {".safetensors"}, "Weights")
     safetensors = _import_safetensors()
     try:
-        missing, unexpected = safetensors.torch.load_model(module, path, strict=False)
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        state: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} is damaged or not a .safetensors file ({_line(error)}).") from error
+    own = module.state_dict(keep_vars=True)
+    _check_plain(state, own, path)
+    tied = _tied(own)
+    for names in tied.values():
+        held = [name for name in names if name in state]
+        for name in held[1:]:
+            if not torch.equal(state[held[0]], state[name]):
+                raise InputError(
+                    f"'{held[0]}' and '{name}' are one tensor of the model, but {path} holds two that differ."
+                )
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"{path} does not hold the weights of this model ({_line(error)}).") from error
+    missing = [name for name in missing if not any(other in state for other in tied.get(name, ()))]
     for names, what in ((missing, "lacks"), (unexpected, "has, unlike the model,")):
         if names:
             first = sorted(names)[0]
             others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise InputError(f"{path} does not fit the model: it {what} '{first}'{others}.")
+            hint = _prefix_hint(state, own)
+            raise InputError(f"{path} does not fit the model: it {what} '{first}'{others}{hint}.")
+
+
+def _check_plain(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Find out whether a file holds weights as they are, not quantized ones or an adapter."""
+    parts = parts_of({name: str(tensor.dtype).removeprefix("torch.") for name, tensor in state.items()})
+    for name, tensor in state.items():
+        if name not in own and name in parts:
+            reason = parts[name].reason
+            advice = "" if reason.endswith(" first") else "; dequantize the checkpoint first"
+            raise InputError(f"{path} does not hold plain weights: '{name}' {reason}{advice}.")
+        if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
+            raise InputError(
+                f"'{name}' in {path} holds {str(tensor.dtype).removeprefix('torch.')} where the model has "
+                "floating-point weights; dequantize the checkpoint first."
+            )
+
+
+def _tied(own: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """For each name of the model's tensors that are there several times, all names of that tensor."""
+    together: dict[object, list[str]] = {}
+    for name, tensor in own.items():
+        place: object = id(tensor)
+        if isinstance(tensor, Tensor) and not tensor.is_meta and tensor.numel():
+            place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
+        together.setdefault(place, []).append(name)
+    return {name: names for names in together.values() if len(names) > 1 for name in names}
+
+
+def _prefix_hint(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Name the prefix by which most names of file and model differ."""
+    for longer, shorter, words in (
+        (state, own, "its names begin with '{}', which the model's do not: save the module inside"),
+        (own, state, "the model's names begin with '{}', which the file's do not: take the module inside"),
+    ):
+        prefixes = Counter(
+            name[: -len(rest)]
+            for name in longer
+            for rest in (name[i + 1 :] for i, letter in enumerate(name) if letter == ".")
+            if rest in shorter and name not in shorter
+        )
+        for prefix, count in prefixes.most_common(1):
+            if 2 * count >= len(shorter):
+                return f"; {words.format(prefix)}"
+    return ""
 
 
 def _read_inputs(path: Path) -> Tensor:
@@ -232,17 +313,28 @@ def _parse_array(content: bytes, path: Path) -> NDArray[Any]:
         raise InputError(f"{path} is damaged, or not a .npy file of numbers ({_line(error)}).") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(f"{path} must hold one array of real numbers.")
-    return array
+    return native_array(array, f"The array in {path}")
 
 
 def _chosen(arrays: dict[str, T], path: Path) -> T:
-    """Take the only array, or the one that is called `INPUTS_KEY`."""
+    """Take the only array, or the one that is called `INPUTS_KEY` if only labels lie beside it."""
     if len(arrays) == 1:
         return next(iter(arrays.values()))
-    if INPUTS_KEY in arrays:
-        return arrays[INPUTS_KEY]
     found = ", ".join(sorted(arrays)) or "none"
-    raise InputError(f"{path} must hold one array, or one called '{INPUTS_KEY}'; it holds {found}.")
+    masks = sorted(name for name in arrays if "mask" in name.lower())
+    if masks:
+        raise InputError(
+            f"{path} holds '{masks[0]}', and masks are not supported; give the inputs alone, without padding."
+        )
+    if INPUTS_KEY not in arrays:
+        raise InputError(f"{path} must hold one array, or one called '{INPUTS_KEY}'; it holds {found}.")
+    others = sorted(arrays.keys() - {INPUTS_KEY} - set(LABEL_KEYS))
+    if others:
+        raise InputError(
+            f"{path} holds '{others[0]}' beside '{INPUTS_KEY}', which the model might need; "
+            f"leave out all but '{INPUTS_KEY}' and labels."
+        )
+    return arrays[INPUTS_KEY]
 
 
 def _check_file(path: Path, suffixes: set[str], what: str) -> None:

@@ -8,6 +8,7 @@ temporary file in the same folder that takes the name of the target once it is c
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import math
 import os
@@ -18,17 +19,21 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError, OutputError
+from pvqbounds.errors import InputError, OutputError, shown
 
 __all__ = [
     "LARGEST_FILE",
+    "check_unpacked",
     "check_writable",
+    "json_bytes",
+    "native_array",
     "parse_arrays",
+    "parse_json",
     "read_bytes",
     "replacing",
     "write_arrays",
@@ -36,6 +41,15 @@ __all__ = [
 
 LARGEST_FILE = 4 * 2**30
 """Bytes: largest file, and largest sum of the arrays in one, that is read."""
+
+LONGEST_REASON = 200
+"""Characters of another library's message that are passed on."""
+
+LONGEST_WHOLE = 20
+"""Digits and sign of a whole number in JSON: 64 bits have no more."""
+
+FREELY_UNPACKED, LARGEST_RATIO = 64 * 2**20, 100
+"""Bytes that any file may unpack to, and how many times its own size a larger one may."""
 
 DAMAGED = (
     EOFError,
@@ -93,10 +107,7 @@ def parse_arrays(content: bytes, name: str | Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
-            if sum(member.file_size for member in members) > LARGEST_FILE:
-                raise InputError(
-                    f"{name} unpacks to more than the {LARGEST_FILE} bytes that are read at most."
-                )
+            check_unpacked(sum(member.file_size for member in members), len(content), name)
             arrays = {
                 member.filename.removesuffix(".npy"): _read_member(archive, member, name)
                 for member in members
@@ -112,6 +123,114 @@ def parse_arrays(content: bytes, name: str | Path) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def check_unpacked(size: int, packed: int, name: str | Path) -> None:
+    """Refuse, before memory is asked for, a file that unpacks to far more than it holds.
+
+    Parameters
+    ----------
+    size, packed
+        Bytes after and before.
+    name
+        What to call the file.
+
+    Raises
+    ------
+    InputError
+        If it is larger than `LARGEST_FILE`, or more than `LARGEST_RATIO` times as large as packed.
+    """
+    if size > LARGEST_FILE:
+        raise InputError(f"{name} unpacks to more than the {LARGEST_FILE} bytes that are read at most.")
+    if size > max(FREELY_UNPACKED, LARGEST_RATIO * packed):
+        raise InputError(
+            f"{name} unpacks to {size} bytes, {size // max(packed, 1)} times its own size; "
+            "if it is meant, save it without compression."
+        )
+
+
+def parse_json(content: bytes, name: str | Path, *, constants: bool = False) -> Any:
+    """Read a JSON document that can be understood in one way only.
+
+    Parameters
+    ----------
+    content
+        The file's bytes.
+    name
+        What to call it in messages.
+    constants
+        Whether NaN and Infinity, which are no JSON, are read.
+
+    Raises
+    ------
+    InputError
+        If it is not JSON in UTF-8, if a name stands twice in one object, or if a number is not finite
+        or has more digits than 64 bits have.
+    """
+    try:
+        return json.loads(
+            content.decode("utf-8"),
+            parse_constant=float if constants else _no_number,
+            parse_float=_finite_number,
+            parse_int=_whole_number,
+            object_pairs_hook=_each_name_once,
+        )
+    except (RecursionError, ValueError) as error:
+        raise InputError(f"{name} is damaged or not a JSON file ({_first_line(error)}).") from error
+    except MemoryError as error:
+        raise InputError(f"{name} does not fit into memory.") from error
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON number")
+
+
+def _finite_number(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{shown(text)} is more than a float64 can hold")
+    return float(text)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > LONGEST_WHOLE:
+        raise ValueError(f"a whole number has {len(text)} digits")
+    return int(text)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:  # which of the two counts would be the reader's choice
+            raise ValueError(f"{shown(name)} stands twice in one object")
+        values[name] = value
+    return values
+
+
+def native_array(array: NDArray[Any], what: str) -> NDArray[Any]:
+    """Real numbers in this machine's byte order, and of at most 64 bits if none of them is changed by it.
+
+    Parameters
+    ----------
+    what
+        What to call the array in messages.
+
+    Raises
+    ------
+    InputError
+        If it holds anything else, or numbers that float64 cannot hold.
+    """
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{what} is of type {array.dtype}, where real numbers are wanted.")
+    if array.dtype.itemsize > 8:
+        with np.errstate(all="ignore"):
+            rounded = array.astype(np.float64)
+        if not ((rounded == array) | np.isnan(array)).all():
+            raise InputError(
+                f"{what} holds {array.dtype} numbers that float64 cannot hold; round them yourself, and save "
+                "them as float64."
+            )
+        return rounded
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str | Path) -> NDArray[Any]:
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -120,20 +239,21 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str | 
         else:
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
         if dtype.hasobject:
-            raise InputError(f"{name} holds pickled objects ({member.filename}), which are never loaded.")
-        if dtype.kind not in "fiub" or dtype.itemsize > 8:
             raise InputError(
-                f"{name} holds {member.filename} of type {dtype}, where real numbers are wanted."
+                f"{name} holds pickled objects ({shown(member.filename)}), which are never loaded."
             )
+        what = f"{shown(member.filename)} in {name}"
+        if dtype.kind not in "fiub":
+            raise InputError(f"{what} is of type {shown(dtype)}, where real numbers are wanted.")
         if stream.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
-            raise InputError(f"{name} is damaged: {member.filename} is not as long as its shape says.")
+            raise InputError(f"{name} is damaged: {what} is not as long as its shape says.")
     with archive.open(member) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
-    return array
+    return native_array(array, what)
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:LONGEST_REASON]
 
 
 def check_writable(path: Path) -> None:
@@ -184,6 +304,15 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """A document as JSON in UTF-8, with a line's end.
+
+    Names of files that are no UTF-8 hold lone surrogates; JSON's escapes bring them back as they were.
+    """
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode("utf-8", "backslashreplace")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

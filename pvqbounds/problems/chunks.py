@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 
 __all__ = ["chunk_ranges"]
 
@@ -40,7 +40,7 @@ def chunk_ranges(inputs: int, opt_dim: int, block: int = 1) -> list[tuple[int, i
     """
     for name, value in (("inputs", inputs), ("opt_dim", opt_dim), ("block", block)):
         if isinstance(value, bool) or int(value) != value or value < 1:
-            raise InputError(f"{name} must be a positive whole number, not {value!r}.")
+            raise InputError(f"{name} must be a positive whole number, not {shown(value)}.")
     if block > opt_dim:
         return [
             (start + low, start + high)

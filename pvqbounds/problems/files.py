@@ -87,7 +87,8 @@ class Budget:
             qmin, qmax = symmetric_codes(self.bits)
             scale = self.scale
             if scale is None:
-                scale = range_scale(self.range_method, weight, qmin, qmax)
+                live = weight[np.diagonal(gram.matrix) > 0.0]  # others do not count in the error
+                scale = range_scale(self.range_method, live if len(live) else weight, qmin, qmax)
             return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
         if self.scale is not None:
             raise InputError("A scale belongs to quantization; give bits with it, or leave it out.")
@@ -147,6 +148,8 @@ def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSqu
         arrays["nnz"] = np.array(problem.nnz)
     else:
         arrays["pattern"] = np.array(problem.pattern)
+        if problem.stride != 1:
+            arrays["stride"] = np.array(problem.stride)
     with replacing(Path(path)) as temporary:
         write_arrays(temporary, arrays)
 
@@ -158,21 +161,24 @@ def _problem_of(
     if missing:
         raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
     stated = frozenset(arrays) - {"gram", "weight"}
-    if stated and stated not in (GRID_KEYS, {"nnz"}, {"pattern"}):
+    if stated and stated not in (GRID_KEYS, {"nnz"}, {"pattern"}, {"pattern", "stride"}):
         raise InputError(
             f"{path} holds {_listed(stated)} beside gram and weight; "
-            "it must hold scale, qmin and qmax, or nnz, or pattern, or none of them."
+            "it must hold scale, qmin and qmax, or nnz, or pattern (and stride), or none of them."
         )
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
         return budget.problem(gram, weight)
     if budget.given:
         raise InputError(f"{path} states {_listed(stated)} itself; leave the options for it out.")
-    if stated == {"pattern"}:
+    if "pattern" in stated:
         if arrays["pattern"].shape != (2,):
             raise InputError(f"The pattern in {path} must be two whole numbers N, M.")
         kept, size = (_whole(number, "pattern", path) for number in arrays["pattern"])
-        return SparseLeastSquares(gram, weight, pattern=(kept, size))
+        stride = (
+            _whole(_scalar(arrays["stride"], "stride", path), "stride", path) if "stride" in stated else 1
+        )
+        return SparseLeastSquares(gram, weight, pattern=(kept, size), stride=stride)
     numbers = {name: _scalar(arrays[name], name, path) for name in stated}
     if "nnz" in numbers:
         return SparseLeastSquares(gram, weight, nnz=_whole(numbers["nnz"], "nnz", path))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["RangeMethod", "minmax_scale", "mse_scale", "range_scale", "symmetric_codes"]
+__all__ = [
+    "RangeMethod",
+    "checked_range_method",
+    "minmax_scale",
+    "mse_scale",
+    "range_scale",
+    "symmetric_codes",
+]
 
 RangeMethod = Literal["mse", "minmax"]
 
@@ -29,7 +36,7 @@ def symmetric_codes(bits: int) -> tuple[int, int]:
         Unless `bits` is a whole number from 2 to 16: with one bit only -1 and 0 would be left.
     """
     if isinstance(bits, bool) or not isinstance(bits, int | np.integer) or not 2 <= bits <= 16:
-        raise InputError(f"The bit width must be a whole number from 2 to 16, not {bits!r}.")
+        raise InputError(f"The bit width must be a whole number from 2 to 16, not {shown(bits)}.")
     half = 2 ** (int(bits) - 1)
     return -half, half - 1
 
@@ -138,6 +145,18 @@ def range_scale(method: str, weights: ArrayLike, qmin: int, qmax: int) -> float:
         If there is no such method, or as the method itself does.
     """
     finders = {"mse": mse_scale, "minmax": minmax_scale}
-    if not isinstance(method, str) or method not in finders:
-        raise InputError(f"The range method must be one of {', '.join(finders)}, not {method!r}.")
-    return finders[method](weights, qmin, qmax)
+    return finders[checked_range_method(method)](weights, qmin, qmax)
+
+
+def checked_range_method(method: str) -> RangeMethod:
+    """`method`, if there is one of that name.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    names = get_args(RangeMethod)
+    if not isinstance(method, str) or method not in names:
+        raise InputError(f"The range method must be one of {', '.join(names)}, not {shown(method)}.")
+    return cast(RangeMethod, method)

@@ -9,11 +9,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
-from pvqbounds.problems.validation import as_real_array, shown, whole_number
+from pvqbounds.problems.validation import as_real_array, whole_number
 
 __all__ = ["IntegerLeastSquares"]
 
@@ -200,7 +200,7 @@ def check_magnitude(gram: NDArray[np.float64], *sizes: float) -> None:
 def _checked_scale(scale: float) -> float:
     try:
         value = float(scale)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"The scale must be a positive number, not {shown(scale)}.") from error
     if not (math.isfinite(value) and value > 0.0):
         raise InputError(f"The scale must be positive and finite, not {value}.")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import LARGEST_FILE
+from pvqbounds.problems.archive import FREELY_UNPACKED, LARGEST_FILE, LARGEST_RATIO, check_unpacked
 
 __all__ = ["parse_matlab"]
 
@@ -62,7 +62,7 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
     try:
         for kind, data in _elements(memoryview(content)[HEADER_BYTES:], order):
             if kind == COMPRESSED:
-                ((kind, data),) = _elements(memoryview(_inflated(data)), order)
+                ((kind, data),) = _elements(memoryview(_inflated(data, path)), order)
             if kind == MATRIX:
                 name, array = _matrix(data, order, names, path)
                 if array is not None:
@@ -79,9 +79,11 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
     return found
 
 
-def _inflated(data: memoryview) -> bytes:
+def _inflated(data: memoryview, path: str | Path) -> bytes:
     stream = zlib.decompressobj()
-    inflated = stream.decompress(data, LARGEST_FILE)
+    most = min(max(FREELY_UNPACKED, LARGEST_RATIO * len(data)), LARGEST_FILE)
+    inflated = stream.decompress(data, most + 1)
+    check_unpacked(len(inflated), len(data), path)
     if not stream.eof:
         raise _DamagedError
     return inflated

@@ -10,12 +10,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair, scaled_weights
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of
-from pvqbounds.problems.validation import shown, whole_number
+from pvqbounds.problems.validation import whole_number
 
 __all__ = ["SparseLeastSquares", "checked_pattern", "magnitude_support"]
 
@@ -35,6 +35,10 @@ class SparseLeastSquares:
     pattern
         (N, M): at most N non-zeros in each group of M consecutive weights (a shorter last group
         may keep N too). Give either `nnz` or `pattern`.
+    stride
+        How far apart the weights of a group of `pattern` lie: 1 for consecutive ones. A
+        convolution's weights, flattened as (channel, kernel), have groups along the input
+        channels at one kernel position where it is the size of the kernel. It divides n.
 
     Raises
     ------
@@ -50,6 +54,7 @@ class SparseLeastSquares:
     weight: NDArray[np.float64]
     nnz: int | None
     pattern: tuple[int, int] | None
+    stride: int
 
     def __init__(
         self,
@@ -57,6 +62,7 @@ class SparseLeastSquares:
         weight: ArrayLike,
         nnz: int | None = None,
         pattern: tuple[int, int] | None = None,
+        stride: int = 1,
     ) -> None:
         shared, vector = checked_pair(gram, weight)
         if (nnz is None) == (pattern is None):
@@ -66,6 +72,13 @@ class SparseLeastSquares:
         object.__setattr__(self, "weight", vector)
         object.__setattr__(self, "nnz", None if nnz is None else whole_number(nnz, "nnz", 0, len(vector)))
         object.__setattr__(self, "pattern", None if pattern is None else checked_pattern(pattern))
+        stride = whole_number(stride, "The stride of a pattern", 1, max(1, len(vector)))
+        if len(vector) % stride or (pattern is None and stride != 1):
+            raise InputError(
+                f"A stride of {stride} needs an N:M pattern and a number of weights that it divides, "
+                f"not {len(vector)} weights."
+            )
+        object.__setattr__(self, "stride", stride)
         self.in_units(self.units)  # refuses weights that lie too far apart
 
     @property
@@ -94,7 +107,8 @@ class SparseLeastSquares:
         if units == (0, 0):
             return self
         weight = scaled_weights(self.weight, -units.weight)
-        return SparseLeastSquares(self.shared.in_units(units.gram), weight, self.nnz, self.pattern)
+        gram = self.shared.in_units(units.gram)
+        return SparseLeastSquares(gram, weight, self.nnz, self.pattern, self.stride)
 
     @property
     def budgets(self) -> list[tuple[NDArray[np.int64], int]]:
@@ -102,9 +116,15 @@ class SparseLeastSquares:
         if self.nnz is not None:
             return [(np.arange(self.n), self.nnz)]
         assert self.pattern is not None
-        kept, size = self.pattern
-        groups = [np.arange(i, min(i + size, self.n)) for i in range(0, self.n, size)]
-        return [(group, min(kept, len(group))) for group in groups]
+        return [(group, min(self.pattern[0], len(group))) for group in self.groups]
+
+    @property
+    def groups(self) -> list[NDArray[np.int64]]:
+        """Inputs of each group of `pattern`, rising; one kernel position after another."""
+        assert self.pattern is not None
+        size, inputs = self.pattern[1], np.arange(self.n)
+        rows = [inputs[position :: self.stride] for position in range(self.stride)]
+        return [row[i : i + size] for row in rows for i in range(0, len(row), size)]
 
     def with_nnz(self, nnz: int) -> SparseLeastSquares:
         """The same channel, of the same Gram array, with `nnz` non-zeros allowed."""
@@ -112,6 +132,7 @@ class SparseLeastSquares:
         other.__dict__.pop("normalised", None)
         object.__setattr__(other, "nnz", whole_number(nnz, "nnz", 0, self.n))
         object.__setattr__(other, "pattern", None)
+        object.__setattr__(other, "stride", 1)
         return other
 
     @cached_property
@@ -128,7 +149,10 @@ class SparseLeastSquares:
         InputError
             If an index is repeated, out of range, or the budget is exceeded.
         """
-        array = np.asarray(support)
+        try:
+            array = np.asarray(support)
+        except ValueError as error:
+            raise InputError("The support must be a list of input indices.") from error
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise InputError("The support must be a list of input indices.")
         indices = np.unique(array.astype(np.int64))
@@ -139,8 +163,10 @@ class SparseLeastSquares:
         for group, kept in self.budgets:
             found = int(np.isin(indices, group).sum())
             if found > kept:
+                apart = f" ({self.stride} apart)" if self.stride > 1 else ""
                 raise InputError(
-                    f"The support keeps {found} of inputs {group[0]}..{group[-1]}, where {kept} are allowed."
+                    f"The support keeps {found} of inputs {group[0]}..{group[-1]}{apart}, "
+                    f"where {kept} are allowed."
                 )
         return indices
 

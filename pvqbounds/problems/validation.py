@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 
-__all__ = ["as_real_array", "precision_of", "shown", "whole_number"]
+__all__ = ["as_real_array", "precision_of", "whole_number"]
 
 
 def whole_number(value: object, name: str, low: int, high: int) -> int:
@@ -26,17 +26,6 @@ def whole_number(value: object, name: str, low: int, high: int) -> int:
     if not fits:
         raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
     return int(number)
-
-
-def shown(value: object) -> str:
-    """A value as an error message names it: in one short line, however long it is."""
-    if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}"
-    try:
-        text = " ".join(repr(value).split())
-    except ValueError:  # an integer of more digits than Python prints
-        return f"a number of {type(value).__name__} type with thousands of digits"
-    return text if len(text) <= 60 else f"{text[:50]}..."
 
 
 def precision_of(given: object, array: NDArray[np.float64]) -> float:

@@ -58,6 +58,7 @@ __all__ = [
     "box_hull_bound",
     "box_hull_proof",
     "feasible_multipliers",
+    "is_vector",
     "steady_box_hull",
 ]
 
@@ -78,6 +79,10 @@ class BoxHullCertificate:
     def relaxation(self) -> str:
         """Name of the relaxation that its bound is one of."""
         return "splits" if len(self.splits) > 0 else "box-hull"
+
+    def fit(self, n: int) -> bool:
+        """Whether it holds finite multipliers about n inputs, and may be proved."""
+        return is_vector(self.lam, n) and is_vector(self.nu, n) and _splits_fit(self.splits, n)
 
     def in_units(self, units: Units) -> BoxHullCertificate:
         """The same multipliers for the problem in these units."""
@@ -105,6 +110,11 @@ class SearchCertificate:
     splits: Splits = NO_SPLITS
     """Split inequalities with their multipliers."""
 
+    def fit(self, n: int) -> bool:
+        """Whether it holds finite multipliers about n inputs and a claim, and may be proved."""
+        multipliers = is_vector(self.lam, n) and is_vector(self.nu, n) and _splits_fit(self.splits, n)
+        return multipliers and _is_number(self.value) and _is_number(self.nodes)
+
     def in_units(self, units: Units) -> SearchCertificate:
         """The same claim about the problem in these units."""
         value = scaled_down(self.value, -units.error)
@@ -125,6 +135,11 @@ class SubsetCertificate:
     Version 0.1.0 wrote files with finite radii; they prove nothing.
     """
 
+    def fit(self, n: int) -> bool:
+        """Whether it holds a claim, about re-fits of any size, and may be proved."""
+        unlimited = isinstance(self.radius, float) and self.radius == math.inf
+        return _is_number(self.value) and _is_number(self.nodes) and unlimited
+
     def in_units(self, units: Units) -> SubsetCertificate:
         """The same claim about the problem in these units."""
         return replace(self, value=scaled_down(self.value, -units.error))
@@ -139,6 +154,10 @@ class PerspectiveCertificate:
     """D, shape (n,), in units of the Gram."""
     nu: NDArray[np.float64]
     """nu, shape (n,), in units of Gram times weight."""
+
+    def fit(self, n: int) -> bool:
+        """Whether it holds finite multipliers about n inputs, and may be proved."""
+        return is_vector(self.diagonal, n) and is_vector(self.nu, n)
 
     def in_units(self, units: Units) -> PerspectiveCertificate:
         """The same multipliers for the problem in these units."""
@@ -155,12 +174,23 @@ def _multipliers_in_units(
     return np.ldexp(diagonal, -units.gram), np.ldexp(nu, -units.gram - units.weight)
 
 
-def multipliers_fit(n: int, certificate: BoxHullCertificate | SearchCertificate) -> bool:
-    """Whether the multipliers are finite, of the signs that they must have, and about n codes."""
-    lam, nu, splits = certificate.lam, certificate.nu, certificate.splits
-    return bool(
-        lam.shape == nu.shape == (n,) and np.isfinite(lam).all() and np.isfinite(nu).all() and splits.fit(n)
+def is_vector(values: object, n: int) -> bool:
+    """Whether these are n finite float64 numbers."""
+    return (
+        isinstance(values, np.ndarray)
+        and values.dtype == np.float64
+        and values.shape == (n,)
+        and bool(np.isfinite(values).all())
     )
+
+
+def _splits_fit(splits: object, n: int) -> bool:
+    return isinstance(splits, Splits) and splits.fit(n)
+
+
+def _is_number(value: object) -> bool:
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
 
 
 class Proof(NamedTuple):
@@ -246,7 +276,7 @@ def box_hull_proof(
     problem: IntegerLeastSquares, certificate: BoxHullCertificate, margins: float = 1.0
 ) -> Proof:
     """What the multipliers prove with so many margins left, and how much of it any repetition proves."""
-    if not multipliers_fit(problem.n, certificate):
+    if not certificate.fit(problem.n):
         return NOTHING
     if problem.units != (0, 0):
         inner = box_hull_proof(problem.normalised, certificate.in_units(problem.units), margins)

@@ -67,6 +67,8 @@ def perspective_proof(
     problem: SparseLeastSquares, certificate: PerspectiveCertificate, margins: float = 1.0
 ) -> Proof:
     """What (D, nu) prove with so many margins left, and how much of it any repetition proves."""
+    if not certificate.fit(problem.n):
+        return NOTHING
     if problem.units != (0, 0):
         inner = perspective_proof(problem.normalised, certificate.in_units(problem.units), margins)
         return inner.in_units(problem.units.inverse)
@@ -135,7 +137,9 @@ def layer_perspective_proof(
     """What the certificates of all channels prove together: see :func:`layer_perspective_bound`."""
     units = common_units(problems)
     problems = [problem.in_units(units) for problem in problems]
-    certificates = [certificate.in_units(units) for certificate in certificates]
+    certificates = [
+        c.in_units(units) if c.fit(p.n) else c for p, c in zip(problems, certificates, strict=True)
+    ]
     nothing = SeparableTerms(0.0, np.zeros(0), 0.0, False)
     proofs: Proofs = {}
     terms = [
@@ -186,11 +190,9 @@ def perspective_terms(
     margins
         How many times the margin of a proof H is to leave.
     """
+    if not certificate.fit(problem.n):
+        return None
     diagonal, nu = certificate.diagonal, certificate.nu
-    if diagonal.shape != (problem.n,) or nu.shape != (problem.n,):
-        return None
-    if not (np.isfinite(diagonal).all() and np.isfinite(nu).all()):
-        return None
     live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
     extra = np.zeros(problem.n)
     if not live.any():

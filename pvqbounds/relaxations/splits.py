@@ -30,10 +30,14 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma
 from pvqbounds.problems.units import Units
 
-__all__ = ["ENTRIES", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
+__all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
 
 ENTRIES = 3
 """Most entries that a has."""
+MOST_SPLITS = 1000
+"""Most inequalities for each code that a certificate may have: a solver finds some dozens."""
+LARGEST_LOW = 2**40
+"""Most that the lower code k may be: sums of three codes of 32 bits are less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +67,20 @@ class Splits:
 
     def fit(self, n: int) -> bool:
         """Whether they are inequalities about n codes with multipliers that may be used."""
+        parts = (self.index, self.sign, self.low, self.multiplier)
+        if not all(isinstance(part, np.ndarray) for part in parts) or self.multiplier.ndim != 1:
+            return False
+        # an inequality holds because its numbers are whole: numbers of another kind state none
+        if [part.dtype.kind for part in parts] != ["i", "i", "i", "f"] or self.multiplier.dtype != np.float64:
+            return False
         m = len(self)
-        whole = all(part.dtype.kind in "iu" for part in (self.index, self.sign, self.low))
         return bool(
-            whole
-            and self.multiplier.dtype == np.float64
+            m <= MOST_SPLITS * n
             and self.index.shape == self.sign.shape == (m, ENTRIES)
             and self.low.shape == (m,)
-            and (self.index >= 0).all()
-            and (self.index < n).all()
-            and (np.abs(self.sign) <= 1).all()
+            and ((self.index >= 0) & (self.index < n)).all()
+            and ((self.sign >= -1) & (self.sign <= 1)).all()
+            and ((self.low >= -LARGEST_LOW) & (self.low <= LARGEST_LOW)).all()
             and np.isfinite(self.multiplier).all()
             and (self.multiplier >= 0.0).all()
         )

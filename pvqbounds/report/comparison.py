@@ -22,6 +22,13 @@ from pvqbounds.results import Bounds, sqnr
 __all__ = ["Entry", "comparison_view", "entries_of", "entry_of", "plot_comparison"]
 
 
+EXPLANATION = (
+    "SQNR, dB: what the solver found, and what no weights exceed; bound: whether that is certified (proved "
+    "here, whatever the solver says) or only reported. stated: the bound in dB that the solver states itself "
+    "(proved or not). off best: dB lost to the best that any of them found."
+)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One backend on one side of the layer; without numbers where it could not solve it."""
@@ -120,7 +127,8 @@ def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
                 end_section=entry is rows[-1],
             )
     absent = dict.fromkeys(f"{e.solver}, {e.task}: {e.note}" for e in entries if not e.method)
-    return Group(table, *(Text(line, style="dim") for line in absent))
+    words = [EXPLANATION] if any(e.method for e in entries) else []
+    return Group(table, *(Text(line, style="dim") for line in [*words, *absent]))
 
 
 def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:

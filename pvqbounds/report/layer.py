@@ -32,6 +32,11 @@ class SliceResult:
     """Problems of one group of the layer hold the same `gram` array (by identity)."""
     bounds: Bounds
 
+    def __repr__(self) -> str:
+        return (
+            f"<SliceResult channel {self.channel}, inputs {self.inputs[0]}..{self.inputs[1]}: {self.bounds}>"
+        )
+
     @property
     def dead(self) -> bool:
         """Whether no signal can be proved: its SQNR is undefined."""
@@ -68,6 +73,9 @@ class Side:
     Names: "rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit"."""
     shared: SharedBudget | None = None
     """One budget over the layer (pruning); None where each channel has its own."""
+
+    def __repr__(self) -> str:
+        return f"<Side {self.task}: {_brief(self)}, {len(self.slices)} slices>"
 
     @property
     def error_lower(self) -> float:
@@ -111,18 +119,20 @@ class Side:
     def expected_errors(self) -> tuple[float, ...]:
         """Typical least error of each slice on a fine, wide grid: a label, not a bound (quantization).
 
-        0 where the Gram is singular; empty for pruning.
+        At most the signal, so that a channel of zeros adds nothing whatever its scale. 0 where the Gram
+        is singular; empty for pruning.
         """
         pivots: dict[int, tuple[int, float]] = {}
         errors = []
-        for problem in (s.problem for s in self.slices):
+        for problem in (s.problem for s in self.slices):  # code 0, where there is one, leaves the signal
             if not isinstance(problem, IntegerLeastSquares):
                 return ()
             if id(problem.gram) not in pivots:
                 live = int(problem.gram.any(axis=1).sum())
                 pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
             live, pivot = pivots[id(problem.gram)]
-            errors.append(expected_error(live, problem.scale, pivot))
+            most = problem.signal.upper if problem.qmin <= 0 <= problem.qmax else math.inf
+            errors.append(max(0.0, min(expected_error(live, problem.scale, pivot), most)))
         return tuple(errors)
 
     @property
@@ -173,6 +183,26 @@ class LayerReport:
     quantization: Side
     pruning: Side
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What a reader must know about the model, its data or the patterns, a sentence each."""
+
+    @property
+    def dead_inputs(self) -> tuple[int, int]:
+        """Inputs that are zero at every position, and all inputs, over the Grams that were looked at."""
+        grams = {id(s.problem.gram): s.problem.gram for s in self.quantization.slices}
+        dead = sum(int((gram.diagonal() <= 0.0).sum()) for gram in grams.values())
+        return dead, sum(len(gram) for gram in grams.values())
+
+    def __repr__(self) -> str:
+        sides = f"quantization {_brief(self.quantization)}, pruning {_brief(self.pruning)}"
+        chunks = "" if self.protocol == "full" else f" in {len(self.quantization.slices)} chunks"
+        return f"<LayerReport {self.model} {self.layer}{chunks}: {sides}; verdict: {self.verdict}>"
+
+    def __str__(self) -> str:
+        """The table, as the command line prints it, in 80 columns."""
+        from pvqbounds.report.tables import layer_view, plain_text
+
+        return plain_text(layer_view(self))
 
     @property
     def verdict(self) -> Verdict:
@@ -185,6 +215,15 @@ class LayerReport:
             self.pruning.sqnr_interval,
             self.pruning.lower_kind,
         )
+
+
+def _brief(side: Side) -> str:
+    """The interval and its labels in a few words."""
+    from pvqbounds.report.tables import sqnr_text
+
+    labels = f"{side.status}, {side.lower_kind}"
+    sums = len({s.inputs for s in side.slices}) == 1  # chunks do not add up
+    return f"{sqnr_text(*side.sqnr_interval, side.status == 'optimal')} ({labels})" if sums else f"({labels})"
 
 
 def compare_sides(

@@ -13,7 +13,7 @@ import numpy as np
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems.archive import check_writable, replacing
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
-from pvqbounds.report.tables import METHOD_NAMES, conditions_text, interval_text, size_text, verdict_text
+from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, sqnr_text, verdict_text
 from pvqbounds.results import sqnr
 
 if TYPE_CHECKING:
@@ -63,8 +63,9 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     """Draw the SQNR intervals of `report` to a `.png`, `.svg` or `.pdf` file.
 
     A bar reaches from the SQNR of the best weights found to the bound that no weights exceed; a
-    bar without length is an optimum. Bars that are hatched end in a bound that a solver states
-    and that is not proved. Markers are the simple methods.
+    bar without length is an optimum, and where there is an arrow in place of a bar there is no bound.
+    Bars that are hatched end in a bound that a solver states and that is not proved. Markers are the
+    simple methods.
 
     Raises
     ------
@@ -76,11 +77,11 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     path = Path(path)
     check_plot_path(path)
     rows = len(report.quantization.slices)
-    height = min(TALLEST, 3.0 + 0.3 * rows)
+    height = min(TALLEST, 3.9 + 0.3 * rows)
     figure = figure_class()(figsize=(8.0, height), layout="constrained")
     sides = (report.quantization, report.pruning)
     if report.protocol == "full":
-        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, height - 2.4])
+        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, height - 3.2])
         _draw_rows(axes, report)
         _draw_layer(top, sides)
     else:
@@ -102,7 +103,8 @@ def _draw_layer(axes: Axes, sides: Sequence[Side]) -> None:
         ends = side.sqnr_interval
         methods = {name: side.method_sqnr(name) for name in side.methods}
         _draw_row(axes, y, side, ends, side.lower_kind, methods, scale=1.8)
-        names.append(f"{size_text(side)}\n{interval_text(*ends)}\n{side.status}, {side.lower_kind}")
+        best = sqnr_text(*ends, side.status == "optimal")
+        names.append(f"{size_text(side)}\n{best}\n{side.status}, {side.lower_kind}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
     for label, side in zip(axes.get_yticklabels(), sides, strict=True):
         label.set_color(COLOURS[side.task])
@@ -163,6 +165,8 @@ def _draw_row(
             hatch="////" if reported else None,
             zorder=3,
         )
+    elif _drawable(ends[0]) and not math.isnan(ends[1]):  # what was found, and no bound to the right of it
+        axes.plot(ends[0], y, marker=">", markersize=6.0 * scale, color=colour, linestyle="none", zorder=3)
     for name, value in points.items():
         axes.plot(
             value,
@@ -200,6 +204,9 @@ def _draw_legend(figure: Any, sides: Sequence[Side]) -> None:
         handles.append(Patch(facecolor=colour, label=f"{side.task}: best found to bound"))
         if side.lower_kind == "reported":
             handles.append(Patch(facecolor="none", edgecolor=colour, hatch="////", label="bound not proved"))
+        if any(s.bounds.sqnr_upper == math.inf > s.bounds.sqnr_lower for s in side.slices):
+            label = "best found, no bound"
+            handles.append(Line2D([], [], marker=">", color=colour, linestyle="none", label=label))
         handles += [
             Line2D(
                 [],

@@ -8,7 +8,6 @@ from that and from the arrays; :mod:`pvqbounds.report.verification` holds the fi
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,11 +17,11 @@ from typing import Any, NoReturn, TypeVar, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.archive import parse_arrays, read_bytes
+from pvqbounds.problems.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.relaxations.splits import ENTRIES, Splits
+from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, Splits
 from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.report.record import (
     LAYER_SCHEMA,
@@ -33,12 +32,14 @@ from pvqbounds.report.record import (
     layer_document,
     problem_document,
 )
-from pvqbounds.results import Bounds, status_of
+from pvqbounds.results import Bounds, LowerKind, status_of
 
 __all__ = ["Record", "read_layer", "read_record"]
 
 LARGEST_JSON = 2**28
 """Bytes."""
+LONGEST_NAME = 255
+"""Characters: no file system has room for more."""
 
 T = TypeVar("T")
 
@@ -84,29 +85,22 @@ def read_record(path: str | Path) -> Record:
         names (by SHA-256).
     """
     path = Path(path)
-    node = _Node(_parsed(path), "", path)
+    node = _Node(parse_json(read_bytes(path, LARGEST_JSON), path), "", path)
     schema = node.text("schema", (LAYER_SCHEMA, PROBLEM_SCHEMA))
     arrays = _Arrays(_arrays_of(node.node("arrays"), path), path)
-    result = _layer(node, arrays) if schema == LAYER_SCHEMA else _problem(node, arrays)
+    try:
+        result = _layer(node, arrays) if schema == LAYER_SCHEMA else _problem(node, arrays)
+    except (ArithmeticError, np.linalg.LinAlgError) as error:
+        raise InputError(f"{path} holds numbers at which arithmetic breaks down ({error}).") from error
+    except MemoryError as error:
+        raise InputError(f"What {path} holds does not fit into memory.") from error
     arrays.check_all_used()
     return Record(dict(node.values), result)
 
 
-def _parsed(path: Path) -> Any:
-    def no_constant(word: str) -> NoReturn:
-        raise ValueError(f"{word} is no JSON number")
-
-    try:
-        return json.loads(read_bytes(path, LARGEST_JSON).decode("utf-8"), parse_constant=no_constant)
-    except (RecursionError, UnicodeDecodeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} is damaged or not a JSON file ({error}).") from error
-
-
 def _arrays_of(node: _Node, path: Path) -> Arrays:
     name = node.text("file")
-    if Path(name).name != name:
+    if Path(name).name != name or len(name) > LONGEST_NAME:
         node.fail("file", "the name of a file in the same folder", name)
     beside = path.parent / name
     content = read_bytes(beside)
@@ -125,13 +119,14 @@ def _layer(node: _Node, arrays: _Arrays) -> LayerReport:
         layer=node.text("layer"),
         description=node.text("description"),
         protocol=cast(Any, node.text("protocol", ("full", "chunked"))),
-        inputs=node.whole("inputs"),
-        channels=(node.whole("channels"), node.whole("channels_in_layer")),
-        positions=node.whole("positions"),
+        inputs=node.count("inputs"),
+        channels=(node.count("channels"), node.count("channels_in_layer")),
+        positions=node.count("positions"),
         range_method=node.text("range"),
         quantization=quantization,
         pruning=pruning,
         seconds=node.number("seconds"),
+        notes=node.optional("notes", node.texts) or (),
     )
 
 
@@ -152,7 +147,7 @@ def _side(node: _Node, task: Task, arrays: _Arrays) -> Side:
         points[name] = tuple(rows)
     return Side(
         task=task,
-        bits=node.whole("bits") if task == "quantization" else None,
+        bits=node.count("bits") if task == "quantization" else None,
         density=node.optional("density", node.number) if task == "pruning" else None,
         slices=tuple(slices),
         methods=points,
@@ -164,13 +159,13 @@ def _shared_budget(node: _Node) -> SharedBudget | None:
     """The budget over the layer; ``budget`` is left out where each channel has its own."""
     if node.optional("budget", lambda name: node.text(name, ("layer",))) is None:
         return None
-    return SharedBudget(node.whole("nnz"), node.number("error_lower"))
+    return SharedBudget(node.count("nnz"), node.number("error_lower"))
 
 
 def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Arrays) -> list[SliceResult]:
     """Problems and intervals of one side; `budget` is where the grid or the pattern stands."""
-    grams = {g: arrays.gram(g) for g in sorted({entry.whole("gram") for entry in entries})}
-    sizes = [grams[entry.whole("gram")].n for entry in entries]
+    grams = {g: arrays.gram(g) for g in sorted({entry.count("gram") for entry in entries})}
+    sizes = [grams[entry.count("gram")].n for entry in entries]
     weights = arrays.rows(entries, "weight", np.float64, sizes)
     results = []
     if task == "quantization":
@@ -181,14 +176,16 @@ def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Array
         best = arrays.rows(entries, f"{task}/weight", np.float64, sizes)
         kept = arrays.rows(entries, f"{task}/kept", np.bool_, sizes)
         pattern = budget.optional("pattern", budget.pair)
+        stride = budget.optional("pattern_stride", budget.whole) or 1
     for i, entry in enumerate(entries):
-        gram = grams[entry.whole("gram")]
+        gram = grams[entry.count("gram")]
         problem: Problem
         if task == "quantization":
             problem = IntegerLeastSquares(gram, weights[i], float(scales[i]), qmin, qmax)
             codes, support, weight = best[i], None, problem.weight_of(best[i])
         else:
-            problem = SparseLeastSquares(gram, weights[i], entry.optional("nnz", entry.whole), pattern)
+            nnz = entry.optional("nnz", entry.count)
+            problem = SparseLeastSquares(gram, weights[i], nnz, pattern, stride)
             codes, support, weight = None, np.flatnonzero(kept[i]), best[i]
         certificate = _certificate(entry, arrays, f"{task}/certificate/{i}", problem.n)
         error_lower, error_upper = entry.number("error_lower"), entry.number("error_upper")
@@ -196,7 +193,7 @@ def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Array
             error_lower=error_lower,
             error_upper=error_upper,
             signal_enclosure=problem.signal,
-            lower_kind="reported" if certificate is None else "certified",
+            lower_kind=_lower_kind(entry, certificate, error_lower),
             status=status_of(error_lower, error_upper, problem.signal.upper),
             solver=entry.text("solver"),
             method=entry.text("method"),
@@ -209,8 +206,16 @@ def _results(entries: Sequence[_Node], budget: _Node, task: Task, arrays: _Array
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),
         )
-        results.append(SliceResult(entry.whole("channel"), entry.pair("inputs"), problem, bounds))
+        results.append(SliceResult(entry.count("channel"), entry.pair("inputs"), problem, bounds))
     return results
+
+
+def _lower_kind(entry: _Node, certificate: Certificate | None, error_lower: float) -> LowerKind:
+    """The label that follows from the data; E is a mean square, so that 0 needs no certificate."""
+    if certificate is not None:
+        return "certified"
+    stated = entry.values.get("lower_kind")
+    return "certified" if error_lower <= 0.0 and stated == "certified" else "reported"
 
 
 def _certificate(entry: _Node, arrays: _Arrays, prefix: str, n: int) -> Certificate | None:
@@ -223,11 +228,13 @@ def _certificate(entry: _Node, arrays: _Arrays, prefix: str, n: int) -> Certific
         if field.name == "radius" and node.values.get("radius") is None:
             values["radius"] = math.inf
         elif field.name == "splits":
-            count = node.optional("splits", node.whole)
+            count = node.optional("splits", node.count)
             if count is not None:
+                if count > MOST_SPLITS * n:
+                    node.fail("splits", f"at most {MOST_SPLITS * n} inequalities about {n} codes", count)
                 values["splits"] = _splits(arrays, f"{prefix}/splits", count)
         elif field.type in ("float", "int"):
-            values[field.name] = node.number(field.name) if field.type == "float" else node.whole(field.name)
+            values[field.name] = node.number(field.name) if field.type == "float" else node.count(field.name)
         else:
             values[field.name] = arrays.take(f"{prefix}/{field.name}", np.float64, (n,))
     return kind(**values)
@@ -252,10 +259,10 @@ class _Node:
         self.values: Mapping[str, Any] = values
 
     def fail(self, name: str, wanted: str, found: Any) -> NoReturn:
-        shown = repr(found)
-        shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
         where = ".".join(part for part in (self.where, name) if part) or "the file"
-        raise InputError(f"{self.path} is no result of pvqbounds: {where} must be {wanted}, not {shown}.")
+        raise InputError(
+            f"{self.path} is no result of pvqbounds: {where} must be {wanted}, not {shown(found)}."
+        )
 
     def _value(self, name: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
         value = self.values.get(name)
@@ -268,8 +275,16 @@ class _Node:
         fits = allowed.__contains__ if allowed else lambda value: isinstance(value, str)
         return cast(str, self._value(name, wanted, fits))
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        fits = lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value)  # noqa: E731
+        return tuple(self._value(name, "a list of texts", fits))
+
     def whole(self, name: str) -> int:
         return cast(int, self._value(name, "a whole number", _is_whole))
+
+    def count(self, name: str) -> int:
+        fits = lambda value: _is_whole(value) and value >= 0  # noqa: E731
+        return cast(int, self._value(name, "a whole number that is not negative", fits))
 
     def number(self, name: str) -> float:
         return float(self._value(name, "a finite number", _is_number))
@@ -334,7 +349,7 @@ class _Arrays:
     ) -> list[NDArray[Any]]:
         """One row for each entry, from the array of its Gram matrix; of length `sizes` if given."""
         rows: dict[int, list[NDArray[Any]]] = {}
-        numbers = [entry.whole("gram") for entry in entries]
+        numbers = [entry.count("gram") for entry in entries]
         for i, g in enumerate(numbers):
             if g not in rows:
                 shape = (numbers.count(g),) if sizes is None else (numbers.count(g), sizes[i])
@@ -344,4 +359,4 @@ class _Arrays:
     def check_all_used(self) -> None:
         left = sorted(self.arrays.keys() - self.used)
         if left:
-            raise InputError(f"The arrays of {self.path} hold {left[0]}, which no result has.")
+            raise InputError(f"The arrays of {self.path} hold {shown(left[0])}, which no result has.")

@@ -26,17 +26,19 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 =========================== ======= ======= ======================================================
 
 Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
-entry or ``pattern``. With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those
-of the entries are how the best weights found spend it, and the side's ``error_lower`` is proved by
-the certificates of all entries together. The result of one problem from a file (schema
-``pvqbounds.problem/1``) is the same with one side and one entry.
+entry or ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is
+not 1: the size of a convolution's kernel, so that groups run along input channels). With ``budget``
+"layer" the side's own ``nnz`` is what all entries share, those of the entries are how the best weights
+found spend it, and the side's ``error_lower`` is proved by the certificates of all entries together.
+The result of one problem from a file (schema ``pvqbounds.problem/1``) is the same with one side and
+one entry.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -47,7 +49,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.archive import check_writable, replacing, write_arrays
+from pvqbounds.problems.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.splits import NO_SPLITS
 from pvqbounds.report.layer import LayerReport, Side, SliceResult
@@ -92,7 +94,8 @@ def check_result_path(path: Path, *inputs: Path | None) -> None:
     Raises
     ------
     OutputError
-        If one of the two files cannot be written, or would replace an input or the other.
+        If one of the two files cannot be written, or would replace an input or the other, or if
+        the name of the arrays is that of a file which no result wrote.
     """
     if not path.name:
         raise OutputError("The result needs a file name that ends in .json.")
@@ -105,6 +108,20 @@ def check_result_path(path: Path, *inputs: Path | None) -> None:
                 raise OutputError(f"The result would replace its own input {source}; give it another name.")
     check_writable(path)
     check_writable(beside)
+    if beside.exists() and not _holds_arrays_of_a_result(beside):
+        raise OutputError(
+            f"The arrays of the result {path} would replace {beside}, which no result wrote; give it "
+            "another name, or move that file."
+        )
+
+
+def _holds_arrays_of_a_result(path: Path) -> bool:
+    """Whether a file is what a result put beside its JSON: nobody named that file, so it is no one else's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"gram/0.npy", "weight/0.npy"} <= set(archive.namelist())
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def write_layer(report: LayerReport, path: Path) -> None:
@@ -132,8 +149,7 @@ def _write(document: Document, arrays: Arrays, path: Path) -> None:
         with npz_file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         document = document | {"arrays": {"file": beside.name, "sha256": digest}}
-        text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
-        json_file.write_text(text + "\n", encoding="utf-8")
+        json_file.write_bytes(json_bytes(document))
 
 
 # --------------------------------------------------------------------------- to the file
@@ -160,6 +176,8 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "channels_in_layer": report.channels[1],
         "positions": report.positions,
         **{side.task: _side_document(side, grams, report.protocol == "full") for side in sides},
+        "dead_inputs": report.dead_inputs[0],
+        "notes": list(report.notes),
         "verdict": report.verdict,
         "seconds": report.seconds,
     }
@@ -254,7 +272,7 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
     if isinstance(first, IntegerLeastSquares):
         budget |= {"qmin": first.qmin, "qmax": first.qmax}
     else:
-        budget |= {"pattern": _listed(first.pattern)}
+        budget |= _pattern(first)
         if side.shared is not None:
             budget |= {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
@@ -331,11 +349,12 @@ def _entry(result: SliceResult, gram: int) -> Document:
 def _budget(problem: Problem) -> Document:
     if isinstance(problem, IntegerLeastSquares):
         return {"scale": problem.scale, "qmin": problem.qmin, "qmax": problem.qmax}
-    return {"nnz": problem.nnz, "pattern": _listed(problem.pattern)}
+    return {"nnz": problem.nnz} | _pattern(problem)
 
 
-def _listed(pattern: tuple[int, int] | None) -> list[int] | None:
-    return None if pattern is None else list(pattern)
+def _pattern(problem: SparseLeastSquares) -> Document:
+    stride = {} if problem.stride == 1 else {"pattern_stride": problem.stride}
+    return {"pattern": None if problem.pattern is None else list(problem.pattern)} | stride
 
 
 def _finite(value: float) -> float | None:

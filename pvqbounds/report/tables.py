@@ -6,18 +6,21 @@ upper end never below it.
 
 from __future__ import annotations
 
+import io
 import math
+import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.notes import gap_note
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.report.layer import LayerReport, Side, SliceResult, compare_sides
 from pvqbounds.solvers import SolverInfo
@@ -29,6 +32,7 @@ __all__ = [
     "layer_view",
     "problem_view",
     "solvers_view",
+    "sqnr_text",
     "verdict_text",
 ]
 
@@ -39,6 +43,9 @@ METHOD_NAMES = {
     "magnitude": "magnitude pruning",
     "magnitude+refit": "magnitude + re-fit",
 }
+
+WIDTH = 80
+"""Columns of a table that is no terminal's."""
 
 ENDLESS = 300.0
 """SQNR in dB from which on there is no error left to speak of."""
@@ -54,12 +61,12 @@ def rounded_up(value: float) -> str:
     return _decimal(value, ROUND_CEILING)
 
 
-def _decimal(value: float, rounding: str) -> str:
+def _decimal(value: float, rounding: str, places: int = 2) -> str:
     if math.isnan(value):
         return "none"
     if value >= ENDLESS:
         return "∞"
-    return str(Decimal(value).quantize(Decimal("0.01"), rounding))
+    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), rounding))
 
 
 def interval_text(lower: float, upper: float) -> str:
@@ -69,6 +76,50 @@ def interval_text(lower: float, upper: float) -> str:
     if lower >= ENDLESS:
         return "∞ (no error)"
     return f"{rounded_down(lower)} .. {rounded_up(upper)} dB"
+
+
+def sqnr_text(lower: float, upper: float, optimal: bool) -> str:
+    """Name a best SQNR in dB: one number, where it is known to so many digits, else the interval.
+
+    The number has the two decimals that both ends share, or three where they lie on either side of
+    what two tell apart. What follows is cut off, as it is of the simple methods' SQNR beside it: a
+    method that reaches the best shows the same number.
+    """
+    if optimal and math.isfinite(upper) and upper < ENDLESS:
+        for places in (2, 3):
+            low, high = (_decimal(end, ROUND_FLOOR, places) for end in (lower, upper))
+            if low == high:
+                return f"{low} dB"
+    return interval_text(lower, upper)
+
+
+def error_text(lower: float, upper: float, optimal: bool) -> str:
+    """Name a least error likewise: the digits on which both ends agree, at most six, or the interval."""
+    if optimal:
+        for figures in range(6, 2, -1):
+            low, high = (f"{end:.{figures}g}" for end in (lower, upper))
+            if low == high:
+                return low
+    return f"{_figures(lower, ROUND_FLOOR)} .. {_figures(upper, ROUND_CEILING)}"
+
+
+def _figures(value: float, rounding: str) -> str:
+    """`value` to six figures, rounded in one direction."""
+    exact = Decimal(value)
+    if not exact:
+        return "0"
+    place = Decimal(1).scaleb(exact.adjusted() - 5)
+    return f"{float(exact.quantize(place, rounding, Context(prec=50))):.6g}"
+
+
+def plain_text(view: RenderableType) -> str:
+    """A view as text without colours, `WIDTH` columns wide."""
+    console = Console(
+        file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, highlight=False
+    )
+    with console.capture() as capture:
+        console.print(view)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
 # ------------------------------------------------------------------------------- layer
@@ -88,13 +139,64 @@ def layer_view(report: LayerReport) -> RenderableType:
         title,
         subtitle,
         _side_table(report),
+        *(Text(text) for side in sides_of(report) if (text := reason_text(side, report.positions))),
         Text(verdict_text(report), style="bold" if report.verdict != "undecided" else ""),
         Text(conditions_text(report), style="dim"),
+        *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
 
 
+def sides_of(report: LayerReport) -> tuple[Side, Side]:
+    """Quantization and pruning."""
+    return report.quantization, report.pruning
+
+
+def reason_text(side: Side, positions: int) -> str:
+    """Say in one sentence why a side is not optimal, or has no bound; nothing where it is optimal.
+
+    Parameters
+    ----------
+    positions
+        Input positions behind the Gram.
+    """
+    open_ones = [s for s in side.slices if s.bounds.status != "optimal" and not s.dead]
+    if side.status == "optimal":
+        return ""
+    if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
+        return f"{side.task.capitalize()} is bounded: what the relaxation of their one budget leaves open."
+    chunked = len({s.inputs for s in side.slices}) > 1
+    lower, upper = _median_interval(side) if chunked else side.sqnr_interval
+    if not math.isnan(upper) and upper >= ENDLESS > lower:
+        inputs = max(s.problem.n for s in side.slices)
+        if positions < inputs:
+            return (
+                f"{side.task.capitalize()} has no bound: the calibration data have fewer positions "
+                f"({positions}) than the layer has inputs ({inputs}), so that some changes of the weights "
+                "cost nothing on them."
+            )
+        return (
+            f"{side.task.capitalize()} has no bound: nothing above 0 is proved of its error "
+            f"({_commonest([_reason(s) for s in open_ones])[0]})."
+        )
+    reason, times = _commonest([_reason(s) for s in open_ones])
+    share = f" ({times} of {len(open_ones)} that are not optimal)" if times < len(open_ones) else ""
+    return f"{side.task.capitalize()} is bounded: {reason.rstrip('.')}{share}."
+
+
+def _reason(result: SliceResult) -> str:
+    bounds = result.bounds
+    return gap_note(bounds.status, bounds.method, bounds.relaxation, bounds.note)
+
+
+def _commonest(reasons: Sequence[str]) -> tuple[str, int]:
+    """The commonest reason, whatever its numbers, as it is first given; and how often it is given."""
+    kinds = [re.sub(r"[0-9][0-9.,e+-]*", "#", reason) for reason in reasons]
+    kind, times = Counter(kinds).most_common(1)[0]
+    return reasons[kinds.index(kind)], times
+
+
 def _side_table(report: LayerReport) -> Table:
-    sides = (report.quantization, report.pruning)
+    sides = sides_of(report)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=True)
     table.add_column("", no_wrap=True)
     for side in sides:
@@ -103,7 +205,8 @@ def _side_table(report: LayerReport) -> Table:
     full = report.protocol == "full"
     best = "best possible SQNR" if full else "best SQNR, median"
     intervals = (side.sqnr_interval if full else _median_interval(side) for side in sides)
-    table.add_row(best, *(Text(interval_text(*ends), style="bold cyan") for ends in intervals))
+    texts = [sqnr_text(*ends, side.status == "optimal") for ends, side in zip(intervals, sides, strict=True)]
+    table.add_row(best, *(Text(text, style="bold cyan") for text in texts))
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in dict.fromkeys([*sides[0].methods, *sides[1].methods]):
@@ -116,6 +219,9 @@ def _side_table(report: LayerReport) -> Table:
     if any(s.dead for s in sides[0].slices):
         dead = sum(s.dead for s in sides[0].slices)
         table.add_row("dead", f"{dead} of {len(sides[0].slices)} {_unit(report)} without signal", "")
+    dead_inputs, inputs = report.dead_inputs
+    if dead_inputs:
+        table.add_row("dead inputs", f"{dead_inputs} of {inputs} are always zero", "")
     table.add_row("solver", *(_solver_text(side) for side in sides))
     return table
 
@@ -158,7 +264,8 @@ def _proof_text(side: Side) -> str:
 
 def _method_text(side: Side, name: str, full: bool) -> str:
     if full:
-        return f"{rounded_down(side.method_sqnr(name))} dB"
+        sqnr = side.method_sqnr(name)
+        return "no signal" if math.isnan(sqnr) else f"{rounded_down(sqnr)} dB"
     values = [
         10.0 * math.log10(s.bounds.signal / error)
         for s, error in zip(side.slices, side.method_errors[name], strict=True)
@@ -189,12 +296,15 @@ def verdict_text(report: LayerReport) -> str:
     sides = {"quantization": report.quantization, "pruning": report.pruning}
     names = {task: f"{task} ({size_text(side).split(',')[0]})" for task, side in sides.items()}
     if report.verdict == "undecided":
-        overlap = max(side.sqnr_interval[0] for side in sides.values()) <= min(
-            side.sqnr_interval[1] for side in sides.values()
-        )
-        why = (
-            "the intervals overlap" if overlap else "the deciding bound is reported by its solver, not proved"
-        )
+        ends = [end for side in sides.values() for end in side.sqnr_interval]
+        proved = all(side.lower_kind == "certified" for side in sides.values())
+        overlap = max(ends[0], ends[2]) <= min(ends[1], ends[3])
+        if any(map(math.isnan, ends)):
+            why = "the layer has no signal on this calibration data"
+        elif overlap or proved:
+            why = "the intervals overlap"
+        else:
+            why = "the deciding bound is reported, not proved"
         return f"Verdict: undecided, {why}."
     winner, loser = sides.pop(report.verdict), next(iter(sides.values()))
     return (
@@ -252,13 +362,21 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
     table.add_row("problem", _problem_text(problem))
-    table.add_row("least error", f"{bounds.error_lower:.6g} .. {bounds.error_upper:.6g}")
-    table.add_row("best SQNR", Text(interval_text(bounds.sqnr_lower, bounds.sqnr_upper), style="bold cyan"))
+    optimal = bounds.status == "optimal"
+    table.add_row("least error", error_text(bounds.error_lower, bounds.error_upper, optimal))
+    best = sqnr_text(bounds.sqnr_lower, bounds.sqnr_upper, optimal)
+    table.add_row("best SQNR", Text(best, style="bold cyan"))
     table.add_row("status", bounds.status)
     table.add_row("proof", bounds.lower_kind)
     table.add_row("solver", f"{bounds.solver} {bounds.method}, {seconds_text(bounds.seconds)}")
-    if bounds.note:
-        table.add_row("note", bounds.note)
+    reason = _reason(result)
+    if reason:
+        table.add_row("note" if optimal else "because", Text(reason))
+    if not optimal and bounds.error_lower <= 0.0:
+        table.add_row(
+            "no bound",
+            "a singular Gram, as of fewer input positions than inputs, lets some changes cost nothing",
+        )
     return Group(Text(source, style="bold"), Padding(table, (0, 0)))
 
 

@@ -89,7 +89,14 @@ def alternatives(*either: Capability, without: str | None = None) -> str:
 
 
 def solvers() -> list[SolverInfo]:
-    """Every known backend: installed or not, licensed or not, what it can do."""
+    """Every known backend: installed or not, licensed or not, what it can do.
+
+    The last stands for all solvers of CVXPY: each is a backend of its own, ``cvxpy:NAME``.
+    """
+    return [*_own_backends(), _cvxpy()]
+
+
+def _own_backends() -> list[SolverInfo]:
     infos = []
     for name in BACKENDS:
         backend = backend_of(name)
@@ -107,9 +114,28 @@ def solvers() -> list[SolverInfo]:
     return infos
 
 
+def _cvxpy() -> SolverInfo:
+    """What can be said of CVXPY's solvers together."""
+    from pvqbounds.solvers.cvxpy_ import CVXPY, Cvxpy, usable_solvers
+
+    usable = usable_solvers()
+    licence = None
+    if usable is not None:
+        names = ", ".join(usable)
+        text = (
+            f"each its own; here are {names}: --solver {CVXPY.split(':')[0]}:{min(usable)}" if usable else ""
+        )
+        licence = Licence(bool(usable), text or "CVXPY finds no solver that can do any of it")
+    able = frozenset[Capability]().union(*(usable or {}).values())
+    known = frozenset(Capability) - {Capability.SPLITS}
+    return SolverInfo(
+        CVXPY, usable is not None, licence, able if usable else known, Cvxpy.install, Cvxpy.citation
+    )
+
+
 def available_solvers() -> list[str]:
-    """Names of the backends that can be used here: installed and licensed."""
-    return [info.name for info in solvers() if info.licence is not None and info.licence.valid]
+    """Names of the backends that can be used here: installed and licensed; CVXPY's are not among them."""
+    return [info.name for info in _own_backends() if info.licence is not None and info.licence.valid]
 
 
 def citation(name: str) -> str:

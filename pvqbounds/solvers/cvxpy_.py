@@ -22,9 +22,11 @@ from pvqbounds.solvers.base import Backend, Capability, Licence, Options
 from pvqbounds.solvers.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
 from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
 
-__all__ = ["PREFIX", "Cvxpy", "cvxpy_backend"]
+__all__ = ["CVXPY", "PREFIX", "Cvxpy", "cvxpy_backend", "usable_solvers"]
 
 PREFIX = "cvxpy:"
+CVXPY = PREFIX + "NAME"
+"""What stands for all of them in a list."""
 
 STATED_GAP = 1e-4
 """CVXPY does not pass a bound on: an optimum is taken as a bound less this relative gap, the largest
@@ -230,6 +232,24 @@ def _own_backend(solver: str) -> Backend | None:
     from pvqbounds.solvers import BACKENDS, backend_of
 
     return backend_of(solver.lower()) if solver.lower() in BACKENDS else None
+
+
+def usable_solvers() -> dict[str, frozenset[Capability]] | None:
+    """The solvers that CVXPY finds here and what each can do, those left out that can do nothing of it.
+
+    None where CVXPY is not installed.
+    """
+    if find_spec("cvxpy") is None:
+        return None
+    import cvxpy
+
+    able = {}
+    for name in sorted(cvxpy.installed_solvers()):
+        try:
+            able[name] = _capabilities(name)
+        except InputError:  # neither conic nor quadratic
+            continue
+    return {name: capabilities for name, capabilities in able.items() if capabilities}
 
 
 def _capabilities(solver: str) -> frozenset[Capability]:

@@ -150,7 +150,9 @@ def in_tame_units(problem: SparseLeastSquares, clock: Clock | None = None) -> Ta
     power = _power_of_two(float(np.mean(np.diagonal(problem.gram))))
     square = _power_of_two(float(np.mean(problem.weight**2)))
     length = 2.0 ** (math.frexp(square)[1] // 2)
-    scaled = SparseLeastSquares(problem.gram / power, problem.weight / length, problem.nnz, problem.pattern)
+    scaled = SparseLeastSquares(
+        problem.gram / power, problem.weight / length, problem.nnz, problem.pattern, problem.stride
+    )
     return TamePruning(scaled, power, length, clock)
 
 

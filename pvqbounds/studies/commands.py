@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from pvqbounds.console import ReportOption, SeedOption, check_report_path, progress_bar, show, write_json
-from pvqbounds.errors import InputError, OutputError
+from pvqbounds.console import (
+    ReportOption,
+    SeedOption,
+    check_report_path,
+    check_torch,
+    progress_bar,
+    show,
+    write_json,
+)
+from pvqbounds.errors import InputError, OutputError, shown
 
 __all__ = ["bits_of", "distributions", "weights"]
 
@@ -41,12 +49,12 @@ def bits_of(text: str) -> list[int]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise InputError(f"The bit widths must be like 4, 2-8 or 2,4,8, not {text!r}.")
+            raise InputError(f"The bit widths must be like 4, 2-8 or 2,4,8, not {shown(text)}.")
         widths.update(range(int(first), min(int(last or first), 99) + 1))
     for width in widths:
         symmetric_codes(width)
     if not widths:
-        raise InputError(f"The range of bit widths {text!r} is empty.")
+        raise InputError(f"The range of bit widths {shown(text)} is empty.")
     return sorted(widths)
 
 
@@ -101,6 +109,8 @@ def weights(
     check_device(device)
     found = [source for name in model or [] for source in sources.model(name)]
     found += [sources.checkpoint(path) for path in checkpoint or []]
+    if any(name != sources.EMBEDDED for name in model or []):
+        check_torch("weights --model", "nn")
     if not found and released is None:
         found = sources.model(sources.EMBEDDED)
     study = WeightStudy()
@@ -138,9 +148,11 @@ def weights(
         reasons = "; ".join(f"{t.model} {t.tensor} {t.reason}" for t in study.skipped[:5])
         raise InputError(f"There is nothing to measure: {reasons or 'no tensor was found'}.")
     write()
-    for file, colours in files.items():
-        figures.draw_weights(study.rows, file, colours)
-    show(weights_view(study.rows, study.skipped))
+    try:
+        for file, colours in files.items():
+            figures.draw_weights(study.rows, file, colours)
+    finally:  # a picture that fails does not cost the result
+        show(weights_view(study.rows, study.skipped))
 
 
 def distributions(
@@ -188,6 +200,11 @@ def distributions(
     pictured = specs.parse_distribution(names[0]) if files and figure == 1 else None
     if isinstance(pictured, specs.Sample):
         raise InputError("Figure 1 needs a distribution with a density, which a sample is not.")
+    if pictured is not None and group_size is not None:
+        raise InputError(
+            "Figure 1 shows the grid of a whole tensor, which groups of weights do not share; leave out "
+            "--group-size or --plot, or draw Figure 2 with --figure 2."
+        )
     studies = []
     with progress_bar("distributions") as update:
         for done, name in enumerate(names):
@@ -201,20 +218,24 @@ def distributions(
             (width, expected.crossover_kurtosis(width, narrow=narrow, group_size=group_size))
             for width in (widths if crossover else ())
         ]
-        if pictured is not None:
-            errors = expected.expected_errors(pictured, widths)
-            for file, colours in files.items():
-                figures.draw_distribution(pictured, errors, file, colours)
-        elif files:
-            tails = figures.study_tails(widths, progress=update)
-            for file, colours in files.items():
-                figures.draw_tails(tails, file, colours)
-    listed = [row for study in studies for row in study]
-    if json_path is not None:
-        content = rows.document(rows.DISTRIBUTIONS_SCHEMA, listed)
-        write_json(json_path, content)
-    if parquet is not None:
-        rows.write_parquet(parquet, listed)
+        listed = [row for study in studies for row in study]
+        if json_path is not None:
+            content = rows.document(rows.DISTRIBUTIONS_SCHEMA, listed)
+            write_json(json_path, content)
+        if parquet is not None:
+            rows.write_parquet(parquet, listed)
+        try:
+            if pictured is not None:
+                errors = expected.expected_errors(pictured, widths, narrow=narrow)
+                for file, colours in files.items():
+                    figures.draw_distribution(pictured, errors, file, colours, narrow=narrow)
+            elif files:
+                tails = figures.study_tails(widths, progress=update, narrow=narrow, group_size=group_size)
+                for file, colours in files.items():
+                    figures.draw_tails(tails, file, colours)
+        except BaseException:  # a picture that fails does not cost the result
+            show(views.distributions_view(studies))
+            raise
     show(views.distributions_view(studies))
     if crossings:
         show(views.crossovers_view(crossings))

@@ -138,7 +138,13 @@ def _figure(path: Path, theme: Theme, width: float, height: float) -> Iterator[A
 
 
 def draw_distribution(
-    distribution: Distribution, errors: Sequence[ExpectedErrors], path: Path, theme: Theme, bits: int = 4
+    distribution: Distribution,
+    errors: Sequence[ExpectedErrors],
+    path: Path,
+    theme: Theme,
+    bits: int = 4,
+    *,
+    narrow: bool = False,
 ) -> None:
     """Figure 1: what INT4 and 75 % pruning do to a distribution, where they err, and SQNR against size.
 
@@ -152,6 +158,8 @@ def draw_distribution(
         Where to, and in which colours.
     bits
         Bit width of the first two panels.
+    narrow
+        Leave out the code -2^(b-1) there, as in `errors`.
 
     Raises
     ------
@@ -160,8 +168,8 @@ def draw_distribution(
     """
     if not math.isfinite(distribution.signal):
         raise InputError(f"{distribution.name} has no second moment; there is no error to draw.")
-    (example,) = expected_errors(distribution, [bits])
-    qmin, qmax = codes_of(bits, False)
+    (example,) = expected_errors(distribution, [bits], narrow=narrow)
+    qmin, qmax = codes_of(bits, narrow)
     scale = example.losses.scale
     threshold = float(distribution.magnitude_above(example.density))
     reach = 1.15 * max(-qmin * scale, threshold)
@@ -192,7 +200,8 @@ def draw_distribution(
         middle.set_ylim(0.0, 1.35 * middle.get_ylim()[1])  # room for the legend
         middle.legend(loc="upper center", ncols=2)
         _draw_curves(right, errors, theme)
-        figure.suptitle(distribution.name, x=0.01, ha="left", fontweight="bold")
+        title = distribution.name + grid_text(narrow, None)
+        figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
 
 
 def _draw_curves(axes: Axes, errors: Sequence[ExpectedErrors], theme: Theme) -> None:
@@ -224,12 +233,17 @@ class TailStudy:
     """At each range, at each bit width."""
     crossovers: Sequence[float]
     """The kurtosis from which on pruning is better, at each bit width; infinite if there is none."""
+    grid: str = ""
+    """What is special about the grid, for the title."""
 
 
 def study_tails(
     bits: Sequence[int],
     ranges: Sequence[float] = tuple(np.geomspace(2.0, 400.0, 28).tolist()),
     progress: Callable[[int, int, str], None] | None = None,
+    *,
+    narrow: bool = False,
+    group_size: int | None = None,
 ) -> TailStudy:
     """Compute what Figure 2 shows.
 
@@ -241,14 +255,23 @@ def study_tails(
         Where the paper's family (:func:`pvqbounds.studies.expected.truncated_student`) is cut off.
     progress
         Called with steps done, steps in all and what is next.
+    narrow, group_size
+        As in :func:`pvqbounds.studies.expected.expected_errors`.
     """
     errors = []
     for done, limit in enumerate(ranges):
         if progress is not None:
             progress(done, len(ranges), f"range {limit:.3g}")
-        errors.append(expected_errors(truncated_student(limit), bits))
-    found = [crossover_kurtosis(width) for width in bits]
-    return TailStudy(bits, errors, [math.inf if each is None else each.kurtosis for each in found])
+        errors.append(expected_errors(truncated_student(limit), bits, narrow=narrow, group_size=group_size))
+    found = [crossover_kurtosis(width, narrow=narrow, group_size=group_size) for width in bits]
+    crossovers = [math.inf if each is None else each.kurtosis for each in found]
+    return TailStudy(bits, errors, crossovers, grid_text(narrow, group_size))
+
+
+def grid_text(narrow: bool, group_size: int | None) -> str:
+    """What a figure's title says of another grid than the usual one."""
+    groups = "" if group_size is None else f", groups of {group_size}"
+    return groups + (", without the code -2^(b-1)" if narrow else "")
 
 
 def draw_tails(study: TailStudy, path: Path, theme: Theme) -> None:
@@ -269,7 +292,7 @@ def draw_tails(study: TailStudy, path: Path, theme: Theme) -> None:
         panels[0].legend(ncols=2)
         _draw_regions(panels[2], bits, study.crossovers, theme)
         panels[2].set_xlim(min(kurtosis), max(kurtosis))
-        title = "Student-t of two degrees of freedom, truncated at growing ranges"
+        title = "Student-t of two degrees of freedom, truncated at growing ranges" + study.grid
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.studies.distributions import (
     NODES,
     WEIGHTS,
@@ -73,7 +73,7 @@ class ScipyDistribution(Distribution):
 
     def __init__(self, frozen: Any, name: str | None = None) -> None:
         if not all(hasattr(frozen, method) for method in ("pdf", "cdf", "sf", "ppf", "stats", "support")):
-            raise InputError(f"A continuous distribution of scipy.stats is needed, not {frozen!r}.")
+            raise InputError(f"A continuous distribution of scipy.stats is needed, not {shown(frozen)}.")
         self._frozen = frozen
         self._name = _name_of(frozen) if name is None else name
         if np.isnan(frozen.cdf(0.0)):

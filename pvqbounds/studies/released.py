@@ -8,14 +8,13 @@ damaged are kept as they are, and their rows say so.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import read_bytes
+from pvqbounds.problems.archive import parse_json, read_bytes
 from pvqbounds.studies.expected import BASE_BITS
 from pvqbounds.studies.rows import WeightRow
 
@@ -68,10 +67,7 @@ def read_released(folder: Path, method: str = "mse") -> list[WeightRow]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bytes(path, LARGEST_JSON))
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}).") from error
+    content = parse_json(read_bytes(path, LARGEST_JSON), path, constants=True)
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold a dictionary of layers.")
     return content

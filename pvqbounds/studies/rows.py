@@ -217,9 +217,16 @@ def write_parquet(path: Path, rows: Sequence[Row]) -> None:
         (name, next(types[kind] for kind in types if kind == hints[name] or kind in get_args(hints[name])))
         for name in rows[0].record()
     ]
-    table = pyarrow.Table.from_pylist([row.record() for row in rows], schema=pyarrow.schema(columns))
-    with replacing(path) as temporary:
-        parquet.write_table(table, temporary)
+    records = [{name: _utf8(value) for name, value in row.record().items()} for row in rows]
+    table = pyarrow.Table.from_pylist(records, schema=pyarrow.schema(columns))
+    # a stream, since pyarrow takes no name that is not UTF-8
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        parquet.write_table(table, stream)
+
+
+def _utf8(value: Any) -> Any:
+    """Text that Parquet can hold: bytes of a file's name that are no UTF-8 are spelled out."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(value, str) else value
 
 
 def _pyarrow() -> tuple[Any, Any]:

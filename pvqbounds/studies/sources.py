@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.nn.stored import parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,9 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 BLOCK = 2**22
 """Weights that are converted at a time."""
 
+SCALE_BLOCK = 128
+"""Weights, along each axis, that share a float8 scale in checkpoints whose last block is shorter."""
+
 NUMPY_KINDS = {"F64", "F32", "F16"}
 TORCH_KINDS = {"BF16", "F8_E4M3", "F8_E5M2"}
 """Types of safetensors that numpy, or torch alone, can read as real numbers."""
@@ -62,6 +66,8 @@ class WeightTensor:
     """Whether it holds floating-point numbers."""
     read: Callable[[], NDArray[np.float64]]
     """Its numbers in float64, shape (n,), in memory of their own."""
+    unfit: str | None = None
+    """Why it holds no weights as they are: packed integers, scales of another tensor, a LoRA factor."""
 
     @property
     def size(self) -> int:
@@ -75,6 +81,8 @@ class Source:
 
     name: str
     tensors: Callable[[], list[WeightTensor]]
+    note: str = ""
+    """What goes with every row of it."""
 
 
 def model(name: str) -> list[Source]:
@@ -111,7 +119,8 @@ def model(name: str) -> list[Source]:
         return [Source(rest, lambda: _of_state(_torchvision_state(rest)))]
     if library == "timm":
         return [Source(rest, lambda: _of_state(_timm_state(rest)))]
-    return [Source(name, lambda: _of_state(_factory_state(library, rest)))]
+    note = "weights as the factory built them, from no file"
+    return [Source(name, lambda: _of_state(_factory_state(library, rest)), note)]
 
 
 def checkpoint(path: Path) -> Source:
@@ -127,14 +136,17 @@ def checkpoint(path: Path) -> Source:
         files = files or sorted(file for file in path.iterdir() if file.suffix in TORCH_SUFFIXES)
         if not files:
             raise InputError(f"The folder {path} holds no .safetensors file and no PyTorch checkpoint.")
-        return Source(path.resolve().name, lambda: [tensor for file in files for tensor in _of_file(file)])
+        return Source(
+            path.resolve().name,
+            lambda: _told_apart([tensor for file in files for tensor in _of_file(file)]),
+        )
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
         raise InputError(
             f"Checkpoints are .safetensors, {', '.join(TORCH_SUFFIXES)} or a folder of them, not {path}."
         )
-    return Source(path.stem, lambda: _of_file(path))
+    return Source(path.stem, lambda: _told_apart(_of_file(path)))
 
 
 def _embedded() -> list[WeightTensor]:
@@ -240,6 +252,71 @@ def _read_tensor(tensor: Tensor) -> NDArray[np.float64]:
     values = np.empty(flat.numel())
     for start in range(0, len(values), BLOCK):
         values[start : start + BLOCK] = flat[start : start + BLOCK].double().cpu().numpy()
+    return values
+
+
+# ---------------------------------------------------------------------------- quantized checkpoints
+
+
+def _told_apart(tensors: list[WeightTensor]) -> list[WeightTensor]:
+    """Tensors that are no weights say so; float8 weights are read with their scales, to the last bit."""
+    parts = parts_of({tensor.name: tensor.kind for tensor in tensors})
+    by_name = {tensor.name: tensor for tensor in tensors}
+
+    def told(tensor: WeightTensor) -> WeightTensor:
+        part = parts.get(tensor.name)
+        if part is None:
+            return tensor
+        if part.scale is None or not tensor.real or not by_name[part.scale].real:
+            return replace(tensor, unfit=part.reason)
+        scale = by_name[part.scale]
+        try:
+            places = _places(tensor.shape, scale.shape)
+        except ValueError as error:
+            return replace(tensor, unfit=f"holds float8 numbers, but the scales '{scale.name}' {error}")
+        return replace(tensor, read=lambda: _scaled(tensor, scale, places))
+
+    return [told(tensor) for tensor in tensors]
+
+
+def _places(shape: tuple[int, ...], scales: tuple[int, ...]) -> list[NDArray[np.int64]]:
+    """For each axis of a tensor, which scale each of its places has.
+
+    Raises
+    ------
+    ValueError
+        If the scales do not fit, or fit in two ways.
+    """
+    if math.prod(scales) == 1:
+        scales = (1,) * len(shape)
+    elif len(scales) < len(shape):  # one for each place of the first axis
+        scales = (*scales, *(1,) * (len(shape) - len(scales)))
+    if len(scales) != len(shape):
+        raise ValueError(f"of shape {scales} do not fit its shape {shape}")
+    places = []
+    for size, count in zip(shape, scales, strict=True):
+        blocks = {size // count} if count and size % count == 0 else set()
+        if count and -(-size // SCALE_BLOCK) == count and count > 1:
+            blocks.add(SCALE_BLOCK)
+        if len(blocks) != 1:
+            how = "fit in two ways" if blocks else "do not fit"
+            raise ValueError(f"of shape {scales} {how} its shape {shape}")
+        places.append(np.arange(size) // max(1, blocks.pop()))
+    return places
+
+
+def _scaled(
+    tensor: WeightTensor, scale: WeightTensor, places: list[NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    """The numbers times their scales: products of few bits, exact in float64."""
+    values, factors = tensor.read(), scale.read()
+    shaped = values.reshape(tensor.shape)
+    if not places:
+        values *= factors
+        return values
+    table = factors.reshape([int(place[-1]) + 1 for place in places])
+    for row in range(len(table)):
+        shaped[places[0] == row] *= table[row][np.ix_(*places[1:])] if len(places) > 1 else table[row]
     return values
 
 

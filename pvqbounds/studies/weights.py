@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -79,7 +79,8 @@ def measure(
             else:
                 known[digest] = tensor.name
                 errors = tensor_errors(weights, bits, narrow=narrow, overwrite=True, device=device)
-                study.rows += [weight_row(source.name, tensor.name, each) for each in errors]
+                rows = [weight_row(source.name, tensor.name, each) for each in errors]
+                study.rows += [replace(row, note=_joined(row.note, source.note)) for row in rows]
             del weights  # before the next is read
         if reason is not None:
             study.skipped.append(Skipped(source.name, tensor.name, reason))
@@ -97,8 +98,14 @@ def _chosen(source: Source, patterns: tuple[str, ...]) -> list[WeightTensor]:
     return [t for t in tensors if len(t.shape) > 1] or tensors
 
 
+def _joined(*notes: str | None) -> str | None:
+    return ", ".join(filter(None, notes)) or None
+
+
 def _unfit(tensor: WeightTensor) -> str | None:
     """Why a tensor need not even be read."""
+    if tensor.unfit is not None:
+        return tensor.unfit
     if not tensor.real:
         return f"holds {tensor.kind}, not floating-point numbers"
     return None if tensor.size else f"is empty (shape {tensor.shape})"

@@ -216,7 +216,7 @@ def _problem(gram: Gram, weight: NDArray[np.float64], outcome: Outcome, channel:
         qmin, qmax = symmetric_codes(outcome.bits)
         return IntegerLeastSquares(gram, weight, float(outcome.scales[channel]), qmin, qmax)
     if outcome.pattern is not None:
-        return SparseLeastSquares(gram, weight, pattern=outcome.pattern)
+        return SparseLeastSquares(gram, weight, pattern=outcome.pattern, stride=outcome.stride)
     return SparseLeastSquares(gram, weight, nnz=int(np.count_nonzero(outcome.weight[channel])))
 
 

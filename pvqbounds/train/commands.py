@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from pvqbounds.console import (
+    Commands,
     ReportOption,
     SeedOption,
     SolverOption,
     TimeLimitOption,
+    check_different,
     check_report_path,
+    check_torch,
     cores,
     progress_bar,
     show,
     write_json,
 )
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.train.presets import PRESETS, Pruning, Quantization, Recipe, overridden, recipe_named
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -216,10 +220,6 @@ def reconstruct(
 
     Nearest planes and gradient-based rounding, or optimal brain surgeon with re-fit, all channels at once.
     """
-    from pvqbounds.train.engine import Engine
-    from pvqbounds.train.rebuild import reconstruct_network
-    from pvqbounds.train.runs import open_recipe, prepare_folder, result_document, write_run
-
     pruning = sparsity is not None or pattern is not None
     if pruning and bits is not None:
         raise InputError("Give either --bits to quantize, or --sparsity or --pattern to prune.")
@@ -242,6 +242,11 @@ def reconstruct(
     where = out or Path("runs") / f"reconstruct-{_folder_name(preset, recipe, ending)}"
     if json_path is not None:
         check_report_path(json_path)
+    check_torch("train reconstruct")
+    from pvqbounds.train.engine import Engine
+    from pvqbounds.train.rebuild import reconstruct_network
+    from pvqbounds.train.runs import open_recipe, prepare_folder, result_document, write_run
+
     engine = Engine(device, 1, recipe.precision)
     network, images = open_recipe(recipe)
     prepare_folder(where, recipe, resume=False)
@@ -289,12 +294,15 @@ def against(
     Exit code 1 if some weights have less error than a certified bound allows.
     """
     from pvqbounds.report.plot import check_plot_path
-    from pvqbounds.train.views import against_document, against_view, plot_against
 
     if json_path is not None:
         check_report_path(json_path, run / "config.json", run / "result.json")
     if plot is not None:
         check_plot_path(plot)
+    check_different(json=json_path, plot=plot)
+    check_torch("train against")
+    from pvqbounds.train.views import against_document, against_view, plot_against
+
     with progress_bar("loading") as update:
         from pvqbounds.train.held import hold_run
 
@@ -313,9 +321,11 @@ def against(
         )
     if json_path is not None:
         write_json(json_path, against_document(outcome))
-    if plot is not None:
-        plot_against(outcome, plot)
-    show(against_view(outcome))
+    try:
+        if plot is not None:
+            plot_against(outcome, plot)
+    finally:  # a picture that fails does not cost the result
+        show(against_view(outcome))
     if outcome.failures:
         raise typer.Exit(1)
 
@@ -342,7 +352,6 @@ def table(
     seed: SeedOfRecipe = None,
 ) -> None:
     """Make the paper's table: accuracy after quantization and after pruning at equal size."""
-    from pvqbounds.nn.models import load_module
     from pvqbounds.report.plot import check_plot_path
 
     if seeds < 1:
@@ -367,8 +376,11 @@ def table(
         )
         for ending in ("int4", "75")
     )
+    check_different(json=json_path, plot=plot)
+    check_torch("train table")
     import torch
 
+    from pvqbounds.nn.models import load_module
     from pvqbounds.train.engine import Engine
     from pvqbounds.train.runs import open_recipe
     from pvqbounds.train.study import run_study
@@ -392,9 +404,11 @@ def table(
         )
     if json_path is not None:
         write_json(json_path, study_document(study))
-    if plot is not None:
-        plot_study(study, plot)
-    show(study_view(study))
+    try:
+        if plot is not None:
+            plot_study(study, plot)
+    finally:
+        show(study_view(study))
 
 
 # ---------------------------------------------------------------------------------- shared parts
@@ -413,7 +427,7 @@ def _recipe(preset: str | None, ending: str, settings: list[str] | None, **optio
     for setting in settings or []:
         name, equals, value = setting.partition("=")
         if not equals:
-            raise InputError(f"--set wants NAME=VALUE, not {setting!r}.")
+            raise InputError(f"--set wants NAME=VALUE, not {shown(setting)}.")
         given[name.strip().replace("-", "_")] = value.strip()
     changed = overridden(recipe, given, "recipe")
     return changed if changed == recipe else replace(changed, source=f"{recipe.source}; changed")
@@ -436,12 +450,13 @@ def _fit(
     skip_corrupt: bool,
     tensorboard: Path | None,
 ) -> None:
+    if json_path is not None:
+        check_report_path(json_path)
+    check_torch("train qat" if isinstance(recipe.compression, Quantization) else "train prune")
     from pvqbounds.train.engine import Engine
     from pvqbounds.train.fit import fine_tune
     from pvqbounds.train.runs import open_recipe, prepare_folder, result_document, write_run
 
-    if json_path is not None:
-        check_report_path(json_path)
     engine = Engine(device, devices, recipe.precision)
     model, data = open_recipe(recipe)
     if engine.rank == 0:
@@ -522,6 +537,9 @@ def _print_outcome(recipe: Recipe, made: Compressed, where: Path) -> None:
             else ""
         )
     )
+    if document["dense_layers"] and made.layers:
+        dense = document["dense_layers"]
+        print(f"{len(dense)} layers stay dense: {', '.join(dense[:4])}{', ...' if len(dense) > 4 else ''}")
     if made.corrupt:
         print(f"{len(made.corrupt)} images could not be decoded and were left out; result.json names them.")
     print(f"{where}: hold it against the bounds with `pvqbounds train against {where}`")

@@ -454,8 +454,11 @@ def build_compressor(
         if settings.activation_bits is not None:
             example = next(calibration_batches(data, corrupt=corrupt)())
         return Quantizer(model, layer_bits(names, settings.bits, recipe.ends), settings, example)
-    patterns = None if recipe.pattern is None else layer_patterns(names, recipe.pattern, recipe.ends)
-    return Pruner(model, layer_densities(names, settings, recipe.ends), settings, patterns)
+    densities = layer_densities(names, settings, recipe.ends)
+    if recipe.pattern is None:
+        return Pruner(model, densities, settings)
+    patterns = layer_patterns(model, names, recipe.pattern, recipe.ends)
+    return Pruner(model, {name: densities[name] for name in patterns}, settings, patterns)
 
 
 def build_optimizers(model: nn.Module, recipe: Recipe, compressor: Compressor) -> list[Optimizer]:

@@ -32,23 +32,57 @@ Numbers = tuple[float, ...]
 
 
 def decode(path: str) -> Image:
-    """Read an image as red, green and blue.
+    """Read an image as red, green and blue, 0 to 255 each.
+
+    Grey levels of 16 bits, and floats from 0 to 1, are scaled to that range.
 
     Raises
     ------
     ValueError
-        If it cannot be decoded; the text says why.
+        If it cannot be decoded, or holds numbers whose black and white are not known; the text says
+        which.
     """
     image = _pillow()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # broken metadata of a good image
             with image.open(path) as opened:
-                decoded: Image = opened.convert("RGB")
+                decoded: Image = _in_bytes(opened).convert("RGB")
     except (OSError, SyntaxError, ValueError, ArithmeticError, image.DecompressionBombError) as error:
         text = getattr(error, "strerror", None) or str(error).replace(f" '{path}'", "")
         raise ValueError(" ".join(text.split()) or type(error).__name__) from error
     return decoded
+
+
+def _in_bytes(image: Image) -> Image:
+    """The image with levels from 0 to 255; conversion by Pillow alone would clip larger numbers to white."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        return image
+    levels = np.asarray(image).astype(np.float64)
+    white = _white(image)
+    if white is None or not np.isfinite(levels).all() or levels.min() < 0.0 or levels.max() > white:
+        expected = "0 to 1" if image.mode == "F" else "of 16 bits a pixel"
+        raise ValueError(f"it holds numbers that are not {expected}: save it with 8 bits a channel")
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        levels = white - levels
+    grey: Image = _pillow().fromarray(np.rint(levels / (white / 255.0)).astype(np.uint8))
+    return grey
+
+
+PHOTOMETRIC, BITS_PER_SAMPLE, SAMPLE_FORMAT = 262, 258, 339
+WHITE_IS_ZERO, UNSIGNED = 0, 1
+"""Tags of TIFF files and their values."""
+
+
+def _white(image: Image) -> float | None:
+    """The level of white, None where the file does not tell."""
+    if image.mode == "F":
+        return 1.0
+    if image.format in ("PNG", "PPM"):  # of 16 bits; Pillow brings others to that
+        return 65535.0
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = (tags.get(tag, (1,))[0] for tag in (BITS_PER_SAMPLE, SAMPLE_FORMAT))
+    return 2.0**bits - 1.0 if image.format == "TIFF" and kind == UNSIGNED and bits in (12, 16) else None
 
 
 class _ToTensor:

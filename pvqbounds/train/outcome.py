@@ -2,7 +2,7 @@
 
 `layers.safetensors` has, for a quantized layer NAME, ``NAME/codes``, ``NAME/scales`` and, after
 training, ``NAME/latent``; for a pruned one ``NAME/weight``. What a tensor cannot say (bits, density,
-pattern) stands in the header.
+pattern and its stride) stands in the header.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import read_bytes, replacing
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
 
@@ -52,6 +52,8 @@ class PrunedLayer:
     """Shape (channels, n)."""
     pattern: tuple[int, int] | None = None
     """(N, M) where it has one."""
+    stride: int = 1
+    """How far apart the weights of a group of the pattern lie: the kernel's size of a convolution."""
 
 
 Outcome = QuantizedLayer | PrunedLayer
@@ -74,7 +76,7 @@ def write_outcome(path: Path, layers: Mapping[str, Outcome]) -> None:
             if layer.latent is not None:
                 tensors[f"{name}/latent"] = layer.latent.astype(np.float32)
         else:
-            header[name] = {"density": layer.density, "pattern": layer.pattern}
+            header[name] = {"density": layer.density, "pattern": layer.pattern, "stride": layer.stride}
             tensors[f"{name}/weight"] = layer.weight.astype(np.float32)
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"schema": SCHEMA, "layers": json.dumps(header)})
@@ -95,12 +97,12 @@ def read_outcome(path: Path) -> dict[str, Outcome]:
     try:
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        metadata = parse_json(content[8 : 8 + size], path)["__metadata__"]
         if metadata["schema"] != SCHEMA:
-            raise InputError(f"{path} is no file of compressed layers ({metadata['schema']!r}).")
+            raise InputError(f"{path} is no file of compressed layers ({shown(metadata['schema'])}).")
         return {
             str(name): _layer(tensors, str(name), entry)
-            for name, entry in json.loads(metadata["layers"]).items()
+            for name, entry in parse_json(metadata["layers"].encode(), path).items()
         }
     except InputError:
         raise
@@ -128,6 +130,7 @@ def _layer(tensors: Mapping[str, NDArray[Any]], name: str, entry: Mapping[str, A
         float(entry["density"]),
         _array(tensors[f"{name}/weight"], 2, "f").astype(np.float64),
         None if pattern is None else (int(pattern[0]), int(pattern[1])),
+        int(entry.get("stride", 1)),  # version 0.1.0 knew consecutive weights alone
     )
 
 

@@ -7,7 +7,6 @@ of the paper's code (see :data:`PRESETS`); the others are ours and say so.
 from __future__ import annotations
 
 import difflib
-import json
 import types
 import typing
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import read_bytes
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.archive import parse_json, read_bytes
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern
 
@@ -98,7 +97,7 @@ class Pruning:
     """Fraction of the weights (of the output channels, for scope "channel") that is removed."""
     scope: Scope = "layer"
     pattern: str | None = None
-    """N:M of scope "pattern": keep at most N of M consecutive weights; it sets the sparsity."""
+    """N:M of scope "pattern": keep at most N of M consecutive input channels; it sets the sparsity."""
     initial_sparsity: float = 0.0
     prune_from: float = 0.0
     """Fraction of the training at which the cubic schedule begins."""
@@ -231,11 +230,7 @@ def recipe_named(name: str) -> Recipe:
         return PRESETS[name]
     path = Path(name)
     if path.suffix == ".json":
-        try:
-            document = json.loads(read_bytes(path, 2**20))
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path} is not a JSON file ({error}).") from error
-        return recipe_from_json(document, path)
+        return recipe_from_json(parse_json(read_bytes(path, 2**20), path), path)
     near = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.4)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
     raise InputError(
@@ -288,7 +283,7 @@ def _parsed(owner: type, name: str, value: Any, where: str | Path) -> Any:
         if found is not MISFIT:
             return found
     wanted = " or ".join(_kind_name(kind) for kind in allowed)
-    raise InputError(f"{where}: {name} must be {wanted}, not {value!r}.")
+    raise InputError(f"{where}: {name} must be {wanted}, not {shown(value)}.")
 
 
 MISFIT = object()
@@ -324,7 +319,7 @@ def _kind_name(kind: Any) -> str:
 def _pattern(text: str | None) -> tuple[int, int]:
     kept, _, size = str(text).partition(":")
     if not (kept.isdecimal() and size.isdecimal()):
-        raise InputError(f"The pattern must be two whole numbers like 2:4, not {text!r}.")
+        raise InputError(f"The pattern must be two whole numbers like 2:4, not {shown(text)}.")
     if int(kept) == 0:
         raise InputError("A pattern must keep at least one weight of each group.")
     return checked_pattern((int(kept), int(size)))
@@ -333,19 +328,19 @@ def _pattern(text: str | None) -> tuple[int, int]:
 def _check_positive(owner: Any, name: str) -> None:
     value = getattr(owner, name)
     if not 0.0 < value < float("inf"):
-        raise InputError(f"{name} must be a positive number, not {value!r}.")
+        raise InputError(f"{name} must be a positive number, not {shown(value)}.")
 
 
 def _check_range(owner: Any, name: str, low: float, high: float) -> None:
     value = getattr(owner, name)
     if not low <= value <= high:
-        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {value!r}.")
+        raise InputError(f"{name} must lie between {low:g} and {high:g}, not {shown(value)}.")
 
 
 def _check_whole(owner: Any, name: str, low: int) -> None:
     value = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{name} must be a whole number of at least {low}, not {value!r}.")
+        raise InputError(f"{name} must be a whole number of at least {low}, not {shown(value)}.")
 
 
 PAPER = "README of the paper's code"

@@ -98,15 +98,21 @@ def _kept(sparsity: float, total: int) -> int:
 
 
 def pattern_mask(weight: Tensor, kept: int, size: int) -> Tensor:
-    """Ones on the `kept` largest of every `size` consecutive weights of a channel's fan-in.
+    """Ones on the `kept` largest of every `size` consecutive input channels, at each kernel position.
 
     A shorter last group may keep as many.
     """
-    rows = weight.detach().abs().flatten(1)
-    missing = -rows.shape[1] % size
-    groups = nn.functional.pad(rows, (0, missing), value=-1.0).view(len(rows), -1, size)
-    mask = torch.zeros_like(groups).scatter_(2, groups.topk(kept, dim=2).indices, 1.0)
-    return mask.flatten(1)[:, : rows.shape[1]].reshape_as(weight).to(weight)
+    # (output channels, kernel positions, input channels)
+    rows = (
+        weight.detach().abs().flatten(2).transpose(1, 2)
+        if weight.dim() > 2
+        else weight.detach().abs()[:, None]
+    )
+    channels = rows.shape[2]
+    padded = nn.functional.pad(rows, (0, -channels % size), value=-1.0)
+    groups = padded.view(*padded.shape[:2], -1, size)
+    mask = torch.zeros_like(groups).scatter_(3, groups.topk(kept, dim=3).indices, 1.0)
+    return mask.flatten(2)[:, :, :channels].transpose(1, 2).reshape_as(weight).to(weight)
 
 
 class Pruner:
@@ -212,6 +218,7 @@ class Pruner:
                 density=self._densities[name],
                 weight=module.weight.detach().to("cpu", torch.float64).flatten(1).numpy(),
                 pattern=self._patterns.get(name),
+                stride=math.prod(module.weight.shape[2:]) if name in self._patterns else 1,
             )
             for name, module in self._modules.items()
         }

@@ -83,8 +83,8 @@ def reconstruct_network(
         chosen = list(bits)
     else:
         densities = layer_densities(names, settings, recipe.ends)
-        patterns = {} if recipe.pattern is None else layer_patterns(names, recipe.pattern, recipe.ends)
-        chosen = list(densities)
+        patterns = {} if recipe.pattern is None else layer_patterns(model, names, recipe.pattern, recipe.ends)
+        chosen = list(patterns or densities)
     layers: dict[str, Outcome] = {}
     for done, name in enumerate(chosen):
 
@@ -154,7 +154,7 @@ def _pruned(
     progress: Callable[[str], None],
 ) -> PrunedLayer:
     """Prune a layer; the groups of a convolution, which have Grams of their own, keep the same density."""
-    parts = []
+    parts, stride = [], 1 if pattern is None else layer.block
     for gram, part in zip(grams, _groups(layer), strict=True):
         weight = layer.weight[part]
         nnz = None if pattern is not None else nnz_of_density(density, weight.size)
@@ -164,12 +164,13 @@ def _pruned(
                 weight,
                 nnz=nnz,
                 pattern=pattern,
+                stride=stride,
                 together=pattern is None,
                 device=device,
                 progress=progress,
             )
         )
-    return PrunedLayer(density, np.concatenate(parts).astype(np.float32).astype(np.float64), pattern)
+    return PrunedLayer(density, np.concatenate(parts).astype(np.float32).astype(np.float64), pattern, stride)
 
 
 def _groups(layer: Layer) -> list[slice]:

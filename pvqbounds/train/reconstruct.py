@@ -298,6 +298,7 @@ def reconstruct_pruning(
     *,
     nnz: int | None = None,
     pattern: tuple[int, int] | None = None,
+    stride: int = 1,
     together: bool = False,
     device: torch.device | str = "cpu",
     progress: Callable[[str], None] | None = None,
@@ -313,7 +314,10 @@ def reconstruct_pruning(
     nnz
         Weights to keep: in each channel, or in all of them together.
     pattern
-        (N, M) in place of `nnz`: N of each M consecutive weights.
+        (N, M) in place of `nnz`: N of each M weights.
+    stride
+        How far apart the weights of a group of `pattern` lie, as in
+        :class:`~pvqbounds.SparseLeastSquares`.
     together
         `nnz` is one budget for all channels.
     device
@@ -334,6 +338,11 @@ def reconstruct_pruning(
     if (nnz is None) == (pattern is None):
         raise InputError("Give either nnz or pattern, not both and not neither.")
     channels, n = rows.shape
+    stride = whole_number(stride, "The stride of a pattern", 1, n)
+    if n % stride or (pattern is None and stride != 1):
+        raise InputError(
+            f"A stride of {stride} needs a pattern and a number of weights that it divides, not {n}."
+        )
     quota = (n, n) if pattern is None else checked_pattern(pattern)
     most = channels * n if together else n
     if pattern is None:
@@ -345,7 +354,7 @@ def reconstruct_pruning(
     orders, costs = [], []
     for start in range(0, channels, at_once):
         report(f"channel {start + 1} of {channels}")
-        order, cost = _removals(g, w[start : start + at_once], quota)
+        order, cost = _removals(g, w[start : start + at_once], quota, stride)
         orders.append(order)
         costs.append(cost)
     order, removed = torch.cat(orders), torch.ones(1, dtype=torch.bool, device=g.device)
@@ -382,7 +391,7 @@ def _refit(g: Tensor, w: Tensor, kept: Tensor) -> Tensor:
     return w * k + move[:, :, 0] * k
 
 
-def _removals(g: Tensor, w: Tensor, quota: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def _removals(g: Tensor, w: Tensor, quota: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
     """Inputs in the order of their removal, and the error that each removal adds, (channels, removals).
 
     One weight of each channel at a time: the cheapest, w_i² / (H⁻¹)_ii on the kept inputs, of those
@@ -391,7 +400,8 @@ def _removals(g: Tensor, w: Tensor, quota: tuple[int, int]) -> tuple[Tensor, Ten
     (channels, n), (least, size) = w.shape, quota
     damped = g + _ridge(g) * torch.eye(n, dtype=g.dtype, device=g.device)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped)).expand(channels, n, n).clone()
-    group = torch.arange(n, device=g.device) // size
+    inputs = torch.arange(n, device=g.device)
+    group = inputs // stride // size * stride + inputs % stride
     members = torch.bincount(group).expand(channels, -1).clone()
     removals = int((members[0] - least).clamp_min(0).sum())
     kept, v = torch.ones_like(w, dtype=torch.bool), w.clone()

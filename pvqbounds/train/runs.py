@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from pvqbounds.console import finite, write_json
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.nn.models import load_module
 from pvqbounds.nn.names import PAPER_MODELS
-from pvqbounds.problems.archive import read_bytes, replacing
+from pvqbounds.problems.archive import parse_json, read_bytes, replacing
 from pvqbounds.train.data import TrainingData, digits_data, image_data
 from pvqbounds.train.fit import CHECKPOINT, Compressed
 from pvqbounds.train.outcome import Outcome, PrunedLayer, QuantizedLayer, read_outcome, write_outcome
@@ -120,7 +119,8 @@ def result_document(recipe: Recipe, compressed: Compressed, method: str) -> dict
         "sparsity": compressed.sparsity,
         "bits_per_weight": sum(_bits(layer) for layer in layers.values()) / total if total else None,
         "mask_bits_per_weight": _mask_bits(layers, total),
-        "share_of_parameters": share_of_weights(compressed.model, compressible(compressed.model)),
+        "share_of_parameters": share_of_weights(compressed.model, list(layers)),
+        "dense_layers": [name for name in compressible(compressed.model) if name not in layers],
         "layers": {name: _layer_document(layer) for name, layer in layers.items()},
         "history": [
             {key: finite(value) for key, value in asdict(epoch).items()} for epoch in compressed.history
@@ -144,12 +144,19 @@ def _mask_bits(layers: Mapping[str, Outcome], total: int) -> float:
         if not isinstance(layer, PrunedLayer):
             continue
         if layer.pattern is not None:
-            kept, size = layer.pattern
-            bits += layer.weight.size / size * math.log2(math.comb(size, kept))
+            bits += len(layer.weight) * _pattern_bits(layer.pattern, layer.stride, layer.weight.shape[1])
         else:
             p = np.count_nonzero(layer.weight) / layer.weight.size
             bits -= sum(layer.weight.size * q * math.log2(q) for q in (p, 1.0 - p) if q > 0.0)
     return bits / total if total else 0.0
+
+
+def _pattern_bits(pattern: tuple[int, int], stride: int, inputs: int) -> float:
+    """Bits of the choices of one output channel's groups; the last at each position may be shorter."""
+    kept, size = pattern
+    whole, short = divmod(inputs // stride, size)
+    choices = whole * math.log2(math.comb(size, kept)) + math.log2(math.comb(short, min(kept, short)))
+    return stride * choices
 
 
 def _layer_document(layer: Outcome) -> dict[str, Any]:
@@ -204,7 +211,4 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_bytes(path, 2**28))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged or not a JSON file ({error}).") from error
+    return parse_json(read_bytes(path, 2**28), path)

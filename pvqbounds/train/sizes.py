@@ -54,11 +54,33 @@ def layer_densities(names: list[str], pruning: Pruning, ends: Ends) -> dict[str,
     return densities
 
 
-def layer_patterns(names: list[str], pattern: tuple[int, int], ends: Ends) -> dict[str, tuple[int, int]]:
-    """Pattern of each layer that is pruned by one."""
+def layer_patterns(
+    model: nn.Module, names: list[str], pattern: tuple[int, int], ends: Ends
+) -> dict[str, tuple[int, int]]:
+    """Pattern of each layer that is pruned by one.
+
+    Groups run along the input channels. Layers that have too few of them for the pattern to remove
+    any, such as depthwise convolutions, stay dense and are left out here.
+
+    Raises
+    ------
+    InputError
+        If no layer is left.
+    """
     kept, size = pattern
     at_the_ends = (max(kept, math.ceil(size * END_BITS / FULL_BITS)), size)
-    return _per_layer(names, pattern, at_the_ends, ends)
+    patterns = _per_layer(names, pattern, at_the_ends, ends)
+    fitting = {
+        name: (n, m)
+        for name, (n, m) in patterns.items()
+        if find_layer(model, name).input_channels > min(n, m - 1)
+    }
+    if not fitting:
+        raise InputError(
+            f"No layer has enough input channels for a pattern {kept}:{size} along them to remove any; "
+            "prune within layers by --sparsity."
+        )
+    return fitting
 
 
 def share_of_weights(model: nn.Module, names: list[str]) -> float:

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from pvqbounds.console import finite
 from pvqbounds.problems.archive import replacing
+from pvqbounds.report.layer import Side
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
-from pvqbounds.report.tables import ENDLESS, interval_text, rounded_down, rounded_up
+from pvqbounds.report.tables import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.train.against import TRAINED, LayerAgainst, RunAgainst
 from pvqbounds.train.study import Cell, Study
 
@@ -58,6 +59,10 @@ def gap_text(lower: float, upper: float) -> str:
     return f"{rounded_down(lower)} .. {rounded_up(upper)}"
 
 
+def _best(side: Side) -> str:
+    return sqnr_text(*side.sqnr_interval, side.status == "optimal").removesuffix(" dB")
+
+
 def against_view(run: RunAgainst) -> RenderableType:
     """One row a layer: what training reached, what is possible, the gap between them."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -69,7 +74,7 @@ def against_view(run: RunAgainst) -> RenderableType:
             layer.layer,
             size_of(layer),
             Text("none" if math.isnan(layer.sqnr) else rounded_down(layer.sqnr), style="bold"),
-            Text(interval_text(*side.sqnr_interval).removesuffix(" dB"), style="bold cyan"),
+            Text(_best(side), style="bold cyan"),
             gap_text(*layer.gap),
             side.lower_kind,
         )

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.notes import times
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.solvers.base import Clock
@@ -130,8 +131,12 @@ def raised_bound(
     value = certificate.value
     if not value > max(root, 0.0):
         return Hybrid(codes, relaxed.certificate, "the search did not raise the bound of the relaxation")
-    gained = f" by {10.0 * math.log10(value / root):.2f} dB" if root > 0.0 else ""
-    status = f"a search of {outcome.nodes:.1e} nodes raised the bound of the relaxation{gained}"
+    gain = 10.0 * math.log10(value / root) if root > 0.0 else math.inf
+    gained = f" by {gain:.2f} dB" if 0.005 <= gain < math.inf else ""
+    search = (
+        f"a search of {times(outcome.nodes)} nodes" if outcome.nodes else "a search that ended at its root"
+    )
+    status = f"{search} raised the bound of the relaxation{gained}"
     return Hybrid(codes, certificate, status)
 
 

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
-from pvqbounds.relaxations.certificates import SearchCertificate, multipliers_fit
+from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.relaxations.definite import minorant, proof_margin
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.base import Clock
@@ -218,8 +218,8 @@ def _solve_normal(factor: NDArray[np.float64], vector: NDArray[np.float64]) -> N
     """Approximate solution of RᵀR m = `vector`."""
     from scipy.linalg import solve_triangular
 
-    half = solve_triangular(factor, vector, trans=1)
-    solution: NDArray[np.float64] = solve_triangular(factor, half)
+    half = solve_triangular(factor, vector, trans=1, check_finite=False)
+    solution: NDArray[np.float64] = solve_triangular(factor, half, check_finite=False)
     return solution
 
 
@@ -373,7 +373,7 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
-    if not multipliers_fit(problem.n, certificate):
+    if not certificate.fit(problem.n):
         return False
     if not live.any():
         return certificate.value <= 0.0

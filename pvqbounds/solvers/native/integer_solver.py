@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.notes import times
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.relaxations.rounding import improve
@@ -105,7 +106,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
     expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
-        status = f"not searched to the end: about {expected:.0e} nodes expected"
+        status = f"not searched to the end: about {times(expected)} nodes expected"
         if provable and options.relaxed is None and options.relaxation in WITH_SPLITS:
             relaxed = _fallback(problem, clock, options)
             mixed = mixed_trees(problem, relaxed.certificate, minimiser)

@@ -76,13 +76,15 @@ class RowBudget:
     """Inputs that share one budget: n, M of N:M, or all C n of a layer."""
     kept: int
     """How many of them may be kept."""
+    stride: int = 1
+    """How far apart the inputs of one budget lie."""
 
     @classmethod
     def of(cls, problem: SparseLeastSquares) -> RowBudget:
         """The budget of one channel."""
         if problem.pattern is not None:
             kept, size = problem.pattern
-            return cls(min(size, problem.n), kept)
+            return cls(min(size, problem.n // problem.stride), kept, problem.stride)
         assert problem.nnz is not None
         return cls(problem.n, problem.nnz)
 
@@ -90,14 +92,17 @@ class RowBudget:
         """(C, n) as (groups, size): whole channels together, or each cut into groups, padded with zeros."""
         if self.size >= values.shape[1]:
             return values.reshape(-1, self.size)
-        missing = -values.shape[1] % self.size
-        return np.pad(values, ((0, 0), (0, missing))).reshape(-1, self.size)
+        # (C, stride, inputs of one position): for consecutive inputs the values as they stand
+        apart = values.reshape(len(values), -1, self.stride).transpose(0, 2, 1)
+        missing = -apart.shape[2] % self.size
+        return np.pad(apart, ((0, 0), (0, 0), (0, missing))).reshape(-1, self.size)
 
     def back(self, rows: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
         """Undo :meth:`rows`."""
         if self.size >= shape[1]:
             return rows.reshape(shape)
-        return rows.reshape(shape[0], -1)[:, : shape[1]]
+        apart = rows.reshape(shape[0], self.stride, -1)[:, :, : shape[1] // self.stride]
+        return apart.transpose(0, 2, 1).reshape(shape)
 
 
 def scaled_gram(gram: NDArray[np.float64]) -> ScaledGram:

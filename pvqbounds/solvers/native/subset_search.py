@@ -155,6 +155,9 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
         return False  # a bound for some re-fits is none
     if not certificate.value > 0.0:
         return certificate.value <= 0.0  # E is a mean square
+    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
+    if removals * problem.n**2 > LARGEST_STACK:
+        return False  # no search of ours made it
     factor = subset_factor(problem)
     if factor.removals == 0 or not factor.definite:
         return False

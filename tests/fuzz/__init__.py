@@ -1,0 +1,1 @@
+"""Random and adversarial problems against exact rational arithmetic: ``python -m tests.fuzz``."""

@@ -1,0 +1,172 @@
+"""A minute of random and adversarial problems, and whether what looks for faults finds planted ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from fuzz import rational, tampering
+from fuzz.case import Case, place_of
+from fuzz.checks import Plan, check_agreement, check_bounds, solve_all
+from fuzz.run import fuzz, summary
+from fuzz.worker import run_case
+
+import pvqbounds as pvq
+from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.splits import Splits
+
+SECONDS = 45.0
+
+
+def test_nothing_is_found():
+    findings = fuzz(1, SECONDS, jobs=1)
+    assert sum(findings.cases.values()) > 0
+    assert findings.number == 0, summary(findings, 1)
+
+
+# --------------------------------------------------------------------------- the truth
+
+
+@pytest.mark.parametrize(("qmin", "qmax"), [(-2, 1), (0, 0), (5, 7), (-(2**31), 2**31)])
+def test_the_truth_of_codes_is_that_of_every_code(qmin, qmax):
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 3):
+        X = rng.integers(-3, 4, (n + 1, n)).astype(float)
+        problem = pvq.IntegerLeastSquares(X.T @ X, rng.standard_normal(n) + 0.5 * qmin, 0.5, qmin, qmax)
+        near = np.rint(problem.weight / 0.5).astype(np.int64)
+        low, high = np.maximum(qmin, near - 12), np.minimum(qmax, near + 12)
+        ranges = [range(a, b + 1) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        expected = min(
+            rational.exact_error_of_codes(problem, np.array(codes))
+            for codes in np.stack(np.meshgrid(*ranges), -1).reshape(-1, n)
+        )
+        assert rational.least_codes_error(problem) == expected
+
+
+def test_both_ways_to_the_truth_of_codes_agree():
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        n = int(rng.integers(1, 5))
+        X = rng.standard_normal((n + 2, n))
+        problem = pvq.IntegerLeastSquares(X.T @ X, rng.standard_normal(n), 0.3, -4, 3)
+        assert rational._enumerated(problem) == rational._searched(problem, 10_000)
+
+
+def test_the_truth_of_pruning():
+    G = [[2.0, 1.0], [1.0, 2.0]]
+    one = pvq.SparseLeastSquares(G, [1.0, 3.0], nnz=1)
+    assert rational.least_sparse_errors(one) == [26, Fraction(3, 2), 0]
+    # inputs that are copies of one another: either can do the work of both
+    copies = pvq.SparseLeastSquares(np.ones((2, 2)), [0.1, 0.7], nnz=1)
+    assert rational.least_sparse_error(copies) == 0
+    # c, x | a, 0 | b, 0 with b = a + c/8: c goes at no cost
+    V = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0.125, 0, 1], [0, 0, 0]]).T
+    pairs = pvq.SparseLeastSquares(V.T @ V, [1.0, 1, 1, 0, 1, 0], pattern=(1, 2))
+    assert rational.least_sparse_error(pairs) == 0
+    # a hair indefinite: E, a mean square, is no less than 0 all the same
+    G = np.array([[1.0, 1.0], [1.0, 1.0 - 2.0**-40]])
+    assert not rational.is_semidefinite(G)
+    assert rational.least_sparse_error(pvq.SparseLeastSquares(G, [1.0, 1.0], nnz=1)) == 0
+
+
+def test_the_truth_of_a_layer():
+    channels = [[Fraction(9), Fraction(1), Fraction(0)], [Fraction(5), Fraction(4), Fraction(0)]]
+    assert [rational.least_layer_error(channels, k) for k in range(6)] == [14, 6, 5, 1, 0, 0]
+
+
+# --------------------------------------------------------------------------- planted faults
+
+
+PROBLEM = pvq.IntegerLeastSquares([[2.0, 1.0], [1.0, 2.0]], [0.3, 0.7], 0.5, -2, 1)
+
+
+def looked_at(**changes):
+    """The kinds of faults that are found in a result with such changes."""
+    case = Case(np.random.default_rng(0))
+    truth = rational.least_codes_error(PROBLEM)
+    check_bounds(case, PROBLEM, replace(pvq.solve(PROBLEM), **changes), truth, "here")
+    return {fault.kind for fault in case.faults}
+
+
+def test_planted_faults_are_found():
+    truth = float(rational.least_codes_error(PROBLEM))
+    assert looked_at() == set()
+    assert "false lower end (certified)" in looked_at(error_lower=truth * (1 + 1e-9), error_upper=1.0)
+    assert "upper end below the least error" in looked_at(error_lower=0.0, error_upper=truth * 0.99)
+    assert "optimal with a gap" in looked_at(error_lower=0.5 * truth)
+    assert "codes outside the box" in looked_at(codes=np.array([0, 2]))
+    assert "ends that are no interval" in looked_at(error_upper=np.inf)
+    assert "a result that does not verify" in looked_at(certificate=None)
+    low, high = PROBLEM.signal
+    assert any("SQNR" in kind for kind in looked_at(signal_enclosure=type(PROBLEM.signal)(2 * low, 2 * high)))
+
+
+def test_a_contradiction_is_found():
+    bounds = pvq.solve(PROBLEM)
+    case = Case(np.random.default_rng(0))
+    higher = replace(bounds, error_lower=2.0 * bounds.error_upper, error_upper=3.0 * bounds.error_upper)
+    check_agreement(case, [(Plan(), bounds), (Plan(method="relax"), higher)])
+    assert [fault.kind for fault in case.faults] == ["contradiction"]
+
+
+def test_an_escape_is_found(monkeypatch):
+    def broken(*arguments, **options):
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(pvq, "solve", broken)
+    case = Case(np.random.default_rng(0))
+    assert solve_all(case, PROBLEM, None, [Plan()]) == []
+    (fault,) = case.faults
+    assert fault.kind.startswith("ZeroDivisionError in ")
+    assert "pvq.IntegerLeastSquares(G, w, 0.5, -2, 1)" in fault.script
+    assert "pvq.solve(p, 'auto'" in fault.script
+
+
+def test_a_proof_of_what_is_false_is_found(monkeypatch):
+    monkeypatch.setattr(tampering, "box_hull_bound", lambda problem, certificate: 1e3)
+    case = Case(np.random.default_rng(0))
+    truth = rational.least_codes_error(PROBLEM)
+    tampering.attack_with_noise(case, PROBLEM, truth, tries=20)
+    assert {fault.kind for fault in case.faults} == {"a proof of what is false"}
+
+
+def test_an_accepted_lie_is_found(monkeypatch):
+    bounds, truth = pvq.solve(PROBLEM), rational.least_codes_error(PROBLEM)
+    monkeypatch.setattr(pvq, "verify", lambda problem, b, time_limit: pvq.Verification(True, 0.0, 1.0, ""))
+    case = Case(np.random.default_rng(0))
+    tampering.attack(case, PROBLEM, truth, bounds, Plan(), tries=4)
+    assert {fault.kind for fault in case.faults} == {"verify accepts a lie"}
+
+
+def test_scripts_of_certificates_build_them_again():
+    splits = Splits(
+        np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int8), np.zeros(1, np.int64), np.array([0.1])
+    )
+    certificate = BoxHullCertificate(np.array([0.1, 1e-300]), np.zeros(2), splits)
+    again = eval(tampering.shown(certificate), vars(tampering) | {"np": np})
+    assert np.array_equal(again.lam, certificate.lam)
+    assert again.splits.sign.dtype == np.int8
+
+
+@pytest.mark.parametrize(
+    ("scenario", "kind"), [("hang", "hang"), ("crash", "death of the process (SIGABRT)")]
+)
+def test_the_watchdog_sees_what_hangs_and_what_dies(scenario, kind):
+    findings = fuzz(1, 600.0, jobs=1, cases=1, scenarios=[scenario], patience=1.0)
+    ((found, _place),) = findings.faults
+    assert found == kind
+    assert f"--seed 1 --scenario {scenario} --case 0" in summary(findings, 1)
+
+
+def test_a_case_is_the_same_each_time():
+    first, second = (run_case("codes", 5, 11) for _ in range(2))
+    assert first.script == second.script
+    assert first.counts == second.counts
+
+
+def test_the_place_of_an_exception_is_in_the_package():
+    with pytest.raises(pvq.InputError) as caught:
+        pvq.Gram([[1.0, 2.0]])
+    assert place_of(caught.value) == "problems/gram.py:__init__"

@@ -1,0 +1,34 @@
+"""Result files that released versions wrote: they stay readable, and what they claim is proved again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pvqbounds.report.reading import read_record
+from pvqbounds.report.verification import verify_file
+
+FOLDER = Path(__file__).parent / "golden"
+FILES = sorted(FOLDER.glob("*/*.json"))
+
+
+def test_every_certificate_and_layout_is_among_them() -> None:
+    kinds, layouts = set(), set()
+    for path in FILES:
+        document = json.loads(path.read_text())
+        sides = [document[side] for side in ("quantization", "pruning") if side in document]
+        for entry in [entry for side in sides for entry in side["per_channel"]] or [document["result"]]:
+            kinds.add((entry["certificate"] or {"kind": entry["lower_kind"]})["kind"])
+        layouts |= {document["schema"], document.get("protocol", ""), *(s.get("budget", "") for s in sides)}
+        layouts |= {"pattern" for s in sides if s.get("pattern")}
+    assert kinds >= {"integer search", "subset search", "box-hull dual", "perspective dual", "reported"}
+    assert layouts >= {"pvqbounds.layer/1", "pvqbounds.problem/1", "full", "chunked", "layer", "pattern"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_it_is_read_and_verified(path: Path) -> None:
+    record = read_record(path)
+    assert record.document["schema"] == record.derived["schema"]
+    assert [finding for finding in verify_file(path) if not finding.holds] == []
