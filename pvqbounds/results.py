@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.arithmetic import UNIT, Enclosure, down, up
+from pvqbounds.problems.arithmetic import UNIT, Enclosure, down
 from pvqbounds.relaxations.certificates import Certificate, Proof
 
 __all__ = ["Bounds", "LowerKind", "Status", "claimed", "sqnr_interval"]
@@ -20,6 +20,9 @@ LowerKind = Literal["certified", "reported"]
 OPTIMALITY_TOLERANCE = 1e-6
 """Relative gap between the two ends of the error under which a status is "optimal"."""
 
+BEYOND = 3000.0
+"""Decibels beyond which a quotient of float64 numbers may leave their range."""
+
 CLAIM_MARGIN = 1e-11
 """Least share of a dual bound that is not claimed."""
 
@@ -28,7 +31,12 @@ def sqnr(signal: float, error: float) -> float:
     """10 log10(signal / error) in dB, infinite where the error is not positive, nan without signal."""
     if signal <= 0.0:
         return math.nan
-    return 10.0 * math.log10(signal / error) if error > 0.0 else math.inf
+    if error <= 0.0:
+        return math.inf
+    ratio = signal / error
+    if 0.0 < ratio < math.inf:
+        return 10.0 * math.log10(ratio)
+    return 10.0 * (math.log10(signal) - math.log10(error))  # the quotient leaves the range of float64
 
 
 def sqnr_interval(signal: Enclosure, error_lower: float, error_upper: float) -> tuple[float, float]:
@@ -36,8 +44,18 @@ def sqnr_interval(signal: Enclosure, error_lower: float, error_upper: float) -> 
     if signal.lower <= 0.0:
         return math.nan, math.nan  # no signal can be proved
     lower, upper = sqnr(signal.lower, error_upper), sqnr(signal.upper, error_lower)
-    # log10 is good to a unit in the last place; the quotient's rounding moves it by 4.4 units of roundoff
-    return (down(lower - 16.0 * UNIT, 4) if math.isfinite(lower) else lower, up(upper + 16.0 * UNIT, 4))
+    return lower - _doubt(lower) if math.isfinite(lower) else lower, upper + _doubt(upper)
+
+
+def _doubt(decibels: float) -> float:
+    """By how much a computed ratio may be off, with room for the rounding of taking it away.
+
+    log10 is good to a unit in the last place; the quotient's rounding moves it by 4.4 units of
+    roundoff, and two logarithms, where the quotient leaves the range of float64, by some of theirs.
+    """
+    if not math.isfinite(decibels):
+        return 0.0
+    return 1e-11 if abs(decibels) > BEYOND else UNIT * (16.0 + 8.0 * abs(decibels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +119,11 @@ class Bounds:
         return f"<Bounds {self}>"
 
     def __str__(self) -> str:
+        low, high = self.sqnr_lower, self.sqnr_upper
+        if math.isfinite(low) and math.isfinite(high):  # outwards
+            low, high = math.floor(1e3 * low) / 1e3, math.ceil(1e3 * high) / 1e3
         return (
-            f"SQNR {self.sqnr_lower:.3f} .. {self.sqnr_upper:.3f} dB "
+            f"SQNR {low:.3f} .. {high:.3f} dB "
             f"({self.status}, {self.lower_kind}; {self.solver}, {self.method}, {self.seconds:.3g} s)"
         )
 

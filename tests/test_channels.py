@@ -111,14 +111,14 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_channel_that_fails_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     problems = layer(6, 4)
-    solve = channels.solve
+    solve = channels.solve_one
 
     def faulty(problem, *args, **kwargs):
         if problem is problems[2]:
             raise SolverFailedError("it broke")
         return solve(problem, *args, **kwargs)
 
-    monkeypatch.setattr(channels, "solve", faulty)
+    monkeypatch.setattr(channels, "solve_one", faulty)
     for jobs in (1, 2):
         found = pvq.solve_channels(problems, jobs=jobs)
         assert [bounds.status for bounds in found] == ["optimal", "optimal", "bounded", "optimal"]
@@ -131,7 +131,7 @@ def test_every_channel_failing_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> 
     def broken(*args, **kwargs):
         raise SolverFailedError("it broke")
 
-    monkeypatch.setattr(channels, "solve", broken)
+    monkeypatch.setattr(channels, "solve_one", broken)
     with pytest.raises(SolverFailedError, match="it broke"):
         pvq.solve_channels(layer(4, 3))
 

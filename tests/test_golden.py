@@ -11,6 +11,9 @@ from pvqbounds.report.reading import read_record
 from pvqbounds.report.verification import verify_file
 
 FOLDER = Path(__file__).parent / "golden"
+CONDITIONAL = "problem-radius"
+"""A bound for re-fits within a radius alone, which 0.1.0 called certified: it is read, and does not hold."""
+
 FILES = sorted(FOLDER.glob("*/*.json"))
 
 
@@ -31,4 +34,8 @@ def test_every_certificate_and_layout_is_among_them() -> None:
 def test_it_is_read_and_verified(path: Path) -> None:
     record = read_record(path)
     assert record.document["schema"] == record.derived["schema"]
-    assert [finding for finding in verify_file(path) if not finding.holds] == []
+    faults = [finding for finding in verify_file(path) if not finding.holds]
+    if path.stem == CONDITIONAL:
+        assert [(fault.where, "re-fits" in fault.text) for fault in faults] == [("result", True)]
+    else:
+        assert faults == []

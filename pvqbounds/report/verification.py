@@ -31,6 +31,9 @@ __all__ = ["Finding", "verify_file"]
 
 LATER = ("dead_inputs", "notes")
 """What results of version 0.1.0 do not say: its absence claims nothing."""
+
+EXPECTED = ("expected", "expected_error")
+"""A label, no bound: version 0.1.0 gave channels of zeros a share in it, so that it is not compared there."""
 BREAKDOWN = (ArithmeticError, ValueError, np.linalg.LinAlgError)
 """What arithmetic raises at numbers that no honest result has; they prove nothing."""
 
@@ -97,7 +100,12 @@ def verify_file(
     except (*BREAKDOWN, MemoryError) as error:
         findings.append(Finding("the file", False, f"its sums cannot be taken ({error})"))
     else:
-        findings += _differences(stated, derived, "")
+        first_version = "quantization" in stated and "dead_inputs" not in stated
+        findings += [
+            finding
+            for finding in _differences(stated, derived, "")
+            if not (first_version and any(part in EXPECTED for part in finding.where.split(".")))
+        ]
     return findings
 
 
