@@ -106,7 +106,7 @@ def solve_channels(
         cancelled=cancelled,
         solver_options={} if solver_options is None else solver_options,
     )
-    whole_number(jobs, "The number of jobs", 1, 2**16)
+    jobs = whole_number(jobs, "The number of jobs", 1, 2**16)
     if not isinstance(device, str):
         raise InputError(f"The device is given by its name, not {shown(device)}.")
     if relaxation == SHARED and (not asked.native or method == "exact"):
@@ -137,7 +137,7 @@ def solve_channels(
 
     report = progress if progress is not None else lambda done: None
     results: dict[int, Bounds] = {}
-    with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
+    with blas_threads(asked.threads), ThreadPoolExecutor(jobs) as pool:
         for batch in _batches(problems, asked, device):
             members = list(zip(batch.positions, batch.relaxed, strict=True))
             if jobs == 1:  # in this thread, where solvers see an interrupt

@@ -19,7 +19,7 @@ def moved(problem, gram, weight):
     if isinstance(problem, pvq.IntegerLeastSquares):
         scale = np.ldexp(problem.scale, weight)
         return pvq.IntegerLeastSquares(matrix, w, scale, problem.qmin, problem.qmax)
-    return pvq.SparseLeastSquares(matrix, w, problem.nnz, problem.pattern)
+    return pvq.SparseLeastSquares(matrix, w, problem.nnz, problem.pattern, problem.stride)
 
 
 @pytest.mark.parametrize(("gram", "weight"), [(900, -450), (-900, 450), (400, 150), (-380, 0), (1000, -700)])

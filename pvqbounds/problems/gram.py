@@ -74,12 +74,21 @@ class Gram:
                     "The entries of the Gram matrix lie further apart than float64 can hold in one unit; "
                     "rescale the inputs or leave out those of hardly any power."
                 )
-            matrix.flags.writeable = False
-            other = Gram.__new__(Gram)
-            other.matrix, other.exponent = matrix, exponent_of(float(np.abs(matrix).max()))
-            other._in_units = {0: other}
-            self._in_units[exponent] = other
+            self._in_units[exponent] = _unchecked(matrix)
         return self._in_units[exponent]
+
+    def among(self, inputs: NDArray[np.bool_]) -> Gram:
+        """The Gram of the inputs of a mask, shape (n,), alone."""
+        return self if inputs.all() else _unchecked(self.matrix[np.ix_(inputs, inputs)])
+
+
+def _unchecked(matrix: NDArray[np.float64]) -> Gram:
+    """A Gram made from one that was checked."""
+    gram = Gram.__new__(Gram)
+    matrix.flags.writeable = False
+    gram.matrix, gram.exponent = matrix, exponent_of(float(np.abs(matrix).max(initial=0.0)))
+    gram._in_units = {0: gram}
+    return gram
 
 
 def _checked(array: NDArray[np.float64], largest: float, spacing: float) -> NDArray[np.float64]:

@@ -128,7 +128,7 @@ def script_of(problem: Problem, name: str = "p") -> str:
     elif problem.nnz is not None:
         made = f"SparseLeastSquares(G, w, nnz={problem.nnz})"
     else:
-        made = f"SparseLeastSquares(G, w, pattern={problem.pattern})"
+        made = f"SparseLeastSquares(G, w, pattern={problem.pattern}, stride={problem.stride})"
     return f"{head}{name} = pvq.{made}"
 
 

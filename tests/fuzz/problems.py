@@ -56,12 +56,13 @@ def random_codes(
 
 
 def random_sparse(rng: Generator, n: int) -> tuple[SparseLeastSquares, str]:
-    """Pruning of n inputs to some non-zeros, or N:M."""
+    """Pruning of n inputs to some non-zeros, or N:M of neighbours or of inputs some way apart."""
     drawn = draw(rng, n, one_step=False)
     if rng.random() < 0.35:
         size = int(rng.integers(1, 6))
         pattern = int(rng.integers(0, size + 1)), size
-        return SparseLeastSquares(drawn.gram, drawn.weight, pattern=pattern), drawn.families
+        stride = int(rng.choice([step for step in (1, 1, 2, 3, 4) if n % step == 0]))
+        return SparseLeastSquares(drawn.gram, drawn.weight, pattern=pattern, stride=stride), drawn.families
     return SparseLeastSquares(drawn.gram, drawn.weight, nnz=int(rng.integers(0, n + 1))), drawn.families
 
 
@@ -215,7 +216,7 @@ def moved(problem: Problem, gram_power: int, weight_power: int) -> Problem:
     if isinstance(problem, IntegerLeastSquares):
         scale = float(np.ldexp(problem.scale, weight_power))
         return IntegerLeastSquares(gram, weight, scale, problem.qmin, problem.qmax)
-    return SparseLeastSquares(gram, weight, nnz=problem.nnz, pattern=problem.pattern)
+    return SparseLeastSquares(gram, weight, problem.nnz, problem.pattern, problem.stride)
 
 
 def permuted(problem: Problem, order: np.ndarray) -> Problem:
@@ -223,13 +224,15 @@ def permuted(problem: Problem, order: np.ndarray) -> Problem:
     gram, weight = problem.gram[np.ix_(order, order)], problem.weight[order]
     if isinstance(problem, IntegerLeastSquares):
         return IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
-    return SparseLeastSquares(gram, weight, nnz=problem.nnz, pattern=problem.pattern)
+    return SparseLeastSquares(gram, weight, problem.nnz, problem.pattern, problem.stride)
 
 
 def random_order(rng: Generator, problem: Problem) -> np.ndarray:
     """An order of the inputs under which the problem stays the same one."""
     if isinstance(problem, IntegerLeastSquares) or problem.pattern is None:
         return rng.permutation(problem.n)
+    if problem.stride > 1:
+        return np.arange(problem.n)
     size = problem.pattern[1]
     groups = [rng.permutation(np.arange(i, min(i + size, problem.n))) for i in range(0, problem.n, size)]
     whole = [group for group in groups if len(group) == size]

@@ -85,7 +85,7 @@ def spoilt_array(rng: Generator, array: np.ndarray) -> Any:
             lambda a: np.concatenate([a, a]) if a.ndim else a[None],
             lambda a: a.ravel()[:1].reshape(()) if a.size else a,
             lambda a: a.T,
-            lambda a: np.broadcast_to(a.ravel()[:1], a.shape) if a.size else a,
+            lambda a: np.broadcast_to(a.ravel()[:1], a.shape) if a.ndim and a.size else a,
         )
         return shapes[int(rng.integers(len(shapes)))](array)
     if kind == 2:
@@ -104,7 +104,7 @@ def spoilt_array(rng: Generator, array: np.ndarray) -> Any:
         return changed + 0.5
     factor = float(rng.choice([0.0, -1.0, 1.0 + 1e-12, 1.01, 2.0, 1e-3, 1e3, 1e100, 1e-100, 1e300]))
     if changed.dtype.kind not in "fiu":
-        return changed[::-1]
+        return changed[::-1] if changed.ndim else changed[None]
     with np.errstate(all="ignore"):
         if kind < 7:
             changed.flat[at] = np.float64(float(changed.flat[at]) * factor).astype(changed.dtype)

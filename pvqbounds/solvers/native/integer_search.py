@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma, up
+from pvqbounds.problems.integer import moved
 from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.relaxations.definite import minorant, proof_margin
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
@@ -402,5 +403,4 @@ def without_dead_inputs(problem: IntegerLeastSquares, live: NDArray[np.bool_]) -
     """The problem over the inputs that are not always zero; the others add nothing to E."""
     if live.all():
         return problem
-    block = problem.gram[np.ix_(live, live)]
-    return IntegerLeastSquares(block, problem.weight[live], problem.scale, problem.qmin, problem.qmax)
+    return moved(problem, problem.shared.among(live), problem.weight[live])
