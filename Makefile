@@ -30,7 +30,7 @@ help:
 
 .venv/demo-ready: .venv/created pyproject.toml constraints.txt
 	$(PIP) -e '.[demo]'
-	$(BIN)/python -m pvqbounds.solvers.native.compiling
+	$(BIN)/python -m pvqbounds.solving.compiling
 	@touch $@
 
 .venv/test-ready: .venv/created pyproject.toml constraints.txt

@@ -29,7 +29,7 @@ import pvqbounds as pvq
 from pvqbounds.relaxations.miqp import MIQP, integer_program
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
-from pvqbounds.solvers.miqp import in_tame_units, tight_perspective_program
+from pvqbounds.solvers.miqp.programs import in_tame_units, tight_perspective_program
 from pvqbounds.solvers.relaxation import relax
 
 LIMIT = 60.0

@@ -17,11 +17,11 @@ import numpy as np
 
 import pvqbounds as pvq
 from pvqbounds import nn
-from pvqbounds.nn.methods import nearest_plane_codes
+from pvqbounds.methods.layer_methods import nearest_plane_codes
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
 from pvqbounds.relaxations.certificates import BoxHullCertificate
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.integer_codes import best_known_codes
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 from pvqbounds.solvers.relaxation import Relaxed, relax
 
 

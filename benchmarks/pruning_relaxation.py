@@ -25,14 +25,15 @@ from threadpoolctl import threadpool_limits
 
 import pvqbounds as pvq
 from pvqbounds import nn
-from pvqbounds.layer_budget import solve_layer_budget
+from pvqbounds.clock import Clock
 from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
 from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Capability, Clock, Options
-from pvqbounds.solvers.native.layer_pruning import layer_multipliers, scaled_grams
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-from pvqbounds.solvers.native.perspective_splitting import RowBudget, shared_multipliers
-from pvqbounds.solvers.native.subset_search import good_support
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, scaled_grams
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
+from pvqbounds.solvers.native.pruning.subset_search import good_support
+from pvqbounds.solving.layer_budget import solve_layer_budget
 
 LAYERS = ("block2.0", "block3.0", "block4.0", "block5.0")
 

@@ -13,8 +13,8 @@ from relaxation import CONSOLE, LAYERS, layer_problems
 from rich.table import Table
 
 import pvqbounds as pvq
-from pvqbounds.api import blas_threads
 from pvqbounds.solvers.native import backend
+from pvqbounds.solving.one import blas_threads
 
 
 def main() -> None:

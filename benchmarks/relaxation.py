@@ -35,16 +35,24 @@ from rich.table import Table
 
 import pvqbounds as pvq
 from pvqbounds import nn
-from pvqbounds.api import blas_threads
+from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, park_boyd
 from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
 from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Capability, Clock, Options, SDPSolution
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.split_dual import BRIEF, LONG, QUICK, TIGHT, relax_with_splits, solve_by_path
+from pvqbounds.solvers.base import Capability, Options, SDPSolution
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.split_dual import (
+    BRIEF,
+    LONG,
+    QUICK,
+    TIGHT,
+    relax_with_splits,
+    solve_by_path,
+)
 from pvqbounds.solvers.relaxation import Relaxed, relax
+from pvqbounds.solving.one import blas_threads
 
 LAYERS = {36: "block2.0", 72: "block3.0", 144: "block4.0", 288: "block5.0"}
 CONSOLE = Console(width=140)

@@ -24,10 +24,10 @@ from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
     from pvqbounds import nn, solvers
-    from pvqbounds.api import Verification, solve, verify
-    from pvqbounds.channels import solve_channels
-    from pvqbounds.results import Bounds
+    from pvqbounds.results.bounds import Bounds
     from pvqbounds.solvers import available_solvers
+    from pvqbounds.solving.channels import solve_channels
+    from pvqbounds.solving.one import Verification, solve, verify
 
 __version__ = "0.1.0"
 
@@ -53,12 +53,12 @@ __all__ = [
 
 # imported on first use, so that `import pvqbounds` needs numpy and little else
 _LAZY = {
-    "Bounds": "pvqbounds.results",
-    "Verification": "pvqbounds.api",
+    "Bounds": "pvqbounds.results.bounds",
+    "Verification": "pvqbounds.solving.one",
     "available_solvers": "pvqbounds.solvers",
-    "solve": "pvqbounds.api",
-    "solve_channels": "pvqbounds.channels",
-    "verify": "pvqbounds.api",
+    "solve": "pvqbounds.solving.one",
+    "solve_channels": "pvqbounds.solving.channels",
+    "verify": "pvqbounds.solving.one",
 }
 
 

@@ -20,7 +20,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from pvqbounds.console import (
+from pvqbounds.commands import studies as studies
+from pvqbounds.commands.console import (
     Commands,
     DensityOption,
     MethodOption,
@@ -40,18 +41,16 @@ from pvqbounds.console import (
     check_report_path,
     check_sizes,
     cores,
-    finite,
     options_by_solver,
     pattern_of,
     printing_anything,
     progress_bar,
     show,
     solver_options_of,
-    write_json,
 )
+from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError, one_line
-from pvqbounds.studies import commands as studies
-from pvqbounds.train.commands import app as train_app
+from pvqbounds.storage.text import finite, write_json
 
 __all__ = ["app", "main"]
 
@@ -188,8 +187,8 @@ def layer(
 ) -> None:
     """Bound quantization and pruning of one layer, side by side, and say which is provably better."""
     from pvqbounds.report.plot import check_plot_path, plot_layer
-    from pvqbounds.report.record import check_result_path, write_layer
     from pvqbounds.report.tables import layer_view
+    from pvqbounds.storage.results_written import check_result_path, write_layer
 
     weights_kept = check_sizes(bits, density, pattern, range_method)
     options = solver_options_of(solver_option)
@@ -274,11 +273,11 @@ def solve(
     seed: SeedOption = 0,
 ) -> None:
     """Bound one problem from a file: the quantization or the pruning of one output channel."""
-    from pvqbounds import api
-    from pvqbounds.problems.files import Budget, load_problem
-    from pvqbounds.report.layer import SliceResult
-    from pvqbounds.report.record import check_result_path, write_problem
     from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.layer import SliceResult
+    from pvqbounds.solving import one as api
+    from pvqbounds.storage.problem_files import Budget, load_problem
+    from pvqbounds.storage.results_written import check_result_path, write_problem
 
     if json_path is not None:
         check_result_path(json_path, file)
@@ -312,7 +311,7 @@ def verify(
     json_path: ReportOption = None,
 ) -> None:
     """Re-prove a result from its certificates and its best weights, trusting nothing else in it."""
-    from pvqbounds.report.verification import verify_file
+    from pvqbounds.solving.verified_files import verify_file
 
     if json_path is not None:
         check_report_path(json_path, file)

@@ -6,10 +6,10 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 import pvqbounds as pvq
-from pvqbounds.channels import solve_channels
-from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.solvers.base import Options
-from pvqbounds.solvers.native.compiling import compile_for, compile_layer_budget
+from pvqbounds.solvers.native.compiling import compile_for
+from pvqbounds.solving.channels import solve_channels
+from pvqbounds.solving.layer_budget import compile_layer_budget, solve_layer_budget
 
 RELAXATIONS = ("hybrid", "splits", "box-hull", "park-boyd")
 

@@ -9,9 +9,10 @@ import pytest
 from truth import least_integer_error, least_sparse_error, random_integer_problem
 
 import pvqbounds as pvq
-from pvqbounds import api, solvers
+from pvqbounds import solvers
 from pvqbounds.relaxations.certificates import Proof, SearchCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
+from pvqbounds.solving import one as api
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from truth import exact_error
 
-from pvqbounds.problems.arithmetic import difference, inner_product, quadratic_form, scaled_difference
+from pvqbounds.arithmetic.enclosures import difference, inner_product, quadratic_form, scaled_difference
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pvqbounds.solvers.native import lapack
-from pvqbounds.solvers.native.arrays import NUMPY, Arrays
+from pvqbounds.solvers.native.linalg import lapack
+from pvqbounds.solvers.native.linalg.arrays import NUMPY, Arrays
 
 RNG = np.random.default_rng(0)
 COUNT, N, M = 3, 40, 5

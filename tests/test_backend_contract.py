@@ -14,12 +14,13 @@ import pytest
 from test_miqp_backends import integer, real_valued, usable
 
 import pvqbounds as pvq
-from pvqbounds import cli, console
+from pvqbounds import cli
+from pvqbounds.commands import console
 from pvqbounds.errors import InputError, SolverError
-from pvqbounds.problems.files import save_problem
 from pvqbounds.solvers import BACKENDS, backend_named
 from pvqbounds.solvers.base import Capability, Options
-from pvqbounds.solvers.conic import ConicSolution
+from pvqbounds.solvers.cone.conic import ConicSolution
+from pvqbounds.storage.problem_files import save_problem
 
 TELLTALE = {"time_limit": 17.0, "threads": 3, "tolerance": 3e-5, "seed": 2**40 + 5}
 """Our options; the seed is larger than most solvers take."""
@@ -94,7 +95,7 @@ def settings_of(solver, options, monkeypatch):
     if solver == "clarabel":
         import clarabel
 
-        from pvqbounds.solvers.clarabel_ import Clarabel
+        from pvqbounds.solvers.cone.clarabel_ import Clarabel
 
         settings = Clarabel()._settings(options)
         assert isinstance(settings, type(clarabel.DefaultSettings()))
@@ -127,12 +128,12 @@ def settings_of(solver, options, monkeypatch):
         return recorder.seen
     if solver == "gurobi":
         from pvqbounds.relaxations.miqp import integer_program
-        from pvqbounds.solvers import gurobi_
+        from pvqbounds.solvers.miqp import gurobi_
 
         recorder.__dict__["setParam"] = recorder.note
         gurobi_._set_parameters(recorder, integer_program(integer(3)), options, options.tolerance)
     elif solver == "scip":
-        from pvqbounds.solvers import scip_
+        from pvqbounds.solvers.miqp import scip_
 
         recorder.__dict__["setParam"] = recorder.note
         scip_._set_parameters(recorder, options, options.tolerance)

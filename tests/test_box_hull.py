@@ -25,7 +25,7 @@ from pvqbounds.relaxations.box_hull import (
 )
 from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
 from pvqbounds.solvers.base import SDPSolution
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
 
 GRIDS = [(0, 0), (-1, 0), (-2, 1), (-4, 3), (-8, 7)]
 

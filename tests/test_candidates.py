@@ -7,16 +7,16 @@ from torch import nn
 
 import pvqbounds as pvq
 import pvqbounds.nn.bounds as bounds_module
-from pvqbounds.api import weak_bounds
-from pvqbounds.candidates import with_candidates
+from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError
-from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn import layer_bounds
 from pvqbounds.problems import magnitude_support
-from pvqbounds.results import Bounds
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import layer_pruning
-from pvqbounds.solvers.native.subset_search import good_support
+from pvqbounds.results.bounds import Bounds
+from pvqbounds.solvers.native.pruning import layer_pruning
+from pvqbounds.solvers.native.pruning.subset_search import good_support
+from pvqbounds.solving.candidates import with_candidates
+from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.one import weak_bounds
 
 
 def few_positions(n, positions, seed):

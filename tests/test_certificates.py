@@ -8,8 +8,8 @@ import pytest
 from truth import least_integer_error, random_integer_problem
 
 from pvqbounds import IntegerLeastSquares
+from pvqbounds.arithmetic.definite import minorant, proved_shift, proves_definite
 from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
-from pvqbounds.relaxations.definite import minorant, proved_shift, proves_definite
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 1.0, 1e3])

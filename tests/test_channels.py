@@ -10,17 +10,18 @@ from threadpoolctl import threadpool_limits
 from truth import least_integer_error, random_gram, random_weight
 
 import pvqbounds as pvq
-from pvqbounds import channels
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
 from pvqbounds.relaxations.certificates import box_hull_bound
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.relaxations.perspective import perspective_bound
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import arrays, box_hull_engine
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull, solve_box_hulls
-from pvqbounds.solvers.native.box_hull_iterates import VALUE_FLOOR
-from pvqbounds.solvers.native.shared import fitted, relax_shared
+from pvqbounds.solvers.native.linalg import arrays
+from pvqbounds.solvers.native.quantization import box_hull_engine
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull, solve_box_hulls
+from pvqbounds.solvers.native.quantization.box_hull_iterates import VALUE_FLOOR
+from pvqbounds.solvers.native.quantization.shared import fitted, relax_shared
+from pvqbounds.solving import channels
 
 
 def relu_gram(rng: np.random.Generator, n: int) -> pvq.Gram:

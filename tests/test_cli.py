@@ -13,7 +13,7 @@ import pytest
 
 import pvqbounds as pvq
 from pvqbounds import cli
-from pvqbounds.problems.files import save_problem
+from pvqbounds.storage.problem_files import save_problem
 
 pytest.importorskip("torch")
 
@@ -231,7 +231,7 @@ def test_an_interrupt_leaves_nothing_behind(folder: Path, monkeypatch: pytest.Mo
         raise KeyboardInterrupt
 
     before = sorted(folder.iterdir())
-    monkeypatch.setattr("pvqbounds.api.solve", interrupted)
+    monkeypatch.setattr("pvqbounds.solving.one.solve", interrupted)
     assert run("solve", "q.npz", "--json", "r.json") == 130
     assert sorted(folder.iterdir()) == before
 
@@ -317,7 +317,7 @@ def test_what_breaks_off_a_command_is_one_sentence(
     def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("pvqbounds.api.solve", broken)
+    monkeypatch.setattr("pvqbounds.solving.one.solve", broken)
     assert run("solve", "q.npz") in (1, 2)
     text = capsys.readouterr().err
     assert text.startswith("Error: ")

@@ -14,24 +14,21 @@ from rich.console import Console
 
 import pvqbounds as pvq
 from pvqbounds.errors import OutputError
-from pvqbounds.notes import gap_note, times
 from pvqbounds.problems import magnitude_support
 from pvqbounds.report.comparison import comparison_view, entries_of
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
 from pvqbounds.report.plot import plot_layer
 from pvqbounds.report.tables import (
     error_text,
-    interval_text,
     layer_view,
     plain_text,
     problem_view,
     reason_text,
-    rounded_down,
-    rounded_up,
     solvers_view,
-    sqnr_text,
     verdict_text,
 )
+from pvqbounds.results.decibels import interval_text, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.results.notes import gap_note, times
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import pvqbounds as pvq
-from pvqbounds import channels
-from pvqbounds.channels import solve_channels
-from pvqbounds.console import progress_bar
-from pvqbounds.layer_budget import solve_layer_budget
+from pvqbounds.commands.console import progress_bar
 from pvqbounds.solvers.native import compiling
+from pvqbounds.solving import channels, layer_budget
+from pvqbounds.solving.channels import solve_channels
+from pvqbounds.solving.layer_budget import solve_layer_budget
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def slow(monkeypatch):
     monkeypatch.setattr(compiling, "_done", set())
     monkeypatch.setattr(compiling, "_seconds", 0.0)
     monkeypatch.setattr(compiling, "TELL_AFTER", 0.1)
-    for name in ("_quantize", "_prune", "_prune_together"):
-        monkeypatch.setattr(compiling, name, lambda *_: time.sleep(0.5))
+    for module, name in ((compiling, "_quantize"), (compiling, "_prune"), (layer_budget, "_prune_together")):
+        monkeypatch.setattr(module, name, lambda *_: time.sleep(0.5))
 
 
 def problems():

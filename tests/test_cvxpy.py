@@ -68,7 +68,7 @@ def test_it_is_not_installed(monkeypatch):
 
 
 def test_an_incumbent_without_a_bound_is_certified(monkeypatch):
-    from pvqbounds.solvers.miqp import MIQPSolution
+    from pvqbounds.solvers.miqp.programs import MIQPSolution
 
     problem = integer(5)
     backend = cvxpy_backend("cvxpy:GUROBI")

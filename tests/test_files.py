@@ -15,11 +15,11 @@ from scipy.io import savemat
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.problems import archive as archive_module
-from pvqbounds.problems.archive import check_writable, replacing
-from pvqbounds.problems.files import Budget, load_problem, save_problem
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.sparse import nnz_of_density
+from pvqbounds.storage import archive as archive_module
+from pvqbounds.storage.archive import check_writable, replacing
+from pvqbounds.storage.problem_files import Budget, load_problem, save_problem
 
 N = 6
 

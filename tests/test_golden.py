@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pvqbounds.report.reading import read_record
-from pvqbounds.report.verification import verify_file
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.results_read import read_record
 
 FOLDER = Path(__file__).parent / "golden"
 CONDITIONAL = "problem-radius"

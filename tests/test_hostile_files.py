@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 import pvqbounds as pvq
-from pvqbounds.api import weak_bounds
 from pvqbounds.errors import InputError, OutputError, PvqError, one_line, shown
-from pvqbounds.problems.archive import native_array, parse_arrays
-from pvqbounds.problems.files import Budget, load_problem
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, SubsetCertificate
 from pvqbounds.relaxations.splits import MOST_SPLITS, Splits
-from pvqbounds.report.layer import SliceResult
-from pvqbounds.report.record import check_result_path, write_problem
-from pvqbounds.report.verification import Finding, verify_file
-from pvqbounds.solvers.native import subset_search
+from pvqbounds.results.layer import SliceResult
+from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solving.one import weak_bounds
+from pvqbounds.solving.verified_files import Finding, verify_file
+from pvqbounds.storage.archive import native_array, parse_arrays
+from pvqbounds.storage.problem_files import Budget, load_problem
+from pvqbounds.storage.results_written import check_result_path, write_problem
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 

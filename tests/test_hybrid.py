@@ -9,14 +9,14 @@ from truth import exact_error_of_codes, least_integer_error, random_integer_prob
 
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
-from pvqbounds.nn.methods import nearest_plane_codes
+from pvqbounds.clock import Clock
+from pvqbounds.methods.layer_methods import nearest_plane_codes
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import integer_codes, search_trees
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.hybrid import hybrid_bound
-from pvqbounds.solvers.native.integer_search import prove
-from pvqbounds.solvers.native.rising_search import RisingSearch
+from pvqbounds.solvers.native.quantization import integer_codes, search_trees
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound
+from pvqbounds.solvers.native.quantization.integer_search import prove
+from pvqbounds.solvers.native.quantization.rising_search import RisingSearch
 from pvqbounds.solvers.relaxation import relax
 
 

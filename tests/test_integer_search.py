@@ -9,9 +9,9 @@ from truth import exact_error_of_codes, random_gram, random_integer_problem
 
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
+from pvqbounds.clock import Clock
 from pvqbounds.relaxations.certificates import SearchCertificate
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import integer_search, integer_solver
+from pvqbounds.solvers.native.quantization import integer_search, integer_solver
 
 
 def correlated_problem(n, bits, seed, outliers=0.0, spread=1.0):

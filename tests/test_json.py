@@ -15,10 +15,10 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems import magnitude_support
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
-from pvqbounds.report.reading import read_layer, read_record
-from pvqbounds.report.record import check_result_path, layer_document, write_layer, write_problem
-from pvqbounds.report.verification import verify_file
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.results_read import read_layer, read_record
+from pvqbounds.storage.results_written import check_result_path, layer_document, write_layer, write_problem
 
 CHANNELS = 3
 

@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from test_subset_search import rational_error, real_valued
 
 from pvqbounds.errors import InputError
-from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.nn import layer_bounds
 from pvqbounds.problems import Gram, SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
-from pvqbounds.report.record import write_layer
 from pvqbounds.report.tables import conditions_text, size_text
-from pvqbounds.report.verification import verify_file
-from pvqbounds.solvers.native.layer_pruning import _hull_steps, allocate
-from pvqbounds.solvers.native.perspective_splitting import RowBudget, shared_multipliers
+from pvqbounds.solvers.native.pruning.layer_pruning import _hull_steps, allocate
+from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
+from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.results_written import write_layer
 
 
 def curve(problem):
@@ -168,7 +168,7 @@ def test_allocation_against_every_allocation(seed, monkeypatch):
         convex = np.cumsum(np.sort(rng.random((3, 6)), axis=1), axis=1)[:, ::-1].copy()
         exact = convex[np.arange(3), allocate(convex, total)].sum()
         with monkeypatch.context() as patch:
-            patch.setattr("pvqbounds.solvers.native.layer_pruning.LARGEST_TABLE", 0)
+            patch.setattr("pvqbounds.solvers.native.pruning.layer_pruning.LARGEST_TABLE", 0)
             hull = allocate(convex, total)
             assert hull.sum() <= total
             assert convex[np.arange(3), hull].sum() == pytest.approx(exact)

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import pvqbounds as pvq
+from pvqbounds.clock import Clock
+from pvqbounds.heuristics import local_search
+from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import magnitude_support
-from pvqbounds.relaxations import local_search
-from pvqbounds.relaxations.rounding import gaussian_starts, improve
 from pvqbounds.solvers import memory
-from pvqbounds.solvers.base import Capability, Clock
-from pvqbounds.solvers.clarabel_ import Clarabel
-from pvqbounds.solvers.native.search_trees import trees_fit
-from pvqbounds.solvers.native.shared_kernel import envelope_sweeps
-from pvqbounds.solvers.native.subset_search import good_support
-from pvqbounds.solvers.scs_ import SCS
+from pvqbounds.solvers.base import Capability
+from pvqbounds.solvers.cone.clarabel_ import Clarabel
+from pvqbounds.solvers.cone.scs_ import SCS
+from pvqbounds.solvers.native.pruning.subset_search import good_support
+from pvqbounds.solvers.native.quantization.search_trees import trees_fit
+from pvqbounds.solvers.native.quantization.shared_kernel import envelope_sweeps
 from pvqbounds.solvers.stopping import Stop
 
 SLACK = 2.0

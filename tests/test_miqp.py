@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_subset_search import allowed_supports, real_valued
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspective_program, proved_big_m
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native.subset_search import search_sparse
+from pvqbounds.solvers.native.pruning.subset_search import search_sparse
 
 BUDGETS = [{"nnz": 3}, {"nnz": 0}, {"nnz": 9}, {"pattern": (2, 4)}]
 

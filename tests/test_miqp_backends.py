@@ -14,9 +14,9 @@ from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options, error_unit
-from pvqbounds.solvers.miqp import MIQPSolution, in_tame_units, tight_perspective_program
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-from pvqbounds.solvers.native.subset_search import good_support
+from pvqbounds.solvers.miqp.programs import MIQPSolution, in_tame_units, tight_perspective_program
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.pruning.subset_search import good_support
 
 
 def usable(name, needs):
@@ -241,7 +241,7 @@ def test_the_tight_diagonal_closes_the_root_further():
 
 
 def test_answers_that_are_not_numbers_are_missing(monkeypatch):
-    from pvqbounds.solvers.gurobi_ import Gurobi
+    from pvqbounds.solvers.miqp.gurobi_ import Gurobi
 
     nothing = MIQPSolution(np.full(8, np.nan), np.nan, "numeric trouble")
     monkeypatch.setattr(Gurobi, "solve_miqp", lambda self, program, options: nothing)

@@ -16,10 +16,10 @@ from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspecti
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers import mosek_
 from pvqbounds.solvers.base import Capability, Licence, Options
-from pvqbounds.solvers.clarabel_ import Clarabel
-from pvqbounds.solvers.conic import ConicProgram, Triangle, conic_dual, perspective_dual
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective, normal_form
+from pvqbounds.solvers.cone.clarabel_ import Clarabel
+from pvqbounds.solvers.cone.conic import ConicProgram, Triangle, conic_dual, perspective_dual
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, normal_form
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
 
 mosek = pytest.importorskip("mosek")
 

@@ -14,17 +14,17 @@ from rich.console import Console
 from torch import nn
 
 import pvqbounds as pvq
+import pvqbounds.methods.layer_methods as methods_module
 import pvqbounds.nn.bounds as bounds_module
-import pvqbounds.nn.methods as methods_module
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
 from pvqbounds.problems.grids import minmax_scale, mse_scale
-from pvqbounds.report.reading import read_layer
-from pvqbounds.report.record import layer_document, write_layer
 from pvqbounds.report.tables import layer_view, verdict_text
-from pvqbounds.report.verification import verify_file
-from pvqbounds.results import Bounds
+from pvqbounds.results.bounds import Bounds
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.results_read import read_layer
+from pvqbounds.storage.results_written import layer_document, write_layer
 
 
 def heuristic(problems, *, progress, time_limit, **options):

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_subset_search import rational_optimum, real_valued
 
+from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound, perspective_value
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-from pvqbounds.solvers.native.subset_search import search_sparse
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.pruning.subset_search import search_sparse
 
 
 @st.composite

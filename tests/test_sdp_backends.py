@@ -12,11 +12,11 @@ from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
 from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
-from pvqbounds.solvers.clarabel_ import Clarabel
-from pvqbounds.solvers.conic import Triangle, conic_dual
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-from pvqbounds.solvers.scs_ import SCS
+from pvqbounds.solvers.cone.clarabel_ import Clarabel
+from pvqbounds.solvers.cone.conic import Triangle, conic_dual
+from pvqbounds.solvers.cone.scs_ import SCS
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
 
 BACKENDS = [pytest.param(backend, backend.accuracy, id=backend.name) for backend in (Clarabel(), SCS())]
 

@@ -23,21 +23,22 @@ from truth import (
 )
 
 import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError
-from pvqbounds.problems.archive import write_arrays
 from pvqbounds.relaxations.box_hull import box_hull, dual_value
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
-from pvqbounds.report.layer import SliceResult
-from pvqbounds.report.reading import read_record
-from pvqbounds.report.record import write_problem
-from pvqbounds.report.verification import verify_file
-from pvqbounds.solvers.base import Capability, Clock, Options
-from pvqbounds.solvers.native import integer_solver, split_dual, split_kernel
-from pvqbounds.solvers.native.box_hull_dual import solve_box_hull
-from pvqbounds.solvers.native.integer_search import prove
-from pvqbounds.solvers.native.split_dual import relax_with_splits, solve_by_path
+from pvqbounds.results.layer import SliceResult
+from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.native.quantization import integer_solver, split_dual, split_kernel
+from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.integer_search import prove
+from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, solve_by_path
 from pvqbounds.solvers.relaxation import relax
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.archive import write_arrays
+from pvqbounds.storage.results_read import read_record
+from pvqbounds.storage.results_written import write_problem
 
 
 def random_splits(rng: np.random.Generator, n: int, size: float) -> Splits:

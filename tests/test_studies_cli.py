@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from pvqbounds import cli
+from pvqbounds.commands import studies as commands
 from pvqbounds.errors import InputError
-from pvqbounds.studies import commands, figures, rows, specs, views, weights
+from pvqbounds.studies import figures, rows, specs, views, weights
 from pvqbounds.studies.expected import expected_errors, truncated_student
 from pvqbounds.studies.specs import distribution_rows
 from pvqbounds.studies.tensors import tensor_errors

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from truth import least_sparse_error
 
 import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import perspective_bound
-from pvqbounds.solvers.base import Clock
-from pvqbounds.solvers.native import subset_search
-from pvqbounds.solvers.native.subset_factor import subset_factor
-from pvqbounds.solvers.native.subset_multipliers import multiplied
-from pvqbounds.solvers.native.subset_search import SINGULAR, good_support, prove_sparse, search_sparse
+from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
+from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
+from pvqbounds.solvers.native.pruning.subset_search import SINGULAR, good_support, prove_sparse, search_sparse
 
 
 def allowed_supports(problem):

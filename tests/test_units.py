@@ -8,9 +8,9 @@ import pytest
 from truth import random_integer_problem, random_sparse_problem
 
 import pvqbounds as pvq
-from pvqbounds.problems.arithmetic import Enclosure
+from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.problems.units import exponent_of, scaled_down, scaled_exactly, scaled_up
-from pvqbounds.results import sqnr_interval
+from pvqbounds.results.bounds import sqnr_interval
 
 
 def moved(problem, gram, weight):

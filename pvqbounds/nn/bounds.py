@@ -12,23 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from pvqbounds.api import PRUNING_RELAXATIONS, solver_for_side
-from pvqbounds.candidates import at_least_methods
-from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError, shown
-from pvqbounds.layer_budget import solve_layer_budget
+from pvqbounds.methods.layer_methods import PRUNING, layer_magnitude, quantized_by_methods
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
-from pvqbounds.nn.methods import PRUNING, layer_magnitude, quantized_by_methods
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
 from pvqbounds.problems.grids import RangeMethod, checked_range_method, range_scale, symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
-from pvqbounds.results import Bounds
+from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solvers.native.compiling import seconds_compiling
+from pvqbounds.solving.candidates import at_least_methods
+from pvqbounds.solving.channels import solve_channels
+from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.one import PRUNING_RELAXATIONS, solver_for_side
 
 __all__ = ["LayerProgress", "layer_bounds"]
 

@@ -23,7 +23,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
 from pvqbounds.nn.names import PAPER_MODELS
 from pvqbounds.nn.stored import parts_of
-from pvqbounds.problems.archive import native_array, parse_arrays, read_bytes
+from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
 
 __all__ = ["LoadedModel", "from_factory", "import_torchvision", "load_model", "load_module"]
 

@@ -1,7 +1,7 @@
 """The paper's protocol: a layer's inputs in slices, each a small problem of its own.
 
 Chunks drop the cross terms between slices: their bounds do not add up to one for the layer
-(:mod:`pvqbounds.report.layer` keeps the two protocols apart).
+(:mod:`pvqbounds.results.layer` keeps the two protocols apart).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pvqbounds.arithmetic.enclosures import Enclosure, quadratic_form, scaled_difference
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems.arithmetic import Enclosure, quadratic_form, scaled_difference
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
 from pvqbounds.problems.validation import as_real_array, whole_number
@@ -156,6 +156,12 @@ class IntegerLeastSquares:
         inner = self.normalised
         form = quadratic_form(inner.gram, *scaled_difference(inner.scale, codes, inner.weight))
         return enclosure_scaled(form, self.units.error)
+
+
+def error_form(problem: IntegerLeastSquares) -> NDArray[np.float64]:
+    """G over its mean diagonal: a form whose order of errors is the problem's, in units of codes."""
+    mean = float(np.mean(np.diagonal(problem.gram)))
+    return problem.gram / mean if mean > 0.0 else problem.gram
 
 
 def checked_pair(gram: Gram | ArrayLike, weight: ArrayLike) -> tuple[Gram, NDArray[np.float64]]:

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pvqbounds.arithmetic.enclosures import Enclosure, difference, quadratic_form
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems.arithmetic import Enclosure, difference, quadratic_form
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair, moved, scaled_weights
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of

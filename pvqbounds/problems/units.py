@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.arithmetic import Enclosure
+from pvqbounds.arithmetic.enclosures import Enclosure
 
 __all__ = ["Units", "enclosure_scaled", "exponent_of", "scaled_down", "scaled_exactly", "scaled_up"]
 

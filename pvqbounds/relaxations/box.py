@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from pvqbounds.solvers.base import Clock
+    from pvqbounds.clock import Clock
 
 __all__ = ["box_minimiser"]
 

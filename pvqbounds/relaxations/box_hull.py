@@ -40,8 +40,8 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.integer import error_form
 from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.rounding import error_form
 
 __all__ = [
     "BoxHullSDP",

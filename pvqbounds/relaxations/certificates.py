@@ -33,8 +33,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.arithmetic import (
+from pvqbounds.arithmetic.definite import equilibration, proved_shift
+from pvqbounds.arithmetic.enclosures import (
     TINY,
     UNIT,
     down,
@@ -44,8 +44,8 @@ from pvqbounds.problems.arithmetic import (
     scaled_difference,
     up,
 )
+from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.units import Units, scaled_down, scaled_up
-from pvqbounds.relaxations.definite import equilibration, proved_shift
 from pvqbounds.relaxations.splits import NO_SPLITS, ErrorForm, Splits, error_minorant
 
 __all__ = [
@@ -95,7 +95,7 @@ class BoxHullCertificate:
 class SearchCertificate:
     """The search at these multipliers meets no codes with an error below `value`.
 
-    Its proof is the search itself, repeated (:mod:`pvqbounds.solvers.native.integer_search`).
+    Its proof is the search itself, repeated (:mod:`pvqbounds.solvers.native.quantization.integer_search`).
     """
 
     kind: ClassVar[str] = "integer search"
@@ -236,7 +236,7 @@ def feasible_multipliers(
     Parameters
     ----------
     gram
-        Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.relaxations.definite.equilibration`).
+        Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.arithmetic.definite.equilibration`).
     lam, nu
         Shape (n,).
     margins

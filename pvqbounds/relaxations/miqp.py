@@ -23,9 +23,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.definite import proved_shift, proves_definite
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares, magnitude_support
-from pvqbounds.relaxations.definite import proved_shift, proves_definite
 
 __all__ = ["MIQP", "big_m_program", "integer_program", "perspective_program", "proved_big_m"]
 

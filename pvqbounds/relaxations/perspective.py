@@ -23,8 +23,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.definite import equilibration, proved_shift
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, down
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.problems.arithmetic import TINY, UNIT, down
 from pvqbounds.problems.sparse import common_units
 from pvqbounds.relaxations.certificates import (
     NOTHING,
@@ -33,7 +34,6 @@ from pvqbounds.relaxations.certificates import (
     Proof,
     minus_inverse_form,
 )
-from pvqbounds.relaxations.definite import equilibration, proved_shift
 
 __all__ = [
     "SeparableTerms",

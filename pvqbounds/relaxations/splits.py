@@ -26,8 +26,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.arithmetic import TINY, UNIT, down, gamma
 from pvqbounds.problems.units import Units
 
 __all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]

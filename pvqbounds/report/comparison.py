@@ -13,11 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pvqbounds.problems.archive import replacing
-from pvqbounds.report.layer import LayerReport
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
-from pvqbounds.report.tables import interval_text, seconds_text
-from pvqbounds.results import Bounds, sqnr
+from pvqbounds.report.tables import seconds_text
+from pvqbounds.results.bounds import Bounds, sqnr
+from pvqbounds.results.decibels import interval_text
+from pvqbounds.results.layer import LayerReport
+from pvqbounds.storage.archive import replacing
 
 __all__ = ["Entry", "comparison_view", "entries_of", "entry_of", "plot_comparison"]
 

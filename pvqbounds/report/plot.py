@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pvqbounds.errors import InputError, OutputError
-from pvqbounds.problems.archive import check_writable, replacing
-from pvqbounds.report.layer import LayerReport, Side, SliceResult
-from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, sqnr_text, verdict_text
-from pvqbounds.results import sqnr
+from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, verdict_text
+from pvqbounds.results.bounds import sqnr
+from pvqbounds.results.decibels import sqnr_text
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.storage.archive import check_writable, replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

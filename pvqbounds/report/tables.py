@@ -20,19 +20,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pvqbounds.notes import gap_note
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.report.layer import LayerReport, Side, SliceResult, compare_sides
+from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.layer import LayerReport, Side, SliceResult, compare_sides
+from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import SolverInfo
 
 __all__ = [
     "METHOD_NAMES",
     "conditions_text",
-    "interval_text",
     "layer_view",
     "problem_view",
     "solvers_view",
-    "sqnr_text",
     "verdict_text",
 ]
 
@@ -46,51 +45,6 @@ METHOD_NAMES = {
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
-
-ENDLESS = 300.0
-"""SQNR in dB from which on there is no error left to speak of."""
-
-
-def rounded_down(value: float) -> str:
-    """`value` to two decimals, rounded towards minus infinity."""
-    return _decimal(value, ROUND_FLOOR)
-
-
-def rounded_up(value: float) -> str:
-    """`value` to two decimals, rounded towards plus infinity."""
-    return _decimal(value, ROUND_CEILING)
-
-
-def _decimal(value: float, rounding: str, places: int = 2) -> str:
-    if math.isnan(value):
-        return "none"
-    if value >= ENDLESS:
-        return "∞"
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-places), rounding))
-
-
-def interval_text(lower: float, upper: float) -> str:
-    """Name an SQNR interval in dB, rounded outwards."""
-    if math.isnan(lower) or math.isnan(upper):
-        return "no signal"
-    if lower >= ENDLESS:
-        return "∞ (no error)"
-    return f"{rounded_down(lower)} .. {rounded_up(upper)} dB"
-
-
-def sqnr_text(lower: float, upper: float, optimal: bool) -> str:
-    """Name a best SQNR in dB: one number, where it is known to so many digits, else the interval.
-
-    The number has the two decimals that both ends share, or three where they lie on either side of
-    what two tell apart. What follows is cut off, as it is of the simple methods' SQNR beside it: a
-    method that reaches the best shows the same number.
-    """
-    if optimal and math.isfinite(upper) and upper < ENDLESS:
-        for places in (2, 3):
-            low, high = (_decimal(end, ROUND_FLOOR, places) for end in (lower, upper))
-            if low == high:
-                return f"{low} dB"
-    return interval_text(lower, upper)
 
 
 def error_text(lower: float, upper: float, optimal: bool) -> str:
@@ -144,6 +98,11 @@ def layer_view(report: LayerReport) -> RenderableType:
         Text(conditions_text(report), style="dim"),
         *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
+
+
+def layer_text(report: LayerReport) -> str:
+    """The same as text, in 80 columns."""
+    return plain_text(layer_view(report))
 
 
 def sides_of(report: LayerReport) -> tuple[Side, Side]:

@@ -1,7 +1,7 @@
 """Who solves: one file a backend, and the registry that finds them by name.
 
 No backend is imported before it is asked for, and none is trusted: its multipliers are turned
-into a proof, its incumbents are evaluated again (:mod:`pvqbounds.api`).
+into a proof, its incumbents are evaluated again (:mod:`pvqbounds.solving.one`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ __all__ = [
 
 BACKENDS = {
     "native": ("pvqbounds.solvers.native.backend", "Native"),
-    "clarabel": ("pvqbounds.solvers.clarabel_", "Clarabel"),
-    "scs": ("pvqbounds.solvers.scs_", "SCS"),
+    "clarabel": ("pvqbounds.solvers.cone.clarabel_", "Clarabel"),
+    "scs": ("pvqbounds.solvers.cone.scs_", "SCS"),
     "mosek": ("pvqbounds.solvers.mosek_", "Mosek"),
-    "gurobi": ("pvqbounds.solvers.gurobi_", "Gurobi"),
-    "highs": ("pvqbounds.solvers.highs_", "Highs"),
-    "scip": ("pvqbounds.solvers.scip_", "Scip"),
+    "gurobi": ("pvqbounds.solvers.miqp.gurobi_", "Gurobi"),
+    "highs": ("pvqbounds.solvers.miqp.highs_", "Highs"),
+    "scip": ("pvqbounds.solvers.miqp.scip_", "Scip"),
 }
 """Module and class of every backend, in the order in which they are listed."""
 

@@ -2,14 +2,13 @@
 
 A backend gets a plain formulation from :mod:`pvqbounds.relaxations` and gives back multipliers,
 or an incumbent and a stated bound. It proves nothing: certification, re-evaluation of the
-incumbent, statuses and timing happen once, in :mod:`pvqbounds.api`.
+incumbent, statuses and timing happen once, in :mod:`pvqbounds.solving.one`.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-import time
 from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Backend",
     "Capability",
-    "Clock",
     "ExactSolution",
     "Licence",
     "Options",
@@ -49,38 +48,6 @@ class Capability(Enum):
     EXACT_PRUNING = "exact pruning"
     PERSPECTIVE = "pruning relaxation"
     SPLITS = "split inequalities"
-
-
-class Clock:
-    """A time limit that starts with the object, and that another thread can cut short.
-
-    Parameters
-    ----------
-    time_limit
-        Seconds.
-    cancelled
-        Set by the caller to stop early.
-    """
-
-    def __init__(self, time_limit: float, cancelled: threading.Event | None = None) -> None:
-        self._end = time.monotonic() + time_limit
-        self._cancelled = cancelled
-
-    def part(self, share: float) -> Clock:
-        """A clock that runs out when `share` of the time left has passed."""
-        return Clock(share * self.remaining, self._cancelled)
-
-    @property
-    def remaining(self) -> float:
-        """Seconds left, 0 once cancelled."""
-        if self._cancelled is not None and self._cancelled.is_set():
-            return 0.0
-        return max(0.0, self._end - time.monotonic())
-
-    @property
-    def expired(self) -> bool:
-        """Whether it is time to stop."""
-        return self.remaining == 0.0
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Backend, Capability, Licence, Options
-from pvqbounds.solvers.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
-from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.cone.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
+from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, square_root
 
 __all__ = ["CVXPY", "PREFIX", "Cvxpy", "cvxpy_backend", "usable_solvers"]
 
@@ -99,7 +99,7 @@ class Cvxpy(ConicBackend, MIQPBackend):
 
     def licence(self) -> Licence:
         """The licence that the backend of the same solver finds, where there is one."""
-        from pvqbounds.solvers.gurobi_ import Gurobi
+        from pvqbounds.solvers.miqp.gurobi_ import Gurobi
         from pvqbounds.solvers.mosek_ import Mosek
 
         licensed: dict[str, type[Backend]] = {"GUROBI": Gurobi, "MOSEK": Mosek}

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Licence, Options
-from pvqbounds.solvers.conic import ConicBackend, ConicProgram, ConicSolution, Triangle, entries_of_cone
-from pvqbounds.solvers.miqp import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.cone.conic import ConicBackend, ConicProgram, ConicSolution, Triangle, entries_of_cone
+from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, square_root
 from pvqbounds.solvers.stopping import Stop
 
 if TYPE_CHECKING:

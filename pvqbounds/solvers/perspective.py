@@ -17,11 +17,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.miqp import MIQP
-from pvqbounds.solvers.base import Clock, ExactSolution
-from pvqbounds.solvers.miqp import (
+from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.miqp.programs import (
     NATIVE_SHARE,
     MIQPSolution,
     TamePruning,

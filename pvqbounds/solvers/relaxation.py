@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, park_boyd, tightened
 from pvqbounds.relaxations.certificates import BoxHullCertificate
-from pvqbounds.solvers.base import Clock, SDPSolution
+from pvqbounds.solvers.base import SDPSolution
 
 __all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_together"]
 

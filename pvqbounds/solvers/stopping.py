@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from pvqbounds.solvers.base import Clock
+    from pvqbounds.clock import Clock
 
 __all__ = ["Stop", "on_cancel"]
 

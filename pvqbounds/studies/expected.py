@@ -17,7 +17,7 @@ from scipy import optimize
 from pvqbounds.errors import InputError
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.ranges import best_scale
-from pvqbounds.results import sqnr
+from pvqbounds.results.bounds import sqnr
 from pvqbounds.studies.distributions import Distribution, Estimate, StudentT
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import replacing
 from pvqbounds.report.plot import check_plot_path, figure_class
+from pvqbounds.storage.archive import replacing
 from pvqbounds.studies.distributions import Distribution
 from pvqbounds.studies.expected import (
     BASE_BITS,

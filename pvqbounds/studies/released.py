@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import parse_json, read_bytes
+from pvqbounds.storage.archive import parse_json, read_bytes
 from pvqbounds.studies.expected import BASE_BITS
 from pvqbounds.studies.rows import WeightRow
 

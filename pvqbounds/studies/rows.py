@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_args, get_type_hints
 
-from pvqbounds.console import finite
 from pvqbounds.errors import InputError, OutputError
-from pvqbounds.problems.archive import check_writable, replacing
+from pvqbounds.storage.archive import check_writable, replacing
+from pvqbounds.storage.text import finite
 from pvqbounds.studies.expected import ExpectedErrors
 from pvqbounds.studies.tensors import TensorErrors
 

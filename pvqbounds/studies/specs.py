@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import parse_arrays, read_bytes
 from pvqbounds.problems.validation import as_real_array
+from pvqbounds.storage.archive import parse_arrays, read_bytes
 from pvqbounds.studies.distributions import Distribution, Gaussian, Laplace, Mixture, StudentT, Uniform
 from pvqbounds.studies.expected import expected_errors
 from pvqbounds.studies.quadrature import ScipyDistribution

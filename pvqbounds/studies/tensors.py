@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
-from pvqbounds.results import sqnr
+from pvqbounds.results.bounds import sqnr
 from pvqbounds.studies.expected import BASE_BITS, codes_of
 
 __all__ = ["TensorErrors", "tensor_errors"]

@@ -19,13 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pvqbounds.channels import solve_channels
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.report.layer import Side, SliceResult
+from pvqbounds.results.layer import Side, SliceResult
+from pvqbounds.solving.channels import solve_channels
 from pvqbounds.train.outcome import Outcome, QuantizedLayer
 
 __all__ = ["LayerAgainst", "Reference", "RunAgainst", "against_bounds"]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems.archive import replacing
+from pvqbounds.storage.archive import replacing
 from pvqbounds.train.presets import Recipe
 
 __all__ = ["CHANGEABLE", "load_checkpoint", "restore", "save_checkpoint"]

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
-from pvqbounds.problems.archive import parse_arrays, read_bytes
+from pvqbounds.storage.archive import parse_arrays, read_bytes
 from pvqbounds.train.images import Transform, centre_crop, decode, random_crop
 
 __all__ = [

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems.archive import parse_json, read_bytes, replacing
+from pvqbounds.storage.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems.archive import parse_json, read_bytes
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import checked_pattern
+from pvqbounds.storage.archive import parse_json, read_bytes
 
 __all__ = [
     "PRESETS",

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from pvqbounds.console import finite, write_json
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.nn.models import load_module
 from pvqbounds.nn.names import PAPER_MODELS
-from pvqbounds.problems.archive import parse_json, read_bytes, replacing
+from pvqbounds.storage.archive import parse_json, read_bytes, replacing
+from pvqbounds.storage.text import finite, write_json
 from pvqbounds.train.data import TrainingData, digits_data, image_data
 from pvqbounds.train.fit import CHECKPOINT, Compressed
 from pvqbounds.train.outcome import Outcome, PrunedLayer, QuantizedLayer, read_outcome, write_outcome

@@ -12,11 +12,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pvqbounds.console import finite
-from pvqbounds.problems.archive import replacing
-from pvqbounds.report.layer import Side
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
-from pvqbounds.report.tables import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.layer import Side
+from pvqbounds.storage.archive import replacing
+from pvqbounds.storage.text import finite
 from pvqbounds.train.against import TRAINED, LayerAgainst, RunAgainst
 from pvqbounds.train.study import Cell, Study
 

@@ -11,7 +11,7 @@ import scipy.io
 
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.problems.files import load_problem, save_problem
+from pvqbounds.storage.problem_files import load_problem, save_problem
 
 from .case import Case, Problem, script_of
 from .checks import Plan, solve_all
@@ -102,7 +102,7 @@ def problem_files(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "p.npz"
         case.step("a problem file", 10.0)
-        with case.guarded("save_problem", "from pvqbounds.problems.files import *", refusals=False):
+        with case.guarded("save_problem", "from pvqbounds.storage.problem_files import *", refusals=False):
             save_problem(path, problem)
             again = load_problem(path)
             if script_of(again) != script_of(problem):

@@ -17,15 +17,15 @@ from numpy.random import Generator
 
 import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.api import weak_bounds
 from pvqbounds.errors import PvqError
-from pvqbounds.layer_budget import solve_layer_budget
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
-from pvqbounds.report.layer import LayerReport, SharedBudget, Side, SliceResult
-from pvqbounds.report.reading import read_record
-from pvqbounds.report.record import write_layer, write_problem
-from pvqbounds.report.verification import Finding, verify_file
+from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.one import weak_bounds
+from pvqbounds.solving.verified_files import Finding, verify_file
+from pvqbounds.storage.results_read import read_record
+from pvqbounds.storage.results_written import write_layer, write_problem
 
 from .case import Case, Problem, script_of
 from .checks import attempt, plans_for

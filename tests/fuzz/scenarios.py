@@ -14,9 +14,9 @@ import numpy as np
 
 import pvqbounds as pvq
 from pvqbounds import InputError, IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.layer_budget import solve_layer_budget
-from pvqbounds.problems.arithmetic import Enclosure, down, up
-from pvqbounds.results import sqnr_interval
+from pvqbounds.arithmetic.enclosures import Enclosure, down, up
+from pvqbounds.results.bounds import sqnr_interval
+from pvqbounds.solving.layer_budget import solve_layer_budget
 
 from . import doors, files, tampering
 from .case import Case, script_of

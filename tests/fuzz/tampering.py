@@ -367,9 +367,9 @@ def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int 
 
 def prove(problem: Problem, certificate: Certificate) -> bool:
     """Whether a search certificate is believed."""
-    from pvqbounds.solvers.base import Clock
-    from pvqbounds.solvers.native.integer_search import prove as prove_codes
-    from pvqbounds.solvers.native.subset_search import prove_sparse
+    from pvqbounds.clock import Clock
+    from pvqbounds.solvers.native.pruning.subset_search import prove_sparse
+    from pvqbounds.solvers.native.quantization.integer_search import prove as prove_codes
 
     clock = Clock(5.0)
     if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, SearchCertificate):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
-from pvqbounds.solvers.base import Backend, Capability, Clock, ExactSolution, Options, SDPSolution
+from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["Native"]
@@ -42,27 +43,27 @@ class Native(Backend):
 
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Interior point on the dual, or a first-order method where the time limit allows no more."""
-        from pvqbounds.solvers.native.box_hull_engine import solve_sdp
+        from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 
         clock = Clock(options.time_limit, options.cancelled)
         return solve_sdp(sdp, clock, tolerance=options.tolerance or self.tolerance)
 
     def relax_splits(self, problem: IntegerLeastSquares, options: Options) -> Relaxed:
         """A path of barriers on the dual, with the inequalities that its points violate."""
-        from pvqbounds.solvers.native.split_dual import relax_with_splits, stages_for
+        from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, stages_for
 
         clock = Clock(options.time_limit, options.cancelled)
         return relax_with_splits(problem, clock, stages_for(options, problem.n, clock.remaining))
 
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Schnorr-Euchner search with multipliers."""
-        from pvqbounds.solvers.native.integer_solver import solve_integer
+        from pvqbounds.solvers.native.quantization.integer_solver import solve_integer
 
         return solve_integer(problem, options)
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Branch and bound over supports."""
-        from pvqbounds.solvers.native.subset_search import relaxed_sparse, search_sparse
+        from pvqbounds.solvers.native.pruning.subset_search import relaxed_sparse, search_sparse
 
         if options.only_if_it_finishes and problem.n > LARGEST_TRIAL:
             return relaxed_sparse(problem, "solved", clock=Clock(options.time_limit, options.cancelled))
@@ -71,7 +72,7 @@ class Native(Backend):
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Interior point on the perspective dual, and a good support."""
-        from pvqbounds.solvers.native.subset_search import relaxed_sparse
+        from pvqbounds.solvers.native.pruning.subset_search import relaxed_sparse
 
         tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
         return relaxed_sparse(problem, "solved", tolerance, Clock(options.time_limit, options.cancelled))

@@ -5,7 +5,7 @@ solve on a machine would take half a minute of which its solver needs a millisec
 of the same kind is solved first. What that takes counts neither as the solver's seconds nor against a
 time limit; who wants to can say so meanwhile (:func:`telling`).
 
-``python -m pvqbounds.solvers.native.compiling`` does it for everything, at an installation.
+``python -m pvqbounds.solving.compiling`` does it for everything, at an installation.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 if TYPE_CHECKING:
     from pvqbounds.solvers.base import Options
 
-__all__ = ["COMPILING", "compile_for", "compile_layer_budget", "seconds_compiling", "telling"]
+__all__ = ["COMPILING", "compile_for", "compile_kind", "compile_once", "seconds_compiling", "telling"]
 
 COMPILING = "compiling, once"
 """What to say meanwhile."""
@@ -34,7 +34,7 @@ TELL_AFTER = 1.5
 Notice = Callable[[bool], None]
 
 _lock = threading.RLock()
-_done: set[tuple[str, str]] = set()
+_done: set[str] = set()
 _notices: list[Notice] = []
 _seconds = 0.0
 
@@ -59,19 +59,20 @@ def telling(notice: Notice) -> Iterator[None]:
 
 def compile_for(problem: Problem, options: Options) -> None:
     """Compile what a solve of such a problem needs, if that has not been done yet."""
-    if isinstance(problem, IntegerLeastSquares):
-        kind = options.relaxation if options.relaxation in ("hybrid", "splits") else "box-hull"
-        _once(("quantization", kind), lambda: _quantize(kind))
+    compile_kind(options.relaxation if isinstance(problem, IntegerLeastSquares) else "perspective")
+
+
+def compile_kind(relaxation: str) -> None:
+    """Compile what a relaxation of this name, and the search beside it, need."""
+    if relaxation == "perspective":
+        compile_once("pruning", _prune)
     else:
-        _once(("pruning", ""), _prune)
+        kind = relaxation if relaxation in ("hybrid", "splits") else "box-hull"
+        compile_once(f"quantization {kind}", lambda: _quantize(kind))
 
 
-def compile_layer_budget() -> None:
-    """Compile what a budget over a layer needs."""
-    _once(("layer budget", ""), _prune_together)
-
-
-def _once(key: tuple[str, str], work: Callable[[], None]) -> None:
+def compile_once(key: str, work: Callable[[], None]) -> None:
+    """Do a work that compiles, if none of this key was done before in this process."""
     global _seconds
     if key in _done:
         return
@@ -101,15 +102,16 @@ def _tell(begins: bool) -> None:
 
 def _quantize(relaxation: str) -> None:
     """Both ends of a tiny problem in each way that leads to compiled functions."""
+    from pvqbounds.clock import Clock
     from pvqbounds.relaxations.certificates import box_hull_bound
-    from pvqbounds.solvers.base import Clock, Options
+    from pvqbounds.solvers.base import Options
     from pvqbounds.solvers.native.backend import Native
-    from pvqbounds.solvers.native.hybrid import hybrid_bound
-    from pvqbounds.solvers.native.integer_codes import best_known_codes
-    from pvqbounds.solvers.native.shared import relax_shared
+    from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound
+    from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
+    from pvqbounds.solvers.native.quantization.shared import relax_shared
     from pvqbounds.solvers.relaxation import relax
 
-    problem, backend = IntegerLeastSquares(_gram(), _weight(), 0.3, -4, 3), Native()
+    problem, backend = IntegerLeastSquares(small_gram(), small_weight(), 0.3, -4, 3), Native()
     options = Options(time_limit=60.0, relaxation=relaxation)
     backend.solve_integer(problem, options)
     if relaxation == "box-hull":
@@ -123,42 +125,24 @@ def _quantize(relaxation: str) -> None:
 
 
 def _prune() -> None:
+    from pvqbounds.clock import Clock
     from pvqbounds.relaxations.perspective import perspective_bound
-    from pvqbounds.solvers.base import Clock
-    from pvqbounds.solvers.native.perspective_dual import maximise_perspective
-    from pvqbounds.solvers.native.subset_search import good_support, search_sparse
+    from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+    from pvqbounds.solvers.native.pruning.subset_search import good_support, search_sparse
 
-    problem = SparseLeastSquares(_gram(), _weight(), nnz=3)
+    problem = SparseLeastSquares(small_gram(), small_weight(), nnz=3)
     perspective_bound(problem, maximise_perspective(problem))
     problem.error(problem.refit(good_support(problem)))
     search_sparse(problem, Clock(60.0))
 
 
-def _prune_together() -> None:
-    from pvqbounds.layer_budget import solve_layer_budget
-
-    problem = SparseLeastSquares(_gram(), _weight(), nnz=3)
-    solve_layer_budget([problem, problem.with_nnz(2)], 5)
-
-
-def _gram() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def small_gram() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """A Gram of eight inputs, shape (8, 8)."""
     rows = np.random.default_rng(0).standard_normal((40, 8))
     rows[:, 1:] += rows[:, :-1]
     return rows.T @ rows / len(rows)
 
 
-def _weight() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def small_weight() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Eight weights."""
     return np.random.default_rng(1).standard_normal(8)
-
-
-def main() -> None:
-    """Compile everything, and say how long it took."""
-    for relaxation in ("hybrid", "splits", "box-hull"):
-        _once(("quantization", relaxation), lambda relaxation=relaxation: _quantize(relaxation))  # type: ignore[misc]
-    _once(("pruning", ""), _prune)
-    compile_layer_budget()
-    print(f"compiled in {_seconds:.0f} s")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""Enclosures, double-double sums, proved definiteness: arithmetic with its rounding accounted for."""

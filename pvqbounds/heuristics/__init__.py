@@ -1,0 +1,1 @@
+"""What engines call to improve an incumbent."""

@@ -1,0 +1,1 @@
+"""Proposals without proof: quantizers and pruners by name."""

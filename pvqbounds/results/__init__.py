@@ -1,0 +1,1 @@
+"""What a solve gives back: data alone."""

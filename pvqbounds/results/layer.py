@@ -1,0 +1,244 @@
+"""The result of one layer: quantization and pruning side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.enclosures import Enclosure, down, up
+from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
+from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
+
+__all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict"]
+
+Verdict = Literal["quantization", "pruning", "undecided"]
+
+
+@dataclass(frozen=True, eq=False)
+class SliceResult:
+    """One problem of the layer: an output channel, or a chunk of its inputs."""
+
+    channel: int
+    """Output channel in the layer's own count."""
+    inputs: tuple[int, int]
+    """First and one past the last input of the channel's fan-in that the problem covers."""
+    problem: Problem
+    """Problems of one group of the layer hold the same `gram` array (by identity)."""
+    bounds: Bounds
+
+    def __repr__(self) -> str:
+        return (
+            f"<SliceResult channel {self.channel}, inputs {self.inputs[0]}..{self.inputs[1]}: {self.bounds}>"
+        )
+
+    @property
+    def dead(self) -> bool:
+        """Whether no signal can be proved: its SQNR is undefined."""
+        return self.problem.signal.lower <= 0.0
+
+
+@dataclass(frozen=True)
+class SharedBudget:
+    """One pruning budget for all channels of a layer, and the bound that belongs to it.
+
+    Each channel's own entry is then its problem with the number of weights that the best support
+    found leaves it; the lower ends of those do not add up to a bound for the layer.
+    """
+
+    nnz: int
+    """Non-zeros of all channels together."""
+    error_lower: float
+    """Certified bound on the summed error, proved by the certificates of all entries together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """Quantization or pruning of the layer at one size."""
+
+    task: Literal["quantization", "pruning"]
+    bits: int | None
+    """Bits a weight (quantization)."""
+    density: float | None
+    """Kept fraction asked for (pruning)."""
+    slices: tuple[SliceResult, ...]
+    methods: Mapping[str, tuple[NDArray[Any], ...]]
+    """What each simple method makes of each slice: codes (quantization), weights (pruning).
+
+    Names: "rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit"."""
+    shared: SharedBudget | None = None
+    """One budget over the layer (pruning); None where each channel has its own."""
+
+    def __repr__(self) -> str:
+        return f"<Side {self.task}: {_brief(self)}, {len(self.slices)} slices>"
+
+    @property
+    def error_lower(self) -> float:
+        """Sum of the lower bounds, rounded down; under one budget the bound of the layer."""
+        if self.shared is not None:
+            return self.shared.error_lower
+        return max(0.0, down(math.fsum(s.bounds.error_lower for s in self.slices)))
+
+    @property
+    def error_upper(self) -> float:
+        """Sum of the achieved errors, rounded up."""
+        return up(math.fsum(s.bounds.error_upper for s in self.slices))
+
+    @property
+    def signal_enclosure(self) -> Enclosure:
+        """Enclosure of the summed signal."""
+        return Enclosure(
+            down(math.fsum(s.problem.signal.lower for s in self.slices)),
+            up(math.fsum(s.problem.signal.upper for s in self.slices)),
+        )
+
+    @property
+    def sqnr_interval(self) -> tuple[float, float]:
+        """Lower and upper end of the best SQNR of the layer, dB."""
+        return sqnr_interval(self.signal_enclosure, self.error_lower, self.error_upper)
+
+    @property
+    def status(self) -> Status:
+        """Whether every slice is "optimal"; "bounded" otherwise. Under one budget, of the layer's ends."""
+        if self.shared is not None:
+            return status_of(self.error_lower, self.error_upper, self.signal_enclosure.upper)
+        return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
+
+    @property
+    def lower_kind(self) -> LowerKind:
+        """Whether every slice is "certified"; "reported" otherwise."""
+        certified = all(s.bounds.lower_kind == "certified" for s in self.slices)
+        return "certified" if certified else "reported"
+
+    @cached_property
+    def expected_errors(self) -> tuple[float, ...]:
+        """Typical least error of each slice on a fine, wide grid: a label, not a bound (quantization).
+
+        At most the signal, so that a channel of zeros adds nothing whatever its scale. 0 where the Gram
+        is singular; empty for pruning.
+        """
+        pivots: dict[int, tuple[int, float]] = {}
+        errors = []
+        for problem in (s.problem for s in self.slices):  # code 0, where there is one, leaves the signal
+            if not isinstance(problem, IntegerLeastSquares):
+                return ()
+            if id(problem.gram) not in pivots:
+                live = int(problem.gram.any(axis=1).sum())
+                pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
+            live, pivot = pivots[id(problem.gram)]
+            most = problem.signal.upper if problem.qmin <= 0 <= problem.qmax else math.inf
+            errors.append(max(0.0, min(expected_error(live, problem.scale, pivot), most)))
+        return tuple(errors)
+
+    @property
+    def expected_sqnr(self) -> float:
+        """SQNR in dB of the summed :attr:`expected_errors`."""
+        return sqnr(self.signal_enclosure.middle, math.fsum(self.expected_errors))
+
+    @cached_property
+    def method_errors(self) -> Mapping[str, tuple[float, ...]]:
+        """Error of each simple method on each slice, rounded up; a mean square, so never below zero."""
+        return {
+            name: tuple(
+                max(0.0, s.problem.error(point).upper) for s, point in zip(self.slices, points, strict=True)
+            )
+            for name, points in self.methods.items()
+        }
+
+    def method_error(self, name: str) -> float:
+        """Error of a simple method over the slices, rounded up."""
+        return up(math.fsum(self.method_errors[name]))
+
+    def method_sqnr(self, name: str) -> float:
+        """SQNR of a simple method over the slices, dB."""
+        return sqnr(self.signal_enclosure.middle, self.method_error(name))
+
+
+TABLE = ("pvqbounds.report.tables", "layer_text")
+"""Who draws the table of a report: a module and its function, loaded where one is printed."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReport:
+    """Both sides of one layer.
+
+    Under the protocol "full" the sums over slices are the layer's own error. Under "chunked"
+    (the paper's) each slice is a problem of its own, normalised by its own signal, and sums of
+    errors are no bound for the layer.
+    """
+
+    model: str
+    layer: str
+    description: str
+    """Kind and geometry of the layer in words."""
+    protocol: Literal["full", "chunked"]
+    inputs: int
+    """Fan-in of the layer."""
+    channels: tuple[int, int]
+    """Output channels looked at, and in all."""
+    positions: int
+    """N: input positions behind the Gram."""
+    range_method: str
+    quantization: Side
+    pruning: Side
+    seconds: float
+    notes: tuple[str, ...] = ()
+    """What a reader must know about the model, its data or the patterns, a sentence each."""
+
+    @property
+    def dead_inputs(self) -> tuple[int, int]:
+        """Inputs that are zero at every position, and all inputs, over the Grams that were looked at."""
+        grams = {id(s.problem.gram): s.problem.gram for s in self.quantization.slices}
+        dead = sum(int((gram.diagonal() <= 0.0).sum()) for gram in grams.values())
+        return dead, sum(len(gram) for gram in grams.values())
+
+    def __repr__(self) -> str:
+        sides = f"quantization {_brief(self.quantization)}, pruning {_brief(self.pruning)}"
+        chunks = "" if self.protocol == "full" else f" in {len(self.quantization.slices)} chunks"
+        return f"<LayerReport {self.model} {self.layer}{chunks}: {sides}; verdict: {self.verdict}>"
+
+    def __str__(self) -> str:
+        """The table, as the command line prints it, in 80 columns."""
+        module, function = TABLE
+        return str(getattr(import_module(module), function)(self))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Which is provably better: only where certified intervals are disjoint (full protocol)."""
+        if self.protocol != "full":
+            return "undecided"
+        return compare_sides(
+            self.quantization.sqnr_interval,
+            self.quantization.lower_kind,
+            self.pruning.sqnr_interval,
+            self.pruning.lower_kind,
+        )
+
+
+def _brief(side: Side) -> str:
+    """The interval and its labels in a few words."""
+    from pvqbounds.results.decibels import sqnr_text
+
+    labels = f"{side.status}, {side.lower_kind}"
+    sums = len({s.inputs for s in side.slices}) == 1  # chunks do not add up
+    return f"{sqnr_text(*side.sqnr_interval, side.status == 'optimal')} ({labels})" if sums else f"({labels})"
+
+
+def compare_sides(
+    quantization: tuple[float, float],
+    quantization_kind: LowerKind,
+    pruning: tuple[float, float],
+    pruning_kind: LowerKind,
+) -> Verdict:
+    """Name the side whose worst is better than the other's certified best, else "undecided"."""
+    if pruning_kind == "certified" and quantization[0] > pruning[1]:
+        return "quantization"
+    if quantization_kind == "certified" and pruning[0] > quantization[1]:
+        return "pruning"
+    return "undecided"

@@ -1,0 +1,1 @@
+"""Backends that solve relaxations."""

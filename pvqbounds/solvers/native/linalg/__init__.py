@@ -1,0 +1,1 @@
+"""LAPACK by address and arrays for NumPy and PyTorch."""

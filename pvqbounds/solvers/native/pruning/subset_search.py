@@ -1,0 +1,242 @@
+"""Exact pruning of one channel: which inputs to remove, by depth-first branch and bound.
+
+The work is in :mod:`pvqbounds.solvers.native.pruning.subset_kernel`; what its floating-point costs
+prove is in :mod:`pvqbounds.solvers.native.pruning.subset_factor`. A certificate is one number: a search
+that ignores all sets with an error of at least that value ends and has met none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.problems import SparseLeastSquares, magnitude_support
+from pvqbounds.relaxations.certificates import SubsetCertificate
+from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
+from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
+from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor, subset_factor
+from pvqbounds.solvers.native.pruning.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
+from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
+from pvqbounds.solvers.native.pruning.supports import better_support, improved_support, support_from_inverse
+
+__all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_sparse"]
+
+WORK = 50_000_000
+"""Multiplications between two looks at the clock: about 0.1 s."""
+
+LARGEST_STACK = 2**27
+"""Entries of the rows of all depths above which no search is begun (1 GiB)."""
+
+ELIMINATED_A_SECOND = 1e10
+"""Speed of backward elimination, n³ operations, that is held against the time left."""
+
+LARGEST_SINGULAR = 1152
+"""Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
+
+LOSSLESS = 1e-12
+"""Share of the signal that is nothing, as :func:`pvqbounds.results.bounds.status_of` has it."""
+
+SINGULAR = (
+    "the Gram is singular to working precision, so that re-fits of any size may lose next to nothing: "
+    "0 is all that is proved; more positions than inputs make it definite"
+)
+"""Why a bound is 0."""
+
+RUNGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Fractions of the best error that are proved one after the other when the full search is too long."""
+
+
+def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
+    """Find the best support and prove it, or return an interval when the time is up.
+
+    Parameters
+    ----------
+    problem
+        Pruning of one channel, with a budget of either kind.
+    clock
+        When 60 % of its time have not sufficed for the whole search, the rest goes into proofs of
+        rising fractions of the best error found, from the perspective bound upwards.
+
+    Returns
+    -------
+    ExactSolution
+        `support`, a certified `bound` with its `certificate`, and `status`: "optimal", or "time
+        limit", where the certificate may be a perspective one. Where the Gram is not proved
+        definite the bound is 0, and the status says so.
+    """
+    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
+    if removals * problem.n**2 > LARGEST_STACK:
+        return relaxed_sparse(problem, "time limit", clock=clock)
+    factor = subset_factor(problem)
+    if factor.removals == 0:
+        return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
+    removed, cost = _incumbent(factor)
+    if not factor.definite:
+        return _singular(problem, factor, removed, cost, clock)
+    if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
+        return _solution(factor, removed, 0.0, 0, "optimal")
+    best = cost * (1.0 + 1e-9)
+    stack = _start(factor, best, None)
+    dual = None
+    if enumerate_sets(stack, factor.group, WORK) != DONE:
+        # the proof repeats them, so that they are found whole or not at all
+        dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
+        best = float(stack.best[0])
+        removed = stack.best_set.copy() if stack.state[3] else removed
+        stack = stack if dual is None else _start(factor, best, dual)
+        _finish(stack, factor, clock.part(0.6))
+    removed = stack.best_set.copy() if stack.state[3] else removed
+    best = float(stack.best[0])
+    if _done(stack):
+        return _solution(factor, removed, factor.proved(best), int(stack.state[2]), "optimal")
+    return _bounded(problem, factor, dual, removed, best, clock)
+
+
+def _singular(
+    problem: SparseLeastSquares,
+    factor: SubsetFactor,
+    removed: NDArray[np.int64],
+    cost: float,
+    clock: Clock,
+) -> ExactSolution:
+    """The best support that a search of the Gram with a ridge finds: it proves nothing about the Gram."""
+    known = better_support(problem, [good_support(problem, clock), factor.support(removed)])
+    if problem.error(problem.refit(known)).upper <= LOSSLESS * problem.signal.upper:
+        return replace(_solution(factor, removed, 0.0, 0, "optimal"), support=known)
+    stack = _start(factor, cost * (1.0 - 1e-9), None)
+    _finish(stack, factor, clock)
+    removed = stack.best_set.copy() if stack.state[3] else removed
+    best = better_support(problem, [factor.support(removed), known])
+    return replace(_solution(factor, removed, 0.0, int(stack.state[2]), SINGULAR), support=best)
+
+
+def _bounded(
+    problem: SparseLeastSquares,
+    factor: SubsetFactor,
+    dual: Multiplied | None,
+    removed: NDArray[np.int64],
+    best: float,
+    clock: Clock,
+) -> ExactSolution:
+    """Prove what can be proved until the time is up: the perspective bound, then rising fractions."""
+    certificate = maximise_perspective(problem, clock=clock)
+    relaxed = perspective_bound(problem, certificate)
+    solution = _solution(factor, removed, 0.0, 0, "time limit")
+    if relaxed > 0.0:
+        solution = replace(solution, bound=relaxed, certificate=certificate)
+    for rung in RUNGS:
+        value = factor.proved(rung * best)
+        if value <= max(relaxed, 0.0):
+            continue
+        if clock.expired:
+            break
+        stack = _start(factor, rung * best, dual)
+        _finish(stack, factor, clock)
+        if not _done(stack):
+            break
+        if stack.state[3]:  # a set far better than the best one known, and none below it
+            value = factor.proved(float(stack.best[0]))
+            return _solution(factor, stack.best_set, value, int(stack.state[2]), "optimal")
+        solution = _solution(factor, removed, value, int(stack.state[2]), "time limit")
+    return solution
+
+
+def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, clock: Clock) -> bool:
+    """Whether a search proves that no allowed weight has an error below ``certificate.value``.
+
+    It takes about as long as the search that made the certificate, and depends on nothing but
+    the problem and the certificate.
+    """
+    if certificate.radius != np.inf:
+        return False  # a bound for some re-fits is none
+    if not certificate.value > 0.0:
+        return certificate.value <= 0.0  # E is a mean square
+    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
+    if removals * problem.n**2 > LARGEST_STACK:
+        return False  # no search of ours made it
+    factor = subset_factor(problem)
+    if factor.removals == 0 or not factor.definite:
+        return False
+    threshold = factor.threshold(certificate.value)
+    if not threshold < np.inf:
+        return False
+    stack = _start(factor, threshold, None)
+    if enumerate_sets(stack, factor.group, WORK) != DONE:
+        dual = multiplied(problem, factor)
+        stack = stack if dual is None else _start(factor, threshold, dual)
+        _finish(stack, factor, clock)
+    return _done(stack) and not stack.state[3]
+
+
+def relaxed_sparse(
+    problem: SparseLeastSquares, status: str, tolerance: float = 1e-3, clock: Clock | None = None
+) -> ExactSolution:
+    """Bound a problem of any size by its perspective relaxation, with a good support."""
+    if clock is not None and not path_fits(problem.n, clock):
+        status = "the time limit is too short for the relaxation's own bound"
+    # first: it takes little, and the path takes all the time that there is
+    support = good_support(problem, None if clock is None else clock.part(0.5))
+    certificate = maximise_perspective(problem, tolerance=tolerance, clock=clock)
+    return ExactSolution(None, support, None, certificate, status)
+
+
+def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
+    """Find a good support by backward elimination and exchanges, without a proof: sorted indices.
+
+    It is never worse than magnitude pruning's, which is all there is where the clock leaves no more.
+    """
+    plain = magnitude_support(problem)
+    if clock is not None and clock.remaining <= problem.n**3 / ELIMINATED_A_SECOND:
+        return plain
+    shared = scaled_gram(problem.gram)
+    conditioned = shared.conditioned()
+    found = support_from_inverse(problem, conditioned, clock)
+    if shared.inverse is not None:
+        return better_support(problem, [found, plain])
+    candidates = [found, plain, improved_support(problem, conditioned, plain, clock)]
+    if problem.n <= LARGEST_SINGULAR and (clock is None or not clock.expired):
+        # a singular Gram: the reduction finds inputs that act as one
+        factor = subset_factor(problem)
+        removed = np.zeros(0, dtype=np.int64) if factor.removals == 0 else _incumbent(factor)[0]
+        candidates.insert(0, factor.support(removed))
+    return better_support(problem, candidates)
+
+
+def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:
+    """Begin a search for sets that cost less than `threshold`."""
+    return new_stack(factor.rows, factor.weight, factor.group, factor.need, threshold, dual)
+
+
+def _finish(stack: Stack, factor: SubsetFactor, clock: Clock) -> None:
+    """Search to the end, to the first look at the clock that says so, or to an interrupt."""
+    while not _done(stack) and not clock.expired:
+        enumerate_sets(stack, factor.group, WORK)
+
+
+def _done(stack: Stack) -> bool:
+    return bool(stack.state[0] < 0)
+
+
+def _incumbent(factor: SubsetFactor) -> tuple[NDArray[np.int64], float]:
+    """Find a good set of removals, and its cost."""
+    flags = good_set(factor.gram, factor.weight, factor.group, factor.need)
+    removed = np.flatnonzero(flags)
+    y = np.linalg.lstsq(factor.rows[removed], factor.weight[removed], rcond=None)[0]
+    return removed, float(y @ y)
+
+
+def _solution(
+    factor: SubsetFactor, removed: NDArray[np.int64], value: float, nodes: int, status: str
+) -> ExactSolution:
+    return ExactSolution(
+        codes=None,
+        support=factor.support(removed),
+        bound=value,
+        certificate=SubsetCertificate(value=value, nodes=nodes),
+        status=status,
+    )

@@ -1,0 +1,1 @@
+"""The native engines for quantization."""

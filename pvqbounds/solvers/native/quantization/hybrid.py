@@ -1,0 +1,149 @@
+"""The hybrid bound: a relaxation's multipliers, and a search on what they leave.
+
+The relaxation's bound is the root of a search tree (:mod:`.search_trees`); every threshold below which
+the search of a tree ends raises it. No input is chosen for an exact block: the first levels of the
+tree are that block, as deep as the budget carries. Its certificate is that of a search: the
+multipliers and the value, proved by repeating it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.results.notes import times
+from pvqbounds.solvers.native.quantization.integer_codes import (
+    good_codes,
+    plain_codes,
+    without_dead_moments,
+)
+from pvqbounds.solvers.native.quantization.integer_search import live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
+from pvqbounds.solvers.native.quantization.search_trees import (
+    LARGEST_TREE,
+    MultipliedTree,
+    minimiser_of,
+    mixed_trees,
+    trees_fit,
+)
+from pvqbounds.solvers.relaxation import Relaxed
+
+__all__ = ["Hybrid", "hybrid_bound", "nodes_for", "not_searched", "raised_bound", "spread"]
+
+
+@dataclass(frozen=True, eq=False)
+class Hybrid:
+    """Codes, and the better of the two certificates."""
+
+    codes: NDArray[np.int64]
+    certificate: BoxHullCertificate | SearchCertificate
+    status: str
+    """What the search gained."""
+
+    @property
+    def relaxation(self) -> str:
+        """Name of the relaxation that the certificate is one of."""
+        if isinstance(self.certificate, SearchCertificate):
+            return "hybrid"
+        return self.certificate.relaxation
+
+
+def nodes_for(share: float, time_limit: float) -> float:
+    """Nodes that a search may visit in this share of a time limit in seconds; inf for all of it.
+
+    A number of nodes and not of seconds: the bound of a small share is the same in each run.
+    """
+    return math.inf if share >= 1.0 else share * time_limit * NODES_A_SECOND
+
+
+def hybrid_bound(
+    problem: IntegerLeastSquares, relaxed: Relaxed, nodes: float, clock: Clock, seed: int
+) -> Hybrid:
+    """The hybrid bound of a problem with a solved relaxation, never weaker than the relaxation's.
+
+    Parameters
+    ----------
+    relaxed
+        The relaxation, from any backend.
+    nodes
+        Nodes that the search may visit.
+    clock
+        Ends the search, too.
+    seed
+        Seed of the random starts of the local search.
+    """
+    live = live_inputs(problem)
+    codes = problem.codes_of_nearest()
+    if not live.any():
+        return Hybrid(codes, relaxed.certificate, relaxed.status)
+    inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+    if not trees_fit(inner.n, clock):
+        codes[live] = plain_codes(inner, inside, clock)
+        return Hybrid(codes, relaxed.certificate, not_searched(inner.n))
+    minimiser = minimiser_of(inner, clock)
+    trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    codes[live] = good_codes(inner, inside, minimiser, trees, seed, allowed, clock)
+    found = raised_bound(inner, inside, trees, codes[live], nodes, clock)
+    codes[live] = found.codes
+    return replace(found, codes=codes, certificate=spread(found.certificate, live))
+
+
+def not_searched(n: int) -> str:
+    """Why no tree was built for n inputs."""
+    if n > LARGEST_TREE:
+        return f"not searched: more than {LARGEST_TREE} live inputs"
+    return "not searched: the time limit is too short for a search of so many inputs"
+
+
+def raised_bound(
+    problem: IntegerLeastSquares,
+    relaxed: Relaxed,
+    trees: Sequence[MultipliedTree],
+    codes: NDArray[np.int64],
+    nodes: float,
+    clock: Clock,
+) -> Hybrid:
+    """Search the most promising of `trees`; the relaxation's certificate stays where that proves no more.
+
+    Parameters
+    ----------
+    problem
+        Without dead inputs.
+    codes
+        Feasible codes, the best known.
+    """
+    root = box_hull_bound(problem, relaxed.certificate)
+    if not trees:
+        return Hybrid(codes, relaxed.certificate, "no tree could be built at the multipliers")
+    error = problem.error(codes).upper
+    chosen, outcome = search_best(trees, error, nodes, clock)
+    if outcome.codes is not None and problem.error(outcome.codes).upper < error:
+        codes = outcome.codes
+    certificate = chosen.certificate(outcome)
+    value = certificate.value
+    if not value > max(root, 0.0):
+        return Hybrid(codes, relaxed.certificate, "the search did not raise the bound of the relaxation")
+    gain = 10.0 * math.log10(value / root) if root > 0.0 else math.inf
+    gained = f" by {gain:.2f} dB" if 0.005 <= gain < math.inf else ""
+    search = (
+        f"a search of {times(outcome.nodes)} nodes" if outcome.nodes else "a search that ended at its root"
+    )
+    status = f"{search} raised the bound of the relaxation{gained}"
+    return Hybrid(codes, certificate, status)
+
+
+def spread(
+    certificate: BoxHullCertificate | SearchCertificate, live: NDArray[np.bool_]
+) -> BoxHullCertificate | SearchCertificate:
+    """The certificate with zero multipliers for the inputs that were left out."""
+    lam, nu = np.zeros(len(live)), np.zeros(len(live))
+    lam[live], nu[live] = certificate.lam, certificate.nu
+    return replace(certificate, lam=lam, nu=nu, splits=certificate.splits.spread(live))

@@ -1,0 +1,176 @@
+"""Upper bounds for quantization: nearest plane, K-best search, randomized rounding, descent.
+
+All of them only propose codes; their error is evaluated again from the codes. K-best search on
+the trees of the hybrid bound finds the best codes by far, nearly always 2-opt ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.heuristics.rounding import gaussian_starts, improve
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.solvers.native.quantization.integer_search import k_best, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.search_trees import (
+    Minimiser,
+    MultipliedTree,
+    minimiser_of,
+    mixed_trees,
+    trees_fit,
+)
+from pvqbounds.solvers.relaxation import Relaxed
+
+__all__ = [
+    "best_known_codes",
+    "good_codes",
+    "nearest_plane",
+    "plain_codes",
+    "without_dead_moments",
+]
+
+FEW_INPUTS = 400
+"""Inputs up to which the relaxation's covariance is factored for random roundings."""
+
+WIDTH, WORK = 1000, 8e7
+"""Nodes a level that the K-best search keeps: so many at most, and so many over n² at most."""
+
+WIDEST, WORK_A_NODE = 10_000, 10.0
+"""The same where a long search follows: at most so many, and so many over n² for each of its nodes."""
+
+STARTS = 10
+"""Random roundings."""
+
+
+def nearest_plane(
+    gram: NDArray[np.float64], centres: NDArray[np.float64], qmin: int, qmax: int
+) -> NDArray[np.int64]:
+    """Codes of many channels, input after input: each is rounded, those that follow make good its error.
+
+    It is what GPTQ does, in GPTQ's own order (first input first), without its damping: Babai's
+    nearest plane on the Cholesky factor, with codes clipped to the grid. Where the Gram is singular
+    the least ridge that lets it be factored is added, for the factor alone.
+
+    Parameters
+    ----------
+    gram
+        G, shape (n, n).
+    centres
+        c = w/s of each channel, shape (channels, n).
+    qmin, qmax
+        The grid.
+
+    Returns
+    -------
+    Codes, int64, shape (channels, n).
+
+    Notes
+    -----
+    Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
+    """
+    factor = _factor(gram[::-1, ::-1])
+    target = centres[:, ::-1]
+    offsets, codes = np.zeros_like(target), np.zeros_like(target)
+    for level in range(gram.shape[0] - 1, -1, -1):
+        shift = offsets[:, level + 1 :] @ factor[level, level + 1 :]
+        wanted = target[:, level] - shift / factor[level, level]
+        codes[:, level] = np.rint(np.clip(wanted, qmin, qmax))
+        offsets[:, level] = codes[:, level] - target[:, level]
+    return codes[:, ::-1].astype(np.int64)
+
+
+def _factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Upper triangular R with RᵀR = `gram`, or `gram` and the least ridge that is definite."""
+    diagonal = np.diagonal(gram)
+    unit = np.where(diagonal > 0.0, diagonal, 1.0)
+    matrix = gram.copy()
+    for ridge in (0.0, *(10.0**k for k in range(-15, 2))):
+        matrix[np.diag_indices(len(gram))] = diagonal + ridge * unit
+        try:
+            return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
+        except np.linalg.LinAlgError:
+            continue
+    return np.diag(np.sqrt(unit))
+
+
+def best_known_codes(
+    problem: IntegerLeastSquares, relaxed: Relaxed, seed: int, clock: Clock | None = None
+) -> NDArray[np.int64]:
+    """Good codes around a relaxation, shape (n,).
+
+    Parameters
+    ----------
+    relaxed
+        A relaxation of the problem, from any backend.
+    seed
+        Seed of the random starts.
+    clock
+        The less time it leaves, the fewer starts are tried.
+    """
+    clock = clock or Clock(math.inf)
+    live = live_inputs(problem)
+    codes = problem.codes_of_nearest()
+    if live.any():
+        inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+        if not trees_fit(inner.n, clock):
+            codes[live] = plain_codes(inner, inside, clock)
+        else:
+            minimiser = minimiser_of(inner, clock)
+            trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
+            codes[live] = good_codes(inner, inside, minimiser, trees, seed, clock=clock)
+    return codes
+
+
+def good_codes(
+    problem: IntegerLeastSquares,
+    relaxed: Relaxed,
+    minimiser: Minimiser,
+    trees: Sequence[MultipliedTree],
+    seed: int,
+    nodes: float = 0.0,
+    clock: Clock | None = None,
+) -> NDArray[np.int64]:
+    """Best codes from every start, for sizes that trees are built at: 1-opt from each, 2-opt from the best.
+
+    Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
+    K-best leaves of each tree and, up to a few hundred inputs, random roundings. The more nodes a
+    search on the trees may visit, the more time is spent here, too; starts that the clock leaves no time
+    for are left out.
+    """
+    n, clock = problem.n, clock or Clock(math.inf)
+    simple = np.vstack([problem.centre, minimiser.point])
+    greedy = nearest_plane(problem.gram, simple, problem.qmin, problem.qmax).astype(np.float64)
+    width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
+    leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees if not clock.expired]
+    if n <= FEW_INPUTS and not clock.expired:
+        random = gaussian_starts(relaxed.mean, relaxed.covariance, STARTS, seed)
+    else:
+        random = relaxed.mean[None]
+    starts = np.vstack([*leaves, greedy, simple, random])  # the best first: time may not do for all
+    codes = improve(problem, starts, pairs=False, clock=clock)
+    return improve(problem, codes[None].astype(np.float64), clock=clock)
+
+
+def plain_codes(
+    problem: IntegerLeastSquares, relaxed: Relaxed, clock: Clock | None = None
+) -> NDArray[np.int64]:
+    """Best of round to nearest, nearest plane and the relaxation's mean, 1-opt from each: any size."""
+    greedy = nearest_plane(problem.gram, problem.centre[None], problem.qmin, problem.qmax)
+    starts = np.vstack([greedy, problem.centre, relaxed.mean])
+    return improve(problem, starts, pairs=False, clock=clock)
+
+
+def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
+    """The relaxation over the inputs that are not always zero."""
+    if live.all():
+        return relaxed
+    known = relaxed.certificate
+    certificate = BoxHullCertificate(known.lam[live], known.nu[live], known.splits.among(live))
+    covariance = relaxed.covariance[np.ix_(live, live)]
+    return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)

@@ -1,0 +1,192 @@
+"""A search at rising thresholds: whatever the budget, it ends with a proved bound.
+
+A depth-first search cut short proves little, since the first levels of its last path are open
+still. A search for codes below a lower threshold that ends is a proof by itself. What it costs
+grows about as a power of its threshold, so that each stage tells where the next one has to stop,
+and all the stages before the last cost little beside it.
+
+The same stages tell which of several trees (:mod:`.search_trees`) promises most.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.enclosures import TINY
+from pvqbounds.clock import Clock
+from pvqbounds.solvers.native.quantization.integer_search import (
+    Outcome,
+    Run,
+    SearchTree,
+    expected_nodes,
+    goal_of,
+)
+from pvqbounds.solvers.native.quantization.search_trees import MultipliedTree
+
+__all__ = ["NODES_A_SECOND", "RisingSearch", "search_best"]
+
+NODES_A_SECOND = 1e7
+"""Speed of the search before it is measured."""
+
+NODES_A_LOOK = 200_000
+"""Nodes between two looks at the clock (about 20 ms)."""
+
+FIRST = 3e3
+"""Nodes that the first stage is expected to take, by the volume heuristic."""
+
+FIRST_LIMIT = 30.0
+"""The volume heuristic may be wrong by so much; then a lower threshold is tried."""
+
+EXPONENT = 8.0
+"""Power by which nodes grow with the threshold before it is measured (7 to 12 on trained layers)."""
+
+GROWTH = 12.0
+"""Most that a stage may be expected to cost, as a multiple of the one before."""
+
+LAST = 0.6
+"""Share of the budget left that a stage may be expected to take: forecasts are not exact."""
+
+WORTHWHILE = 1.3
+"""A stage that may not be expected to cost so many times what the last one did is not begun."""
+
+TRIAL, TRIAL_NODES = 0.05, 300_000
+"""Each of several trees is tried with such a share of the budget, and at most so many nodes."""
+
+
+class RisingSearch:
+    """The search of one tree for codes with less error than an incumbent, at rising thresholds.
+
+    Parameters
+    ----------
+    tree
+        What is searched.
+    incumbent_error
+        Error of feasible codes.
+    """
+
+    def __init__(self, tree: SearchTree, incumbent_error: float) -> None:
+        self._tree = tree
+        self._goal = goal_of(tree, incumbent_error)
+        self._next = self._first_threshold()
+        self._limit = FIRST_LIMIT * FIRST
+        self._exponent = EXPONENT
+        self._ended: tuple[float, int] | None = None
+        self._rate = NODES_A_SECOND
+        self._codes: NDArray[np.int64] | None = None
+        self._proved = 0.0
+        self.nodes = 0
+        """Nodes visited so far."""
+        self.exhausted = False
+        """Whether the best codes are proved to be the best."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What was found and proved so far."""
+        return Outcome(self._codes, self._proved, self.nodes, self.exhausted)
+
+    def advance(self, nodes: float, clock: Clock) -> None:
+        """Run stages until about `nodes` more nodes are visited or the clock runs out."""
+        end = self.nodes + nodes
+        while not self.exhausted:
+            left = min(end - self.nodes, self._rate * clock.remaining)
+            if self._ended is None:
+                threshold, limit = self._next, min(left, self._limit)
+            else:
+                cost = self._ended[1]
+                target = min(GROWTH * cost + FIRST, LAST * left)
+                if target < WORTHWHILE * cost:
+                    return
+                threshold = self._threshold_of(target)
+                limit = left
+            if limit < 1.0:
+                return
+            if not self._stage(threshold, limit, clock):
+                if self._ended is not None:
+                    return
+                self._next, self._limit = 0.5 * self._next, 2.0 * self._limit
+
+    def promise(self, nodes: float) -> tuple[float, float]:
+        """Bound on E that so many nodes more are expected to prove, and minus the nodes to the goal."""
+        if self._ended is None:
+            return self._tree.bound_at(self._proved), -math.inf
+        threshold, cost = self._ended
+        reached = max(self._proved, self._threshold_of(max(cost, LAST * nodes)))
+        to_goal = 0.0 if self.exhausted else cost * (self._goal / threshold) ** (self._exponent + 1.0)
+        # all goals stand for one error: trees that are expected to reach theirs differ in cost alone
+        return self._tree.bound_at(reached * (1.0 - 1e-6)), -to_goal
+
+    def _threshold_of(self, nodes: float) -> float:
+        """Threshold that costs about so many nodes, at most the goal; the power itself grows slowly."""
+        assert self._ended is not None
+        threshold, cost = self._ended
+        growth = nodes / cost
+        power = self._exponent + 0.5 * (1.0 + math.log10(max(1.0, growth)))
+        return float(min(threshold * growth ** (1.0 / power), self._goal))
+
+    def _stage(self, threshold: float, nodes: float, clock: Clock) -> bool:
+        """One search below `threshold`; False where the budget ended it."""
+        run = Run(self._tree, threshold)
+        started, ended = time.perf_counter(), False
+        while not ended and run.nodes < nodes and not clock.expired:
+            ended = run.advance(int(min(NODES_A_LOOK, nodes - run.nodes + 1)))
+        self.nodes += run.nodes
+        if run.nodes >= NODES_A_LOOK:
+            self._rate = run.nodes / max(time.perf_counter() - started, 1e-9)
+        if run.codes is not None:
+            self._codes, self._goal = run.codes, run.best
+        self._proved = max(self._proved, min(run.open_threshold, self._goal))
+        if not ended:
+            return False
+        self.exhausted = run.codes is not None or threshold >= self._goal
+        self._learn(threshold, max(run.nodes, 1))
+        return True
+
+    def _learn(self, threshold: float, cost: int) -> None:
+        """Fit the power by which nodes grow with the threshold to the last two stages."""
+        if self._ended is not None and cost > self._ended[1] > 100:
+            power = math.log(cost / self._ended[1]) / math.log(threshold / self._ended[0])
+            self._exponent = min(max(power, 1.0), 0.5 * self._tree.n + 1.0)
+        self._ended = threshold, cost
+
+    def _first_threshold(self) -> float:
+        """Where the volume heuristic expects `FIRST` nodes, by bisection; at most the goal."""
+        low, high = 1e-6 * self._goal, self._goal
+        if expected_nodes(self._tree, self._tree.root + high) <= FIRST:
+            return high
+        for _ in range(30):
+            middle = math.sqrt(low * high)
+            if expected_nodes(self._tree, self._tree.root + middle) <= FIRST:
+                low = middle
+            else:
+                high = middle
+        return max(low, TINY)
+
+
+def search_best(
+    trees: Sequence[MultipliedTree], incumbent_error: float, nodes: float, clock: Clock
+) -> tuple[MultipliedTree, Outcome]:
+    """Try each tree with a small share of the budget, then search the most promising one.
+
+    Parameters
+    ----------
+    nodes
+        Nodes in all; inf where the clock alone ends the search.
+    clock
+        Its time limit and `nodes` both hold.
+    """
+    searches = [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
+    budget = min(nodes, NODES_A_SECOND * clock.remaining)
+    if len(trees) > 1:
+        for search in searches:
+            search.advance(min(TRIAL * budget, TRIAL_NODES), clock)
+            if search.exhausted:
+                break
+    left = nodes - sum(search.nodes for search in searches)
+    best = max(range(len(trees)), key=lambda i: (searches[i].exhausted, *searches[i].promise(budget)))
+    searches[best].advance(left, clock)
+    return trees[best], searches[best].outcome

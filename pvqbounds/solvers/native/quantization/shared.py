@@ -1,0 +1,83 @@
+"""One lam for all channels of a Gram: O(n²) a channel once a few channels are solved.
+
+The matrices S = P - diag(lam) of definite duals are a convex set that does not depend on the
+channel, so that the mean of the lam of a few channels is feasible for all. What then is left to
+find for a channel is nu, by coordinate descent. The bound is valid, and weaker; by how much,
+``benchmarks/relaxation.py shared`` prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, dual_value, in_gram_units
+from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.solvers.base import SDPSolution
+from pvqbounds.solvers.native.quantization import shared_kernel
+from pvqbounds.solvers.relaxation import Relaxed, relax_together
+
+__all__ = ["fitted", "relax_shared"]
+
+PILOTS = 4
+"""Channels that are solved to the end: evenly spaced ones."""
+
+SWEEPS = 300
+"""Sweeps that fit nu to the shared lam."""
+
+
+def relax_shared(
+    problems: Sequence[IntegerLeastSquares],
+    solve: Callable[[Sequence[BoxHullSDP]], list[SDPSolution]],
+) -> list[Relaxed]:
+    """Multipliers for channels of one Gram and one grid of codes, all with the same lam.
+
+    Parameters
+    ----------
+    solve
+        Solves the relaxations of the pilot channels.
+    """
+    chosen = np.unique(np.linspace(0, len(problems) - 1, PILOTS).astype(np.int64))
+    pilots = relax_together([problems[i] for i in chosen], "box-hull", solve)
+    lam_of_gram = np.mean([pilot.certificate.lam for pilot in pilots], axis=0)
+    relaxed = []
+    form = None
+    for problem in problems:
+        sdp = box_hull(problem, form)
+        form = sdp.form
+        lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
+        start = box_minimiser(form, sdp.centre, sdp.qmin, sdp.qmax)
+        z, nu = fitted(sdp, lam, start, SWEEPS)
+        variance = (z - np.floor(z)) * (np.floor(z) + 1.0 - z)
+        certificate = BoxHullCertificate(*in_gram_units(sdp, lam, nu))
+        value = dual_value(sdp, lam, nu) * sdp.unit
+        relaxed.append(Relaxed(certificate, z, np.diag(variance), value, "shared lam"))
+    return relaxed
+
+
+def fitted(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], start: NDArray[np.float64], sweeps: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(z, nu), shape (n,) each, with nu near the best for this lam: O(n²) a sweep.
+
+    For fixed lam the dual is that of minimising (z - c)ᵀS(z - c) plus the convex envelopes of
+    lam_i (k - c_i)² over the codes; at its minimiser z the best nu is S (z - c).
+
+    Parameters
+    ----------
+    lam
+        Shape (n,), with S = P - diag(lam) positive definite.
+    start
+        z to start from, shape (n,); it is clipped to the box.
+    sweeps
+        Sweeps over all inputs.
+    """
+    matrix = sdp.form - np.diag(lam)
+    z = np.clip(start, sdp.qmin, sdp.qmax)
+    pull = matrix @ (z - sdp.centre)
+    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, float(sdp.qmin), float(sdp.qmax), sweeps)
+    return z, np.asarray(matrix @ (z - sdp.centre), dtype=np.float64)

@@ -1,0 +1,364 @@
+"""The box-hull SDP, with split inequalities or without: a path of barriers, by a quasi-Newton method.
+
+**The dual.** With x = z - c in units of codes and the rows of :mod:`.split_rows`,
+
+    E(z) >= -qᵀS⁻¹q - sum_c u_c (alpha_c² - h_c),   S = P - sum_c u_c a_c a_cᵀ,   q = sum_c u_c alpha_c a_c,
+
+u = weight * y, for all y >= 0 with S positive definite. Its maximum over y is the relaxation's
+value. What is maximised is that plus mu logdet S, whose derivative in y_c is
+
+    -weight_c ((a_cᵀx + alpha_c)² + mu a_cᵀS⁻¹a_c - h_c)     at  x = S⁻¹q:
+
+the inequality that the point (x, mu S⁻¹) of the central path fulfils. That point says which
+inequalities are violated, and so which to add (as the cutting-plane methods for max-cut do;
+Fischer, Gruber, Rendl and Sotirov, Math. Programming 105, 2006).
+
+**The method.** Steps of the limited-memory BFGS method (Nocedal and Wright, "Numerical
+Optimization", ch. 7) projected onto y >= 0, in variables scaled by the diagonal of the Hessian, while
+mu falls in a few stages from where y = 0 is almost optimal. An evaluation is one Cholesky
+factorisation and one inverse, whatever the number of rows; an interior-point method would need
+a Newton matrix as large as that number, which is ten to fifty times n here. Every iterate is a
+proof in the making: the largest dual value met is kept. The number of steps follows from n and
+the time limit alone: results do not depend on the machine as long as the clock does not run out.
+
+Without split inequalities it is a first-order method for the box-hull SDP, for sizes at which the
+interior point (:mod:`.box_hull_dual`) is too dear: a few n² numbers and about 1.5 n³ operations a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.errors import SolverFailedError
+from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
+from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.solvers.base import Options, SDPSolution
+from pvqbounds.solvers.cone.conic import single_point
+from pvqbounds.solvers.native.linalg import lapack
+from pvqbounds.solvers.native.quantization import split_kernel
+from pvqbounds.solvers.native.quantization.split_rows import Rows, single_rows, split_rows
+from pvqbounds.solvers.relaxation import Relaxed
+
+__all__ = ["BRIEF", "LONG", "QUICK", "TIGHT", "Stage", "relax_with_splits", "solve_by_path", "stages_for"]
+
+Array = NDArray[np.float64]
+
+MEMORY = 10
+"""Pairs of steps and changes of the gradient that are kept."""
+
+DEPTH = 0.01
+"""Violation that a split inequality is added for; 1/4 is the most there is."""
+
+TANGENT_DEPTH = 1e-3
+"""The same for tangents."""
+
+SPLITS_AN_INPUT = 5
+"""Split inequalities added in a round, as a multiple of n."""
+
+PATH_SHARE = 0.5
+"""Share of the time left that a path may take: what follows takes time, too."""
+
+LARGEST_SEARCH = 1536
+"""Inputs above which split inequalities are not looked for: O(n³) a round."""
+
+NOT_SEARCHED = f"split inequalities are not looked for above {LARGEST_SEARCH} inputs"
+"""Status there."""
+
+STEP = 1.5
+"""Operations of a step, over n³: one inverse, and a factorisation or two."""
+
+SEPARATION = 7.0
+"""The same for a search for violated sums, in what such operations take."""
+
+BETWEEN_LOOKS = 0.2
+"""Seconds of steps between two looks at the clock, about."""
+
+NEAR = 0.2
+"""Gap of the last barrier, relative to the value, at which a path has come to its end."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the path with one mu."""
+
+    share: float
+    """mu as a share of the value over n."""
+    rounds: int
+    """How often inequalities are exchanged."""
+    steps: int
+    """Steps between two exchanges."""
+
+
+BRIEF = (Stage(1.0, 1, 6), Stage(0.4, 2, 8))
+"""As far as the SDP's own bound, or beyond."""
+
+QUICK = (Stage(1.0, 1, 6), Stage(0.4, 2, 8), Stage(0.15, 5, 8))
+"""For a brief search on top: it ends where S is still far from singular, and the search visits few nodes."""
+
+LONG = (Stage(1.0, 1, 10), Stage(0.3, 4, 10), Stage(0.1, 12, 15))
+"""For a search that has all of the time limit."""
+
+TIGHT = (Stage(1.0, 1, 20), Stage(0.3, 4, 20), Stage(0.1, 6, 30), Stage(0.03, 6, 30), Stage(0.01, 6, 30))
+"""For the relaxation's own bound."""
+
+FIRST_ORDER = (
+    Stage(1.0, 1, 10),
+    Stage(0.3, 1, 10),
+    Stage(0.1, 1, 15),
+    Stage(0.03, 1, 15),
+    Stage(0.01, 1, 20),
+)
+"""Without split inequalities."""
+
+FIRST_ORDER_END = "first-order steps: the bound may be some per cent below the relaxation's value"
+"""Status where these steps came to their end."""
+
+
+def stages_for(options: Options, n: int, seconds: float) -> Sequence[Stage]:
+    """The longest path for n inputs that leaves as much of the time as it takes for what follows.
+
+    Parameters
+    ----------
+    options
+        `tolerance` is the gap of the last barrier: the shortest path that reaches it. Else it is for
+        the search on top, of `search_share`; with none the relaxation's own bound counts.
+    seconds
+        The time that is left.
+    """
+    search_share = options.search_share
+    if options.tolerance is not None:
+        return next((path for path in (BRIEF, QUICK, LONG) if path[-1].share <= options.tolerance), TIGHT)
+    if 0.0 < search_share < 1.0:
+        return QUICK
+    longest = (TIGHT, LONG) if search_share == 0.0 else (LONG,)
+    fitting = (path for path in longest if sum(_expected(path, n, with_splits=True)) < PATH_SHARE * seconds)
+    return next(fitting, QUICK)
+
+
+def _expected(stages: Sequence[Stage], n: int, *, with_splits: bool) -> tuple[float, float]:
+    """Seconds of the steps of a path for n inputs, and of its searches for violated sums, about."""
+    unit = n**3 / lapack.FLOPS_A_SECOND
+    steps = sum(stage.rounds * stage.steps for stage in stages)
+    searches = sum(stage.rounds for stage in stages) if with_splits else 0
+    return STEP * unit * steps, SEPARATION * unit * searches
+
+
+def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequence[Stage] = TIGHT) -> Relaxed:
+    """Bound a problem by the box-hull SDP with the split inequalities that it violates most.
+
+    Parameters
+    ----------
+    problem
+        Any; inputs that are always zero are left out.
+    clock
+        Ends the path early; what is known by then is valid and weaker.
+    stages
+        The path; above `LARGEST_SEARCH` inputs it is that of :func:`solve_by_path`.
+
+    Returns
+    -------
+    A certificate with split inequalities, and the moments of the last point of the path. The
+    status is "solved", or says that the path did not come near its end.
+    """
+    sdp, with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
+    stages = stages if with_splits else FIRST_ORDER
+    found, splits = _solve(sdp, stages, clock.part(PATH_SHARE), with_splits=with_splits)
+    certificate = BoxHullCertificate(
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / sdp.scale / sdp.scale)
+    )
+    status = found.status if with_splits else f"{NOT_SEARCHED}; {found.status}"
+    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
+
+
+def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
+    """Solve one box-hull relaxation as well as the clock allows.
+
+    All tangents count, also those left out of ``sdp.tangent``.
+    """
+    return _solve(sdp, FIRST_ORDER, clock, with_splits=False)[0]
+
+
+def _solve(
+    sdp: BoxHullSDP, stages: Sequence[Stage], clock: Clock, *, with_splits: bool
+) -> tuple[SDPSolution, Splits]:
+    """Multipliers and moments in units of the SDP; inputs that are always zero are left out."""
+    live = np.asarray(sdp.form.any(axis=1))
+    if not live.any():
+        zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
+        return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
+    if sdp.qmin == sdp.qmax:  # one code: its error has a proof in closed form
+        return single_point(sdp), NO_SPLITS
+    path = _Path(sdp, live, clock)
+    path.follow(stages, clock, with_splits=with_splits)
+    return path.solution()
+
+
+class _Path:
+    """The iterate, from y = 0 onwards, over the inputs of a mask."""
+
+    def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
+        self._live = live
+        self._whole_centre = sdp.centre
+        self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
+        self._centre, self._ends = sdp.centre[live], (sdp.qmin, sdp.qmax)
+        self.n = len(self._centre)
+        self._numbers = lapack.numbers_for(self.n)
+        self._x = np.zeros(self.n)
+        self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
+        self._rows = self._first_rows(clock)
+        self._unit = np.ones(len(self._rows))
+        self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
+        value = self._first_value()
+        self._level = 0.25 * float((1.0 / np.diagonal(self._inverse)).sum())
+        """What the dual value is expected to be."""
+        self._mu = self._level / self.n
+        self._best = self._rows, value
+        self._end = ""
+
+    def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
+        """Run the stages, each cut to what the clock allows."""
+        self._end = "solved" if with_splits else FIRST_ORDER_END
+        rounds = [stage for stage in stages for _ in range(stage.rounds)]
+        steps, searches = _expected(stages, self.n, with_splits=with_splits)
+        search = SEPARATION * self.n**3 / lapack.FLOPS_A_SECOND
+        pace = min(1.0, max(0.0, clock.remaining - searches) / steps)
+        for done, stage in enumerate(rounds):
+            if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
+                beyond_first = rounds[done - 1] is not stages[0]
+                in_time = search <= clock.remaining  # it is one compiled loop
+                self._exchange(with_splits=with_splits and beyond_first and in_time)
+            if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
+                return
+
+    def _first_rows(self, clock: Clock | None) -> Rows:
+        """The tangents next to the continuous minimiser, and the chords."""
+        qmin, qmax = self._ends
+        near = box_minimiser(self._form, self._centre, qmin, qmax, clock)
+        inputs = np.arange(self.n)
+        low = np.clip(np.floor(near), qmin, qmax - 1)
+        tangents = single_rows(inputs, low, self._centre)
+        middle = np.full(self.n, 0.5 * (qmin + qmax - 1))
+        return tangents.and_then(single_rows(inputs, middle, self._centre, chord=qmax - qmin))
+
+    def _first_value(self) -> float:
+        """The value at y = 0; a singular form borrows curvature from the chords."""
+        chords = self._rows.weight < 0.0
+        for depth in (0.0, *(10.0**k for k in range(-12, 2))):
+            borrowed = depth * np.diagonal(self._form)[self._rows.index[:, 0]]
+            self._rows = self._rows.with_multiplier(np.where(chords, borrowed, 0.0))
+            value = self._evaluate(0.0)
+            if value is not None and np.isfinite(self._inverse).all():
+                return value[0]
+        raise SolverFailedError("The split dual has no start: the Gram is not positive semidefinite.")
+
+    def _evaluate(self, mu: float) -> tuple[float, float] | None:
+        """The dual value and the barrier's, and x and the inverse there; None where S is not definite."""
+        rows, numbers = self._rows, self._numbers
+        definite, value, barrier = split_kernel.evaluate(
+            self._form, rows.parts, rows.multiplier, mu, self._spare, self._x, numbers, lapack.ROUTINES
+        )
+        if not (definite and lapack.invert(self._spare, numbers, lapack.ROUTINES)):
+            return None
+        self._inverse, self._spare = self._spare, self._inverse
+        return value, barrier
+
+    def _slope(self) -> tuple[Array, Array]:
+        """Derivative of the barrier by y, and the unit that makes its second one about 1: (m,) each."""
+        slope, unit = np.empty((2, len(self._rows)))
+        split_kernel.differentiate(self._rows.parts, self._inverse, self._x, self._mu, slope, unit)
+        return slope, unit
+
+    def _advance(self, share: float, steps: int, clock: Clock) -> bool:
+        """Climb the barrier for so many steps; whether there is a way and time to go on."""
+        self._mu = mu = share * self._level / self.n
+        values = self._evaluate(mu)
+        if values is None:  # rows in another order are summed to something else: at the edge of float64
+            return False
+        value, barrier = values
+        slope, unit = self._slope()
+        self._moves *= self._unit / unit
+        self._changes /= self._unit / unit
+        self._unit = unit
+        multiplier, settled = self._rows.multiplier.copy(), False
+        at_once = max(1, int(BETWEEN_LOOKS * lapack.FLOPS_A_SECOND / (STEP * self.n**3)))
+        # whatever the clock says, a step away from y = 0: what it gives is a bound above zero
+        while steps > 0 and not settled and (value <= 0.0 or not clock.expired):
+            self._count, value, barrier, settled = split_kernel.climb(
+                self._form, self._rows.parts, multiplier, slope, unit, self._x, self._inverse, self._spare,
+                self._moves, self._changes, self._count, value, barrier, mu, min(at_once, steps),
+                self._numbers, lapack.ROUTINES,
+            )  # fmt: skip
+            steps -= at_once
+        self._rows = self._rows.with_multiplier(multiplier)
+        if value > self._best[1]:
+            self._best = self._rows, value
+        self._level = max(value, 0.5 * self._level)
+        return not clock.expired
+
+    def _exchange(self, *, with_splits: bool) -> None:
+        """Drop rows that are not active, add those that the point of the path violates."""
+        qmin, qmax = self._ends
+        rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
+        slope, _ = self._slope()
+        kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
+        low = np.clip(np.floor(z), qmin, qmax - 1)
+        failing = np.diagonal(covariance) + (z - low) * (z - low - 1.0) < -TANGENT_DEPTH
+        new = single_rows(np.flatnonzero(failing), low[failing], self._centre)
+        if with_splits:
+            most = SPLITS_AN_INPUT * self.n
+            index, sign, low = split_kernel.separate(z, covariance, DEPTH, most)
+            new = new.and_then(split_rows(index, sign, low, self._centre))
+        rows = rows.only(kept)
+        new = rows.new_among(new)
+        self._rows = rows.and_then(new)
+        self._unit = np.concatenate([self._unit[kept], np.ones(len(new))])
+        self._moves, self._changes = (
+            _exchanged(part, kept, len(new)) for part in (self._moves, self._changes)
+        )
+        known = min(self._count, MEMORY)
+        if ((self._moves * self._changes).sum(axis=1)[:known] <= 0.0).any():
+            self._count = 0
+
+    def _covariance(self) -> Array:
+        """mu S⁻¹, shape (n, n)."""
+        lower = np.tril(self._mu * self._inverse, -1)
+        covariance = lower + lower.T
+        covariance[np.diag_indices(self.n)] = self._mu * np.diagonal(self._inverse)
+        return covariance
+
+    def solution(self) -> tuple[SDPSolution, Splits]:
+        """Multipliers of the best point, and the moments of the last one: all inputs, units of the SDP."""
+        (rows, value), live = self._best, self._live
+        charge, single = rows.charge, rows.single
+        lam, nu = np.zeros(len(live)), np.zeros(len(live))
+        lam[live] = np.bincount(rows.index[single, 0], charge[single], self.n)
+        pulls = (charge * rows.offset)[:, None] * rows.sign
+        nu[live] = np.bincount(rows.index.ravel(), pulls.ravel(), self.n)
+        used = rows.only(~single & (rows.multiplier > 0.0))
+        splits = Splits(used.index, used.sign.astype(np.int8), used.low.astype(np.int64), used.multiplier)
+        status, gap = self._end, self.n * self._mu
+        if value <= 0.0:
+            status = "no bound above zero was found"
+        elif gap > NEAR * value:
+            status = f"stopped at a relative gap of about {gap / value:.1e}"
+        mean = np.clip(self._whole_centre, *self._ends)
+        mean[live] = self._centre + self._x
+        covariance = np.zeros((len(live), len(live)))
+        covariance[np.ix_(live, live)] = self._covariance()
+        return SDPSolution(lam, nu, value, mean, covariance, status), splits.spread(live)
+
+
+def _exchanged(vectors: Array, kept: NDArray[np.bool_], new: int) -> Array:
+    """The rows of `vectors` without the entries outside a mask, and with so many zeros after them."""
+    old = int(kept.sum())
+    exchanged = np.zeros((len(vectors), old + new))
+    exchanged[:, :old] = vectors[:, kept]
+    return exchanged

@@ -1,0 +1,1 @@
+"""Solving: one problem, the channels of a layer, one budget over a layer; and proving again."""

@@ -1,0 +1,245 @@
+"""Solve the channels of a layer: many problems, most of them on one Gram.
+
+Relaxations of channels that share a Gram are solved in batches where that pays: on a GPU, for
+small problems, and where they share their lam. All else is done for one channel at a time, several
+of them at once. A channel that cannot be solved keeps the interval that needs no solver, with a
+note, so that the others are not lost.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pvqbounds.clock import Clock
+from pvqbounds.errors import InputError, SolverFailedError, shown
+from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems.validation import whole_number
+from pvqbounds.relaxations.box_hull import BoxHullSDP
+from pvqbounds.results.bounds import Bounds
+from pvqbounds.solvers.base import Options, SDPSolution
+from pvqbounds.solvers.native.backend import Native
+from pvqbounds.solvers.native.compiling import compile_for
+from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
+from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
+from pvqbounds.solvers.native.quantization.shared import relax_shared
+from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
+from pvqbounds.solving.one import blas_threads, solve_one, weak_bounds
+from pvqbounds.solving.options import SolveOptions
+
+__all__ = ["SHARED", "solve_channels"]
+
+SHARED = "shared"
+"""The relaxation in which all channels of a Gram have the same lam."""
+
+NOTICEABLE = 0.1
+"""Share of a time limit from which on the seconds of a batch count against it: below, results are the
+same in each run."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Channels whose relaxations were solved together, or are not solved yet."""
+
+    positions: list[int]
+    relaxed: list[Relaxed | None]
+    """The relaxation of each channel where it is already solved."""
+    seconds: float = 0.0
+    """Each channel's share of the time that they took."""
+
+
+def solve_channels(
+    problems: Sequence[Problem],
+    *,
+    solver: str = "auto",
+    method: str = "auto",
+    relaxation: str | None = None,
+    time_limit: float = 60.0,
+    threads: int = 1,
+    tolerance: float | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+    solver_options: Mapping[str, Any] | None = None,
+    jobs: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> list[Bounds]:
+    """Solve many channels, `jobs` at a time; arguments not named here are those of :func:`solve`.
+
+    Parameters
+    ----------
+    relaxation
+        Also "shared" for quantization: the box-hull bound with one lam for all channels of a Gram,
+        valid and weaker, for O(n²) a channel.
+    device
+        Where the native relaxations are solved: "cpu", or "cuda" in batches (needs PyTorch).
+    progress
+        Called with the number of channels done after each one.
+
+    Returns
+    -------
+    One Bounds for each problem, in their order. A channel whose solve failed has the interval
+    that needs no solver, and says so in its note.
+
+    Raises
+    ------
+    InputError, SolverError
+        As :func:`solve`.
+    SolverFailedError
+        If every channel fails.
+    """
+    cancelled = threading.Event()
+    asked = SolveOptions(
+        solver=solver,
+        method=method,
+        relaxation=relaxation,
+        time_limit=time_limit,
+        threads=threads,
+        tolerance=tolerance,
+        seed=seed,
+        verbose=verbose,
+        cancelled=cancelled,
+        solver_options={} if solver_options is None else solver_options,
+    )
+    jobs = whole_number(jobs, "The number of jobs", 1, 2**16)
+    if not isinstance(device, str):
+        raise InputError(f"The device is given by its name, not {shown(device)}.")
+    if relaxation == SHARED and (not asked.native or method == "exact"):
+        raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
+    each = replace(asked, method="relax", relaxation="box-hull") if relaxation == SHARED else asked
+    failures: list[Exception] = []
+    stopped: list[BaseException] = []
+
+    def one(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
+        found = attempted(position, relaxed, spent)
+        return replace(found, seconds=found.seconds + spent)
+
+    def attempted(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
+        if stopped:  # a thread takes its next problem before the main one hears of the error
+            raise stopped[0]
+        problem = problems[position]
+        left = time_limit if spent < NOTICEABLE * time_limit else max(time_limit - spent, 1e-3)
+        try:
+            return solve_one(problem, replace(each, time_limit=left), relaxed)
+        except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+            failures.append(error)
+            name = "native" if solver == "auto" else solver
+            return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
+        except BaseException as error:
+            stopped.append(error)
+            cancelled.set()
+            raise
+
+    report = progress if progress is not None else lambda done: None
+    results: dict[int, Bounds] = {}
+    with blas_threads(asked.threads), ThreadPoolExecutor(jobs) as pool:
+        for batch in _batches(problems, asked, device):
+            members = list(zip(batch.positions, batch.relaxed, strict=True))
+            if jobs == 1:  # in this thread, where solvers see an interrupt
+                for position, known in members:
+                    results[position] = one(position, known, batch.seconds)
+                    report(len(results))
+                continue
+            futures = {
+                pool.submit(one, position, known, batch.seconds): position for position, known in members
+            }
+            try:
+                for future in _as_they_end(futures):
+                    results[futures[future]] = future.result()
+                    report(len(results))
+            except BaseException:
+                cancelled.set()  # the searches stop at their next slice
+                pool.shutdown(cancel_futures=True)
+                raise
+    if failures and len(failures) == len(problems):
+        raise SolverFailedError(f"Every channel failed; the first: {failures[0]}") from failures[0]
+    return [results[position] for position in range(len(problems))]
+
+
+def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
+    """The futures as they end; a signal may reach another thread, so that this one looks up now and then."""
+    left = set(futures)
+    while left:
+        ended, left = wait(left, timeout=0.2, return_when=FIRST_COMPLETED)
+        yield from ended
+
+
+def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> Iterator[Batch]:
+    """The channels in batches; in one, without relaxations, where solving them together gains nothing."""
+    arrays = arrays_on(device)
+    relaxation, tolerance = asked.relaxation, asked.tolerance or Native.tolerance
+    if arrays.batches and not asked.native:
+        raise InputError(f"--device {device} is for the native solver; {asked.solver} runs on the CPU.")
+    sdps = asked.native and _solves_sdps_first(asked.method, relaxation, arrays)
+    rest: list[int] = []
+    for group in _by_gram(problems):
+        channels = [problems[position].normalised for position in group]
+        first = channels[0]
+        together = sdps and isinstance(first, IntegerLeastSquares)
+        size = batch_size(first.n, arrays)
+        if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
+            rest += group
+            continue
+        size = len(group) if relaxation == SHARED else size
+        for start in range(0, len(group), size):
+            part = channels[start : start + size]
+            compile_for(first, Options())
+            started = time.perf_counter()
+            relaxed = _relaxed(part, relaxation, Clock(asked.time_limit * len(part)), tolerance, arrays)
+            spent = (time.perf_counter() - started) / len(part)
+            yield Batch(group[start : start + size], relaxed, spent)
+    if rest:
+        yield Batch(rest, [None] * len(rest))
+
+
+def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
+    """Whether each channel needs the solution of an SDP, with whatever else is done to it."""
+    if relaxation in (SHARED, "splits"):  # split inequalities are found for each channel, on the CPU
+        return relaxation == SHARED
+    if arrays.batches:
+        return method != "exact"
+    return method == "relax" and relaxation in QUANTIZATION_RELAXATIONS
+
+
+def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
+    """Positions of the channels that share a Gram and a grid of codes."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for position, problem in enumerate(problems):
+        integer = isinstance(problem, IntegerLeastSquares)
+        grid = (problem.qmin, problem.qmax) if isinstance(problem, IntegerLeastSquares) else ()
+        groups.setdefault((integer, id(problem.normalised.gram), *grid), []).append(position)
+    return list(groups.values())
+
+
+def _relaxed(
+    channels: Sequence[Problem], relaxation: str | None, clock: Clock, tolerance: float, arrays: Arrays
+) -> list[Relaxed | None]:
+    """Relaxations of channels of one Gram; a batch that does not fit is halved, and again.
+
+    None for a channel that does not fit alone: it is solved on its own, on the CPU.
+    """
+    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+
+    def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
+        return solve_sdps(sdps, clock, arrays, tolerance=tolerance)
+
+    try:
+        if relaxation == SHARED:
+            return list(relax_shared(quantized, solve_together))
+        name = "park-boyd" if relaxation == "park-boyd" else "box-hull"
+        return list(relax_together(quantized, name, solve_together, clock))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error).lower():
+            raise
+        if len(channels) == 1:
+            return [None]
+        half = len(channels) // 2
+        parts = (channels[:half], channels[half:])
+        halves = (_relaxed(part, relaxation, clock.part(0.5), tolerance, arrays) for part in parts)
+        return [known for half_of_them in halves for known in half_of_them]

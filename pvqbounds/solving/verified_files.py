@@ -1,0 +1,260 @@
+"""Proof of a stored result from its own data: which claims hold, and which do not.
+
+What is proved or evaluated again: every lower bound, from its certificate alone; every upper
+one, from the codes or the weights; every simple method; and from these every status, label, sum,
+SQNR and the verdict. What is taken from the file is what the claims are *about* (Gram matrices,
+weights, scales, budgets) and its history (names, solvers, seconds, notes), which nothing in
+the file can prove.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pvqbounds.errors import InputError, PvqError, shown
+from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems.sparse import nnz_of_density
+from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.perspective import layer_perspective_bound
+from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.solving.one import verify
+from pvqbounds.storage.results_read import read_record
+
+__all__ = ["Finding", "verify_file"]
+
+LATER = ("dead_inputs", "notes")
+"""What results of version 0.1.0 do not say: its absence claims nothing."""
+
+EXPECTED = ("expected", "expected_error")
+"""A label, no bound: version 0.1.0 gave channels of zeros a share in it, so that it is not compared there."""
+BREAKDOWN = (ArithmeticError, ValueError, np.linalg.LinAlgError)
+"""What arithmetic raises at numbers that no honest result has; they prove nothing."""
+
+ROUNDING = 1e-12
+"""Relative difference between machines that passes for rounding."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim of a file that was looked into."""
+
+    where: str
+    """Which number, or which problem: ``quantization.per_channel[3]``."""
+    holds: bool
+    text: str
+    """What was found, in words."""
+
+
+def verify_file(
+    path: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    time_limit: float = math.inf,
+) -> list[Finding]:
+    """Re-prove the result of :func:`~pvqbounds.storage.results_written.write_layer` or ``write_problem``.
+
+    Parameters
+    ----------
+    path
+        The JSON file; its arrays lie beside it.
+    progress
+        Called with the intervals proved and their number.
+    time_limit
+        Seconds for one proof; a search that takes longer proves nothing.
+
+    Returns
+    -------
+    One finding for each interval, and one for each number that does not follow from the data.
+
+    Raises
+    ------
+    InputError
+        If the files are missing, damaged, of another kind, or do not belong together.
+    """
+    record = read_record(path)
+    if isinstance(record.result, SliceResult):
+        intervals = [("result", record.result)]
+        findings = []
+    else:
+        sides = (record.result.quantization, record.result.pruning)
+        intervals = [
+            (f"{side.task}.per_channel[{i}]", result)
+            for side in sides
+            for i, result in enumerate(side.slices)
+        ]
+        findings = [*_structure(record.result), *_shared_bound(record.result.pruning)]
+    for done, (where, result) in enumerate(intervals):
+        if progress is not None:
+            progress(done, len(intervals))
+        findings.append(_interval(where, result, time_limit))
+    stated = {name: value for name, value in record.document.items() if name != "arrays"}
+    try:
+        derived = record.derived
+    except (*BREAKDOWN, MemoryError) as error:
+        findings.append(Finding("the file", False, f"its sums cannot be taken ({error})"))
+    else:
+        first_version = "quantization" in stated and "dead_inputs" not in stated
+        findings += [
+            finding
+            for finding in _differences(stated, derived, "")
+            if not (first_version and any(part in EXPECTED for part in finding.where.split(".")))
+        ]
+    return findings
+
+
+def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
+    """Prove one interval from its certificate and its best weight."""
+    bounds = result.bounds
+    certified = bounds.lower_kind == "certified"
+    if not bounds.error_lower <= bounds.error_upper:
+        return Finding(where, False, "the lower end of the error lies above the upper one")
+    try:
+        outcome = verify(result.problem, bounds, time_limit=time_limit)
+    except PvqError as error:
+        return Finding(where, False, str(error))
+    except MemoryError:
+        return Finding(where, False, "its proof does not fit into memory")
+    if not outcome.holds:
+        return Finding(where, False, outcome.reason)
+    if not math.isclose(outcome.error_upper, bounds.error_upper, rel_tol=ROUNDING):
+        text = f"error_upper is {bounds.error_upper!r}, but the stored weights have {outcome.error_upper!r}"
+        return Finding(where, False, text)
+    return Finding(
+        where, True, "proved" if certified else "upper end evaluated; lower end reported, not proved"
+    )
+
+
+def _shared_bound(side: Side) -> Iterator[Finding]:
+    """Prove the bound of one budget over the layer from the certificates of all entries."""
+    if side.shared is None:
+        return
+    where, stated = f"{side.task}.error_lower", side.shared.error_lower
+    problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
+    certificates = [
+        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, PerspectiveCertificate)
+    ]
+    if not len(problems) == len(certificates) == len(side.slices):
+        yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
+        return
+    try:
+        proved = layer_perspective_bound(problems, certificates, side.shared.nnz)
+    except BREAKDOWN:
+        proved = 0.0
+    if not stated <= proved:
+        yield Finding(where, False, f"the certificates prove {proved!r}, not {stated!r}")
+    elif not stated <= side.error_upper:
+        yield Finding(where, False, "the lower end of the error lies above the upper one")
+    else:
+        yield Finding(where, True, "proved")
+
+
+def _structure(report: LayerReport) -> Iterator[Finding]:
+    """Whether the problems are those of one layer at the sizes that the file states."""
+    channels = {result.channel for result in report.quantization.slices}
+    looked_at, in_all = report.channels
+    if len(channels) != looked_at or not all(0 <= channel < in_all for channel in channels):
+        text = f"{looked_at} of {in_all}, but the entries are about {len(channels)} of them"
+        yield Finding("channels", False, text)
+    shared = report.pruning.shared
+    if shared is not None:
+        yield from _shared_budget_faults(report, shared)
+    for side in (report.quantization, report.pruning):
+        for i, result in enumerate(side.slices):
+            faults = [*_budget_faults(report, side, result), *_infeasible_methods(side, i)]
+            for name, text in faults:
+                yield Finding(f"{side.task}.per_channel[{i}].{name}", False, text)
+
+
+def _shared_budget_faults(report: LayerReport, shared: SharedBudget) -> Iterator[Finding]:
+    """Whether the entries spend the layer's budget, and the budget is that of the density."""
+    entries, density = report.pruning.slices, report.pruning.density
+    problems = [s.problem for s in entries if isinstance(s.problem, SparseLeastSquares)]
+    spent = sum(p.nnz or 0 for p in problems)
+    if report.protocol != "full" or any(p.nnz is None for p in problems):
+        yield Finding("pruning.budget", False, "chunks and N:M patterns have no budget over the layer")
+    if spent > shared.nnz:
+        yield Finding("pruning.nnz", False, f"the entries keep {spent}, more than {shared.nnz}")
+    allowed = None if density is None else nnz_of_density(density, sum(p.n for p in problems))
+    if shared.nnz != allowed:
+        yield Finding("pruning.nnz", False, f"{shared.nnz}, but a density of {density} allows {allowed}")
+    for name, points in report.pruning.methods.items():
+        kept = sum(int(np.count_nonzero(point)) for point in points)
+        if kept > shared.nnz:
+            yield Finding(f"pruning.methods.{name}", False, f"keeps {kept}, more than {shared.nnz}")
+
+
+def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iterator[tuple[str, str]]:
+    problem, (start, stop) = result.problem, result.inputs
+    whole = (start, stop) == (0, report.inputs)
+    if (
+        stop - start != problem.n
+        or not (whole or report.protocol == "chunked")
+        or stop > report.inputs
+        or start < 0
+    ):
+        yield (
+            "inputs",
+            f"{start}..{stop} cannot be, for {problem.n} of {report.inputs} inputs ({report.protocol})",
+        )
+    if isinstance(problem, IntegerLeastSquares):
+        if side.bits is None or (problem.qmin, problem.qmax) != symmetric_codes(side.bits):
+            yield "codes", f"the grid {problem.qmin}..{problem.qmax} is not that of {side.bits} bits"
+    elif problem.pattern is None and side.shared is None:
+        allowed = None if side.density is None else nnz_of_density(side.density, problem.n)
+        if problem.nnz != allowed:
+            yield "nnz", f"{problem.nnz}, but a density of {side.density} allows {allowed}"
+
+
+def _infeasible_methods(side: Side, i: int) -> Iterator[tuple[str, str]]:
+    """The simple methods whose weights are not allowed in entry `i`."""
+    problem = side.slices[i].problem
+    if side.shared is not None:
+        return  # the methods spend the layer's budget in their own ways
+    for name, points in side.methods.items():
+        try:
+            if isinstance(problem, IntegerLeastSquares):
+                problem.checked_codes(points[i])
+            else:
+                problem.checked_support(np.flatnonzero(points[i]))
+        except InputError as error:
+            yield f"methods.{name}", str(error)
+
+
+def _differences(stated: Any, derived: Any, where: str) -> Iterator[Finding]:
+    """Each leaf of the document that is not what follows from the data."""
+    if isinstance(stated, dict) and isinstance(derived, dict):
+        for name in dict.fromkeys([*derived, *stated]):
+            below = f"{where}.{_shown_name(name)}" if where else _shown_name(name)
+            if name not in derived:
+                yield Finding(below, False, "no result has this")
+            elif name not in stated and below in LATER:
+                continue
+            elif name not in stated:
+                yield Finding(below, False, "is missing")
+            else:
+                yield from _differences(stated[name], derived[name], below)
+    elif isinstance(stated, list) and isinstance(derived, list) and len(stated) == len(derived):
+        for i, (said, found) in enumerate(zip(stated, derived, strict=True)):
+            yield from _differences(said, found, f"{where}[{i}]")
+    elif not _same(stated, derived, "sqnr" in where):
+        text = f"the file says {shown(stated)}, but {shown(derived)} follows from its data"
+        yield Finding(where, False, text)
+
+
+def _shown_name(name: str) -> str:
+    """A name of the document, if it is one of ours as it is."""
+    return name if len(name) < 60 and name.replace("+", "_").replace("-", "_").isidentifier() else shown(name)
+
+
+def _same(stated: Any, derived: Any, decibel: bool) -> bool:
+    if isinstance(derived, float) and type(stated) in (int, float):
+        # a difference in dB is a ratio already, so it is measured as it is
+        return math.isclose(stated, derived, rel_tol=ROUNDING, abs_tol=ROUNDING if decibel else 0.0)
+    return type(stated) is type(derived) and bool(stated == derived)

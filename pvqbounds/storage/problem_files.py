@@ -1,0 +1,227 @@
+"""Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script.
+
+**.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
+(quantization), or ``nnz`` (pruning), or ``pattern`` (two numbers N, M; N:M pruning). A file
+without any of these gets its budget from the caller.
+
+**.mat**, the input of ``post_training_pruning_acts_sqnr.m`` (Kuzmin et al., NeurIPS 2023): ``P``
+(n, n), ``q`` and ``x0`` (n numbers each), ``r`` (one number), for the objective
+
+    ½ xᵀPx + qx + r    with P = 2XᵀX, q = -Px0, r = ½ x0ᵀPx0.
+
+That is (x - x0)ᵀ G (x - x0) with G = P/2, so errors and signal keep the script's units: sums
+over input positions, not means. It states no budget: the script derives one from its `n_bits`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import InputError
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
+from pvqbounds.problems.integer import IntegerLeastSquares
+from pvqbounds.problems.sparse import SparseLeastSquares, nnz_of_density
+from pvqbounds.problems.validation import as_real_array
+from pvqbounds.storage.archive import (
+    parse_arrays,
+    read_bytes,
+    replacing,
+    write_arrays,
+)
+from pvqbounds.storage.matlab import parse_matlab
+
+__all__ = ["Budget", "load_problem", "save_problem"]
+
+MATLAB_TOLERANCE = 1e-5
+"""Relative disagreement of q and r with P and x0 that passes: the paper's code has r from float32."""
+
+GRID_KEYS = frozenset({"scale", "qmin", "qmax"})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the compressed weights may look like, where the file does not say.
+
+    Give one of `bits`, `nnz`, `density` and `pattern`.
+    """
+
+    bits: int | None = None
+    """Quantization to the grid of so many bits."""
+    scale: float | None = None
+    """Its step; None finds it from the weights by `range_method`."""
+    range_method: RangeMethod = "mse"
+    nnz: int | None = None
+    """Pruning to at most so many non-zeros."""
+    density: float | None = None
+    """Pruning to at most this fraction of the weights, in (0, 1]."""
+    pattern: tuple[int, int] | None = None
+    """N:M pruning."""
+
+    @property
+    def given(self) -> bool:
+        """Whether anything was asked for."""
+        return any(
+            value is not None for value in (self.bits, self.scale, self.nnz, self.density, self.pattern)
+        )
+
+    def problem(self, gram: Gram, weight: NDArray[np.float64]) -> IntegerLeastSquares | SparseLeastSquares:
+        """Build the problem of `weight` under this budget.
+
+        Raises
+        ------
+        InputError
+            If not exactly one of the four was given, or its value cannot be used.
+        """
+        chosen = [value for value in (self.bits, self.nnz, self.density, self.pattern) if value is not None]
+        if len(chosen) != 1:
+            raise InputError(
+                "Say how to compress: give one of bits (quantization), density, nnz or pattern (pruning)."
+            )
+        if self.bits is not None:
+            qmin, qmax = symmetric_codes(self.bits)
+            scale = self.scale
+            if scale is None:
+                live = weight[np.diagonal(gram.matrix) > 0.0]  # others do not count in the error
+                scale = range_scale(self.range_method, live if len(live) else weight, qmin, qmax)
+            return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
+        if self.scale is not None:
+            raise InputError("A scale belongs to quantization; give bits with it, or leave it out.")
+        if self.pattern is not None:
+            return SparseLeastSquares(gram, weight, pattern=self.pattern)
+        nnz = self.nnz if self.density is None else nnz_of_density(self.density, gram.n)
+        return SparseLeastSquares(gram, weight, nnz=nnz)
+
+
+def load_problem(path: str | Path, budget: Budget | None = None) -> IntegerLeastSquares | SparseLeastSquares:
+    """Read a problem from a `.npz` or `.mat` file.
+
+    Parameters
+    ----------
+    path
+        The file; the module's description says what it holds.
+    budget
+        What is allowed, for a file that does not say: every `.mat`, and a `.npz` of ``gram``
+        and ``weight`` alone.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or of another kind, if it holds anything but numbers
+        (pickles, structs and cells are never loaded), if its quantities disagree, or if the
+        budget is missing or stated twice.
+    """
+    path = Path(path)
+    budget = budget or Budget()
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        gram, weight = _read_matlab(path)
+        return budget.problem(Gram(gram), as_real_array(weight, "The weight", ndim=1))
+    if suffix != ".npz":
+        raise InputError(
+            f"{path} has a name that ends in neither .npz nor .mat, the two kinds that are read."
+        )
+    return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
+
+
+def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSquares) -> None:
+    """Write `problem` to a `.npz` file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {"gram": problem.gram, "weight": problem.weight}
+    if isinstance(problem, IntegerLeastSquares):
+        arrays |= {
+            "scale": np.array(problem.scale),
+            "qmin": np.array(problem.qmin),
+            "qmax": np.array(problem.qmax),
+        }
+    elif problem.nnz is not None:
+        arrays["nnz"] = np.array(problem.nnz)
+    else:
+        arrays["pattern"] = np.array(problem.pattern)
+        if problem.stride != 1:
+            arrays["stride"] = np.array(problem.stride)
+    with replacing(Path(path)) as temporary:
+        write_arrays(temporary, arrays)
+
+
+def _problem_of(
+    arrays: dict[str, NDArray[Any]], path: Path, budget: Budget
+) -> IntegerLeastSquares | SparseLeastSquares:
+    missing = {"gram", "weight"} - arrays.keys()
+    if missing:
+        raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
+    stated = frozenset(arrays) - {"gram", "weight"}
+    if stated and stated not in (GRID_KEYS, {"nnz"}, {"pattern"}, {"pattern", "stride"}):
+        raise InputError(
+            f"{path} holds {_listed(stated)} beside gram and weight; "
+            "it must hold scale, qmin and qmax, or nnz, or pattern (and stride), or none of them."
+        )
+    gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
+    if not stated:
+        return budget.problem(gram, weight)
+    if budget.given:
+        raise InputError(f"{path} states {_listed(stated)} itself; leave the options for it out.")
+    if "pattern" in stated:
+        if arrays["pattern"].shape != (2,):
+            raise InputError(f"The pattern in {path} must be two whole numbers N, M.")
+        kept, size = (_whole(number, "pattern", path) for number in arrays["pattern"])
+        stride = (
+            _whole(_scalar(arrays["stride"], "stride", path), "stride", path) if "stride" in stated else 1
+        )
+        return SparseLeastSquares(gram, weight, pattern=(kept, size), stride=stride)
+    numbers = {name: _scalar(arrays[name], name, path) for name in stated}
+    if "nnz" in numbers:
+        return SparseLeastSquares(gram, weight, nnz=_whole(numbers["nnz"], "nnz", path))
+    qmin, qmax = (_whole(numbers[name], name, path) for name in ("qmin", "qmax"))
+    return IntegerLeastSquares(gram, weight, numbers["scale"], qmin, qmax)
+
+
+def _scalar(array: NDArray[Any], name: str, path: Path) -> float:
+    if array.size != 1:
+        raise InputError(f"{name} in {path} must be one number, but its shape is {array.shape}.")
+    return float(array.item())
+
+
+def _whole(number: float, name: str, path: Path) -> int:
+    if not np.isfinite(number) or number != int(number):
+        raise InputError(f"{name} in {path} must be whole, not {number}.")
+    return int(number)
+
+
+def _listed(names: frozenset[str] | set[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _read_matlab(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Gram P/2 and weight x0 of the MATLAB script's input."""
+    wanted = parse_matlab(read_bytes(path), ("P", "q", "r", "x0"), path)
+    form = as_real_array(wanted["P"], "P", ndim=2)
+    n = len(form)
+    if form.shape != (n, n):
+        raise InputError(f"P in {path} must be square, but its shape is {form.shape}.")
+    weight, slope = (as_real_array(wanted[name].ravel(), name, ndim=1) for name in ("x0", "q"))
+    for name, vector in (("x0", weight), ("q", slope)):
+        if len(vector) != n:
+            raise InputError(f"P in {path} has {n} inputs, but {name} has {len(vector)}.")
+    constant = _scalar(as_real_array(wanted["r"], "r", ndim=2), "r", path)
+    gradient = form @ weight
+    scale = float((np.abs(form) @ np.abs(weight)).max())
+    if float(np.abs(slope + gradient).max()) > MATLAB_TOLERANCE * scale:
+        raise InputError(f"q in {path} disagrees with P and x0: it must be -P x0, so that x0 has no error.")
+    signal = 0.5 * float(weight @ gradient)
+    if abs(constant - signal) > MATLAB_TOLERANCE * max(signal, abs(constant)):
+        raise InputError(
+            f"r in {path} disagrees with P and x0: it is {constant:.9g}, but x0' P x0 / 2 = {signal:.9g} "
+            "(P must be 2 X'X)."
+        )
+    return 0.5 * form, weight

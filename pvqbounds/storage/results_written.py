@@ -1,0 +1,363 @@
+"""A result on disk: one JSON file, and beside it the `.npz` of the arrays that it speaks of.
+
+``RESULT.json`` of a layer (schema ``pvqbounds.layer/1``) holds what was asked and what was found.
+Numbers are written so that they come back as the same float64. JSON has no infinity and no
+not-a-number: ``null`` stands for an SQNR without a finite value (no error, or no signal), for a
+radius without a limit, and, under the protocol "chunked", for sums over slices, which mean
+nothing. ``arrays`` names the file beside it and its SHA-256.
+
+``RESULT.npz`` holds, for every Gram matrix ``g`` = 0, 1, ... of the layer (a group of a
+convolution, a chunk of inputs), with one row for each of the m entries of ``per_channel`` whose
+``gram`` is g, in their order:
+
+=========================== ======= ======= ======================================================
+``gram/g``                  (n, n)  float64 XᵀX/N
+``weight/g``                (m, n)  float64 the weights w
+``quantization/scale/g``    (m,)    float64 step of the grid
+``quantization/codes/g``    (m, n)  int64   the best codes found
+``pruning/kept/g``          (m, n)  bool    the best support found
+``pruning/weight/g``        (m, n)  float64 the weights re-fitted on it
+``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
+``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
+``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
+``.../splits/low``          (k,)    int64   multiplier
+``.../splits/multiplier``   (k,)    float64
+=========================== ======= ======= ======================================================
+
+Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
+entry or ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is
+not 1: the size of a convolution's kernel, so that groups run along input channels). With ``budget``
+"layer" the side's own ``nnz`` is what all entries share, those of the entries are how the best weights
+found spend it, and the side's ``error_lower`` is proved by the certificates of all entries together.
+The result of one problem from a file (schema ``pvqbounds.problem/1``) is the same with one side and
+one entry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.errors import OutputError
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.splits import NO_SPLITS
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
+from pvqbounds.storage.text import finite
+
+__all__ = [
+    "LAYER_SCHEMA",
+    "PROBLEM_SCHEMA",
+    "Arrays",
+    "Document",
+    "Task",
+    "arrays_beside",
+    "check_result_path",
+    "layer_document",
+    "problem_document",
+    "write_layer",
+    "write_problem",
+]
+
+LAYER_SCHEMA = "pvqbounds.layer/1"
+PROBLEM_SCHEMA = "pvqbounds.problem/1"
+
+Task = Literal["quantization", "pruning"]
+Document = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+
+def arrays_beside(path: Path) -> Path:
+    """Name of the `.npz` that belongs to the JSON file `path`."""
+    return path.with_suffix(".npz")
+
+
+def check_result_path(path: Path, *inputs: Path | None) -> None:
+    """Find out before any work whether the two files of a result can be written.
+
+    Parameters
+    ----------
+    path
+        The JSON file.
+    inputs
+        Files that the result comes from and must not replace.
+
+    Raises
+    ------
+    OutputError
+        If one of the two files cannot be written, or would replace an input or the other, or if
+        the name of the arrays is that of a file which no result wrote.
+    """
+    if not path.name:
+        raise OutputError("The result needs a file name that ends in .json.")
+    beside = arrays_beside(path)
+    if path == beside:
+        raise OutputError(f"{path} is the name of the arrays beside a result; end the result's own in .json.")
+    for source in inputs:
+        for target in (path, beside):
+            if source is not None and source.resolve() == target.resolve():
+                raise OutputError(f"The result would replace its own input {source}; give it another name.")
+    check_writable(path)
+    check_writable(beside)
+    if beside.exists() and not _holds_arrays_of_a_result(beside):
+        raise OutputError(
+            f"The arrays of the result {path} would replace {beside}, which no result wrote; give it "
+            "another name, or move that file."
+        )
+
+
+def _holds_arrays_of_a_result(path: Path) -> bool:
+    """Whether a file is what a result put beside its JSON: nobody named that file, so it is no one else's."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {"gram/0.npy", "weight/0.npy"} <= set(archive.namelist())
+    except (OSError, RuntimeError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def write_layer(report: LayerReport, path: Path) -> None:
+    """Write `report` to the JSON file `path` and the `.npz` beside it, both or neither.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    _write(*layer_document(report), path)
+
+
+def write_problem(result: SliceResult, source: str, path: Path) -> None:
+    """Write the result of the one problem of the file `source`, as :func:`write_layer` does."""
+    _write(*problem_document(result, source), path)
+
+
+def _write(document: Document, arrays: Arrays, path: Path) -> None:
+    check_result_path(path)
+    beside = arrays_beside(path)
+    # both files are complete before the first takes its name, and the arrays come first
+    with replacing(path) as json_file, replacing(beside) as npz_file:
+        write_arrays(npz_file, arrays)
+        with npz_file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        document = document | {"arrays": {"file": beside.name, "sha256": digest}}
+        json_file.write_bytes(json_bytes(document))
+
+
+# --------------------------------------------------------------------------- to the file
+
+
+def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
+    """What the two files of a layer hold; the document still without ``arrays``."""
+    sides = (report.quantization, report.pruning)
+    if [_place(s) for s in sides[0].slices] != [_place(s) for s in sides[1].slices]:
+        raise ValueError("the two sides of a layer must cover the same slices in one order")
+    arrays = _shared_arrays(sides[0].slices)
+    grams = _gram_numbers(sides[0].slices)
+    for side in sides:
+        arrays |= _own_arrays(side.task, side.slices) | _method_arrays(side)
+    document: Document = {
+        "schema": LAYER_SCHEMA,
+        "model": report.model,
+        "layer": report.layer,
+        "description": report.description,
+        "protocol": report.protocol,
+        "range": report.range_method,
+        "inputs": report.inputs,
+        "channels": report.channels[0],
+        "channels_in_layer": report.channels[1],
+        "positions": report.positions,
+        **{side.task: _side_document(side, grams, report.protocol == "full") for side in sides},
+        "dead_inputs": report.dead_inputs[0],
+        "notes": list(report.notes),
+        "verdict": report.verdict,
+        "seconds": report.seconds,
+    }
+    return document, arrays
+
+
+def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays]:
+    """What the two files of one problem hold; the document still without ``arrays``."""
+    task: Task = "quantization" if isinstance(result.problem, IntegerLeastSquares) else "pruning"
+    document: Document = {
+        "schema": PROBLEM_SCHEMA,
+        "source": source,
+        "task": task,
+        "inputs": result.problem.n,
+        "result": _budget(result.problem) | _entry(result, 0),
+    }
+    return document, _shared_arrays([result]) | _own_arrays(task, [result])
+
+
+def _place(result: SliceResult) -> tuple[int, tuple[int, int], int, bytes]:
+    return result.channel, result.inputs, id(result.problem.gram), result.problem.weight.tobytes()
+
+
+def _gram_numbers(slices: Sequence[SliceResult]) -> list[int]:
+    """Number of the Gram matrix of each slice, counted in order of appearance."""
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(id(s.problem.gram), len(numbers)) for s in slices]
+
+
+def _by_gram(slices: Sequence[SliceResult]) -> list[list[SliceResult]]:
+    numbers = _gram_numbers(slices)
+    return [
+        [s for s, number in zip(slices, numbers, strict=True) if number == g] for g in range(max(numbers) + 1)
+    ]
+
+
+def _shared_arrays(slices: Sequence[SliceResult]) -> Arrays:
+    arrays: Arrays = {}
+    for g, members in enumerate(_by_gram(slices)):
+        arrays[f"gram/{g}"] = members[0].problem.gram
+        arrays[f"weight/{g}"] = np.stack([s.problem.weight for s in members])
+    return arrays
+
+
+def _own_arrays(task: Task, slices: Sequence[SliceResult]) -> Arrays:
+    """Best weights and certificates of one side."""
+    arrays: Arrays = {}
+    for g, members in enumerate(_by_gram(slices)):
+        if task == "quantization":
+            scales = [cast(IntegerLeastSquares, s.problem).scale for s in members]
+            arrays[f"{task}/scale/{g}"] = np.array(scales)
+            arrays[f"{task}/codes/{g}"] = np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in members])
+        else:
+            kept = np.zeros((len(members), members[0].problem.n), dtype=bool)
+            for row, member in zip(kept, members, strict=True):
+                row[member.bounds.support] = True
+            arrays[f"{task}/kept/{g}"] = kept
+            arrays[f"{task}/weight/{g}"] = np.stack([s.bounds.weight for s in members])
+    for i, result in enumerate(slices):
+        for name, value in _certificate_fields(result.bounds.certificate).items():
+            if isinstance(value, np.ndarray):
+                arrays[f"{task}/certificate/{i}/{name}"] = value
+    return arrays
+
+
+def _method_arrays(side: Side) -> Arrays:
+    """What the simple methods make of the weights."""
+    numbers = _gram_numbers(side.slices)
+    return {
+        f"{side.task}/method/{name}/{g}": np.stack(
+            [point for point, number in zip(points, numbers, strict=True) if number == g]
+        )
+        for name, points in side.methods.items()
+        for g in range(max(numbers) + 1)
+    }
+
+
+def _certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
+    if certificate is None:
+        return {}
+    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}
+    splits = values.pop("splits", NO_SPLITS)
+    if len(splits) == 0:
+        return values
+    parts = {f"splits/{field.name}": getattr(splits, field.name) for field in fields(splits)}
+    return values | parts | {"splits": len(splits)}
+
+
+def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
+    budget: Document = {"bits": side.bits} if side.task == "quantization" else {"density": side.density}
+    first = side.slices[0].problem
+    if isinstance(first, IntegerLeastSquares):
+        budget |= {"qmin": first.qmin, "qmax": first.qmax}
+    else:
+        budget |= _pattern(first)
+        if side.shared is not None:
+            budget |= {"budget": "layer", "nnz": side.shared.nnz}
+    sqnr_lower, sqnr_upper = side.sqnr_interval
+    return {
+        **budget,
+        "error_lower": side.error_lower if sums else None,
+        "error_upper": side.error_upper if sums else None,
+        "sqnr_lower": finite(sqnr_lower) if sums else None,
+        "sqnr_upper": finite(sqnr_upper) if sums else None,
+        "signal": side.signal_enclosure.middle if sums else None,
+        **({"expected": _expected(side, sums)} if side.expected_errors else {}),
+        "status": side.status,
+        "lower_kind": side.lower_kind,
+        "solver": _common([s.bounds.solver for s in side.slices]),
+        "method": _common([s.bounds.method for s in side.slices]),
+        "methods": {
+            name: {
+                "error": side.method_error(name) if sums else None,
+                "sqnr": finite(side.method_sqnr(name)) if sums else None,
+            }
+            for name in side.methods
+        },
+        "per_channel": [
+            _entry(result, gram)
+            | ({"nnz": result.problem.nnz} if isinstance(result.problem, SparseLeastSquares) else {})
+            | ({"expected_error": side.expected_errors[i]} if side.expected_errors else {})
+            | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
+            for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))
+        ],
+    }
+
+
+def _expected(side: Side, sums: bool) -> Document:
+    """The typical value on a fine, wide grid, with its label."""
+    return {
+        "kind": "expected",
+        "error": math.fsum(side.expected_errors) if sums else None,
+        "sqnr": finite(side.expected_sqnr) if sums else None,
+    }
+
+
+def _entry(result: SliceResult, gram: int) -> Document:
+    bounds = result.bounds
+    certificate: Document | None = None
+    if bounds.certificate is not None:
+        scalars = {
+            name: finite(value)
+            for name, value in _certificate_fields(bounds.certificate).items()
+            if not isinstance(value, np.ndarray)
+        }
+        certificate = {"kind": bounds.certificate.kind} | scalars
+    return {
+        "channel": result.channel,
+        "inputs": list(result.inputs),
+        "gram": gram,
+        "status": bounds.status,
+        "lower_kind": bounds.lower_kind,
+        "error_lower": bounds.error_lower,
+        "error_upper": bounds.error_upper,
+        "sqnr_lower": finite(bounds.sqnr_lower),
+        "sqnr_upper": finite(bounds.sqnr_upper),
+        "signal": bounds.signal,
+        "dead": result.dead,
+        "solver": bounds.solver,
+        "method": bounds.method,
+        "relaxation": bounds.relaxation,
+        "seconds": bounds.seconds,
+        "reported_lower": bounds.reported_lower,
+        "certificate": certificate,
+        "note": bounds.note,
+    }
+
+
+def _budget(problem: Problem) -> Document:
+    if isinstance(problem, IntegerLeastSquares):
+        return {"scale": problem.scale, "qmin": problem.qmin, "qmax": problem.qmax}
+    return {"nnz": problem.nnz} | _pattern(problem)
+
+
+def _pattern(problem: SparseLeastSquares) -> Document:
+    stride = {} if problem.stride == 1 else {"pattern_stride": problem.stride}
+    return {"pattern": None if problem.pattern is None else list(problem.pattern)} | stride
+
+
+def _common(words: Sequence[str]) -> str:
+    """The words of all slices, each once."""
+    return ", ".join(dict.fromkeys(words))
