@@ -1,0 +1,81 @@
+"""Which weights may be non-zero: the support rules.
+
+What is proved of a rule is how little the removals that it asks for can cost, when each input has its
+own price of being zero (:meth:`SupportRule.least_removals`). A new rule is a class with these methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["All", "AtMost", "Pattern", "SupportRule"]
+
+Budget = tuple[NDArray[np.int64], int]
+"""Inputs, and how many of them may be non-zero."""
+
+
+class SupportRule(ABC):
+    """Which of n weights may be non-zero: so many of each of some groups."""
+
+    @abstractmethod
+    def budgets(self, n: int) -> list[Budget]:
+        """Disjoint groups of the n inputs with the number of non-zeros that each may have."""
+
+    def least_removals(self, prices: NDArray[np.float64]) -> list[float]:
+        """Prices, shape (n,), that any allowed support pays at least: the cheapest of each group.
+
+        Parameters
+        ----------
+        prices
+            What it costs at least that an input is zero; never negative.
+        """
+        paid: list[float] = []
+        for inputs, kept in self.budgets(len(prices)):
+            paid += np.sort(prices[inputs])[: len(inputs) - kept].tolist()
+        return paid
+
+    def allows(self, support: NDArray[np.bool_]) -> bool:
+        """Whether the inputs of a mask, shape (n,), may be non-zero together."""
+        return all(
+            int(np.count_nonzero(support[inputs])) <= kept for inputs, kept in self.budgets(len(support))
+        )
+
+
+@dataclass(frozen=True)
+class All(SupportRule):
+    """All weights may be non-zero."""
+
+    def budgets(self, n: int) -> list[Budget]:
+        """One group without a limit."""
+        return [(np.arange(n), n)]
+
+
+@dataclass(frozen=True)
+class AtMost(SupportRule):
+    """At most so many non-zeros in all."""
+
+    nnz: int
+
+    def budgets(self, n: int) -> list[Budget]:
+        """One group."""
+        return [(np.arange(n), min(self.nnz, n))]
+
+
+@dataclass(frozen=True)
+class Pattern(SupportRule):
+    """At most `kept` of every `size` weights `stride` apart; a shorter last group may keep as many."""
+
+    kept: int
+    size: int
+    stride: int = 1
+
+    def budgets(self, n: int) -> list[Budget]:
+        """One group for every `size` inputs."""
+        inputs = np.arange(n)
+        rows = [inputs[position :: self.stride] for position in range(self.stride)]
+        groups = [row[i : i + self.size] for row in rows for i in range(0, len(row), self.size)]
+        return [(group, min(self.kept, len(group))) for group in groups]

@@ -1,0 +1,282 @@
+"""The values that weights may take: one set for each input.
+
+A value set is one of three kinds of data: uniform steps {s k : qmin <= k <= qmax}, sorted levels, or all
+reals. What is proved of one is how little a parabola can be on it (:meth:`ValueSet.least_costs`): that is
+all that the certificate of :mod:`pvqbounds.relaxations` asks for. A new kind is a class with these
+methods; nothing branches on which one it is.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, difference, scaled_difference
+from pvqbounds.errors import InputError
+
+__all__ = ["Levels", "Reals", "Steps", "ValueSet", "parabola"]
+
+Array = NDArray[np.float64]
+
+WINDOW = 6
+"""Codes around the stationary point at which a convex parabola is evaluated."""
+
+
+class ValueSet(ABC):
+    """The values of n weights."""
+
+    @property
+    @abstractmethod
+    def n(self) -> int:
+        """Number of weights."""
+
+    @property
+    @abstractmethod
+    def lowest(self) -> Array:
+        """Least value of each weight, -inf where there is none, shape (n,)."""
+
+    @property
+    @abstractmethod
+    def highest(self) -> Array:
+        """Largest value of each weight, inf where there is none, shape (n,)."""
+
+    @abstractmethod
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Whether each weight may be zero, shape (n,)."""
+
+    @abstractmethod
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> ValueSet:
+        """Those of the inputs of a mask, or in another order."""
+
+    @abstractmethod
+    def times(self, power: int | NDArray[np.int64]) -> ValueSet:
+        """The values times ``2**power``, one power or one for each input; rounds nothing."""
+
+    @abstractmethod
+    def nearest(self, weight: Array) -> NDArray[np.int64] | None:
+        """Codes of the values next to `weight`, shape (n,); None where values have no codes."""
+
+    @abstractmethod
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """The values of codes, shape (n,), rounded to float64."""
+
+    @abstractmethod
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """``v - w`` for the exact values v of codes, as an unevaluated pair (high, low), shape (n,)."""
+
+    @abstractmethod
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """Lower bounds on min over v of lam (v - w)² + 2 nu (v - w), shape (n,); -inf where there is none.
+
+        `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
+        """
+
+    def reach(self, weight: Array) -> Array:
+        """Largest |v - w| of each weight, rounded up, shape (n,)."""
+        ends = np.maximum(np.abs(self.lowest - weight), np.abs(self.highest - weight))
+        return np.asarray(ends * (1.0 + 4.0 * UNIT), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps(ValueSet):
+    """{s k : qmin <= k <= qmax, k whole}, with a step and a box of its own for each input."""
+
+    step: Array
+    """s > 0, shape (n,)."""
+    qmin: NDArray[np.int64]
+    """Shape (n,)."""
+    qmax: NDArray[np.int64]
+    """Shape (n,)."""
+
+    @property
+    def n(self) -> int:
+        """Number of weights."""
+        return len(self.step)
+
+    @property
+    def lowest(self) -> Array:
+        """Least value of each weight."""
+        return np.asarray(self.step * self.qmin, dtype=np.float64)
+
+    @property
+    def highest(self) -> Array:
+        """Largest value of each weight."""
+        return np.asarray(self.step * self.qmax, dtype=np.float64)
+
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Whether each box holds the code 0."""
+        return (self.qmin <= 0) & (self.qmax >= 0)
+
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Steps:
+        """Those of some inputs."""
+        return Steps(self.step[inputs], self.qmin[inputs], self.qmax[inputs])
+
+    def times(self, power: int | NDArray[np.int64]) -> Steps:
+        """The values times ``2**power``."""
+        return Steps(np.ldexp(self.step, power), self.qmin, self.qmax)
+
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
+        """Round to nearest, clipped to the box."""
+        codes = np.rint(np.clip(weight / self.step, self.qmin, self.qmax))
+        return np.asarray(codes, dtype=np.int64)
+
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """``s k``."""
+        return np.multiply(self.step, codes, dtype=np.float64)
+
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """``s k - w``, relative error 4 u² of the terms."""
+        return scaled_difference(self.step, codes, weight)
+
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """Over the codes next to the stationary point, or the ends of the box for a concave parabola."""
+        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+            stationary = np.where(lam > 0.0, (weight - nu / lam) / self.step, np.nan)
+        stationary = np.where(np.isfinite(stationary), stationary, 0.0)
+        last_start = np.maximum(self.qmin, self.qmax - (WINDOW - 1))
+        first = np.clip(np.floor(stationary) - 2.0, self.qmin, last_start).astype(np.int64)
+        last = np.minimum(first + (WINDOW - 1), self.qmax)
+        window = np.minimum(first[:, None] + np.arange(WINDOW), last[:, None])
+        concave = lam <= 0.0  # the minimum of a concave function is at an end of the box
+        ends = np.stack([self.qmin, self.qmax], axis=1)
+        window[concave] = np.tile(ends[concave], WINDOW // 2)
+        displaced = scaled_difference(self.step[:, None], window, weight[:, None])
+        low, high = parabola(*displaced, lam[:, None], nu[:, None])
+        minima = np.asarray(low.min(axis=1), dtype=np.float64)
+        best = high.min(axis=1)
+        # convex: what lies beyond an end of the window is no better than that end
+        proved_left = (first == self.qmin) | (low[:, 0] >= best)
+        proved_right = (last == self.qmax) | (low[:, -1] >= best)
+        doubtful = ~concave & ~(proved_left & proved_right)
+        if doubtful.any():
+            minima[doubtful] = _over_reals(lam[doubtful], nu[doubtful])
+        return minima
+
+
+@dataclass(frozen=True, eq=False)
+class Levels(ValueSet):
+    """Sorted levels of each input: rows that have fewer than the longest repeat their last one."""
+
+    levels: Array
+    """Shape (n, m), ascending along each row."""
+
+    @property
+    def n(self) -> int:
+        """Number of weights."""
+        return len(self.levels)
+
+    @property
+    def lowest(self) -> Array:
+        """Least level of each weight."""
+        return np.asarray(self.levels[:, 0], dtype=np.float64)
+
+    @property
+    def highest(self) -> Array:
+        """Largest level of each weight."""
+        return np.asarray(self.levels[:, -1], dtype=np.float64)
+
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Whether 0 is among the levels."""
+        return np.asarray((self.levels == 0.0).any(axis=1))
+
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Levels:
+        """Those of some inputs."""
+        return Levels(self.levels[inputs])
+
+    def times(self, power: int | NDArray[np.int64]) -> Levels:
+        """The levels times ``2**power``."""
+        return Levels(np.ldexp(self.levels, np.reshape(power, (-1, 1))))
+
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
+        """Number of the nearest level, the lower one on ties."""
+        return np.asarray(np.abs(self.levels - weight[:, None]).argmin(axis=1), dtype=np.int64)
+
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """The levels of these numbers."""
+        return np.asarray(self.levels[np.arange(self.n), codes], dtype=np.float64)
+
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """``v - w``, exactly."""
+        return difference(self.weight_of(codes), weight)
+
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """Over all levels."""
+        high, low = difference(self.levels, np.broadcast_to(weight[:, None], self.levels.shape))
+        costs = parabola(high, low, lam[:, None], nu[:, None])[0]
+        return np.asarray(costs.min(axis=1), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Reals(ValueSet):
+    """All of ℝ: weights that are re-fitted freely."""
+
+    count: int
+
+    @property
+    def n(self) -> int:
+        """Number of weights."""
+        return self.count
+
+    @property
+    def lowest(self) -> Array:
+        """Minus infinity."""
+        return np.full(self.count, -np.inf)
+
+    @property
+    def highest(self) -> Array:
+        """Infinity."""
+        return np.full(self.count, np.inf)
+
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Each may be zero."""
+        return np.ones(self.count, dtype=np.bool_)
+
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Reals:
+        """Those of some inputs."""
+        return Reals(int(np.count_nonzero(inputs)) if inputs.dtype == np.bool_ else len(inputs))
+
+    def times(self, power: int | NDArray[np.int64]) -> Reals:
+        """Themselves."""
+        return self
+
+    def nearest(self, weight: Array) -> None:
+        """A real number has no code."""
+        return None
+
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """A real number has no code."""
+        raise InputError("Weights that are re-fitted freely have no codes.")
+
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """A real number has no code."""
+        raise InputError("Weights that are re-fitted freely have no codes.")
+
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """-nu²/lam; where lam is not positive, 0 for a flat line and -inf for all others."""
+        flat = (lam == 0.0) & (nu == 0.0)
+        return np.where(
+            lam > 0.0, _over_reals(np.where(lam > 0.0, lam, 1.0), nu), np.where(flat, 0.0, -np.inf)
+        )
+
+
+def parabola(high: Array, low: Array, lam: Array, nu: Array) -> tuple[Array, Array]:
+    """Lower and upper bounds on lam d² + 2 nu d at d = high + low, an unevaluated pair.
+
+    `lam` may be off by one rounding; all else exact.
+    """
+    square, linear = lam * high * high, 2.0 * nu * high
+    # one rounding in lam, one in d (the part `low`), and those of the five operations
+    radius = 16.0 * UNIT * (np.abs(square) + np.abs(linear)) + TINY
+    radius += 2.0 * (np.abs(lam * high) + np.abs(nu)) * np.abs(low)
+    value = square + linear
+    return np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)
+
+
+def _over_reals(lam: Array, nu: Array) -> Array:
+    """Lower bounds on the minimum over all reals, for lam > 0 that may be off by one rounding."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = nu**2 * (1.0 + 8.0 * UNIT) + TINY
+        return np.asarray(np.where(nu == 0.0, 0.0, -square / (lam * (1.0 - 8.0 * UNIT))), dtype=np.float64)
