@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.heuristics.rounding import randomized_rounding
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares, magnitude_support
+from pvqbounds.problems.integer import error_form
 from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
@@ -58,13 +59,13 @@ def nearest_plane_codes(problems: Sequence[IntegerLeastSquares]) -> list[Codes]:
     """
     from pvqbounds.solvers.native.quantization.integer_codes import nearest_plane
 
-    together: dict[tuple[int, int, int], list[int]] = {}
+    together: dict[tuple[int, bytes], list[int]] = {}
     for i, problem in enumerate(problems):
-        together.setdefault((id(problem.gram), problem.qmin, problem.qmax), []).append(i)
+        together.setdefault((id(problem.gram), problem.grid), []).append(i)
     codes: list[Codes] = [problem.codes_of_nearest() for problem in problems]
-    for (_, qmin, qmax), members in together.items():
-        centres = np.array([problems[i].centre for i in members])
-        rounded = nearest_plane(problems[members[0]].gram, centres, qmin, qmax)
+    for members in together.values():
+        first, centres = problems[members[0]], np.array([problems[i].centre for i in members])
+        rounded = nearest_plane(error_form(first), centres, first.low, first.high)
         for i, row in zip(members, rounded, strict=True):
             codes[i] = row
     return codes
