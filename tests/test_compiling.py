@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from pvqbounds import channels
 from pvqbounds.channels import solve_channels
 from pvqbounds.console import progress_bar
 from pvqbounds.layer_budget import solve_layer_budget
+from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native import compiling
 
 
@@ -71,6 +74,26 @@ def test_channels_wait_for_one_compilation(slow):
     bounds = solve_channels(problems()[0], jobs=3, time_limit=0.2)
     assert 0.5 <= time.perf_counter() - started < 1.4
     assert all(b.seconds < 0.4 for b in bounds)
+
+
+def test_no_thread_goes_on_before_the_compilation_of_another_ended(slow, monkeypatch):
+    """Else it waits inside its own solve, at numba's lock, and counts that."""
+    ended = threading.Event()
+
+    def compiles(_):
+        compiling.compile_for(problem, Options())  # what is solved to compile comes by here, too
+        time.sleep(0.3)
+        ended.set()
+
+    monkeypatch.setattr(compiling, "_quantize", compiles)
+    problem = problems()[0][0]
+
+    def went_on_after_the_end(_):
+        compiling.compile_for(problem, Options())
+        return ended.is_set()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(went_on_after_the_end, range(4)))
 
 
 def test_the_bar_says_what_it_waits_for(slow, monkeypatch):
