@@ -30,6 +30,9 @@ __all__ = [
     "study_view",
 ]
 
+SIZES_A_TABLE = 7
+"""Sizes side by side in 80 columns; more go into further tables."""
+
 REFERENCES = {
     "dense": "output error with respect to the dense model's weights, on its calibration inputs",
     "latent": "output error with respect to the latent weights, on the trained model's calibration inputs",
@@ -227,31 +230,34 @@ def plot_against(run: RunAgainst, path: Path) -> None:
 
 def study_view(study: Study) -> RenderableType:
     """Accuracy after quantization and pruning at equal size: one row a method, one column a size."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for bits in study.bits:
-        table.add_column(f"{bits} b", justify="right", no_wrap=True)
-    densities = [f"{100 * (1 - bits / 16):.4g} %" for bits in study.bits]
-    table.add_row("sparsity", *densities, style="dim")
-    for task in COLOURS:
-        cells = [study.cell(task, bits) for bits in study.bits]
-        best = [cell.mean >= max(study.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
-        texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
-        table.add_row(task, *texts)
-        if len(cells[0].accuracies) > 1:
-            spread = [f"{_spread(cell)}" for cell in cells]
-            table.add_row("  least, most", *spread, style="dim")
+    starts = range(0, len(study.bits), SIZES_A_TABLE)
+    tables = [_study_table(study, study.bits[start : start + SIZES_A_TABLE]) for start in starts]
     seeds = f", mean of {study.seeds} seeds" if study.seeds > 1 else ""
     title = Text.assemble(
         (f"{study.model} on {study.data}", "bold"),
-        f"  accuracy in percent{seeds}; dense {100 * study.dense:.1f}",
+        f"  accuracy and sparsity in percent{seeds}; dense {100 * study.dense:.1f}",
     )
     images = f"One of the {study.test_images} test images is {100 / study.test_images:.2f} points."
-    return Group(title, table, Text(f"{images} {study.seconds:.0f} s in all.", style="dim"))
+    return Group(title, *tables, Text(f"{images} {study.seconds:.0f} s in all.", style="dim"))
 
 
-def _spread(cell: Cell) -> str:
-    return f"{100 * min(cell.accuracies):.1f} {100 * max(cell.accuracies):.1f}"
+def _study_table(study: Study, sizes: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for bits in sizes:
+        table.add_column(f"{bits} b", justify="right", no_wrap=True)
+    densities = [f"{100 * (1 - bits / 16):.4g}" for bits in sizes]
+    table.add_row("sparsity", *densities, style="dim")
+    for task in COLOURS:
+        cells = [study.cell(task, bits) for bits in sizes]
+        best = [cell.mean >= max(study.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
+        texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
+        table.add_row(task, *texts)
+        if study.seeds > 1:
+            for name, end in (("least", min), ("most", max)):
+                ends = [f"{100 * end(cell.accuracies):.1f}" for cell in cells]
+                table.add_row(f"  {name}", *ends, style="dim")
+    return table
 
 
 def study_document(study: Study) -> dict[str, Any]:
