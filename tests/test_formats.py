@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from itertools import chain
+from math import comb
 
 import numpy as np
 import pytest
@@ -361,9 +362,19 @@ def test_scales_that_overflow_are_refused():
         with pytest.raises(InputError, match=r"more than fp16 holds \(65504\); rescale"):
             parse(name).grids(weights if name != "iq4_nl" else 1e3 * weights)
     assert parse("int4:g32:bf16").grids(weights)
-    for name in ("fp8", "nvfp4", "nf4"):
+    for name in ("fp8", "nvfp4", "nf4", "mxfp4"):
         with pytest.raises(InputError, match="rescale the weights"):
             parse(name).grids(np.full((1, 32), 1e300))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_layer_of_dead_inputs_has_the_grids_of_zeros(name):
+    for shape in ((1, 1), (2, 33)):
+        dead = parse(name).grids(np.full(shape, 3.0), np.zeros(shape[1], dtype=bool))
+        zeros = parse(name).grids(np.zeros(shape))
+        for ours, theirs in zip(dead, zeros, strict=True):
+            for values in zip(values_of(ours), values_of(theirs), strict=True):
+                np.testing.assert_array_equal(*values)
 
 
 def test_a_mask_that_does_not_fit_is_refused():
@@ -423,7 +434,9 @@ def test_masks_may_be_counted_in_other_ways():
 
     assert mask_bits("2:4+int4:g64", "entropy") == pytest.approx(np.log2(6) / 4)  # 0.646
     assert mask_bits("2:4", "stored") == pytest.approx(1.0)
-    assert mask_bits("25%", "entropy") == pytest.approx(-0.25 * np.log2(0.25) - 0.75 * np.log2(0.75))
+    assert mask_bits("25%", "entropy") == pytest.approx(np.log2(float(comb(64, 16))) / 64)
+    shannon = -0.25 * np.log2(0.25) - 0.75 * np.log2(0.75)
+    assert shannon - 0.01 < mask_bits("25%", "entropy", 1024) < shannon
     assert mask_bits("2:4", "entropy", 6) == pytest.approx(np.log2(6) / 6)  # the last two are both kept
     assert mask_bits("int4", "bitmap") == 0.0
     with pytest.raises(InputError, match="no stored layout of the mask of 25%"):
@@ -433,6 +446,12 @@ def test_masks_may_be_counted_in_other_ways():
     for shape in ((0, 4), (4,), 4):
         with pytest.raises(InputError):
             parse("int4").bits_per_weight(shape)
+
+
+def test_a_pattern_along_the_channels_of_a_convolution_is_counted_along_them():
+    size = parse("2:4").bits_per_weight  # three channels at nine positions: two of each three are kept
+    assert size((8, 27), "none", stride=9) == pytest.approx(16 * 2 / 3)
+    assert size((8, 27), "entropy", stride=9) == pytest.approx(16 * 2 / 3 + np.log2(3) / 3)
 
 
 def test_a_shorter_group_has_a_whole_scale():
@@ -486,6 +505,8 @@ def test_any_other_name_is_refused_in_a_sentence(name):
         ("mxfp4:ocp", "mxfp4"),
         ("nvfp4:amax", "nvfp4"),
         ("25.0%", "25%"),
+        ("0000000000000000002:4", "2:4"),
+        ("int4:g00000000000000064", "int4:g64"),
         ("int4:g128+2:4", "2:4+int4:g128"),
         ("int4 + 25%", "25%+int4"),
     ],
@@ -508,6 +529,8 @@ def test_what_is_usual_is_left_out_of_a_name(longer, name):
         ("int4:asym:mse", "'mse' of format 'int4' is unknown, repeated or against another"),
         ("q4_0:g64", "has no options; leave out 'g64'"),
         ("nf4:", "Option '' of format 'nf4'"),
+        ("int4:g" + "9" * 5000, "must be a whole number from 1 to 2147483648"),
+        ("2:" + "9" * 5000, "M of the pattern N:M must be a whole number"),
         ("4:2", "N of the pattern N:M must be a whole number from 0 to 2"),
         ("0%", "above 0% and up to 100%"),
         ("101%", "above 0% and up to 100%"),

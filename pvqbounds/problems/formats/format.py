@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 REAL_BITS = 16
 """Bits that a weight which is kept and not quantized is counted with."""
 
-MOST_WEIGHTS = 2**53
+MOST_CHANNELS = MOST_INPUTS = 2**31
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Format:
         """The name that is parsed to this format, as short as it can be."""
         return "+".join(part.name for part in (self.support, self.values) if part is not None)
 
-    def bits_per_weight(self, shape: tuple[int, int], mask: str = "bitmap") -> float:
+    def bits_per_weight(self, shape: tuple[int, int], mask: str = "bitmap", stride: int = 1) -> float:
         """Size of weights of a shape (output channels, inputs): codes, scales, zero points, the mask.
 
         Parameters
@@ -68,6 +68,8 @@ class Format:
         mask
             How the mask of a support rule is counted: "bitmap" (1 bit a weight), "entropy" (what tells
             the masks apart), "stored" (N:M: the positions of the kept ones) or "none".
+        stride
+            How far apart the inputs of a pattern's group lie.
 
         Raises
         ------
@@ -80,12 +82,13 @@ class Format:
             channels, inputs = shape
         except (TypeError, ValueError) as error:
             raise InputError(f"The shape must be (output channels, inputs), not {shown(shape)}.") from error
-        channels = whole_number(channels, "The number of output channels", 1, MOST_WEIGHTS)
-        inputs = whole_number(inputs, "The number of inputs", 1, MOST_WEIGHTS)
+        channels = whole_number(channels, "The number of output channels", 1, MOST_CHANNELS)
+        inputs = whole_number(inputs, "The number of inputs", 1, MOST_INPUTS)
         kept, mask_bits = 1.0, 0.0
+        stride = whole_number(stride, "The stride", 1, inputs)
         if self.support is not None:
-            kept = self.support.kept(inputs) / inputs
-            mask_bits = MASKS[mask](self.support, inputs)
+            kept = self.support.kept(inputs, stride)
+            mask_bits = MASKS[mask](self.support, inputs, stride)
         if self.values is None:
             return REAL_BITS * kept + mask_bits
         side_bits = self.values.side_bits((channels, inputs)) / (channels * inputs)

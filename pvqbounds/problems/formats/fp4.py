@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.errors import InputError
 from pvqbounds.problems.formats.number_types import E2M1, E4M3, FP32, in_float32
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import ValueRule, level_sets, levels_of
@@ -149,9 +150,14 @@ class MXFP4(ValueRule):
 
 
 def _exponents(blocks: Blocks, scale: str) -> NDArray[np.int64]:
-    """Exponents of E8M0, at its ends for weights beyond them; 0 for a block of zeros."""
+    """Exponents of E8M0, its least for weights below that; 0 for a block of zeros."""
     largest = blocks.largest
-    exponents = np.clip(MXFP4_SCALES[scale](largest), -LARGEST_E8M0, LARGEST_E8M0)
+    exponents = np.maximum(MXFP4_SCALES[scale](largest), -LARGEST_E8M0)
+    if exponents.max() > LARGEST_E8M0:
+        raise InputError(
+            f"A weight of {largest.max():.3g} needs a scale above 2^{LARGEST_E8M0}, the largest of MXFP4; "
+            "rescale the weights."
+        )
     return np.where(largest == 0.0, 0, exponents)
 
 

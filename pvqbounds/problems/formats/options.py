@@ -8,14 +8,21 @@ import re
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.validation import whole_number
 
-__all__ = ["Options", "nearest_of"]
+__all__ = ["Options", "nearest_of", "whole"]
 
 LARGEST_NUMBER = 2**31
+MOST_DIGITS = 12
+"""int refuses thousands of them with an error of its own."""
 
 
 def nearest_of(name: str, candidates: list[str]) -> str:
     """The candidate that is spelt most like `name`."""
     return (difflib.get_close_matches(name, candidates, n=1, cutoff=0.0) or candidates)[0]
+
+
+def whole(digits: str) -> int:
+    """The number of digits 0 to 9, or where there are very many another one that is too large as well."""
+    return int(digits.lstrip("0")[:MOST_DIGITS] or "0")
 
 
 class Options:
@@ -40,8 +47,7 @@ class Options:
         if not asked:
             return None
         self._left.remove(asked[0])  # a second one is left over, and refused
-        # int refuses thousands of digits with an error of its own
-        return whole_number(int(asked[0][1:12]), f"N of '{shown(asked[0])[1:-1]}'", 1, LARGEST_NUMBER)
+        return whole_number(whole(asked[0][1:]), f"N of {shown(asked[0])}", 1, LARGEST_NUMBER)
 
     def _taken(self, choices: tuple[str, ...]) -> str | None:
         self._known += [choice for choice in choices if choice not in self._known]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.formats.options import whole
 from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
 from pvqbounds.problems.supports import AtMost, Pattern, SupportRule
 
@@ -29,12 +30,8 @@ class Sparsity(ABC):
         """The support rule of so many inputs, those of a pattern `stride` apart."""
 
     @abstractmethod
-    def entropy(self, inputs: int) -> float:
-        """Bits a weight that tell masks apart at least."""
-
-    @abstractmethod
-    def stored(self, inputs: int) -> float:
-        """Bits a weight of the mask in the layout that hardware reads.
+    def position_bits(self) -> int:
+        """Bits of the position of a kept weight in the layout that hardware reads.
 
         Raises
         ------
@@ -42,18 +39,23 @@ class Sparsity(ABC):
             If there is none.
         """
 
-    def kept(self, inputs: int) -> int:
-        """How many of so many inputs may be non-zero."""
-        return sum(budget for _, budget in self.rule(inputs).budgets(inputs))
+    def kept(self, inputs: int, stride: int = 1) -> float:
+        """The part of the weights that may be non-zero."""
+        return sum(kept for _, kept in self.rule(inputs, stride).budgets(inputs)) / inputs
+
+    def entropy(self, inputs: int, stride: int = 1) -> float:
+        """log2 of the number of masks that keep all they may, for each weight."""
+        budgets = self.rule(inputs, stride).budgets(inputs)
+        return math.fsum(_log2_choices(len(group), kept) for group, kept in budgets) / inputs
 
 
-MASKS: dict[str, Callable[[Sparsity, int], float]] = {
-    "bitmap": lambda sparsity, inputs: 1.0,
-    "entropy": lambda sparsity, inputs: sparsity.entropy(inputs),
-    "stored": lambda sparsity, inputs: sparsity.stored(inputs),
-    "none": lambda sparsity, inputs: 0.0,
+MASKS: dict[str, Callable[[Sparsity, int, int], float]] = {
+    "bitmap": lambda sparsity, inputs, stride: 1.0,
+    "entropy": lambda sparsity, inputs, stride: sparsity.entropy(inputs, stride),
+    "stored": lambda sparsity, inputs, stride: sparsity.position_bits() * sparsity.kept(inputs, stride),
+    "none": lambda sparsity, inputs, stride: 0.0,
 }
-"""Ways to count a mask: bits a weight of so many inputs."""
+"""Ways to count a mask: bits a weight of so many inputs, those of a pattern so far apart."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +73,7 @@ class Density(Sparsity):
         """So many anywhere."""
         return AtMost(nnz_of_density(self.percent / 100.0, inputs))
 
-    def entropy(self, inputs: int) -> float:
-        """That of independent positions."""
-        kept = self.kept(inputs) / inputs
-        return -sum(p * math.log2(p) for p in (kept, 1.0 - kept) if p > 0.0)
-
-    def stored(self, inputs: int) -> float:
+    def position_bits(self) -> int:
         """No hardware has a layout for it."""
         raise InputError(
             f"There is no stored layout of the mask of {self.name}; count it as a bitmap or by its entropy."
@@ -99,15 +96,9 @@ class NofM(Sparsity):
         """So many of each group."""
         return Pattern(self.kept_of_group, self.group, stride)
 
-    def entropy(self, inputs: int) -> float:
-        """log2 of the number of masks of each group."""
-        whole, rest = divmod(inputs, self.group)
-        bits = whole * _log2_choices(self.group, self.kept_of_group)
-        return (bits + _log2_choices(rest, min(self.kept_of_group, rest))) / inputs
-
-    def stored(self, inputs: int) -> float:
-        """The position in its group of each weight that is kept."""
-        return self.kept(inputs) * (self.group - 1).bit_length() / inputs
+    def position_bits(self) -> int:
+        """Bits of a position in the group."""
+        return (self.group - 1).bit_length()
 
 
 def _log2_choices(size: int, kept: int) -> float:
@@ -141,4 +132,4 @@ def pattern(text: str) -> NofM:
         If it is not N:M with N <= M.
     """
     kept, group = text.split(":")
-    return NofM(*checked_pattern((int(kept[:12]), int(group[:12]))))
+    return NofM(*checked_pattern((whole(kept), whole(group))))
