@@ -182,12 +182,12 @@ def test_a_layer_from_the_command_to_the_proof(folder: Path, capsys: pytest.Capt
     assert run("verify", "r.json", "--json", "v.json") == 0
     assert json.loads(Path("v.json").read_text())["holds"] is True
     document = json.loads(Path("r.json").read_text())
-    document["pruning"]["per_channel"][1]["error_lower"] *= 1.5
+    document["sides"][1]["per_channel"][1]["error_lower"] *= 1.5
     Path("r.json").write_text(json.dumps(document))
     capsys.readouterr()
     assert run("verify", "r.json", "--json", "v.json") == 1
     failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
-    assert failures[0].startswith("FAILED pruning.per_channel[1]: ")
+    assert failures[0].startswith("FAILED sides[1].per_channel[1]: ")
     assert json.loads(Path("v.json").read_text())["holds"] is False
 
 
@@ -204,7 +204,7 @@ def test_chunks_are_not_added_up(capsys: pytest.CaptureFixture[str]) -> None:
     )
     text = " ".join(capsys.readouterr().out.split())
     assert "do not add up" in text
-    assert json.loads(Path("r.json").read_text())["quantization"]["error_lower"] is None
+    assert json.loads(Path("r.json").read_text())["sides"][0]["error_lower"] is None
     assert run("verify", "r.json") == 0
 
 
