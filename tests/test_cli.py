@@ -191,6 +191,29 @@ def test_a_layer_from_the_command_to_the_proof(folder: Path, capsys: pytest.Capt
     assert json.loads(Path("v.json").read_text())["holds"] is False
 
 
+def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["layer", "--layer", "block1.0", "--out-channels", "2"]
+    names = ["int4", "int2", "25%", "1:3", "50%"]
+    given = [part for name in names for part in ("--format", name)]
+    with_layer = [*small[:2], "block2.0", *small[3:]]  # of four input channels
+    assert run(*with_layer, *given, "--json", "r.json") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Verdict, provably better: int4 than" in text
+    assert [side["format"] for side in json.loads(Path("r.json").read_text())["sides"]] == names
+    assert run("verify", "r.json") == 0
+    assert "10 of 10 lower bounds proved again" in capsys.readouterr().out
+    assert run(*small, "--format", "int4") == 0
+    assert "No verdict" in capsys.readouterr().out
+    for wrong, says in ((["--format", "in4"], "unknown"), (["--format", "int4", "--bits", "4"], "not both")):
+        assert run(*small, *wrong) == 2
+        assert says in capsys.readouterr().err
+    assert run("compare", *small[1:], "--format", "int3", "--format", "int2", "--solver", "native") == 0
+    shown = capsys.readouterr().out
+    assert "int3" in shown
+    assert "int2" in shown
+
+
 def test_the_same_seed_gives_the_same_result() -> None:
     for name in ("a.json", "b.json"):
         assert run("solve", "q.npz", "--seed", "3", "--method", "relax", "--json", name) == 0

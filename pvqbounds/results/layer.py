@@ -239,8 +239,9 @@ class LayerReport:
         more = f" and {len(self.sides) - 2} more" if len(self.sides) > 2 else ""
         chunks = "" if self.protocol == "full" else f" in {len(self.sides[0].slices)} chunks"
         pairs = [f"{better} > {worse}" for better, worse in self.verdict[:2]] or ["undecided"]
-        verdict = ", ".join(pairs) + ", ..." * (len(self.verdict) > 2)
-        return f"<LayerReport {self.model} {self.layer}{chunks}: {', '.join(few)}{more}; verdict: {verdict}>"
+        verdict = f"; verdict: {', '.join(pairs)}{', ...' * (len(self.verdict) > 2)}"
+        told = f"{', '.join(few)}{more}{verdict * (len(self.sides) > 1)}"
+        return f"<LayerReport {self.model} {self.layer}{chunks}: {told}>"
 
     def __str__(self) -> str:
         """The table, as the command line prints it, in 80 columns."""
