@@ -8,6 +8,7 @@ evaluated from what they return.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,14 @@ from pvqbounds.problems.integer import error_form
 from pvqbounds.solvers.relaxation import relax
 
 __all__ = [
+    "METHODS",
     "PRUNING",
     "PruningMethod",
     "layer_magnitude",
     "magnitude",
     "magnitude_refit",
     "nearest_plane_codes",
+    "pruned_by_methods",
     "quantized_by_methods",
     "randomized",
     "round_to_nearest",
@@ -107,3 +110,17 @@ def layer_magnitude(problems: Sequence[SparseLeastSquares], nnz: int) -> list[Sp
 
 
 PRUNING: Mapping[str, PruningMethod] = {"magnitude": magnitude, "magnitude+refit": magnitude_refit}
+
+
+def pruned_by_methods(
+    problems: Sequence[SparseLeastSquares], seed: int = 0
+) -> dict[str, tuple[NDArray[np.float64], ...]]:
+    """Weights of every problem by each method of :data:`PRUNING`; nothing of them is random."""
+    return {name: tuple(map(weight_of, problems)) for name, weight_of in PRUNING.items()}
+
+
+METHODS: Mapping[str, Callable[[Any, int], Mapping[str, tuple[NDArray[Any], ...]]]] = {
+    IntegerLeastSquares.task: quantized_by_methods,
+    SparseLeastSquares.task: pruned_by_methods,
+}
+"""What the methods make of the problems of a side, by its task; the second argument is a seed."""

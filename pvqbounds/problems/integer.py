@@ -6,7 +6,7 @@ import math
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +49,8 @@ class IntegerLeastSquares:
         scale is not positive or qmin > qmax.
     """
 
+    task: ClassVar[str] = "quantization"
+    """Kind of the problem, as sides of a layer are told apart by it."""
     shared: Gram
     """The Gram, which the channels of a layer have in common."""
     gram: NDArray[np.float64]

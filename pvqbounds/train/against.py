@@ -24,6 +24,7 @@ from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
 from pvqbounds.results.layer import Side, SliceResult
 from pvqbounds.solving.channels import solve_channels
 from pvqbounds.train.outcome import Outcome, QuantizedLayer
@@ -180,7 +181,11 @@ def against_bounds(
         )
         results.append(
             LayerAgainst(
-                name, layer.description, layer.inputs, layer.channels, _side(outcome, slices, tuple(points))
+                name,
+                layer.description,
+                layer.inputs,
+                layer.channels,
+                _side(outcome, layer, slices, tuple(points)),
             )
         )
         before += len(problems)
@@ -235,12 +240,21 @@ def _point(problem: Problem, outcome: Outcome, channel: int, name: str) -> NDArr
     return weight
 
 
-def _side(outcome: Outcome, slices: tuple[SliceResult, ...], points: Sequence[NDArray[Any]]) -> Side:
-    quantized = isinstance(outcome, QuantizedLayer)
+def _side(
+    outcome: Outcome, layer: Layer, slices: tuple[SliceResult, ...], points: Sequence[NDArray[Any]]
+) -> Side:
+    form = _format(outcome)
+    problems = [s.problem for s in slices]
     return Side(
-        "quantization" if quantized else "pruning",
-        bits=outcome.bits if isinstance(outcome, QuantizedLayer) else None,
-        density=None if isinstance(outcome, QuantizedLayer) else outcome.density,
+        format=form.name,
+        bits_per_weight=form.bits_per_weight(problems, layer.channels * layer.inputs, layer.inputs),
         slices=slices,
         methods={TRAINED: tuple(points)},
     )
+
+
+def _format(outcome: Outcome) -> PlainFormat:
+    """The format that a run was to reach."""
+    if isinstance(outcome, QuantizedLayer):
+        return Uniform(outcome.bits)
+    return Density(outcome.density) if outcome.pattern is None else Pattern(*outcome.pattern)

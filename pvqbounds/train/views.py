@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.problems.plain_formats import Density, Uniform, parse_format
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import Side
@@ -46,11 +47,10 @@ def percent(fraction: float) -> str:
 
 def size_of(layer: LayerAgainst) -> str:
     """Name the size of a layer's weights in a few characters."""
-    side = layer.side
-    if side.bits is not None:
-        return f"{side.bits} bits"
-    pattern = getattr(side.slices[0].problem, "pattern", None)
-    return f"{pattern[0]}:{pattern[1]}" if pattern is not None else f"{side.density:.3g}"
+    form = parse_format(layer.side.format)
+    if isinstance(form, Uniform):
+        return f"{form.bits} bits"
+    return f"{form.density:.3g}" if isinstance(form, Density) else form.name
 
 
 def gap_text(lower: float, upper: float) -> str:
@@ -82,7 +82,7 @@ def against_view(run: RunAgainst) -> RenderableType:
             side.lower_kind,
         )
     lines = [Text(REFERENCES[run.reference], style="dim")]
-    if any(layer.side.density is not None for layer in run.layers):
+    if any(layer.side.task == "pruning" for layer in run.layers):
         words = "pruning is bounded at the non-zeros that each channel was left with (or its pattern)"
         lines.append(Text(words, style="dim"))
     else:
@@ -115,6 +115,7 @@ def against_document(run: RunAgainst) -> dict[str, Any]:
 
 def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
     side = layer.side
+    form = parse_format(side.format)
     lower, upper = side.sqnr_interval
     least, most = layer.gap
     return {
@@ -123,8 +124,9 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
         "inputs": layer.inputs,
         "channels": layer.channels,
         "channels_bounded": len(side.slices),
-        "bits": side.bits,
-        "density": side.density,
+        "format": form.name,
+        "bits": getattr(form, "bits", None),
+        "density": getattr(form, "density", None),
         "pattern": getattr(side.slices[0].problem, "pattern", None),
         "error": layer.error,
         "sqnr": finite(layer.sqnr),
