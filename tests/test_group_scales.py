@@ -174,3 +174,49 @@ def test_wrong_arrays_are_one_sentence(changes, message):
     arguments = {"gram": np.eye(3), "weight": [1.0, 2.0, 3.0], "scale": 0.1, "qmin": -4, "qmax": 3}
     with pytest.raises(pvq.InputError, match=message):
         pvq.IntegerLeastSquares(**{**arguments, **changes})
+
+
+def test_formats_of_groups_bound_a_layer_and_lie_in_files(tmp_path):
+    """From names to problems, tables, files and their proofs; groups of powers of two in the error as well."""
+    from pvqbounds.solving.verified_files import verify_file
+    from pvqbounds.storage.results_read import read_record
+    from pvqbounds.storage.results_written import write_layer
+
+    digits = pvq.nn.load_model("digits")
+    names = ["int4", "int4:g12", "int3:g12:asym", "q8_0"]
+    report = pvq.nn.layer_bounds(digits, "block2.0", formats=names, out_channels=2, time_limit=5.0)
+    assert [side.format for side in report.sides] == names
+    uniform, groups, asymmetric, eight = report.sides
+    assert groups.bits_per_weight == pytest.approx(4 + 16 / 12)
+    assert not groups.slices[0].problem.is_uniform
+    assert asymmetric.slices[0].problem.qmin.min() < 0
+    assert eight.sqnr_interval[0] > groups.sqnr_interval[1] > uniform.sqnr_interval[0]
+    weight = pvq.nn.find_layer(digits.module, "block2.0").weight
+    decoded = pvq.formats.parse("int4:g12").round_to_nearest(weight)
+    for number, result in enumerate(groups.slices):  # plain rounding is one of the allowed choices
+        difference = decoded[number] - weight[number]
+        error = float(difference @ result.problem.gram @ difference)
+        assert result.bounds.error_lower <= error * (1.0 + 1e-9)
+        assert error == pytest.approx(groups.method_errors["rtn"][number], rel=1e-9)
+    assert "int4:g12" in str(report)
+    path = tmp_path / "r.json"
+    write_layer(report, path)
+    assert [fault for fault in verify_file(path) if not fault.holds] == []
+    again = read_record(path).result.sides[1].slices[0].problem
+    assert np.array_equal(again.step, groups.slices[0].problem.step)
+
+
+def test_problem_files_hold_steps_of_their_own(tmp_path):
+    from pvqbounds.storage.problem_files import load_problem, save_problem
+
+    problem = pvq.IntegerLeastSquares(np.eye(3), [0.1, 0.2, 0.3], [0.1, 0.2, 0.05], [-1, 0, -4], 3)
+    save_problem(tmp_path / "p.npz", problem)
+    again = load_problem(tmp_path / "p.npz")
+    for name in ("step", "low", "high", "weight"):
+        assert np.array_equal(getattr(again, name), getattr(problem, name))
+
+
+@pytest.mark.parametrize("name", ["nf4", "nvfp4", "2:4+int4:g128"])
+def test_formats_that_are_not_bounded_yet_say_so(name):
+    with pytest.raises(pvq.InputError, match="known, but nothing is bounded in it yet"):
+        pvq.nn.layer_bounds(pvq.nn.load_model("digits"), "block2.0", formats=[name])

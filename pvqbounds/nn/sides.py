@@ -15,9 +15,10 @@ from pvqbounds.nn.layers import Layer
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import chunk_ranges
 from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
+from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Stepped, Uniform
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.values import Steps
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import SliceResult
 
@@ -188,6 +189,28 @@ def _quantized(
     return [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], *codes) for s in slices]
 
 
+def _stepped(
+    form: Stepped, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
+) -> list[Problem]:
+    alive = np.stack([np.diagonal(gram.matrix) > 0.0 for gram in grams])
+    live = alive[[layer.group_of(channel) for channel in range(layer.channels)]]
+    grids = form.form.grids(layer.weight, live)
+    problems: list[Problem] = []
+    for s in slices:
+        grid = grids[s.channel]
+        assert isinstance(grid, Steps)
+        steps = grid.among(np.arange(*s.inputs))
+        problems.append(
+            IntegerLeastSquares(s.gram, s.weight, *map(_one, (steps.step, steps.qmin, steps.qmax)))
+        )
+    return problems
+
+
+def _one(values: NDArray[Any]) -> Any:
+    """The number that all of them are, else themselves: problems of one scale are solved together."""
+    return values[0].item() if (values == values[0]).all() else values
+
+
 def _thinned(
     form: Density, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
 ) -> list[Problem]:
@@ -204,7 +227,7 @@ def _patterned(
 PROBLEMS: Mapping[
     type[Any], Callable[[Any, Layer, Sequence[Gram], Sequence[Slice], ScaleRule], list[Problem]]
 ]
-PROBLEMS = {Uniform: _quantized, Density: _thinned, Pattern: _patterned}
+PROBLEMS = {Uniform: _quantized, Stepped: _stepped, Density: _thinned, Pattern: _patterned}
 """What makes the problems of a format, by its kind."""
 
 

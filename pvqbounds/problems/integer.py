@@ -104,6 +104,11 @@ class IntegerLeastSquares:
         )
 
     @property
+    def is_uniform(self) -> bool:
+        """Whether one scale and one box were given for all inputs."""
+        return all(np.ndim(value) == 0 for value in (self.scale, self.qmin, self.qmax))
+
+    @property
     def step(self) -> NDArray[np.float64]:
         """s, shape (n,)."""
         return self.steps.step

@@ -1,4 +1,4 @@
-"""Formats by name, as far as they are problems already: ``int4``, densities (``25%``), patterns (``2:4``).
+"""Formats by name, as far as they are problems: ``int4``, ``int4:g128``, ``25%``, ``2:4``.
 
 A format says its name, its size in bits a weight, and whether a problem is one of its own.
 """
@@ -12,12 +12,16 @@ from decimal import Decimal
 from math import ceil, log2
 from typing import ClassVar, Protocol
 
+import numpy as np
+
 from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.integer import IntegerLeastSquares
 from pvqbounds.problems.sparse import SparseLeastSquares, checked_pattern, nnz_of_density
+from pvqbounds.problems.values import Steps
 
-__all__ = ["Density", "Pattern", "PlainFormat", "Uniform", "asked_formats", "parse_format"]
+__all__ = ["Density", "Pattern", "PlainFormat", "Stepped", "Uniform", "asked_formats", "parse_format"]
 
 Problem = IntegerLeastSquares | SparseLeastSquares
 
@@ -62,7 +66,7 @@ class Uniform:
 
     def bits_per_weight(self, problems: Sequence[Problem], weights: int, inputs: int) -> float:
         """`bits`, and the bits of the scale: a single one counts as one for the layer."""
-        scales = {p.scale for p in problems if isinstance(p, IntegerLeastSquares)}
+        scales = {float(p.step[0]) for p in problems if isinstance(p, IntegerLeastSquares)}
         return self.bits + FULL_BITS / (weights if len(scales) == 1 else inputs)
 
     def fault(self, problem: Problem) -> tuple[str, str] | None:
@@ -76,6 +80,37 @@ class Uniform:
     def text(self, problems: Sequence[Problem], nnz: int | None) -> str:
         """Its bits and its codes."""
         return "{} bits, codes {}..{}".format(self.bits, *symmetric_codes(self.bits))
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A format of uniform steps in groups or with zero points: int4:g128, int3:g64:asym, q8_0."""
+
+    task: ClassVar[str] = "quantization"
+    form: Format
+
+    @property
+    def name(self) -> str:
+        """As :func:`parse_format` reads it."""
+        return self.form.name
+
+    def bits_per_weight(self, problems: Sequence[Problem], weights: int, inputs: int) -> float:
+        """Codes, scales and zero points."""
+        return self.form.bits_per_weight((weights // inputs, inputs))
+
+    def fault(self, problem: Problem) -> tuple[str, str] | None:
+        """Which field is not that of the format, and why."""
+        if not isinstance(problem, IntegerLeastSquares):
+            return "format", f"{self.name}, but the entry is one of pruning"
+        assert self.form.values is not None
+        codes, most = int((problem.high - problem.low).max()) + 1, 2**self.form.values.code_bits
+        if codes > most:
+            return "codes", f"{codes} codes of an input, but {self.name} has {most}"
+        return None
+
+    def text(self, problems: Sequence[Problem], nnz: int | None) -> str:
+        """Its name."""
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -175,10 +210,13 @@ def parse_format(name: str) -> PlainFormat:
         return Density(float(Decimal(match[1]).scaleb(-2)))
     if match := re.fullmatch(r"([0-9]+):([0-9]+)", text):
         return Pattern(int(match[1]), int(match[2]))
-    raise InputError(
-        f"The format {shown(name)} is unknown; take one of int2 to int16, a density like 25% "
-        "or a pattern like 2:4."
-    )
+    known = parse(text or name)
+    if known.support is not None or not isinstance(known.grids(PROBE)[0], Steps):
+        raise InputError(
+            f"The format {known.name} is known, but nothing is bounded in it yet; take uniform codes like "
+            "int4:g128, a density like 25% or a pattern like 2:4."
+        )
+    return Stepped(known)
 
 
 def asked_formats(
@@ -219,6 +257,9 @@ def _short_forms(bits: int, density: float | None, pattern: tuple[int, int] | No
         return [quantized, Pattern.of(pattern)]
     return [quantized, Density(bits / 16 if density is None else float(density))]
 
+
+PROBE = np.ones((1, 256))
+"""Weights that tell which kind of values a format has."""
 
 LONGEST_NAME = 400
 """Characters: the smallest positive float64 in full has 343 digits as a percentage."""

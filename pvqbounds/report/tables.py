@@ -398,7 +398,10 @@ def conditions_text(report: LayerReport) -> str:
 
 
 def _scale_condition(report: LayerReport, side: Side) -> str:
-    scales = {s.problem.scale for s in side.slices if isinstance(s.problem, IntegerLeastSquares)}
+    problems = [s.problem for s in side.slices if isinstance(s.problem, IntegerLeastSquares)]
+    if not all(problem.is_uniform for problem in problems):
+        return f"fixed scales of groups ({side.format})"
+    scales = {float(problem.step[0]) for problem in problems}
     # a layer of one channel cannot tell the two apart, and need not
     scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
     return f"{scale} ({report.range_method})"
@@ -450,8 +453,14 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
 
 def _problem_text(problem: Problem) -> str:
     if isinstance(problem, IntegerLeastSquares):
-        codes = f"codes {problem.qmin}..{problem.qmax}"
-        return f"quantization of {problem.n} weights, scale {problem.scale:.6g}, {codes}"
+        step, low, high = problem.step, problem.low, problem.high
+        if problem.is_uniform:
+            grid = f"scale {step[0]:.6g}, codes {low[0]:.0f}..{high[0]:.0f}"
+        else:
+            grid = (
+                f"scales {step.min():.3g} to {step.max():.3g}, codes from {low.min():.0f} to {high.max():.0f}"
+            )
+        return f"quantization of {problem.n} weights, {grid}"
     if problem.pattern is not None:
         return "pruning of {} weights, pattern {}:{}".format(problem.n, *problem.pattern)
     return f"pruning of {problem.n} weights, keep {problem.nnz}"

@@ -65,25 +65,32 @@ class Kind(ABC):
         """Raise InputError where a point of a simple method is not allowed."""
 
 
+STEPS = "steps"
+"""The grid that has a scale and a box for each input."""
+
+
 class Quantization(Kind):
-    """Codes on a uniform grid."""
+    """Codes on a uniform grid: one scale and one box a channel, or (grid "steps") one of each an input."""
 
     points = np.int64
 
     def common(self, problem: IntegerLeastSquares) -> Document:
-        return {"qmin": problem.qmin, "qmax": problem.qmax}
+        return {"qmin": problem.qmin, "qmax": problem.qmax} if problem.is_uniform else {"grid": STEPS}
 
     def own(self, problem: IntegerLeastSquares) -> Document:
         return {}
 
     def alone(self, problem: IntegerLeastSquares) -> Document:
-        return {"scale": problem.scale, "qmin": problem.qmin, "qmax": problem.qmax}
+        scale = {"scale": problem.scale} if problem.is_uniform else {}
+        return scale | self.common(problem)
 
     def arrays(self, slices: Sequence[SliceResult]) -> Arrays:
-        return {
-            "scale": np.array([cast(IntegerLeastSquares, s.problem).scale for s in slices]),
-            "codes": np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in slices]),
-        }
+        problems = [cast(IntegerLeastSquares, s.problem) for s in slices]
+        codes = {"codes": np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in slices])}
+        if all(problem.is_uniform for problem in problems):
+            return {"scale": np.array([p.scale for p in problems])} | codes
+        grid = ("step", "qmin", "qmax")
+        return {name: np.stack([getattr(p.steps, name) for p in problems]) for name in grid} | codes
 
     def read(
         self,
@@ -93,12 +100,20 @@ class Quantization(Kind):
         prefix: str,
         given: Sequence[tuple[Gram, NDArray[np.float64]]],
     ) -> list[Stored]:
-        scales = arrays.rows(entries, f"{prefix}/scale", np.float64)
-        best = arrays.rows(entries, f"{prefix}/codes", np.int64, [gram.n for gram, _ in given])
-        qmin, qmax = common.whole("qmin"), common.whole("qmax")
+        sizes = [gram.n for gram, _ in given]
+        best = arrays.rows(entries, f"{prefix}/codes", np.int64, sizes)
+        grids: list[tuple[Any, Any, Any]]
+        if common.optional("grid", lambda name: common.text(name, (STEPS,))) is not None:
+            kinds: dict[str, type[Any]] = {"step": np.float64, "qmin": np.int64, "qmax": np.int64}
+            parts = [arrays.rows(entries, f"{prefix}/{name}", kind, sizes) for name, kind in kinds.items()]
+            grids = list(zip(*parts, strict=True))
+        else:
+            ends = common.whole("qmin"), common.whole("qmax")
+            scales = arrays.rows(entries, f"{prefix}/scale", np.float64)
+            grids = [(float(cast(Any, scale)), *ends) for scale in scales]
         found = []
-        for (gram, weight), scale, codes in zip(given, scales, best, strict=True):
-            problem = IntegerLeastSquares(gram, weight, float(cast(Any, scale)), qmin, qmax)
+        for (gram, weight), grid, codes in zip(given, grids, best, strict=True):
+            problem = IntegerLeastSquares(gram, weight, *grid)
             found.append(Stored(problem, problem.weight_of(codes), codes=codes))
         return found
 

@@ -1,8 +1,8 @@
 """Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script.
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
-(quantization), or ``nnz`` (pruning), or ``pattern`` (two numbers N, M; N:M pruning). A file
-without any of these gets its budget from the caller.
+(quantization; numbers, or one for each input, shape (n,)), or ``nnz`` (pruning), or ``pattern`` (two
+numbers N, M; N:M pruning). A file without any of these gets its budget from the caller.
 
 **.mat**, the input of ``post_training_pruning_acts_sqnr.m`` (Kuzmin et al., NeurIPS 2023): ``P``
 (n, n), ``q`` and ``x0`` (n numbers each), ``r`` (one number), for the objective
@@ -179,11 +179,19 @@ def _problem_of(
             _whole(_scalar(arrays["stride"], "stride", path), "stride", path) if "stride" in stated else 1
         )
         return SparseLeastSquares(gram, weight, pattern=(kept, size), stride=stride)
-    numbers = {name: _scalar(arrays[name], name, path) for name in stated}
-    if "nnz" in numbers:
-        return SparseLeastSquares(gram, weight, nnz=_whole(numbers["nnz"], "nnz", path))
-    qmin, qmax = (_whole(numbers[name], name, path) for name in ("qmin", "qmax"))
-    return IntegerLeastSquares(gram, weight, numbers["scale"], qmin, qmax)
+    if "nnz" in stated:
+        return SparseLeastSquares(gram, weight, nnz=_whole(_scalar(arrays["nnz"], "nnz", path), "nnz", path))
+    scale, *ends = (_one_or_each(arrays[name], name, len(weight), path) for name in ("scale", "qmin", "qmax"))
+    qmin, qmax = (
+        _whole(end, name, path) if isinstance(end, float) else end
+        for end, name in zip(ends, ("qmin", "qmax"), strict=True)
+    )
+    return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
+
+
+def _one_or_each(array: NDArray[Any], name: str, n: int, path: Path) -> float | NDArray[Any]:
+    """A number, or one for each input."""
+    return array if array.shape == (n,) and n > 1 else _scalar(array, name, path)
 
 
 def _scalar(array: NDArray[Any], name: str, path: Path) -> float:
