@@ -83,6 +83,37 @@ def test_a_negative_budget(tmp_path: Path, name: str) -> None:
         verify_file(result.write())
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("exact", lambda d: d.update(verdict="undecided")),
+        ("exact", lambda d: d.update(verdict="pruning")),
+        ("exact", lambda d: d.update(verdict=[["int4", "25%"]])),
+        ("exact", lambda d: d["quantization"].update(bits=3)),
+        ("exact", lambda d: d["quantization"].update(format="int4")),
+        ("exact", lambda d: d["pruning"].update(density=0.5)),
+        ("exact", lambda d: d["pruning"].update(density=None)),
+        ("two-of-four", lambda d: d["pruning"].update(density=0.25)),
+        ("two-of-four", lambda d: d["pruning"].update(pattern=[2, 5])),
+        ("exact", lambda d: d["pruning"]["per_channel"][0].update(error_lower=1.0)),
+        ("budget-layer", lambda d: d["pruning"].update(nnz=7)),
+        ("budget-layer", lambda d: d["quantization"].update(budget="layer", nnz=7)),
+        ("exact", lambda d: d.update(schema="pvqbounds.layer/2")),
+        ("exact", lambda d: d.pop("pruning")),
+    ],
+)
+def test_faults_in_files_of_version_0_1_0_are_found(
+    tmp_path: Path, name: str, change: Callable[[Any], Any]
+) -> None:
+    result = Result(tmp_path, name)
+    assert _faults(result.write()) == []
+    change(result.document)
+    try:
+        assert _faults(result.write()) != []
+    except InputError:
+        return
+
+
 def test_multipliers_at_which_a_sum_overflows(tmp_path: Path) -> None:
     result = Result(tmp_path, "budget-layer")
     for i in range(4):
