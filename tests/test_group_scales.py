@@ -177,7 +177,7 @@ def test_wrong_arrays_are_one_sentence(changes, message):
 
 
 def test_formats_of_groups_bound_a_layer_and_lie_in_files(tmp_path):
-    """From names to problems, tables, files and their proofs; groups of powers of two in the error as well."""
+    """From names to problems, tables, files and their proofs."""
     from pvqbounds.solving.verified_files import verify_file
     from pvqbounds.storage.results_read import read_record
     from pvqbounds.storage.results_written import write_layer

@@ -114,17 +114,17 @@ def test_any_density_comes_back_from_its_name(density: float) -> None:
         ("101%", "density must lie"),
         ("5:4", "N of the pattern"),
         ("2:0", "M of the pattern"),
-        ("in4", "format 'in4' is unknown; take one of int2 to int16"),
-        ("", "unknown"),
-        ("9" * 5000 + "%", "unknown"),
-        (4, "unknown"),
-        (None, "unknown"),
+        ("in4", "no format 'in4'; did you mean 'int4'"),
+        ("", "format"),
+        ("9" * 5000 + "%", "format"),
+        (4, "format"),
+        (None, "format"),
     ],
 )
 def test_what_is_no_format(name: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as error:
         parse_format(name)
-    assert len(str(error.value)) < 200
+    assert len(str(error.value)) < 250
 
 
 def test_formats_and_their_short_forms() -> None:

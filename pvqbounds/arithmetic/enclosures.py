@@ -13,6 +13,7 @@ The bounds assume that no intermediate result overflows; underflow is paid for b
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "inner_product",
     "quadratic_form",
     "scaled_difference",
+    "total",
     "up",
 ]
 
@@ -65,6 +67,14 @@ def up(value: float, steps: int = 1) -> float:
 def down(value: float, steps: int = 1) -> float:
     """The float64 `steps` places below `value`."""
     return -up(-value, steps)
+
+
+def total(values: Sequence[float]) -> float:
+    """The sum, rounded once; nan where it overflows on the way."""
+    try:
+        return math.fsum(values)
+    except (OverflowError, ValueError):  # ValueError: infinities of both signs
+        return math.nan
 
 
 def _two_product(

@@ -41,6 +41,7 @@ from pvqbounds.arithmetic.enclosures import (
     gamma,
     inner_product,
     quadratic_form,
+    total,
     up,
 )
 from pvqbounds.problems import IntegerLeastSquares
@@ -339,7 +340,9 @@ def _box_hull_proof(
         separable = np.nextafter(separable - room, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
         return NOTHING
-    value = down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
+    value = down(down(down(total(separable.tolist())) + quadratic) + form.constant)
+    if not math.isfinite(value):
+        return NOTHING
     return Proof(value, blur, lowered > 0.0)
 
 

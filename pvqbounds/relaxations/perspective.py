@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.definite import equilibration, proved_shift
-from pvqbounds.arithmetic.enclosures import TINY, UNIT, down
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, total
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.sparse import common_units
 from pvqbounds.relaxations.certificates import (
@@ -78,7 +78,7 @@ def perspective_proof(
     parts = [terms.constant]
     for group, budget in problem.budgets:
         parts += np.sort(terms.extra[group])[: len(group) - budget].tolist()
-    value = down(_total(parts), 2)
+    value = down(total(parts), 2)
     return Proof(value, terms.blur, terms.lowered) if math.isfinite(value) else NOTHING
 
 
@@ -96,14 +96,6 @@ def steady_perspective(
         if not found.lowered:
             return smaller, found
     return certificate, proof
-
-
-def _total(parts: list[float]) -> float:
-    """The sum, rounded once; nan where it overflows."""
-    try:
-        return math.fsum(parts)
-    except OverflowError:
-        return math.nan
 
 
 def layer_perspective_bound(
@@ -152,7 +144,7 @@ def layer_perspective_proof(
     )
     removed = max(0, len(extra) - nnz)
     parts = [t.constant for t in terms] + np.partition(extra, removed - 1)[:removed].tolist()
-    value = down(_total(parts), 2)
+    value = down(total(parts), 2)
     if not value > 0.0:  # nan as well
         return Proof(0.0, 0.0, False)
     proof = Proof(value, math.fsum(t.blur for t in terms), any(t.lowered for t in terms))
@@ -236,7 +228,7 @@ def _live_terms(
     if not (np.isfinite(kept).all() and np.isfinite(extra).all()):
         return nothing
     quadratic, blur = minus_inverse_form(rest, nu, smallest)
-    constant = down(quadratic + down(_total(kept.tolist())), 2)
+    constant = down(quadratic + down(total(kept.tolist())), 2)
     if not math.isfinite(constant):
         return nothing
     return SeparableTerms(constant, np.maximum(extra, 0.0), blur, step > 0.0)

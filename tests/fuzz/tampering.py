@@ -75,7 +75,7 @@ def spoilt_array(rng: Generator, array: np.ndarray) -> Any:
         with np.errstate(all="ignore"):
             try:
                 return array.astype(TYPES[int(rng.integers(len(TYPES)))])
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 return array.astype(object)
     if kind == 1:
         shapes: tuple[Callable[[np.ndarray], Any], ...] = (

@@ -36,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.definite import minorant, proof_margin
-from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, up
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, total, up
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import SearchCertificate
@@ -167,8 +167,8 @@ def build_tree(
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + 1.0
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
-    root = down(down(math.fsum(floor.tolist())) - up(image_norm))
-    root = down(down(root - up(math.fsum(phi.tolist())) - TINY, 2) + form.constant)
+    root = down(down(total(floor.tolist())) - up(image_norm))
+    root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for codes next to the target, where those of nearly least error are, and by how much
     # ||R d||² falls short of dᵀSd there
     near = np.abs(target - centre) + 1.0
