@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.methods.layer_methods import PRUNING, layer_magnitude, quantized_by_methods
+from pvqbounds.methods import chosen, proposals
+from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
@@ -60,6 +61,7 @@ def layer_bounds(
     range_method: RangeMethod = "mse",
     per_channel: bool = False,
     scales: float | Sequence[float] | None = None,
+    methods: Sequence[str] | None = None,
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
@@ -114,6 +116,10 @@ def layer_bounds(
         One scale for each output channel in place of one for the layer.
     scales
         Given scales in place of found ones: one for the layer, or one for each of its channels.
+    methods
+        Names of the methods (:mod:`pvqbounds.methods`) that are evaluated beside the bounds, each on
+        the side that it proposes for; if None round to nearest, nearest plane, randomized rounding
+        up to 100 inputs, and magnitude pruning without and with a re-fit.
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
         pruning, the native one does the other; each side says who solved it.
@@ -169,6 +175,10 @@ def layer_bounds(
         raise InputError(
             f"A budget over the layer is bounded by the native solver alone; leave out solver = {solver}."
         )
+    listed = {
+        "quantization": chosen(methods, "quantization", largest),
+        "pruning": chosen(methods, "pruning", largest),
+    }
     weight = target.weight
     given = None if scales is None else _given_scales(scales, target.channels)
     checked_range_method(range_method)
@@ -202,7 +212,7 @@ def layer_bounds(
     integer = [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], qmin, qmax) for s in slices]
     sparse = [SparseLeastSquares(s.gram, s.weight, **budgets[len(s.weight)]) for s in slices]
     quantized = solve(integer, "quantization", 0)
-    quantization_methods = quantized_by_methods(integer, seed)
+    quantization_methods = proposals(listed["quantization"], integer, seed)
     quantized = at_least_methods(integer, quantized, quantization_methods)
     shared: SharedBudget | None = None
     if budget == "layer":
@@ -217,11 +227,10 @@ def layer_bounds(
             progress=lambda done: report(len(slices) + done, total, "pruning"),
         )
         shared = SharedBudget(nnz, error_lower)
-        spent = layer_magnitude(sparse, nnz)
-        pruning_methods = {name: tuple(map(weight_of, spent)) for name, weight_of in PRUNING.items()}
+        pruning_methods = proposals(listed["pruning"], shared_by_magnitude(sparse, nnz), seed)
     else:
         pruned = solve(sparse, "pruning", len(slices))
-        pruning_methods = {name: tuple(map(weight_of, sparse)) for name, weight_of in PRUNING.items()}
+        pruning_methods = proposals(listed["pruning"], sparse, seed)
         pruned = at_least_methods(sparse, pruned, pruning_methods)
     return LayerReport(
         model=loaded.name,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pvqbounds.errors import InputError, OutputError
-from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, verdict_text
+from pvqbounds.methods import label_of
+from pvqbounds.report.tables import conditions_text, size_text, verdict_text
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.decibels import sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
@@ -216,7 +217,7 @@ def _draw_legend(figure: Any, sides: Sequence[Side]) -> None:
                 markerfacecolor="white",
                 markeredgecolor=colour,
                 linestyle="none",
-                label=METHOD_NAMES.get(name, name),
+                label=label_of(name),
             )
             for name in side.methods
         ]

@@ -20,6 +20,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, compare_sides
@@ -27,21 +28,12 @@ from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import SolverInfo
 
 __all__ = [
-    "METHOD_NAMES",
     "conditions_text",
     "layer_view",
     "problem_view",
     "solvers_view",
     "verdict_text",
 ]
-
-METHOD_NAMES = {
-    "rtn": "round to nearest",
-    "nearest-plane": "nearest plane (GPTQ)",
-    "randomized": "randomized rounding",
-    "magnitude": "magnitude pruning",
-    "magnitude+refit": "magnitude + re-fit",
-}
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
@@ -170,7 +162,7 @@ def _side_table(report: LayerReport) -> Table:
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in dict.fromkeys([*sides[0].methods, *sides[1].methods]):
         row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
-        table.add_row(METHOD_NAMES.get(name, name), *row)
+        table.add_row(label_of(name), *row)
     if full and math.isfinite(sides[0].expected_sqnr):
         expected = f"{sides[0].expected_sqnr:.2f} dB (no bound)"
         table.add_row("expected, fine grid", expected, "")
