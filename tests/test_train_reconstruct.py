@@ -16,9 +16,9 @@ from pvqbounds.nn.layers import find_layer  # noqa: E402
 from pvqbounds.nn.models import load_model  # noqa: E402
 from pvqbounds.problems.grids import mse_scale  # noqa: E402
 from pvqbounds.train import reconstruct_pruning, reconstruct_quantization  # noqa: E402
+from pvqbounds.train.layer_reconstruction import Rounding, _nearest_planes  # noqa: E402
+from pvqbounds.train.network_reconstruction import reconstruct_network  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
-from pvqbounds.train.rebuild import reconstruct_network  # noqa: E402
-from pvqbounds.train.reconstruct import Rounding, _nearest_planes  # noqa: E402
 from pvqbounds.train.runs import result_document  # noqa: E402
 
 FEW = Rounding(steps=100)
@@ -158,7 +158,7 @@ def test_budgets_that_cannot_be_used():
 
 @pytest.mark.parametrize("compression", [Quantization(bits=4), Pruning(sparsity=0.5)])
 def test_a_whole_network_beats_the_simple_method(compression, monkeypatch):
-    monkeypatch.setattr("pvqbounds.train.reconstruct.Rounding", lambda: FEW)
+    monkeypatch.setattr("pvqbounds.train.layer_reconstruction.Rounding", lambda: FEW)
     model, dense, data = tiny(), tiny(), few_digits()
     made = reconstruct_network(model, data, recipe(compression, ends="same"))
     assert set(made.layers) == {"first", "second", "head"}

@@ -152,7 +152,7 @@ class Pruner:
             if settings.scope != "channel" and nnz_of_density(density, self.masks[name].numel()) == 0:
                 raise InputError(f"A density of {density:g} keeps no weight of layer '{name}'.")
 
-    def scale_parameters(self) -> list[nn.Parameter]:
+    def optimizers(self) -> list[torch.optim.Optimizer]:
         """None: pruning learns no scales."""
         return []
 

@@ -24,9 +24,9 @@ from pvqbounds.train.batchnorm import reestimate
 from pvqbounds.train.data import Corrupt, TrainingData, calibration_batches, check_head, loader_of
 from pvqbounds.train.engine import Engine
 from pvqbounds.train.fit import Compressed
+from pvqbounds.train.layer_reconstruction import reconstruct_pruning, reconstruct_quantization
 from pvqbounds.train.outcome import Outcome, PrunedLayer, QuantizedLayer
 from pvqbounds.train.presets import Pruning, Quantization, Recipe
-from pvqbounds.train.reconstruct import reconstruct_pruning, reconstruct_quantization
 from pvqbounds.train.sizes import compressible, layer_bits, layer_densities, layer_patterns
 
 __all__ = ["reconstruct_network"]
