@@ -113,6 +113,27 @@ def test_more_beginnings_are_better_and_enough_of_them_optimal(scale):
     assert all(error >= best * (1.0 - 1e-12) for error in errors)
 
 
+def plain_nearest_plane(gram, centre, qmin, qmax):
+    """Babai's nearest plane, one channel: the best determined of the inputs that are left comes next."""
+    n = len(gram)
+    codes, fixed, rest = np.zeros(n), [], list(range(n))
+    while rest:
+        block = gram[np.ix_(rest, rest)]
+        place = int(np.argmin(np.diagonal(np.linalg.inv(block))))
+        # the minimiser over the inputs that are still free, given the fixed ones
+        pull = gram[np.ix_(rest, fixed)] @ (codes[fixed] - centre[fixed])
+        free = centre[rest] - np.linalg.solve(block, pull)
+        codes[rest[place]] = np.clip(np.rint(free[place]), qmin, qmax)
+        fixed.append(rest.pop(place))
+    return codes
+
+
+def test_width_one_is_babais_nearest_plane():
+    problems = layer_problems(n=9)
+    for problem, codes in zip(problems, KBest(1).propose(problems), strict=True):
+        np.testing.assert_array_equal(codes, plain_nearest_plane(problem.gram, problem.centre, -4, 3))
+
+
 def test_channels_of_one_gram_get_what_each_would_get_alone():
     """Steps, boxes and Grams mixed, dead inputs among them."""
     matrix = gram_of(9, 40).matrix.copy()
