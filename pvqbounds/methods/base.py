@@ -13,7 +13,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["Kind", "Method", "PruningMethod", "QuantizationMethod", "by_gram"]
+__all__ = ["Kind", "Method", "PruningMethod", "QuantizationMethod", "alike"]
 
 Kind = Literal["quantization", "pruning"]
 
@@ -44,8 +44,8 @@ class Method(ABC, Generic[P]):
         Parameters
         ----------
         problems
-            Those of one Gram hold the same :class:`~pvqbounds.Gram` (:func:`by_gram`), so that what
-            depends on it is made once.
+            Those of one Gram hold the same :class:`~pvqbounds.Gram`, so that what depends on it is made
+            once (:func:`alike`).
         seed
             Of all that is random.
         """
@@ -85,9 +85,9 @@ class PruningMethod(Method[SparseLeastSquares]):
         return weight
 
 
-def by_gram(problems: Sequence[P]) -> dict[Gram, list[int]]:
-    """Positions of the problems of each Gram."""
-    members: dict[Gram, list[int]] = {}
+def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
+    """Positions of the problems of each Gram and grid: what one factor serves."""
+    members: dict[tuple[Gram, int, int], list[int]] = {}
     for i, problem in enumerate(problems):
-        members.setdefault(problem.shared, []).append(i)
-    return members
+        members.setdefault((problem.shared, problem.qmin, problem.qmax), []).append(i)
+    return list(members.values())

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.methods.base import QuantizationMethod, by_gram
+from pvqbounds.methods.base import QuantizationMethod, alike
 from pvqbounds.problems import IntegerLeastSquares
 
 __all__ = ["KBest"]
@@ -27,7 +27,7 @@ class KBest(QuantizationMethod):
     """1 is Babai's nearest plane, in that order."""
 
     def propose(self, problems: Sequence[IntegerLeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
-        """Problems that share one Gram are searched on one factor."""
+        """Problems that share one Gram and one grid are searched on one factor."""
         from pvqbounds.solvers.native.quantization.integer_search import (
             k_best,
             live_inputs,
@@ -36,7 +36,7 @@ class KBest(QuantizationMethod):
         from pvqbounds.solvers.native.quantization.search_trees import Minimiser, plain_tree
 
         codes = [problem.codes_of_nearest() for problem in problems]
-        for members in by_gram(problems).values():
+        for members in alike(problems):
             first = problems[members[0]].normalised
             live = live_inputs(first)
             if not live.any():
@@ -45,7 +45,7 @@ class KBest(QuantizationMethod):
             tree = plain_tree(inner, Minimiser(inner.centre, np.zeros(inner.n))).tree
             for i in members:
                 # another step multiplies all costs alike, and its floors are the same for all beginnings
-                problem, centre = problems[i], problems[i].centre[live][tree.order]
-                own = replace(tree, centre=centre, target=centre, qmin=problem.qmin, qmax=problem.qmax)
-                codes[i][live] = np.clip(k_best(own, self.width), problem.qmin, problem.qmax)
+                centre = problems[i].centre[live][tree.order]
+                found = k_best(replace(tree, centre=centre, target=centre), self.width)
+                codes[i][live] = np.clip(found, inner.qmin, inner.qmax)
         return codes

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.methods.base import QuantizationMethod, by_gram
+from pvqbounds.methods.base import QuantizationMethod, alike
 from pvqbounds.problems import IntegerLeastSquares
 
 __all__ = ["NearestPlane"]
@@ -30,10 +30,8 @@ class NearestPlane(QuantizationMethod):
         from pvqbounds.solvers.native.quantization.integer_codes import nearest_plane
 
         codes: dict[int, NDArray[np.int64]] = {}
-        for gram, members in by_gram(problems).items():
-            grids = [(problems[i].qmin, problems[i].qmax) for i in members]
-            for qmin, qmax in dict.fromkeys(grids):
-                together = [i for i, grid in zip(members, grids, strict=True) if grid == (qmin, qmax)]
-                centres = np.array([problems[i].centre for i in together])
-                codes |= zip(together, nearest_plane(gram.matrix, centres, qmin, qmax), strict=True)
+        for members in alike(problems):
+            first, centres = problems[members[0]], np.array([problems[i].centre for i in members])
+            rounded = nearest_plane(first.gram, centres, first.qmin, first.qmax)
+            codes |= zip(members, rounded, strict=True)
         return [codes[i] for i in range(len(problems))]
