@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.methods.base import PruningMethod
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
+from pvqbounds.problems.supports import largest_kept
 
 __all__ = ["Magnitude", "shared_by_magnitude"]
 
@@ -37,7 +38,6 @@ def _kept(problem: SparseLeastSquares) -> NDArray[np.float64]:
 def shared_by_magnitude(problems: Sequence[SparseLeastSquares], nnz: int) -> list[SparseLeastSquares]:
     """Each channel with the number of its weights that are among the `nnz` largest of all channels."""
     size = np.abs(np.stack([problem.weight for problem in problems]))
-    kept = np.zeros(size.size, dtype=bool)
-    kept[np.argsort(-size.ravel(), kind="stable")[:nnz]] = True
+    kept = largest_kept(size.reshape(1, -1), [(np.arange(size.size), nnz)])
     numbers = kept.reshape(size.shape).sum(axis=1).tolist()
     return [problem.with_nnz(number) for problem, number in zip(problems, numbers, strict=True)]
