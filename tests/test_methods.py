@@ -185,6 +185,14 @@ def test_a_method_of_ones_own_from_one_file_to_table_and_files(registry, tmp_pat
     assert re.search(r"stochastic +[0-9.]+ dB", layer_text(read_layer(path)))
 
 
+def test_the_documented_method_works(registry):
+    page = Path(__file__).parent.parent / "docs" / "adding-a-method.md"
+    code = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    names = dict(zip(("model", "data"), layer(), strict=True))
+    exec(compile(code, str(page), "exec"), names)
+    assert list(names["report"].quantization.methods) == ["rtn", "stochastic"]
+
+
 def test_what_a_layer_lists_unasked(registry):
     methods.register(StochasticRounding())
     assert methods.chosen(None, "quantization", 100) == ["rtn", "nearest-plane", "randomized"]

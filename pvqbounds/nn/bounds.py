@@ -26,7 +26,7 @@ from pvqbounds.problems.validation import whole_number
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solvers.native.compiling import seconds_compiling
-from pvqbounds.solving.candidates import at_least_methods
+from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_channels
 from pvqbounds.solving.layer_budget import solve_layer_budget
 from pvqbounds.solving.one import PRUNING_RELAXATIONS, solver_for_side
@@ -227,7 +227,9 @@ def layer_bounds(
             progress=lambda done: report(len(slices) + done, total, "pruning"),
         )
         shared = SharedBudget(nnz, error_lower)
-        pruning_methods = proposals(listed["pruning"], shared_by_magnitude(sparse, nnz), seed)
+        spent = shared_by_magnitude(sparse, nnz)
+        pruning_methods = proposals(listed["pruning"], spent, seed)
+        sparse, pruned = at_least_methods_together(sparse, pruned, error_lower, spent, pruning_methods)
     else:
         pruned = solve(sparse, "pruning", len(slices))
         pruning_methods = proposals(listed["pruning"], sparse, seed)
