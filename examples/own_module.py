@@ -28,11 +28,12 @@ for _ in range(300):
     nn.functional.mse_loss(model(images), images.flatten(1)).backward()
     optimizer.step()
 
-report = layer_bounds(model, "decoder", images, bits=4, density=0.25)
+report = layer_bounds(model, "decoder", images, formats=["int4", "25%", "2:4"])
 print(f"{report.layer}: {report.description}, {report.positions} positions")
-for side in (report.quantization, report.pruning):
+for side in report.sides:
     low, high = side.sqnr_interval
-    print(f"{side.task:12s} best SQNR {low:6.2f} .. {high:6.2f} dB ({side.status}, {side.lower_kind})")
+    print(f"{side.format:6s} best SQNR {low:6.2f} .. {high:6.2f} dB ({side.status}, {side.lower_kind})")
     for name in side.methods:
-        print(f"{'':12s} {name:15s} {side.method_sqnr(name):6.2f} dB")
-print("provably better:", report.verdict)
+        print(f"{'':6s} {name:15s} {side.method_sqnr(name):6.2f} dB")
+for better, worse in report.verdict:
+    print(f"provably better: {better} than {worse}")

@@ -23,7 +23,7 @@ from pvqbounds.numba_cache import provide_cache
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
-    from pvqbounds import methods, nn, solvers
+    from pvqbounds import formats, methods, nn, solvers
     from pvqbounds.results.bounds import Bounds
     from pvqbounds.solvers import available_solvers
     from pvqbounds.solving.channels import solve_channels
@@ -44,6 +44,7 @@ __all__ = [
     "SparseLeastSquares",
     "Verification",
     "available_solvers",
+    "formats",
     "methods",
     "nn",
     "solve",
@@ -64,7 +65,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("methods", "nn", "solvers"):
+    if name in ("formats", "methods", "nn", "solvers"):
         return import_module(f"pvqbounds.{name}")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)

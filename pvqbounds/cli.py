@@ -22,8 +22,10 @@ from rich.text import Text
 
 from pvqbounds.commands import studies as studies
 from pvqbounds.commands.console import (
+    BitsOption,
     Commands,
     DensityOption,
+    FormatOption,
     MethodOption,
     PatternOption,
     RangeOption,
@@ -139,6 +141,7 @@ def _pvqbounds(
 @app.command(
     epilog="Examples: [bold]pvqbounds layer[/bold]   |   "
     "[bold]pvqbounds layer --layer block4.0 --bits 3 --json r.json --plot r.png[/bold]   |   "
+    "[bold]pvqbounds layer --format int4 --format int3 --format 25% --format 2:4[/bold]   |   "
     "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]"
 )
 def layer(
@@ -150,7 +153,8 @@ def layer(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
-    bits: Annotated[int, typer.Option(help="Bits a weight, 2 to 16.")] = 4,
+    formats: FormatOption = None,
+    bits: BitsOption = None,
     density: Annotated[
         float | None,
         typer.Option(help="Fraction of the weights that pruning keeps, in (0, 1]; bits/16 if left out."),
@@ -185,12 +189,12 @@ def layer(
     ] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Bound quantization and pruning of one layer, side by side, and say which is provably better."""
+    """Bound formats of one layer, quantized or pruned, side by side, and say which is provably better."""
     from pvqbounds.report.plot import check_plot_path, plot_layer
     from pvqbounds.report.tables import layer_view
     from pvqbounds.storage.results_written import check_result_path, write_layer
 
-    weights_kept = check_sizes(bits, density, pattern, range_method)
+    names = check_sizes(formats, bits, density, pattern, range_method)
     options = solver_options_of(solver_option)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
@@ -212,9 +216,7 @@ def layer(
         report = nn.layer_bounds(
             loaded,
             DEFAULT_LAYER if layer is None else layer,
-            bits=bits,
-            density=density,
-            pattern=weights_kept,
+            formats=names,
             budget=cast(Any, budget),
             opt_dim=opt_dim,
             out_channels=out_channels,
@@ -351,7 +353,8 @@ def compare(
     layer: Annotated[str | None, typer.Option(help="Dotted name of the layer.")] = None,
     data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
-    bits: Annotated[int, typer.Option(help="Bits a weight, 2 to 16.")] = 4,
+    formats: FormatOption = None,
+    bits: BitsOption = None,
     density: DensityOption = None,
     pattern: PatternOption = None,
     out_channels: Annotated[int, typer.Option(help="Only the first so many output channels.")] = 1,
@@ -374,10 +377,11 @@ def compare(
     seed: SeedOption = 0,
 ) -> None:
     """Bound the same layer with several backends: what each finds, what is proved, how long it takes."""
+    from pvqbounds.problems.plain_formats import parse_format
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
-    weights_kept = check_sizes(bits, density, pattern)
+    chosen = check_sizes(formats, bits, density, pattern)
     if layer is None and model != DEFAULT_MODEL:
         raise InputError(f"Name the layer of {model} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
@@ -400,9 +404,7 @@ def compare(
                 report = nn.layer_bounds(
                     loaded,
                     layer or DEFAULT_LAYER,
-                    bits=bits,
-                    density=density,
-                    pattern=weights_kept,
+                    formats=chosen,
                     out_channels=out_channels,
                     solver=name,
                     method=method,
@@ -416,10 +418,12 @@ def compare(
             except (SolverError, SolverFailedError) as error:
                 if solver is not None and len(solver) == 1:
                     raise
-                entries += [Entry(name, task, note=str(error)) for task in ("quantization", "pruning")]
+                entries += [
+                    Entry(name, form.task, form.name, note=str(error)) for form in map(parse_format, chosen)
+                ]
             else:
                 entries += entries_of(name, report)
-    title = f"{model} {layer or DEFAULT_LAYER}, {bits} bits"
+    title = f"{model} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"
     if json_path is not None:
         rows = [{key: finite(value) for key, value in asdict(entry).items()} for entry in entries]
         write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})

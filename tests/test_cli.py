@@ -182,13 +182,36 @@ def test_a_layer_from_the_command_to_the_proof(folder: Path, capsys: pytest.Capt
     assert run("verify", "r.json", "--json", "v.json") == 0
     assert json.loads(Path("v.json").read_text())["holds"] is True
     document = json.loads(Path("r.json").read_text())
-    document["pruning"]["per_channel"][1]["error_lower"] *= 1.5
+    document["sides"][1]["per_channel"][1]["error_lower"] *= 1.5
     Path("r.json").write_text(json.dumps(document))
     capsys.readouterr()
     assert run("verify", "r.json", "--json", "v.json") == 1
     failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
-    assert failures[0].startswith("FAILED pruning.per_channel[1]: ")
+    assert failures[0].startswith("FAILED sides[1].per_channel[1]: ")
     assert json.loads(Path("v.json").read_text())["holds"] is False
+
+
+def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["layer", "--layer", "block1.0", "--out-channels", "2"]
+    names = ["int4", "int2", "25%", "1:3", "50%"]
+    given = [part for name in names for part in ("--format", name)]
+    with_layer = [*small[:2], "block2.0", *small[3:]]  # of four input channels
+    assert run(*with_layer, *given, "--json", "r.json") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Verdict, provably better: int4 than" in text
+    assert [side["format"] for side in json.loads(Path("r.json").read_text())["sides"]] == names
+    assert run("verify", "r.json") == 0
+    assert "10 of 10 lower bounds proved again" in capsys.readouterr().out
+    assert run(*small, "--format", "int4") == 0
+    assert "No verdict" in capsys.readouterr().out
+    for wrong, says in ((["--format", "in4"], "unknown"), (["--format", "int4", "--bits", "4"], "not both")):
+        assert run(*small, *wrong) == 2
+        assert says in capsys.readouterr().err
+    assert run("compare", *small[1:], "--format", "int3", "--format", "int2", "--solver", "native") == 0
+    shown = capsys.readouterr().out
+    assert "int3" in shown
+    assert "int2" in shown
 
 
 def test_the_same_seed_gives_the_same_result() -> None:
@@ -204,7 +227,7 @@ def test_chunks_are_not_added_up(capsys: pytest.CaptureFixture[str]) -> None:
     )
     text = " ".join(capsys.readouterr().out.split())
     assert "do not add up" in text
-    assert json.loads(Path("r.json").read_text())["quantization"]["error_lower"] is None
+    assert json.loads(Path("r.json").read_text())["sides"][0]["error_lower"] is None
     assert run("verify", "r.json") == 0
 
 

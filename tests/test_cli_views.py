@@ -49,8 +49,10 @@ def report() -> LayerReport:
         channels=(1, 1),
         positions=40,
         range_method="mse",
-        quantization=Side("quantization", 4, None, (quantized,), {"rtn": (integer.codes_of_nearest(),)}),
-        pruning=Side("pruning", None, 0.5, (pruned,), points),
+        sides=(
+            Side("int4", 4 + 16 / 6, (quantized,), {"rtn": (integer.codes_of_nearest(),)}),
+            Side("50%", 9.0, (pruned,), points),
+        ),
         seconds=0.1,
     )
 
@@ -58,7 +60,7 @@ def report() -> LayerReport:
 def _with_pruning(report: LayerReport, **changes: object) -> LayerReport:
     result = report.pruning.slices[0]
     changed = replace(result, bounds=replace(result.bounds, **changes))  # type: ignore[arg-type]
-    return replace(report, pruning=replace(report.pruning, slices=(changed,)))
+    return replace(report, sides=(report.quantization, replace(report.pruning, slices=(changed,))))
 
 
 def _shown(report: LayerReport) -> str:
@@ -149,7 +151,8 @@ def test_every_bounded_result_has_a_reason() -> None:
 def test_a_layer_without_signal_is_not_called_reported(report: LayerReport) -> None:
     problem = pvq.SparseLeastSquares(np.eye(6), np.zeros(6), nnz=3)
     dead = SliceResult(0, (0, 6), problem, pvq.solve(problem))
-    silent = replace(report, pruning=replace(report.pruning, slices=(dead,), methods={}))
+    side = replace(report.pruning, slices=(dead,), methods={})
+    silent = replace(report, sides=(report.quantization, side))
     assert "no signal" in verdict_text(silent)
     assert "reported" not in verdict_text(silent)
 
@@ -177,7 +180,7 @@ def test_cvxpys_solvers_are_listed_together() -> None:
 
 
 def test_the_verdict_names_both_numbers_it_rests_on(report: LayerReport) -> None:
-    assert report.verdict == "quantization"
+    assert report.verdict == (("int4", "50%"),)
     text = verdict_text(report)
     assert "quantization (4 bits) is provably better than pruning (density 0.5)" in text
     assert rounded_down(report.quantization.sqnr_interval[0]) in text
@@ -186,13 +189,13 @@ def test_the_verdict_names_both_numbers_it_rests_on(report: LayerReport) -> None
 
 def test_overlapping_intervals_decide_nothing(report: LayerReport) -> None:
     open_ended = _with_pruning(report, error_lower=0.0, status="bounded")
-    assert open_ended.verdict == "undecided"
+    assert open_ended.verdict == ()
     assert "the intervals overlap" in verdict_text(open_ended)
 
 
 def test_a_reported_bound_decides_nothing(report: LayerReport) -> None:
     reported = _with_pruning(report, lower_kind="reported", certificate=None)
-    assert reported.verdict == "undecided"
+    assert reported.verdict == ()
     assert "not proved" in verdict_text(reported)
     assert "reported (1 of 1 not proved)" in _shown(reported)
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 import pvqbounds as pvq
 from pvqbounds.commands.console import progress_bar
+from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native import compiling
 from pvqbounds.solving import channels, layer_budget
 from pvqbounds.solving.channels import solve_channels
@@ -36,20 +39,32 @@ def problems():
     ]
 
 
+class Watch:
+    """What passed in a block beside compiling: no seconds of a result may add up to more."""
+
+    def __enter__(self):
+        self._before = time.perf_counter() - compiling.seconds_compiling()
+        return self
+
+    def __exit__(self, *_):
+        self.passed = time.perf_counter() - compiling.seconds_compiling() - self._before + 1e-3
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_compiling_counts_neither_in_the_seconds_nor_against_the_limit(side, slow):
     problem = problems()[side][0]
     told = []
     with compiling.telling(told.append):
-        bounds = pvq.solve(problem, time_limit=0.2)
+        with Watch() as watch:
+            bounds = pvq.solve(problem, time_limit=0.2)
         assert told == [True, False]
         assert bounds.status == "optimal"
-        assert bounds.seconds < 0.4
-        started = time.perf_counter()
+        assert bounds.seconds <= watch.passed
+        compiled = compiling.seconds_compiling()
+        assert compiled >= 0.5
         pvq.solve(problem, time_limit=0.2)
-        assert time.perf_counter() - started < 0.4  # once
-    assert told == [True, False]
-    assert compiling.seconds_compiling() >= 0.5
+    assert told == [True, False]  # once
+    assert compiling.seconds_compiling() == compiled
 
 
 def test_a_proof_has_its_time_after_compiling(slow):
@@ -61,16 +76,37 @@ def test_a_proof_has_its_time_after_compiling(slow):
 
 def test_a_layer_budget_has_its_time_after_compiling(slow):
     sparse = problems()[1]
-    _, bounds, _ = solve_layer_budget(sparse, 5)
-    assert sum(b.seconds for b in bounds) < 0.4
+    with Watch() as watch:
+        _, bounds, _ = solve_layer_budget(sparse, 5)
+    assert sum(b.seconds for b in bounds) <= watch.passed
     assert compiling.seconds_compiling() >= 0.5
 
 
 def test_channels_wait_for_one_compilation(slow):
-    started = time.perf_counter()
-    bounds = solve_channels(problems()[0], jobs=3, time_limit=0.2)
-    assert 0.5 <= time.perf_counter() - started < 1.4
-    assert all(b.seconds < 0.4 for b in bounds)
+    with Watch() as watch:
+        bounds = solve_channels(problems()[0], jobs=3, time_limit=0.2)
+    assert 0.5 <= compiling.seconds_compiling() < 1.0  # one, for which the other two wait
+    assert all(b.seconds <= watch.passed for b in bounds)
+
+
+def test_no_thread_goes_on_before_the_compilation_of_another_ended(slow, monkeypatch):
+    """Else it waits inside its own solve, at numba's lock, and counts that."""
+    ended = threading.Event()
+
+    def compiles(_):
+        compiling.compile_for(problem, Options())  # what is solved to compile comes by here, too
+        time.sleep(0.3)
+        ended.set()
+
+    monkeypatch.setattr(compiling, "_quantize", compiles)
+    problem = problems()[0][0]
+
+    def went_on_after_the_end(_):
+        compiling.compile_for(problem, Options())
+        return ended.is_set()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(went_on_after_the_end, range(4)))
 
 
 def test_the_bar_says_what_it_waits_for(slow, monkeypatch):

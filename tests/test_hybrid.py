@@ -11,6 +11,7 @@ import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.methods.nearest_plane import NearestPlane
+from pvqbounds.problems.grids import mse_scale
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.solvers.native.quantization import integer_codes, search_trees
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
@@ -181,3 +182,31 @@ def test_codes_are_better_than_their_starts(n):
             moved[i] += step
             if problem.qmin <= moved[i] <= problem.qmax:
                 assert problem.error(moved).upper >= error * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("method", ["auto", "relax", "exact"])
+@pytest.mark.parametrize("power", [1e-6, 1e-8, 1e-12])
+def test_inputs_of_hardly_any_power_leave_no_bound_below_the_box_hull_one(method, power):
+    """Where the SDP leaves next to no gap, neither a path that ends early nor a search may lose it."""
+    for seed in (0, 1, 3):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((400, 20))
+        x[:, :10] *= power**0.5
+        weight = rng.standard_normal(20)
+        problem = pvq.IntegerLeastSquares(x.T @ x / 400, weight, mse_scale(weight, -8, 7), -8, 7)
+        bounds = pvq.solve(problem, method=method, time_limit=1.0)
+        alone = pvq.solve(problem, method="relax", relaxation="box-hull")
+        assert bounds.error_lower >= alone.error_lower * (1 - 1e-3)
+        assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("method", ["auto", "relax", "exact"])
+def test_powers_of_eighteen_decades_are_solved_by_the_box_hull(method):
+    rng = np.random.default_rng(27)
+    for spread in (3, 0, 0, 5):
+        x = rng.standard_normal((200, 12)) * 10.0 ** rng.uniform(-spread, spread, 12)
+        weight = rng.standard_normal(12)
+    problem = pvq.IntegerLeastSquares(x.T @ x / 200, weight * 1e-8, 0.4e-8, -8, 7)
+    bounds = pvq.solve(problem, method=method, time_limit=5.0)
+    assert bounds.status == "optimal"
+    assert pvq.verify(problem, bounds)

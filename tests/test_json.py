@@ -15,6 +15,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems import magnitude_support
+from pvqbounds.problems.plain_formats import parse_format
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_read import read_layer, read_record
@@ -38,15 +39,14 @@ def _report(protocol: str = "full") -> LayerReport:
         pvq.SparseLeastSquares(grams[r], weights[c, r[0] : r[1]], nnz=(r[1] - r[0]) // 2) for c, r in places
     ]
 
-    def side(task: Any, problems: list, bits: int | None, density: float | None, methods: dict) -> Side:
+    def side(form: str, problems: list, methods: dict) -> Side:
         solved = pvq.solve_channels(problems)
         slices = tuple(
             SliceResult(c, r, problem, bounds)
             for (c, r), problem, bounds in zip(places, problems, solved, strict=True)
         )
-        return Side(
-            task, bits, density, slices, {name: tuple(map(f, problems)) for name, f in methods.items()}
-        )
+        size = parse_format(form).bits_per_weight(problems, 5 * 4, 4)
+        return Side(form, size, slices, {name: tuple(map(f, problems)) for name, f in methods.items()})
 
     return LayerReport(
         model="tiny",
@@ -57,9 +57,9 @@ def _report(protocol: str = "full") -> LayerReport:
         channels=(CHANNELS, 5),
         positions=30,
         range_method="mse",
-        quantization=side("quantization", integer, 2, None, {"rtn": lambda p: p.codes_of_nearest()}),
-        pruning=side(
-            "pruning", sparse, None, 0.5, {"magnitude+refit": lambda p: p.refit(magnitude_support(p))}
+        sides=(
+            side("int2", integer, {"rtn": lambda p: p.codes_of_nearest()}),
+            side("50%", sparse, {"magnitude+refit": lambda p: p.refit(magnitude_support(p))}),
         ),
         seconds=0.1,
     )
@@ -88,7 +88,7 @@ def test_a_result_comes_back_exactly(tmp_path: Path, protocol: str) -> None:
     assert arrays.keys() == arrays_again.keys()
     assert all((arrays[name] == arrays_again[name]).all() for name in arrays)
     assert all(finding.holds for finding in verify_file(path))
-    assert (document["quantization"]["error_lower"] is None) == (protocol == "chunked")
+    assert (document["sides"][0]["error_lower"] is None) == (protocol == "chunked")
 
 
 def test_dead_inputs_are_counted_again_and_older_results_need_not_name_them(result: Path) -> None:
@@ -105,7 +105,7 @@ def test_dead_inputs_are_counted_again_and_older_results_need_not_name_them(resu
 
 def test_the_schema_is_the_documented_one(result: Path) -> None:
     document = json.loads(result.read_text())
-    assert document["schema"] == "pvqbounds.layer/1"
+    assert document["schema"] == "pvqbounds.layer/2"
     assert {
         "model",
         "layer",
@@ -117,11 +117,16 @@ def test_the_schema_is_the_documented_one(result: Path) -> None:
         "arrays",
     } <= document.keys()
     wanted = {"error_lower", "error_upper", "sqnr_lower", "sqnr_upper", "signal", "status", "lower_kind"}
-    for side, size in (("quantization", "bits"), ("pruning", "density")):
-        assert wanted | {size, "solver", "method", "per_channel", "methods"} <= document[side].keys()
-        assert wanted | {"channel", "certificate"} <= document[side]["per_channel"][0].keys()
-    assert set(document["quantization"]["methods"]["rtn"]) == {"error", "sqnr"}
-    dead = document["quantization"]["per_channel"][-1]
+    sizes = {"format", "bits_per_weight"}
+    assert [(side["format"], side["bits_per_weight"]) for side in document["sides"]] == [
+        ("int2", 2 + 16 / 20),
+        ("50%", 0.5 * 16 + 1),
+    ]
+    for side in document["sides"]:
+        assert wanted | sizes | {"solver", "method", "per_channel", "methods"} <= side.keys()
+        assert wanted | {"channel", "certificate"} <= side["per_channel"][0].keys()
+    assert set(document["sides"][0]["methods"]["rtn"]) == {"error", "sqnr"}
+    dead = document["sides"][0]["per_channel"][-1]
     assert dead["dead"] is True
     assert dead["sqnr_lower"] is None
 
@@ -158,7 +163,7 @@ ENDS = ("error_lower", "error_upper", "sqnr_lower", "sqnr_upper", "signal")
 
 
 @pytest.mark.parametrize("factor", [1.0 + 1e-9, 1.01, 0.99, 0.5])
-@pytest.mark.parametrize("side", ["quantization", "pruning"])
+@pytest.mark.parametrize("side", ["sides/0", "sides/1"])
 @pytest.mark.parametrize("name", ENDS)
 @pytest.mark.parametrize("entry", ["", "per_channel/0/", "per_channel/1/"])
 def test_no_number_can_be_changed(result: Path, side: str, entry: str, name: str, factor: float) -> None:
@@ -169,38 +174,50 @@ def test_no_number_can_be_changed(result: Path, side: str, entry: str, name: str
 @pytest.mark.parametrize(
     ("where", "change"),
     [
-        ("verdict", lambda verdict: "pruning" if verdict == "quantization" else "quantization"),
+        ("verdict", lambda verdict: [] if verdict else [["int2", "50%"]]),
+        ("verdict", lambda verdict: [["50%", "int2"], ["int2", "50%"]]),
+        ("verdict", lambda verdict: "undecided"),
         ("inputs", lambda n: n + 1),
         ("channels", lambda n: n + 1),
         ("channels_in_layer", lambda n: 1),
         ("protocol", lambda _: "chunked"),
-        ("quantization/bits", lambda bits: bits + 1),
-        ("quantization/qmin", lambda qmin: qmin - 1),
-        ("quantization/qmax", lambda qmax: qmax + 1),
-        ("quantization/status", lambda _: "bounded"),
-        ("quantization/lower_kind", lambda _: "reported"),
-        ("quantization/methods/rtn/sqnr", lambda sqnr: sqnr + 0.1),
-        ("quantization/methods/rtn/error", lambda error: 0.9 * error),
-        ("quantization/per_channel/0/methods/rtn", lambda error: 0.9 * error),
-        ("quantization/per_channel/0/certificate", lambda _: None),
-        ("quantization/per_channel/0/certificate/kind", lambda _: "box-hull dual"),
-        ("quantization/per_channel/0/certificate/value", lambda value: 0.9 * value),
-        ("quantization/per_channel/0/channel", lambda _: 1),
-        ("quantization/per_channel/0/inputs", lambda _: [0, 3]),
-        ("quantization/per_channel/0/gram", lambda _: 1),
-        ("quantization/per_channel/2/dead", lambda _: False),
-        ("quantization/per_channel/2/sqnr_upper", lambda _: 60.0),
-        ("quantization/per_channel", lambda entries: entries[:-1]),
-        ("pruning/density", lambda _: 0.25),
-        ("pruning/density", lambda _: None),
-        ("pruning/pattern", lambda _: [2, 4]),
-        ("pruning/per_channel/0/nnz", lambda nnz: nnz - 1),
-        ("pruning/per_channel/0/nnz", lambda nnz: nnz + 1),
-        ("pruning/per_channel/0/status", lambda _: "bounded"),
-        ("pruning/per_channel/0/extra", lambda _: 1),
+        ("sides/0/format", lambda _: "int3"),
+        ("sides/0/format", lambda _: "50%"),
+        ("sides/0/format", lambda _: "int02"),
+        ("sides/0/bits_per_weight", lambda size: size - 0.5),
+        ("sides/0/task", lambda _: "pruning"),
+        ("sides/0/budget", lambda _: "layer"),
+        ("sides", lambda sides: sides[::-1]),
+        ("sides", lambda sides: [sides[0], sides[0]]),
+        ("sides", lambda sides: sides[:1]),
+        ("sides", lambda sides: []),
+        ("sides/0/qmin", lambda qmin: qmin - 1),
+        ("sides/0/qmax", lambda qmax: qmax + 1),
+        ("sides/0/status", lambda _: "bounded"),
+        ("sides/0/lower_kind", lambda _: "reported"),
+        ("sides/0/methods/rtn/sqnr", lambda sqnr: sqnr + 0.1),
+        ("sides/0/methods/rtn/error", lambda error: 0.9 * error),
+        ("sides/0/per_channel/0/methods/rtn", lambda error: 0.9 * error),
+        ("sides/0/per_channel/0/certificate", lambda _: None),
+        ("sides/0/per_channel/0/certificate/kind", lambda _: "box-hull dual"),
+        ("sides/0/per_channel/0/certificate/value", lambda value: 0.9 * value),
+        ("sides/0/per_channel/0/channel", lambda _: 1),
+        ("sides/0/per_channel/0/inputs", lambda _: [0, 3]),
+        ("sides/0/per_channel/0/gram", lambda _: 1),
+        ("sides/0/per_channel/2/dead", lambda _: False),
+        ("sides/0/per_channel/2/sqnr_upper", lambda _: 60.0),
+        ("sides/0/per_channel", lambda entries: entries[:-1]),
+        ("sides/1/format", lambda _: "25%"),
+        ("sides/1/format", lambda _: None),
+        ("sides/1/format", lambda _: "2:4"),
+        ("sides/1/pattern", lambda _: [2, 4]),
+        ("sides/1/per_channel/0/nnz", lambda nnz: nnz - 1),
+        ("sides/1/per_channel/0/nnz", lambda nnz: nnz + 1),
+        ("sides/1/per_channel/0/status", lambda _: "bounded"),
+        ("sides/1/per_channel/0/extra", lambda _: 1),
         ("arrays/sha256", lambda digest: digest[::-1]),
         ("arrays/file", lambda _: "../r.npz"),
-        ("schema", lambda _: "pvqbounds.layer/2"),
+        ("schema", lambda _: "pvqbounds.layer/1"),
         ("seconds", lambda _: "soon"),
     ],
 )
@@ -221,9 +238,10 @@ def test_a_bound_cannot_be_raised_consistently(result: Path, report: LayerReport
         certificate=certificate,
     )
     slices[0] = replace(slices[0], bounds=raised)
-    write_layer(replace(report, quantization=replace(report.quantization, slices=tuple(slices))), result)
+    raised_side = replace(report.quantization, slices=tuple(slices))
+    write_layer(replace(report, sides=(raised_side, report.pruning)), result)
     failures = [finding for finding in verify_file(result) if not finding.holds]
-    assert [finding.where for finding in failures] == ["quantization.per_channel[0]"]
+    assert [finding.where for finding in failures] == ["sides[0].per_channel[0]"]
 
 
 def test_a_reported_bound_cannot_be_called_certified(result: Path, report: LayerReport) -> None:
@@ -231,10 +249,10 @@ def test_a_reported_bound_cannot_be_called_certified(result: Path, report: Layer
         replace(s, bounds=replace(s.bounds, certificate=None, lower_kind="reported"))
         for s in report.pruning.slices
     )
-    write_layer(replace(report, pruning=replace(report.pruning, slices=slices)), result)
+    write_layer(replace(report, sides=(report.quantization, replace(report.pruning, slices=slices))), result)
     assert not _found(result)  # it holds as far as its label goes
     assert any("not proved" in finding.text for finding in verify_file(result))
-    _edited(result, "pruning/per_channel/0/lower_kind", lambda _: "certified")
+    _edited(result, "sides/1/per_channel/0/lower_kind", lambda _: "certified")
     assert _found(result)
 
 
@@ -245,20 +263,20 @@ def _flip(row: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda a: _flip(a["quantization/codes/0"][0]),
-        lambda a: a["quantization/codes/0"].__setitem__((0, 0), 7),
-        lambda a: a["quantization/scale/0"].__imul__(1.01),
+        lambda a: _flip(a["sides/0/codes/0"][0]),
+        lambda a: a["sides/0/codes/0"].__setitem__((0, 0), 7),
+        lambda a: a["sides/0/scale/0"].__imul__(1.01),
         lambda a: a["weight/0"].__imul__(1.01),
         lambda a: a["gram/0"].__imul__(2.0),
         lambda a: a["gram/0"].__setitem__((0, 1), 9.0),
-        lambda a: a["pruning/weight/0"].__setitem__(0, a["pruning/weight/0"][0] * 1.01),
-        lambda a: a["pruning/kept/0"].__setitem__(0, True),
-        lambda a: a["pruning/kept/0"].__setitem__(0, False),
-        lambda a: a["quantization/method/rtn/0"].__setitem__((0, 0), 7),
+        lambda a: a["sides/1/weight/0"].__setitem__(0, a["sides/1/weight/0"][0] * 1.01),
+        lambda a: a["sides/1/kept/0"].__setitem__(0, True),
+        lambda a: a["sides/1/kept/0"].__setitem__(0, False),
+        lambda a: a["sides/0/method/rtn/0"].__setitem__((0, 0), 7),
         lambda a: a.pop("gram/0"),
         lambda a: a.update(more=np.zeros(1)),
         lambda a: a.update({"gram/0": a["gram/0"].astype(np.float32)}),
-        lambda a: a.update({"quantization/codes/0": a["quantization/codes/0"][:-1]}),
+        lambda a: a.update({"sides/0/codes/0": a["sides/0/codes/0"][:-1]}),
         lambda a: a["weight/0"].__setitem__((0, 0), np.nan),
     ],
 )

@@ -230,10 +230,10 @@ def test_a_layer_is_verified_from_its_file(report, tmp_path):
     write_layer(report, path)
     findings = verify_file(path)
     assert all(finding.holds for finding in findings), [f for f in findings if not f.holds]
-    assert any(finding.where == "pruning.error_lower" for finding in findings)
+    assert any(finding.where == "sides[1].error_lower" for finding in findings)
     document = json.loads(path.read_text())
-    assert document["pruning"]["budget"] == "layer"
-    assert document["pruning"]["nnz"] == report.pruning.shared.nnz
+    assert document["sides"][1]["budget"] == "layer"
+    assert document["sides"][1]["nnz"] == report.pruning.shared.nnz
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_false_claim_about_the_layer_is_found(report, tmp_path, nnz, factor):
     shared = report.pruning.shared
     false = replace(shared, nnz=shared.nnz + nnz, error_lower=shared.error_lower * factor)
     path = tmp_path / "r.json"
-    write_layer(replace(report, pruning=replace(report.pruning, shared=false)), path)
+    write_layer(replace(report, sides=(report.quantization, replace(report.pruning, shared=false))), path)
     holds = all(finding.holds for finding in verify_file(path))
     assert holds == (nnz == 0 and factor in (0.9, -1.0))  # a weaker claim is a true one
 
@@ -252,7 +252,7 @@ def test_a_budget_of_each_channel_is_written_as_before_there_was_another(tmp_pat
     report = layer_bounds(conv(), "", X, bits=2, out_channels=1, method="relax")
     path = tmp_path / "r.json"
     write_layer(report, path)
-    assert not {"budget", "nnz"} & json.loads(path.read_text())["pruning"].keys()
+    assert not {"budget", "nnz"} & json.loads(path.read_text())["sides"][1].keys()
     assert all(finding.holds for finding in verify_file(path))
 
 

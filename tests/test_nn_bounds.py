@@ -17,9 +17,10 @@ import pvqbounds as pvq
 import pvqbounds.methods.randomized as randomized_module
 import pvqbounds.nn.bounds as bounds_module
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
-from pvqbounds.nn import LoadedModel, layer_bounds, load_model
+from pvqbounds.nn import LoadedModel, gram_of_layer, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
 from pvqbounds.problems.grids import minmax_scale, mse_scale
+from pvqbounds.problems.plain_formats import Density, parse_format
 from pvqbounds.report.tables import layer_view, verdict_text
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solving.verified_files import verify_file
@@ -213,7 +214,7 @@ def test_channels_of_a_group_share_its_gram(simple):
 def test_chunks_are_whole_input_channels(simple):
     report = layer_bounds(conv(1), "", X, opt_dim=20, out_channels=[5, 2])
     assert report.protocol == "chunked"
-    assert report.verdict == "undecided"
+    assert report.verdict == ()
     assert [(s.channel, s.inputs) for s in report.pruning.slices] == [
         (5, (0, 18)), (5, (18, 36)), (2, (0, 18)), (2, (18, 36))
     ]  # fmt: skip
@@ -240,12 +241,12 @@ def test_chunks_are_whole_input_channels(simple):
 def test_budget_of_pruning(simple, options, nnz, density):
     report = layer_bounds(conv(2), "", X, out_channels=1, **options)
     assert [s.problem.nnz for s in report.pruning.slices] == [nnz]
-    assert report.pruning.density == density
+    assert parse_format(report.pruning.format) == Density(density)
 
 
 def test_patterns_are_never_cut(simple):
     report = layer_bounds(conv(1), "", X, pattern=(1, 2), opt_dim=20, out_channels=1)
-    assert report.pruning.density == 0.5
+    assert report.pruning.format == "1:2"
     assert [s.inputs for s in report.pruning.slices] == [(0, 18), (18, 36)]
     assert [(s.problem.pattern, s.problem.stride) for s in report.pruning.slices] == [((1, 2), 9)] * 2
     with pytest.raises(InputError, match="group of 4 input channels of 9 weights; take 36"):
@@ -274,7 +275,7 @@ def test_a_pattern_groups_input_channels_at_each_kernel_position(tmp_path):
     for s in side.slices:
         assert all(sorted(channels[group]) == [0, 1, 2, 3] for group, _ in s.problem.budgets)
     write_layer(report, tmp_path / "r.json")
-    assert json.loads((tmp_path / "r.json").read_text())["pruning"]["pattern_stride"] == 9
+    assert json.loads((tmp_path / "r.json").read_text())["sides"][1]["pattern_stride"] == 9
     assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
     assert report.notes == ()
 
@@ -410,6 +411,81 @@ def test_bad_options_are_found_before_the_model_runs(options, message):
         layer_bounds(module, "", X, **options)
 
 
+FIVE = ["int4", "25%", "2:4", "int3", "50%"]
+
+
+def test_many_formats_share_one_pass_and_one_gram(simple, monkeypatch):
+    passes = []
+
+    def listen(*arguments, **options):
+        passes.append(1)
+        return gram_of_layer(*arguments, **options)
+
+    monkeypatch.setattr(bounds_module, "gram_of_layer", listen)
+    calls = []
+    report = layer_bounds(conv(1), "", X, formats=FIVE, progress=lambda *call: calls.append(call))
+    assert passes == [1]
+    assert [side.format for side in report.sides] == FIVE
+    assert len({id(s.problem.gram) for side in report.sides for s in side.slices}) == 1
+    assert list(dict.fromkeys(label for _, _, label in calls)) == ["layer inputs", *FIVE]
+    assert calls[-1] == (30, 30, "50%")
+    short = layer_bounds(conv(1), "", X, bits=4, pattern=(2, 4))
+    for side in short.sides:
+        same = next(other for other in report.sides if other.format == side.format)
+        assert same.error_upper == side.error_upper
+        assert same.method_errors == side.method_errors
+        assert same.bits_per_weight == side.bits_per_weight
+    assert short.quantization.bits_per_weight == 4 + 16 / (6 * 36)
+    apart = layer_bounds(conv(1), "", X, formats=["int4"], per_channel=True)
+    assert apart.sides[0].bits_per_weight == 4 + 16 / 36
+
+
+def test_groups_of_several_patterns_are_never_cut(simple):
+    module = nn.Conv2d(12, 2, 3, dtype=torch.float64)
+    data = torch.randn(3, 12, 5, 5, dtype=torch.float64)
+    report = layer_bounds(module, "", data, formats=["1:2", "2:3"], opt_dim=60)
+    assert [s.inputs for s in report.sides[0].slices[:2]] == [(0, 54), (54, 108)]  # six channels of nine
+    assert report.verdict == ()
+
+
+def test_one_budget_goes_to_each_density(tmp_path):
+    report = layer_bounds(
+        load_model("digits"), "block1.0", formats=["int2", "25%", "50%"], budget="layer", method="relax"
+    )
+    assert [side.shared and side.shared.nnz for side in report.sides] == [None, 9, 18]
+    write_layer(report, tmp_path / "r.json")
+    assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
+
+
+def test_a_solver_that_can_do_none_of_the_formats_is_refused():
+    pytest.importorskip("highspy")
+    with pytest.raises(SolverError, match="highs cannot do quantization"):
+        layer_bounds(conv(1), "", X, formats=["int4", "int3"], solver="highs")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"formats": ["int4", "int4"]}, "given 2 times"),
+        ({"formats": ["int4"], "bits": 4}, "short forms"),
+        ({"formats": ["nf5"]}, "unknown"),
+        ({"formats": []}, "at least one"),
+        ({"formats": ["25%"], "scales": 0.1}, "leave out scales"),
+        ({"formats": ["25%"], "per_channel": True}, "leave out scales and per_channel"),
+        ({"formats": ["25%"], "relaxation": "splits"}, "for quantization, which no format asks for"),
+        ({"formats": ["int4"], "relaxation": "perspective"}, "for pruning"),
+        ({"formats": ["int4"], "budget": "layer"}, "that of a density"),
+        ({"formats": ["25%", "2:4"], "budget": "layer"}, "N:M pattern"),
+        ({"formats": ["2:4", "1:3"], "opt_dim": 11}, "group of 12"),
+    ],
+)
+def test_formats_that_do_not_go_with_the_rest(options, message):
+    module = nn.Linear(12, 2)
+    module.register_forward_pre_hook(lambda *_: pytest.fail("the model has run"))
+    with pytest.raises(InputError, match=message):
+        layer_bounds(module, "", torch.randn(4, 12), **options)
+
+
 def test_a_small_layer_solved_in_earnest():
     report = layer_bounds(load_model("digits"), "block1.0", bits=2, out_channels=2)
     for side in (report.quantization, report.pruning):
@@ -422,4 +498,4 @@ def test_a_small_layer_solved_in_earnest():
 
 def test_the_example_with_a_module_of_ones_own_runs(capsys):
     runpy.run_path(str(Path(__file__).parent.parent / "examples" / "own_module.py"))
-    assert "provably better: quantization" in capsys.readouterr().out
+    assert "provably better: int4 than 25%" in capsys.readouterr().out

@@ -331,3 +331,57 @@ def test_layers_inside_a_fused_transformer_block_are_reached():
     block = nn.TransformerEncoderLayer(8, 2, dim_feedforward=16, batch_first=True).eval()
     found = gram_of_layer(block, "linear1", torch.randn(3, 5, 8))
     assert found.positions == 15
+
+
+def double_linear():
+    return nn.Sequential(nn.Linear(5, 3)).double()
+
+
+@pytest.mark.parametrize(
+    ("factor", "words"),
+    [
+        ([1e-200] * 5, "as small as .*e-2.*rescale"),
+        ([1.0, 1.0, 1e-170, 1.0, 1.0], "as small as .*e-170.*rescale"),
+        ([1e200] * 5, "as large as .*rescale"),
+    ],
+)
+def test_inputs_whose_squares_are_lost_do_not_pass_for_zero(factor, words):
+    data = torch.ones(9, 5, dtype=torch.float64) * torch.tensor(factor, dtype=torch.float64)
+    with pytest.raises(InputError, match=words):
+        gram_of_layer(double_linear(), "0", data)
+
+
+def test_inputs_of_zero_and_the_least_of_float32_are_no_loss():
+    data = torch.tensor([[0.0, 1.0, 1e-45, -1.0, 2.0]], dtype=torch.float32)
+    gram = gram_of_layer(double_linear(), "0", data).grams[0].matrix
+    assert gram[2, 2] > 0.0
+    assert gram[0, 0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "data", "words"),
+    [
+        (None, "0", torch.ones(2, 5), "must be a torch.nn.Module, not a NoneType"),
+        (nn.Linear(5, 3), None, torch.ones(2, 5), "by its dotted name, not a NoneType"),
+        (nn.Linear(5, 3), "", torch.ones(2, 5).to_sparse(), "sparse or nested"),
+        (nn.Linear(5, 3, dtype=torch.complex64), "", torch.ones(2, 5), "complex weights"),
+        (nn.Linear(5, 3), "", torch.ones(2, 5, dtype=torch.complex64), "is complex"),
+    ],
+)
+def test_what_is_no_model_layer_or_data_of_real_numbers_is_refused(model, name, data, words):
+    with pytest.raises(InputError, match=words):
+        gram_of_layer(model, name, data)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_layer_without_channels_is_refused():
+    with pytest.raises(InputError, match=r"no weights: their shape is \(0, 5\)"):
+        find_layer(nn.Sequential(nn.Linear(5, 0)), "0")
+
+
+def test_another_linear_is_called_by_its_full_name():
+    class Linear(nn.Module):
+        pass
+
+    with pytest.raises(InputError, match=r"is a \w*test_nn_layers\..*Linear, but"):
+        find_layer(nn.Sequential(Linear()), "0")

@@ -312,6 +312,22 @@ def test_tables_say_what_is_undefined():
     assert math.isnan(found[0].quantization_sqnr)
 
 
+def test_a_long_name_is_folded_and_no_number_is_cut():
+    from rich.console import Console
+
+    name = "model.language_model.layers.17.self_attn.q_proj.weight"
+    found = [rows.weight_row("m", name, each) for each in tensor_errors(np.arange(9.0), [4])]
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(views.weights_view(found, []))
+    text = capture.get()
+    assert fits(text)
+    assert "…" not in text
+    assert "kurtosis" in text
+    cells = [line[:20].strip() for line in text.splitlines()]
+    assert name in "".join(cells)
+
+
 def test_the_studies_are_imported_only_when_asked_for():
     program = (
         "import sys, pvqbounds, pvqbounds.cli\n"

@@ -20,14 +20,16 @@ from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.nn.bounds import layer_bounds  # noqa: E402
 from pvqbounds.nn.grams import gram_of_layer  # noqa: E402
 from pvqbounds.nn.layers import find_layer  # noqa: E402
+from pvqbounds.report.plot import COLOURS  # noqa: E402
 from pvqbounds.train import layer_gaps  # noqa: E402
+from pvqbounds.train.accuracy_table import AccuracyTable, Cell  # noqa: E402
 from pvqbounds.train.data import calibration_batches  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
 from pvqbounds.train.layer_gaps import RunAgainst, against_bounds  # noqa: E402
 from pvqbounds.train.layer_reconstruction import Rounding  # noqa: E402
 from pvqbounds.train.outcome import PrunedLayer, QuantizedLayer, read_outcome, write_outcome  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
-from pvqbounds.train.views import against_view  # noqa: E402
+from pvqbounds.train.views import accuracy_view, against_view  # noqa: E402
 
 DATA = few_digits()
 SHORT = ["--model", "train_helpers:tiny", "--epochs", "2", "--batch-size", "256"]
@@ -269,12 +271,25 @@ def test_a_table_in_miniature(tmp_path, monkeypatch, capsys):
     assert run(*arguments, "--set", "batch_size=48", "--json", "t.json", "--plot", "t.png") == 0
     shown = capsys.readouterr().out
     assert "quantization" in shown
-    assert "75 %" in shown
+    assert "accuracy and sparsity in percent" in shown
+    assert "75" in shown.split("sparsity", 2)[2].splitlines()[0]
     document = json.loads((tmp_path / "t.json").read_text())
     assert [(c["task"], c["bits"]) for c in document["cells"]] == [
         ("quantization", 4), ("pruning", 4), ("quantization", 2), ("pruning", 2),
     ]  # fmt: skip
     assert all(len(cell["accuracies"]) == 2 for cell in document["cells"])
+
+
+def test_a_table_of_all_sizes_fits_into_80_columns():
+    cells = [Cell(task, bits, (0.9712, 0.9833, 1.0)) for task in COLOURS for bits in range(2, 17)]
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(accuracy_view(AccuracyTable("digits", "digits", 0.99, 360, {}, tuple(cells), 12.0)))
+    text = capture.get()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert [word for line in text.splitlines() for word in line.split() if word == "b"] == ["b"] * 15
+    assert text.count("97.1") == text.count("100.0") == 30
 
 
 @pytest.mark.parametrize("scales", [[0.1, 0.2], np.full((2, 2), 0.1), np.full((4, 2), 0.1)])

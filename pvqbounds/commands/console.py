@@ -20,8 +20,10 @@ from typer.core import TyperGroup
 from pvqbounds.errors import InputError, OutputError, shown
 
 __all__ = [
+    "BitsOption",
     "Commands",
     "DensityOption",
+    "FormatOption",
     "MethodOption",
     "PatternOption",
     "RangeOption",
@@ -76,6 +78,16 @@ SolverOptions = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of everything random.")]
+FormatOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        help="A format: int2 to int16, a density like 25%, a pattern like 2:4; once for each, "
+        "in place of --bits, --density and --pattern.",
+    ),
+]
+BitsOption = Annotated[int | None, typer.Option(help="Bits a weight, 2 to 16; 4 if left out.")]
 DensityOption = Annotated[float | None, typer.Option(help="Fraction of the weights to keep, in (0, 1].")]
 PatternOption = Annotated[
     str | None,
@@ -224,24 +236,24 @@ def printing_anything() -> None:
 
 
 def check_sizes(
-    bits: int, density: float | None, pattern: str | None, range_method: str = "mse"
-) -> tuple[int, int] | None:
-    """Refuse a size that cannot be before a model is loaded, which takes seconds; gives the pattern back.
+    formats: Sequence[str] | None,
+    bits: int | None,
+    density: float | None,
+    pattern: str | None,
+    range_method: str = "mse",
+) -> tuple[str, ...]:
+    """The names of the formats; what cannot be is refused before a model is loaded, which takes seconds.
 
     Raises
     ------
     InputError
         If so.
     """
-    from pvqbounds.problems.grids import checked_range_method, symmetric_codes
-    from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
+    from pvqbounds.problems.grids import checked_range_method
+    from pvqbounds.problems.plain_formats import asked_formats
 
-    symmetric_codes(bits)
     checked_range_method(range_method)
-    if density is not None:
-        nnz_of_density(density, 1)
-    pair = pattern_of(pattern)
-    return None if pair is None else checked_pattern(pair)
+    return tuple(form.name for form in asked_formats(formats or None, bits, density, pattern_of(pattern)))
 
 
 def check_torch(command: str, extras: str = "nn,train") -> None:

@@ -149,7 +149,7 @@ def prune(
         str | None, typer.Option(help="Compare magnitudes within: layer, network, pattern or channel.")
     ] = None,
     pattern: Annotated[
-        str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive weights.")
+        str | None, typer.Option(metavar="N:M", help="Keep at most N of every M consecutive input channels.")
     ] = None,
     ends: EndsOption = None,
     epochs: EpochsOption = None,
@@ -206,7 +206,7 @@ def reconstruct(
     ] = None,
     sparsity: Annotated[float | None, typer.Option(help="Prune: the fraction that goes.")] = None,
     pattern: Annotated[
-        str | None, typer.Option(metavar="N:M", help="Prune: keep at most N of every M weights.")
+        str | None, typer.Option(metavar="N:M", help="Prune: keep at most N of every M input channels.")
     ] = None,
     ends: EndsOption = None,
     settings: SetOption = None,

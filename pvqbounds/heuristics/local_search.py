@@ -44,7 +44,7 @@ def _one_opt(form, gradient, noise, codes, qmin, qmax, floor, most):  # type: ig
             if curvature <= 0.0:
                 continue
             target = np.rint(codes[i] - gradient[i] / (2.0 * curvature))
-            step = min(max(target, qmin), qmax) - codes[i]
+            step = min(max(target, qmin[i]), qmax[i]) - codes[i]
             gain = -step * (gradient[i] + step * curvature)
             if gain > best and gain > abs(step) * noise[i]:
                 best, best_i, best_step = gain, i, step
@@ -63,12 +63,12 @@ def _two_opt(form, gradient, noise, codes, qmin, qmax, floor):  # type: ignore[n
     best, best_i, best_j, best_si, best_sj = floor, -1, -1, 0.0, 0.0
     for i in range(n):
         for si in (-1.0, 1.0):
-            if not qmin <= codes[i] + si <= qmax:
+            if not qmin[i] <= codes[i] + si <= qmax[i]:
                 continue
             own = form[i, i] + si * gradient[i]
             for j in range(i):
                 for sj in (-1.0, 1.0):
-                    if not qmin <= codes[j] + sj <= qmax:
+                    if not qmin[j] <= codes[j] + sj <= qmax[j]:
                         continue
                     change = own + form[j, j] + sj * gradient[j] + 2.0 * si * sj * form[i, j]
                     if -change > best and -change > noise[i] + noise[j]:
@@ -124,7 +124,7 @@ def _best_of_samples(form, centre, samples, qmin, qmax, most, best):  # type: ig
     """1-opt from each sample; overwrites `best` by the best codes and returns their error and ended."""
     best_error, best_ended = np.inf, True
     for sample in samples:
-        codes = np.clip(np.rint(sample), qmin, qmax)
+        codes = np.minimum(np.maximum(np.rint(sample), qmin), qmax)
         error, ended = descend(form, centre, codes, qmin, qmax, False, most)
         if error < best_error:
             best_error, best_ended = error, ended
@@ -136,8 +136,8 @@ def best_of_samples(
     form: NDArray[np.float64],
     centre: NDArray[np.float64],
     samples: NDArray[np.float64],
-    qmin: int,
-    qmax: int,
+    qmin: NDArray[np.float64],
+    qmax: NDArray[np.float64],
     *,
     pairs: bool,
     clock: Clock | None = None,
@@ -149,25 +149,24 @@ def best_of_samples(
     form, centre
         P, shape (n, n), and c, shape (n,), of the error (z - c)ᵀP(z - c).
     qmin, qmax
-        The box.
+        The box, shape (n,) each.
     pairs
         Whether 2-opt moves follow 1-opt.
     clock
         Ends the descents early: what they have reached by then counts, of the first sample at least.
     """
     form, n = np.ascontiguousarray(form), len(centre)
-    low, high = float(qmin), float(qmax)
-    best = np.clip(np.rint(samples[0]), low, high)
+    best = np.clip(np.rint(samples[0]), qmin, qmax)
     least = np.inf
     at_once = 1 if pairs else max(1, int(_SLICE / (n * n)))
     for first in range(0, len(samples), at_once):
         if first > 0 and clock is not None and clock.expired:
             break
         lot = samples[first : first + at_once]
-        found = np.clip(np.rint(lot[0]), low, high)
-        error, ended = _best_of_samples(form, centre, lot, low, high, _MOVES * n, found)
+        found = np.clip(np.rint(lot[0]), qmin, qmax)
+        error, ended = _best_of_samples(form, centre, lot, qmin, qmax, _MOVES * n, found)
         if pairs or not ended:
-            error = _to_the_end(form, centre, found, low, high, pairs, clock)
+            error = _to_the_end(form, centre, found, qmin, qmax, pairs, clock)
         if error < least:
             best, least = found, error
     return np.asarray(best.astype(np.int64))
@@ -177,8 +176,8 @@ def _to_the_end(
     form: NDArray[np.float64],
     centre: NDArray[np.float64],
     codes: NDArray[np.float64],
-    qmin: float,
-    qmax: float,
+    qmin: NDArray[np.float64],
+    qmax: NDArray[np.float64],
     pairs: bool,
     clock: Clock | None,
 ) -> float:

@@ -91,5 +91,5 @@ def improve(
     if not usable.all():
         starts = starts[usable] if usable.any() else problem.codes_of_nearest()[None].astype(np.float64)
     return best_of_samples(
-        error_form(problem), problem.centre, starts, problem.qmin, problem.qmax, pairs=pairs, clock=clock
+        error_form(problem), problem.centre, starts, problem.low, problem.high, pairs=pairs, clock=clock
     )

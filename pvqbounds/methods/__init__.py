@@ -42,7 +42,7 @@ _METHODS: dict[str, Method[Any]] = {method.name: method for method in _OWN}
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 
 
-def names(kind: Kind | None = None) -> list[str]:
+def names(kind: str | None = None) -> list[str]:
     """Names of all methods, or of those that propose for "quantization" or for "pruning".
 
     Raises
@@ -102,7 +102,7 @@ def label_of(name: str) -> str:
     return _METHODS[name].label if name in _METHODS else name
 
 
-def chosen(methods: Iterable[str] | None, kind: Kind, largest: int) -> list[str]:
+def chosen(methods: Iterable[str] | None, kind: str, largest: int) -> list[str]:
     """Those of `methods` that propose for `kind`.
 
     Parameters

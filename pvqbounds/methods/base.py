@@ -87,7 +87,7 @@ class PruningMethod(Method[SparseLeastSquares]):
 
 def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     """Positions of the problems of each Gram and grid: what one factor serves."""
-    members: dict[tuple[Gram, int, int], list[int]] = {}
+    members: dict[tuple[Gram, bytes], list[int]] = {}
     for i, problem in enumerate(problems):
-        members.setdefault((problem.shared, problem.qmin, problem.qmax), []).append(i)
+        members.setdefault((problem.shared, problem.grid), []).append(i)
     return list(members.values())

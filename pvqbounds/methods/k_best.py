@@ -47,5 +47,5 @@ class KBest(QuantizationMethod):
                 # another step multiplies all costs alike, and its floors are the same for all beginnings
                 centre = problems[i].centre[live][tree.order]
                 found = k_best(replace(tree, centre=centre, target=centre), self.width)
-                codes[i][live] = np.clip(found, inner.qmin, inner.qmax)
+                codes[i][live] = np.clip(found, inner.low, inner.high)
         return codes

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.methods.base import QuantizationMethod, alike
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.integer import error_form
 
 __all__ = ["NearestPlane"]
 
@@ -32,6 +33,6 @@ class NearestPlane(QuantizationMethod):
         codes: dict[int, NDArray[np.int64]] = {}
         for members in alike(problems):
             first, centres = problems[members[0]], np.array([problems[i].centre for i in members])
-            rounded = nearest_plane(first.gram, centres, first.qmin, first.qmax)
+            rounded = nearest_plane(error_form(first), centres, first.low, first.high)
             codes |= zip(members, rounded, strict=True)
         return [codes[i] for i in range(len(problems))]

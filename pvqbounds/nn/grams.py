@@ -30,6 +30,9 @@ PADDED = (
     "positions count like all others."
 )
 
+SQUARES_HOLD = 1e-150
+"""Inputs that are smaller throughout lose their squares to underflow: they would pass for zero."""
+
 LARGEST_UNFOLDING = 2**24
 """Float64 entries of the unfolded input held at one time (128 MiB)."""
 
@@ -70,7 +73,7 @@ def gram_of_layer(model: nn.Module, layer: Layer | str, data: Data, *, batch_siz
         the model or hold more than its first input (a mask, named inputs), or if the layer's input
         is not finite.
     """
-    layer = find_layer(model, layer) if isinstance(layer, str) else layer
+    layer = layer if isinstance(layer, Layer) else find_layer(model, layer)
     total, inputs, padded = _Accumulator(layer), inputs_of(model), False
     inputs.check_runnable()
     with _evaluating(model), torch.no_grad(), total.listening():
@@ -86,6 +89,7 @@ class _Accumulator:
     def __init__(self, layer: Layer) -> None:
         self._layer = layer
         self._sums = torch.zeros(layer.groups, layer.inputs, layer.inputs, dtype=torch.float64)
+        self._largest = torch.zeros(layer.groups, layer.inputs, dtype=torch.float64)
         self._positions = 0
 
     @contextmanager
@@ -99,6 +103,10 @@ class _Accumulator:
 
     def _take(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inputs: Tensor = args[0] if args else kwargs["input"]
+        if inputs.is_complex():
+            raise InputError(
+                f"The input of layer '{self._layer.name}' is complex, and bounds exist for real ones."
+            )
         if not torch.isfinite(inputs).all():
             raise InputError(
                 f"The input of layer '{self._layer.name}' is not finite; "
@@ -110,6 +118,8 @@ class _Accumulator:
         for part in torch.split(samples, max(1, LARGEST_UNFOLDING // max(1, sample_size))):
             rows = self._layer.rows(_as_float64(part))
             self._sums += (rows.mT @ rows).cpu()
+            if rows.shape[1]:
+                self._largest = torch.maximum(self._largest, rows.abs().amax(dim=1).cpu())
             self._positions += rows.shape[1]
 
     def result(self) -> LayerGrams:
@@ -118,12 +128,19 @@ class _Accumulator:
         Raises
         ------
         InputError
-            If the layer has not been called.
+            If the layer has not been called, or the squares of its inputs leave float64's range.
         """
         if self._positions == 0:
             raise InputError(
                 f"Layer '{self._layer.name}' is never called when the model runs on the data; "
                 "choose a layer that is on the way, and data that reach it."
+            )
+        lost = self._largest[(self._largest > 0.0) & (self._largest < SQUARES_HOLD)]
+        if len(lost) or not torch.isfinite(self._sums).all():
+            extreme = f"small as {lost.min():.3g}" if len(lost) else f"large as {self._largest.max():.3g}"
+            raise InputError(
+                f"The input of layer '{self._layer.name}' has entries as {extreme}, whose squares float64 "
+                "does not hold; rescale the data."
             )
         return LayerGrams(tuple(Gram(sums / self._positions) for sums in self._sums.numpy()), self._positions)
 
@@ -193,6 +210,8 @@ def _check_separate(data: Data, expected: Inputs) -> None:
 
 def _as_tensor(batch: Any) -> Tensor:
     if isinstance(batch, Tensor):
+        if batch.layout != torch.strided or batch.is_nested:
+            raise InputError("A batch of data is a sparse or nested tensor; give a dense one.")
         return batch
     if isinstance(batch, np.ndarray) and batch.dtype.kind in "fiub":
         return torch.from_numpy(np.ascontiguousarray(batch))

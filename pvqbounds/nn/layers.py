@@ -149,8 +149,12 @@ def find_layer(model: nn.Module, name: str) -> Layer:
     ------
     InputError
         If there is none (the nearest name is given), if its kind is not supported, or if its
-        weights are not there (lazy or meta).
+        weights are not there (lazy, meta or of no size) or complex.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"The model must be a torch.nn.Module, not a {type(model).__name__}.")
+    if not isinstance(name, str):
+        raise InputError(f"The layer is given by its dotted name, not a {type(name).__name__}.")
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules:
         raise InputError(f"The model has no layer '{name}'{_hint(name, layer_names(model))}.")
@@ -158,11 +162,15 @@ def find_layer(model: nn.Module, name: str) -> Layer:
     if not _is_supported(module):
         inside = [other for other in layer_names(model) if other.startswith(f"{name}." if name else "")]
         raise InputError(
-            f"Layer '{name}' is a {type(module).__name__}, but bounds exist for Linear, Conv1d, Conv2d and "
+            f"Layer '{name}' is a {_kind(module)}, but bounds exist for Linear, Conv1d, Conv2d and "
             f"Conv3d layers that compute as torch's own do{_hint(name, inside or layer_names(model))}."
         )
     if isinstance(module.weight, nn.UninitializedParameter) or module.weight.is_meta:
         raise InputError(f"Layer '{name}' has no weights yet; load them and run the model once first.")
+    if module.weight.numel() == 0:
+        raise InputError(f"Layer '{name}' has no weights: their shape is {tuple(module.weight.shape)}.")
+    if module.weight.is_complex():
+        raise InputError(f"Layer '{name}' has complex weights, and bounds exist for real ones.")
     return Layer(name, module)
 
 
@@ -177,6 +185,13 @@ def _is_supported(module: nn.Module) -> TypeGuard[Supported]:
                 getattr(own, "_conv_forward", None) is getattr(kind, "_conv_forward", None)
             )
     return False
+
+
+def _kind(module: nn.Module) -> str:
+    """Name of the module's class, with where it comes from if torch has a supported one of that name."""
+    kind = type(module)
+    same = kind.__name__ in ("Linear", "Conv1d", "Conv2d", "Conv3d")
+    return f"{kind.__module__}.{kind.__qualname__}" if same else kind.__name__
 
 
 def _hint(name: str, candidates: list[str]) -> str:

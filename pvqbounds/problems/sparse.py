@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +49,8 @@ class SparseLeastSquares:
         budget is missing, given twice or out of range.
     """
 
+    task: ClassVar[str] = "pruning"
+    """Kind of the problem, as sides of a layer are told apart by it."""
     shared: Gram
     """The Gram, which the channels of a layer have in common."""
     gram: NDArray[np.float64]

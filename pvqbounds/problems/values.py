@@ -77,7 +77,8 @@ class ValueSet(ABC):
     def reach(self, weight: Array) -> Array:
         """Largest |v - w| of each weight, rounded up, shape (n,)."""
         ends = np.maximum(np.abs(self.lowest - weight), np.abs(self.highest - weight))
-        return np.asarray(ends * (1.0 + 4.0 * UNIT), dtype=np.float64)
+        size = np.maximum(np.abs(self.lowest), np.abs(self.highest)) + np.abs(weight)
+        return np.asarray(ends + 4.0 * UNIT * size, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ MAX_STEPS = 100
 def box_minimiser(
     form: NDArray[np.float64],
     centre: NDArray[np.float64],
-    lower: float,
-    upper: float,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
     clock: Clock | None = None,
 ) -> NDArray[np.float64]:
     """Approximate minimiser of (x - c)ᵀP(x - c) over lower <= x <= upper, shape (n,).
@@ -34,7 +34,7 @@ def box_minimiser(
     form, centre
         P, positive semidefinite, shape (n, n), and c, shape (n,).
     lower, upper
-        The box, the same for all coordinates.
+        The box, shape (n,) each.
     clock
         Ends the descent between two steps.
     """
@@ -81,11 +81,11 @@ def _coordinate_sweep(
     form: NDArray[np.float64],
     centre: NDArray[np.float64],
     start: NDArray[np.float64],
-    lower: float,
-    upper: float,
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     x = start.copy()
     for i in range(len(x)):
         if form[i, i] > 0.0:
-            x[i] = np.clip(x[i] - (form[i] @ (x - centre)) / form[i, i], lower, upper)
+            x[i] = np.clip(x[i] - (form[i] @ (x - centre)) / form[i, i], lower[i], upper[i])
     return x

@@ -71,13 +71,15 @@ class BoxHullSDP:
     form: NDArray[np.float64]
     """P over `unit`, shape (n, n): mean diagonal 1, or all zero."""
     unit: float
-    """Values of the SDP times `unit` are errors E: s² times the mean diagonal of the Gram."""
+    """Values of the SDP times `unit` are errors E: the mean of s_i² G_ii."""
     centre: NDArray[np.float64]
     """c = w/s, shape (n,)."""
-    scale: float
-    """The step s."""
-    qmin: int
-    qmax: int
+    scale: float | NDArray[np.float64]
+    """The step s, or one for each input."""
+    qmin: NDArray[np.float64]
+    """Smallest code of each input, shape (n,)."""
+    qmax: NDArray[np.float64]
+    """Largest code of each input, shape (n,): one more where a single code is left beside others."""
     reference: NDArray[np.float64]
     """r, the whole numbers that d = z - r is counted from, shape (n,)."""
     tangent: NDArray[np.float64]
@@ -92,6 +94,11 @@ class BoxHullSDP:
     def n(self) -> int:
         """Fan-in."""
         return len(self.centre)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether every input has a single code."""
+        return bool((self.qmin == self.qmax).all())
 
     @cached_property
     def linear(self) -> NDArray[np.float64]:
@@ -112,12 +119,12 @@ class BoxHullSDP:
         """
         if not self.chord:
             return np.zeros((self.n, 1)), np.zeros((self.n, 1))
-        ends = np.array([self.qmin, self.qmax]) - self.reference[:, None]
-        if self.qmin == self.qmax:
+        ends = np.stack([self.qmin, self.qmax], axis=1) - self.reference[:, None]
+        if self.is_point:
             return ends[:, :1], ends[:, :1] ** 2
         k = self.tangent - self.reference[:, None]
         # tangents k <= l meet halfway between k + 1 and l
-        x = 0.5 * (k[:, :-1] + k[:, 1:] + 1.0)
+        x = np.minimum(0.5 * (k[:, :-1] + k[:, 1:] + 1.0), ends[:, 1:])
         y = (2.0 * k[:, :-1] + 1.0) * x - k[:, :-1] * (k[:, :-1] + 1.0)
         return (
             np.hstack([ends[:, :1], x, ends[:, 1:]]),
@@ -140,13 +147,16 @@ def box_hull(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = No
         `form` of another channel's SDP on the same Gram, so that a layer holds it once.
     """
     form, unit = _normalised(problem, form)
-    centre, qmin, qmax = problem.centre, problem.qmin, problem.qmax
+    centre, qmin, qmax = problem.centre, problem.low, problem.high
     minimiser = box_minimiser(form, centre, qmin, qmax)
-    if qmax - qmin < ALL_TANGENTS:
-        tangent = np.tile(np.arange(qmin, qmax, dtype=np.float64), (problem.n, 1))
+    if (qmin < qmax).any():  # a polygon of one point among others would leave the primal side no interior
+        qmax = np.maximum(qmax, qmin + 1.0)
+    last, span = qmax - 1.0, int((qmax - qmin).max())
+    if span < ALL_TANGENTS:
+        tangent = np.minimum(qmin[:, None] + np.arange(span), last[:, None])
     else:
-        ends = np.tile([qmin, qmax - 1.0], (problem.n, 1))
-        tangent = np.sort(np.hstack([ends, _window(np.floor(minimiser), qmin, qmax - 1)]), axis=1)
+        window = _window(np.floor(minimiser), qmin, last)
+        tangent = np.sort(np.hstack([qmin[:, None], last[:, None], window]), axis=1)
     return BoxHullSDP(form, unit, centre, problem.scale, qmin, qmax, np.rint(minimiser), tangent, chord=True)
 
 
@@ -162,8 +172,8 @@ def park_boyd(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = N
         unit,
         problem.centre,
         problem.scale,
-        problem.qmin,
-        problem.qmax,
+        problem.low,
+        problem.high,
         reference=floor,
         tangent=floor[:, None],
         chord=False,
@@ -180,9 +190,9 @@ def tightened(
     mean, covariance
         Relaxed z, shape (n,), and Z - zzᵀ, shape (n, n), of a solution of `sdp`.
     """
-    if not sdp.chord or sdp.qmax - sdp.qmin < ALL_TANGENTS:
+    if not sdp.chord or (sdp.qmax - sdp.qmin).max() < ALL_TANGENTS:
         return None
-    first, last = sdp.qmin, sdp.qmax - 1
+    first, last = sdp.qmin, sdp.qmax - 1.0
     cell = np.clip(np.floor(mean), first, last)
     missing = ~(sdp.tangent == cell[:, None]).any(axis=1)
     # Z_ii - (2k+1) z_i + k(k+1) = variance + (z_i - k)(z_i - k - 1)
@@ -190,7 +200,7 @@ def tightened(
     violated = missing & (slack < -VIOLATION)
     if not violated.any():
         return None
-    added = np.where(violated[:, None], _window(cell, first, last), first)
+    added = np.where(violated[:, None], _window(cell, first, last), first[:, None])
     return replace(sdp, tangent=np.sort(np.hstack([sdp.tangent, added]), axis=1))
 
 
@@ -272,14 +282,17 @@ def _is_definite(matrix: NDArray[np.float64]) -> bool:
 def _normalised(
     problem: IntegerLeastSquares, form: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.float64], float]:
-    mean = float(np.mean(np.diagonal(problem.gram)))
-    return error_form(problem) if form is None else form, problem.scale**2 * (mean if mean > 0.0 else 1.0)
+    largest = float(problem.step.max())
+    mean = float(np.mean(np.diagonal(problem.gram) * (problem.step / largest) ** 2))
+    return error_form(problem) if form is None else form, largest**2 * (mean if mean > 0.0 else 1.0)
 
 
-def _window(near: NDArray[np.float64], first: int, last: int) -> NDArray[np.float64]:
+def _window(
+    near: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Tangents of the codes around `near` that stay on the grid, shape (n, 2 WINDOW + 1)."""
-    inside = np.clip(near, first + WINDOW, last - WINDOW)
-    return inside[:, None] + np.arange(-WINDOW, WINDOW + 1)
+    inside = np.maximum(np.minimum(near, last - WINDOW), first + WINDOW)
+    return np.clip(inside[:, None] + np.arange(-WINDOW, WINDOW + 1), first[:, None], last[:, None])
 
 
 def _separable_minima(
@@ -289,8 +302,7 @@ def _separable_minima(
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         lowest = np.floor(np.where(lam > 0.0, sdp.centre - nu / lam, sdp.centre))
     if sdp.chord:
-        ends = np.array([sdp.qmin, sdp.qmax], dtype=np.float64)
-        codes = np.stack([lowest, lowest + 1.0, *np.broadcast_to(ends[:, None], (2, sdp.n))])
+        codes = np.stack([lowest, lowest + 1.0, sdp.qmin, sdp.qmax])
         codes = np.clip(np.nan_to_num(codes), sdp.qmin, sdp.qmax)
     else:
         codes = np.nan_to_num(np.stack([lowest, lowest + 1.0]))

@@ -41,7 +41,6 @@ from pvqbounds.arithmetic.enclosures import (
     gamma,
     inner_product,
     quadratic_form,
-    scaled_difference,
     up,
 )
 from pvqbounds.problems import IntegerLeastSquares
@@ -326,7 +325,7 @@ def _box_hull_proof(
     problem: IntegerLeastSquares, certificate: BoxHullCertificate, live: NDArray[np.bool_], margins: float
 ) -> Proof:
     form, power, lam, nu = _equilibrated(problem, certificate, live)
-    weight, step = np.ldexp(problem.weight[live], power), np.ldexp(problem.scale, power)
+    weight, values = np.ldexp(problem.weight[live], power), problem.steps.among(live).times(power)
     feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     if feasible is None:
         return NOTHING
@@ -334,10 +333,10 @@ def _box_hull_proof(
     quadratic, blur = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
     linear, radius = form.separable_linear(nu)
-    separable = separable_minima(step, problem.qmin, problem.qmax, weight, rest, linear)
+    separable = values.least_costs(weight, rest, linear)
     if radius.any():
-        reach = step * max(abs(problem.qmin), abs(problem.qmax)) + np.abs(weight)  # |d| at most
-        separable = np.nextafter(separable - 2.0 * (1.0 + 16.0 * UNIT) * radius * reach, -np.inf)
+        room = 2.0 * (1.0 + 16.0 * UNIT) * radius * values.reach(weight)
+        separable = np.nextafter(separable - room, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
         return NOTHING
     value = down(down(down(math.fsum(separable.tolist())) + quadratic) + form.constant)
@@ -363,59 +362,3 @@ def minus_inverse_form(
     if not math.isfinite(bound):
         return -math.inf, 0.0
     return bound, REPEATED * loss + 64.0 * UNIT * (abs(form) + 2.0 * abs(product))
-
-
-def separable_minima(
-    scale: NDArray[np.float64],
-    qmin: int,
-    qmax: int,
-    weight: NDArray[np.float64],
-    lam: NDArray[np.float64],
-    nu: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Lower bounds on min over integer k in [qmin, qmax] of lam d² + 2 nu d, d = s k - w, shape (n,).
-
-    Every input has a step s of its own here (one step, in units of each input).
-
-    `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
-    """
-    n = len(weight)
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        stationary = np.where(lam > 0.0, (weight - nu / lam) / scale, np.nan)
-    stationary = np.where(np.isfinite(stationary), stationary, 0.0)
-    first = np.clip(np.floor(stationary) - 2.0, qmin, max(qmin, qmax - 5)).astype(np.int64)
-    last = np.minimum(first + 5, qmax)
-    window = np.minimum(first[:, None] + np.arange(6), last[:, None])
-    # for lam <= 0 the minimum of a concave function is at an end of the box
-    concave = lam <= 0.0
-    window[concave] = np.array([qmin, qmax, qmin, qmax, qmin, qmax])
-    low, high = _parabola(scale, window, weight, lam, nu)
-    minima: NDArray[np.float64] = low.min(axis=1)
-    best = high.min(axis=1)
-    # convex: what lies beyond an end of the window is no better than that end
-    proved_left = (first == qmin) | (low[:, 0] >= best)
-    proved_right = (last == qmax) | (low[:, 5] >= best)
-    doubtful = ~concave & ~(proved_left & proved_right)
-    if doubtful.any():
-        numerator = nu[doubtful] ** 2 * (1.0 + 8.0 * UNIT) + TINY
-        with np.errstate(over="ignore"):
-            minima[doubtful] = -numerator / (lam[doubtful] * (1.0 - 8.0 * UNIT))
-    assert minima.shape == (n,)
-    return minima
-
-
-def _parabola(
-    scale: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    weight: NDArray[np.float64],
-    lam: NDArray[np.float64],
-    nu: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds on lam d² + 2 nu d at d = s k - w, shape of `codes` (n, m)."""
-    high, low = scaled_difference(scale[:, None], codes, weight[:, None])
-    square, linear = lam[:, None] * high * high, 2.0 * nu[:, None] * high
-    # one rounding in lam, one in d (the part `low`), and those of the five operations
-    radius = 16.0 * UNIT * (np.abs(square) + np.abs(linear)) + TINY
-    radius += 2.0 * (np.abs(lam[:, None] * high) + np.abs(nu[:, None])) * np.abs(low)
-    value = square + linear
-    return np.nextafter(value - radius, -np.inf), np.nextafter(value + radius, np.inf)

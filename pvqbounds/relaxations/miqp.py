@@ -72,7 +72,7 @@ class MIQP:
 
 def integer_program(problem: IntegerLeastSquares) -> MIQP:
     """Quantization of one channel: minimise (z - c)ᵀ P (z - c), P = s²G, over codes z in the box."""
-    P = problem.scale**2 * problem.gram
+    P = problem.gram * problem.step[:, None] * problem.step
     pull = P @ problem.centre
     n = problem.n
     return MIQP(
@@ -82,8 +82,8 @@ def integer_program(problem: IntegerLeastSquares) -> MIQP:
         constant=float(problem.centre @ pull),
         A=np.zeros((0, n)),
         b=np.zeros(0),
-        lower=np.full(n, float(problem.qmin)),
-        upper=np.full(n, float(problem.qmax)),
+        lower=problem.low.copy(),
+        upper=problem.high.copy(),
         integer=np.ones(n, dtype=bool),
         cones=np.zeros((0, 3), dtype=np.int64),
         n=n,

@@ -13,7 +13,8 @@ form: with d = s z - w and b = aᵀw - s (k + 1/2)
     E = dᵀGd >= dᵀAd - 2 pᵀd + kappa,      A = G - sum y a aᵀ,   p = sum y b a,
                                            kappa = sum y (s²/4 - b²),
 
-a form that takes the place of dᵀGd in everything that is proved of it. Source: Burer and
+a form that takes the place of dᵀGd in everything that is proved of it. Where inputs have steps of
+their own, z_i = (d_i + w_i)/s_i puts a_i s/s_i in the place of a_i, s the largest step. Source: Burer and
 Letchford, "Unbounded convex sets for non-convex mixed-integer quadratic programming", Math.
 Programming 143, 2014 (split inequalities); Buchheim and Traversi, "On the separation of split
 inequalities for non-convex quadratic integer programming", Discrete Optimization 15, 2015.
@@ -51,7 +52,7 @@ class Splits:
     low: NDArray[np.int64]
     """k, shape (m,)."""
     multiplier: NDArray[np.float64]
-    """y, in units of the Gram, shape (m,)."""
+    """y, in units of the Gram (of the error over the square of the largest step), shape (m,)."""
 
     def __len__(self) -> int:
         return len(self.multiplier)
@@ -156,24 +157,28 @@ def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     if len(splits) == 0:
         nothing = np.zeros(n)
         return ErrorForm(problem.gram, nothing, nothing, 0.0)
-    y, s, sign = splits.multiplier, problem.scale, splits.sign.astype(np.float64)
-    terms = np.where(splits.sign == 0, 0.0, problem.weight[splits.index]) * sign
+    y, s = splits.multiplier, float(problem.step.max())
+    # a_i s / s_i: the signs themselves where all steps are one, else with one rounding each
+    ratio = s / problem.step
+    more = 0 if (ratio == 1.0).all() else 8
+    alpha = splits.sign * ratio[splits.index]
+    terms = np.where(splits.sign == 0, 0.0, problem.weight[splits.index]) * alpha
     step = s * (splits.low + 0.5)
     b = terms.sum(axis=1) - step
-    b_radius = gamma(8) * (np.abs(terms).sum(axis=1) + np.abs(step)) + TINY
+    b_radius = gamma(8 + more) * (np.abs(terms).sum(axis=1) + np.abs(step)) + TINY
 
     most = int(np.bincount(splits.index.ravel(), minlength=n).max()) + 4
-    loose = gamma(ENTRIES * most + 8)  # bounds the rounding of each sum below, and that of its own bound
+    loose = gamma(ENTRIES * most + 8 + more)  # bounds the rounding of each sum below, and of its own bound
 
     def gather(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(splits.index.ravel(), values.ravel(), n), dtype=np.float64)
 
-    linear = gather((y * b)[:, None] * sign)
-    size = gather((y * np.abs(b))[:, None] * np.abs(sign))
-    radius = loose * size + (1.0 + loose) * gather((y * b_radius)[:, None] * np.abs(sign)) + TINY
+    linear = gather((y * b)[:, None] * alpha)
+    size = gather((y * np.abs(b))[:, None] * np.abs(alpha))
+    radius = loose * size + (1.0 + loose) * gather((y * b_radius)[:, None] * np.abs(alpha)) + TINY
 
     cells = (splits.index[:, :, None].astype(np.int64) * n + splits.index[:, None, :]).ravel()
-    products = sign[:, :, None] * sign[:, None, :] * y[:, None, None]
+    products = alpha[:, :, None] * alpha[:, None, :] * y[:, None, None]
     taken = np.bincount(cells, products.ravel(), n * n).reshape(n, n)
     sizes = np.bincount(cells, np.abs(products).ravel(), n * n).reshape(n, n)
     lower = np.tril(problem.gram - taken)

@@ -37,6 +37,8 @@ class Entry:
     solver: str
     task: str
     """"quantization" or "pruning"."""
+    format: str = ""
+    """Name of the side's format; empty for a problem without one."""
     method: str = ""
     sqnr_lower: float = math.nan
     """SQNR in dB of the weights that it found."""
@@ -54,16 +56,17 @@ class Entry:
 def entries_of(solver: str, report: LayerReport) -> list[Entry]:
     """One entry for each side that this solver did itself."""
     entries = []
-    for side in (report.quantization, report.pruning):
+    for side in report.sides:
         bounds = [s.bounds for s in side.slices]
         if any(b.solver != solver for b in bounds):
-            entries.append(Entry(solver, side.task, note="not able to do this"))
+            entries.append(Entry(solver, side.task, side.format, note="not able to do this"))
             continue
         lower, upper = side.sqnr_interval
         entries.append(
             Entry(
                 solver,
                 side.task,
+                side.format,
                 " and ".join(sorted({b.method for b in bounds})),
                 lower,
                 upper,
@@ -81,13 +84,13 @@ def entry_of(task: str, bounds: Bounds) -> Entry:
     return Entry(
         bounds.solver,
         task,
-        bounds.method,
-        bounds.sqnr_lower,
-        bounds.sqnr_upper,
-        bounds.lower_kind,
-        _stated([bounds]),
-        bounds.seconds,
-        bounds.note,
+        method=bounds.method,
+        sqnr_lower=bounds.sqnr_lower,
+        sqnr_upper=bounds.sqnr_upper,
+        lower_kind=bounds.lower_kind,
+        stated=_stated([bounds]),
+        seconds=bounds.seconds,
+        note=bounds.note,
     )
 
 
@@ -98,9 +101,14 @@ def _stated(bounds: Sequence[Bounds]) -> float:
     return sqnr(math.fsum(b.signal for b in bounds), math.fsum(stated))
 
 
-def best_of(entries: Sequence[Entry], task: str) -> float:
-    """The best SQNR that any backend found for this side, nan where none did."""
-    return max((e.sqnr_lower for e in entries if e.task == task and e.method), default=math.nan)
+def by_side(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """The entries of each side by its name: its task where no other has the same, its format else."""
+    sides = list(dict.fromkeys((entry.task, entry.format) for entry in entries))
+    alike = len({task for task, _ in sides}) < len(sides)
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.format if alike else entry.task, []).append(entry)
+    return groups
 
 
 def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
@@ -111,11 +119,12 @@ def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     for heading in ("solver", "SQNR, dB", "bound", "stated", "off best", "time"):
         table.add_column(heading, no_wrap=True)
-    for task in COLOURS:
-        best = best_of(entries, task)
-        rows = [e for e in entries if e.task == task and e.method]
+    sides = by_side(entries)
+    for name, side in sides.items():
+        rows = [e for e in side if e.method]
+        best = max((e.sqnr_lower for e in rows), default=math.nan)
         if rows:
-            table.add_row(Text(task, style="bold"))
+            table.add_row(Text(name, style="bold"))
         for entry in rows:
             ends = entry.sqnr_lower, entry.sqnr_upper
             table.add_row(
@@ -127,7 +136,9 @@ def comparison_view(title: str, entries: Sequence[Entry]) -> RenderableType:
                 seconds_text(entry.seconds),
                 end_section=entry is rows[-1],
             )
-    absent = dict.fromkeys(f"{e.solver}, {e.task}: {e.note}" for e in entries if not e.method)
+    absent = dict.fromkeys(
+        f"{e.solver}, {name}: {e.note}" for name, side in sides.items() for e in side if not e.method
+    )
     words = [EXPLANATION] if any(e.method for e in entries) else []
     return Group(table, *(Text(line, style="dim") for line in [*words, *absent]))
 
@@ -146,11 +157,12 @@ def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
     """
     check_plot_path(path)
     solved = [e for e in entries if e.method and all(map(math.isfinite, (e.sqnr_lower, e.sqnr_upper)))]
-    tasks = [task for task in COLOURS if any(e.task == task for e in solved)] or list(COLOURS)
+    sides = by_side(solved) or by_side(entries)
     figure: Any = figure_class()(figsize=(8.0, 1.5 + 0.35 * max(len(solved), 4)), layout="constrained")
-    panes = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
-    for axes, task in zip(panes, tasks, strict=True):
-        rows = [e for e in solved if e.task == task]
+    panes = figure.subplots(len(sides), 1, squeeze=False)[:, 0]
+    for axes, (name, side) in zip(panes, sides.items(), strict=True):
+        rows = [e for e in side if e in solved]
+        colour = COLOURS[side[0].task]
         for y, entry in enumerate(rows):
             reported = entry.lower_kind == "reported"
             axes.barh(
@@ -158,8 +170,8 @@ def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
                 entry.sqnr_upper - entry.sqnr_lower,
                 left=entry.sqnr_lower,
                 height=0.5,
-                facecolor="white" if reported else COLOURS[task],
-                edgecolor=COLOURS[task],
+                facecolor="white" if reported else colour,
+                edgecolor=colour,
                 linewidth=1.4,  # an optimum, without a length of its own, is seen as a line
                 hatch="////" if reported else None,
             )
@@ -167,7 +179,7 @@ def plot_comparison(title: str, entries: Sequence[Entry], path: Path) -> None:
         axes.use_sticky_edges = False  # bars begin within the axis, not on it
         axes.set_yticks(range(len(rows)), [f"{e.solver}, {seconds_text(e.seconds)}" for e in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_title(task, loc="left", fontsize=9, color=COLOURS[task])
+        axes.set_title(name, loc="left", fontsize=9, color=colour)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right", "left"]].set_visible(False)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from pvqbounds.methods import label_of
 from pvqbounds.report.tables import conditions_text, size_text, verdict_text
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.decibels import sqnr_text
-from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.results.layer import LayerReport, SliceResult
 from pvqbounds.storage.archive import check_writable, replacing
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ SUFFIXES = (".png", ".svg", ".pdf")
 
 # colour-blind safe (Okabe and Ito, "Color universal design", 2008)
 COLOURS = {"quantization": "#0072B2", "pruning": "#D55E00"}
+SHADES = {
+    "quantization": ("#0072B2", "#56B4E9", "#009E73", "#000000"),
+    "pruning": ("#D55E00", "#E69F00", "#CC79A7", "#999999"),
+}
+"""Colours of the sides of one task, in their order; beyond them they begin anew."""
 MARKERS = {"rtn": "o", "nearest-plane": "s", "randomized": "D", "magnitude": "o", "magnitude+refit": "D"}
 
 MOST_LABELLED_ROWS = 40
@@ -78,18 +84,19 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     """
     path = Path(path)
     check_plot_path(path)
-    rows = len(report.quantization.slices)
-    height = min(TALLEST, 3.9 + 0.3 * rows)
+    rows = len(report.sides[0].slices)
+    room = max(1.0, len(report.sides) / 2)  # two sides beside each other in each row, or more room for more
+    above = 1.0 + 0.55 * len(report.sides)  # inches for the layer as a whole
+    height = min(TALLEST, 1.8 + above + 0.3 * rows * room)
     figure = figure_class()(figsize=(8.0, height), layout="constrained")
-    sides = (report.quantization, report.pruning)
     if report.protocol == "full":
-        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[1.5, height - 3.2])
+        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.7 * above, height - 1.2 - above])
         _draw_rows(axes, report)
-        _draw_layer(top, sides)
+        _draw_layer(top, report)
     else:
         top = axes = figure.subplots()
         _draw_rows(axes, report)
-    _draw_legend(figure, sides)
+    _draw_legend(figure, report)
     figure.suptitle(f"{report.model} {report.layer}", x=0.02, ha="left", fontweight="bold")
     sentences = (report.description, verdict_text(report), conditions_text(report))
     words = "\n".join(textwrap.fill(sentence, 105) for sentence in sentences)
@@ -98,33 +105,46 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
         figure.savefig(temporary, dpi=160, format=path.suffix.lower().removeprefix("."))
 
 
-def _draw_layer(axes: Axes, sides: Sequence[Side]) -> None:
+def colours_of(report: LayerReport) -> list[str]:
+    """The colour of each side: those of one task are told apart."""
+    used: Counter[str] = Counter()
+    colours = []
+    for side in report.sides:
+        shades = SHADES[side.task]
+        colours.append(shades[used[side.task] % len(shades)])
+        used[side.task] += 1
+    return colours
+
+
+def _draw_layer(axes: Axes, report: LayerReport) -> None:
     """The intervals of the whole layer, with their numbers."""
+    sides, colours = report.sides, colours_of(report)
     names = []
-    for y, side in enumerate(sides):
+    for y, (side, colour) in enumerate(zip(sides, colours, strict=True)):
         ends = side.sqnr_interval
         methods = {name: side.method_sqnr(name) for name in side.methods}
-        _draw_row(axes, y, side, ends, side.lower_kind, methods, scale=1.8)
+        _draw_row(axes, y, colour, ends, side.lower_kind, methods, 0.55, 1.8)
         best = sqnr_text(*ends, side.status == "optimal")
         names.append(f"{size_text(side)}\n{best}\n{side.status}, {side.lower_kind}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
-    for label, side in zip(axes.get_yticklabels(), sides, strict=True):
-        label.set_color(COLOURS[side.task])
+    for label, colour in zip(axes.get_yticklabels(), colours, strict=True):
+        label.set_color(colour)
     axes.set_ylim(len(sides) - 0.4, -0.6)
     _plain(axes)
 
 
 def _draw_rows(axes: Axes, report: LayerReport) -> None:
-    """The intervals of every channel or chunk: quantization above, pruning below in each row."""
-    slices = report.quantization.slices
-    for side, offset in ((report.quantization, -0.2), (report.pruning, 0.2)):
+    """The intervals of every channel or chunk, in each row one side above the other."""
+    slices, count = report.sides[0].slices, len(report.sides)
+    for place, (side, colour) in enumerate(zip(report.sides, colours_of(report), strict=True)):
+        offset = 0.8 * ((place + 0.5) / count - 0.5)
         for row, result in enumerate(side.slices):
             bounds = result.bounds
             methods = {name: sqnr(bounds.signal, errors[row]) for name, errors in side.method_errors.items()}
             if side.shared is not None:
                 methods = {}  # they share the budget otherwise: a channel's own is not theirs
             ends = (bounds.sqnr_lower, bounds.sqnr_upper)
-            _draw_row(axes, row + offset, side, ends, bounds.lower_kind, methods)
+            _draw_row(axes, row + offset, colour, ends, bounds.lower_kind, methods, 0.64 / max(count, 2))
     step = math.ceil(len(slices) / MOST_LABELLED_ROWS)
     ticks = range(0, len(slices), step)
     axes.set_yticks(ticks, [_row_name(slices[row], report) for row in ticks], fontsize=8)
@@ -143,14 +163,14 @@ def _row_name(result: SliceResult, report: LayerReport) -> str:
 def _draw_row(
     axes: Axes,
     y: float,
-    side: Side,
+    colour: str,
     ends: tuple[float, float],
     lower_kind: str,
     methods: Mapping[str, float],
+    height: float,
     scale: float = 1.0,
 ) -> None:
     """One interval, the simple methods left of it, and a thin line that ties them together."""
-    colour = COLOURS[side.task]
     points = {name: value for name, value in methods.items() if _drawable(value)}
     if points and _drawable(ends[0]):
         axes.plot([min(points.values()), ends[0]], [y, y], color=colour, linewidth=0.8, alpha=0.35, zorder=2)
@@ -160,7 +180,7 @@ def _draw_row(
             y,
             ends[1] - ends[0],
             left=ends[0],
-            height=0.32 if scale == 1.0 else 0.55,
+            height=height,
             facecolor="white" if reported else colour,
             edgecolor=colour,
             linewidth=1.4,  # an optimum, without a length of its own, is seen as a line
@@ -196,29 +216,35 @@ def _plain(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _draw_legend(figure: Any, sides: Sequence[Side]) -> None:
+def _draw_legend(figure: Any, report: LayerReport) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = []
-    for side in sides:
-        colour = COLOURS[side.task]
-        handles.append(Patch(facecolor=colour, label=f"{side.task}: best found to bound"))
+    for side, name, colour in zip(report.sides, report.names, colours_of(report), strict=True):
+        handles.append(Patch(facecolor=colour, label=f"{name}: best found to bound"))
         if side.lower_kind == "reported":
             handles.append(Patch(facecolor="none", edgecolor=colour, hatch="////", label="bound not proved"))
         if any(s.bounds.sqnr_upper == math.inf > s.bounds.sqnr_lower for s in side.slices):
             label = "best found, no bound"
             handles.append(Line2D([], [], marker=">", color=colour, linestyle="none", label=label))
-        handles += [
-            Line2D(
-                [],
-                [],
-                marker=MARKERS.get(name, "s"),
-                markerfacecolor="white",
-                markeredgecolor=colour,
-                linestyle="none",
-                label=label_of(name),
-            )
-            for name in side.methods
-        ]
+    # where colours are many, markers stand for themselves
+    plain = "0.4" if len(report.sides) > 2 else None
+    markers = dict.fromkeys(
+        (name, plain or colour)
+        for side, colour in zip(report.sides, colours_of(report), strict=True)
+        for name in side.methods
+    )
+    handles += [
+        Line2D(
+            [],
+            [],
+            marker=MARKERS.get(name, "s"),
+            markerfacecolor="white",
+            markeredgecolor=colour,
+            linestyle="none",
+            label=label_of(name),
+        )
+        for name, colour in markers
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8, frameon=False)

@@ -7,11 +7,12 @@ upper end never below it.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -22,8 +23,9 @@ from rich.text import Text
 
 from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems.plain_formats import parse_format
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
-from pvqbounds.results.layer import LayerReport, Side, SliceResult, compare_sides
+from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import SolverInfo
 
@@ -72,11 +74,11 @@ def plain_text(view: RenderableType) -> str:
 
 
 def layer_view(report: LayerReport) -> RenderableType:
-    """Quantization and pruning of a layer side by side, and the verdict below."""
+    """The formats of a layer side by side, or one below the other, and the verdict below."""
     title = Text.assemble((f"{report.model} {report.layer}", "bold"), f"  {report.description}")
     looked_at, in_all = report.channels
     channels = f"{in_all} channels" if looked_at == in_all else f"{looked_at} of {in_all} channels"
-    protocol = "" if report.protocol == "full" else f", {len(report.quantization.slices)} chunks"
+    protocol = "" if report.protocol == "full" else f", {len(report.sides[0].slices)} chunks"
     subtitle = Text(
         f"{report.inputs} inputs, {channels}{protocol}, {report.positions} positions of calibration data",
         style="dim",
@@ -84,9 +86,9 @@ def layer_view(report: LayerReport) -> RenderableType:
     return Group(
         title,
         subtitle,
-        _side_table(report),
-        *(Text(text) for side in sides_of(report) if (text := reason_text(side, report.positions))),
-        Text(verdict_text(report), style="bold" if report.verdict != "undecided" else ""),
+        *([_side_table(report)] if len(report.sides) <= MOST_COLUMNS else _row_tables(report)),
+        *(Text(text) for text in _reasons(report)),
+        Text(verdict_text(report), style="bold" if report.verdict else ""),
         Text(conditions_text(report), style="dim"),
         *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
@@ -97,41 +99,48 @@ def layer_text(report: LayerReport) -> str:
     return plain_text(layer_view(report))
 
 
-def sides_of(report: LayerReport) -> tuple[Side, Side]:
-    """Quantization and pruning."""
-    return report.quantization, report.pruning
+def _reasons(report: LayerReport) -> list[str]:
+    """Why sides are not optimal, a sentence each."""
+    texts = [
+        reason_text(side, report.positions, name)
+        for side, name in zip(report.sides, report.names, strict=True)
+    ]
+    return [text for text in texts if text]
 
 
-def reason_text(side: Side, positions: int) -> str:
+def reason_text(side: Side, positions: int, name: str | None = None) -> str:
     """Say in one sentence why a side is not optimal, or has no bound; nothing where it is optimal.
 
     Parameters
     ----------
     positions
         Input positions behind the Gram.
+    name
+        What to call the side; by its task if None.
     """
+    called = side.task.capitalize() if name in (None, side.task) else str(name)
     open_ones = [s for s in side.slices if s.bounds.status != "optimal" and not s.dead]
     if side.status == "optimal":
         return ""
     if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
-        return f"{side.task.capitalize()} is bounded: what the relaxation of their one budget leaves open."
+        return f"{called} is bounded: what the relaxation of their one budget leaves open."
     chunked = len({s.inputs for s in side.slices}) > 1
     lower, upper = _median_interval(side) if chunked else side.sqnr_interval
     if not math.isnan(upper) and upper >= ENDLESS > lower:
         inputs = max(s.problem.n for s in side.slices)
         if positions < inputs:
             return (
-                f"{side.task.capitalize()} has no bound: the calibration data have fewer positions "
+                f"{called} has no bound: the calibration data have fewer positions "
                 f"({positions}) than the layer has inputs ({inputs}), so that some changes of the weights "
                 "cost nothing on them."
             )
         return (
-            f"{side.task.capitalize()} has no bound: nothing above 0 is proved of its error "
+            f"{called} has no bound: nothing above 0 is proved of its error "
             f"({_commonest([_reason(s) for s in open_ones])[0]})."
         )
     reason, times = _commonest([_reason(s) for s in open_ones])
     share = f" ({times} of {len(open_ones)} that are not optimal)" if times < len(open_ones) else ""
-    return f"{side.task.capitalize()} is bounded: {reason.rstrip('.')}{share}."
+    return f"{called} is bounded: {reason.rstrip('.')}{share}."
 
 
 def _reason(result: SliceResult) -> str:
@@ -147,49 +156,99 @@ def _commonest(reasons: Sequence[str]) -> tuple[str, int]:
 
 
 def _side_table(report: LayerReport) -> Table:
-    sides = sides_of(report)
+    """A column for each side."""
+    sides, full = report.sides, report.protocol == "full"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=True)
-    table.add_column("", no_wrap=True)
-    for side in sides:
-        table.add_column(side.task, ratio=1, header_style="bold")
+    table.add_column("", no_wrap=True, style="dim")
+    for name in report.names:
+        table.add_column(name, ratio=1, header_style="bold")
     table.add_row("size", *(size_text(side) for side in sides))
-    full = report.protocol == "full"
-    best = "best possible SQNR" if full else "best SQNR, median"
-    intervals = (side.sqnr_interval if full else _median_interval(side) for side in sides)
-    texts = [sqnr_text(*ends, side.status == "optimal") for ends, side in zip(intervals, sides, strict=True)]
-    table.add_row(best, *(Text(text, style="bold cyan") for text in texts))
+    table.add_row(_best_heading(report), *(_best_text(report, side) for side in sides))
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
-    for name in dict.fromkeys([*sides[0].methods, *sides[1].methods]):
+    for name in _methods(report):
         row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
         table.add_row(label_of(name), *row)
-    if full and math.isfinite(sides[0].expected_sqnr):
-        expected = f"{sides[0].expected_sqnr:.2f} dB (no bound)"
-        table.add_row("expected, fine grid", expected, "")
-    table.columns[0].style = "dim"
-    if any(s.dead for s in sides[0].slices):
-        dead = sum(s.dead for s in sides[0].slices)
-        table.add_row("dead", f"{dead} of {len(sides[0].slices)} {_unit(report)} without signal", "")
-    dead_inputs, inputs = report.dead_inputs
-    if dead_inputs:
-        table.add_row("dead inputs", f"{dead_inputs} of {inputs} are always zero", "")
+    expected = [_expected_text(report, side) for side in sides]
+    if any(expected):
+        table.add_row("expected, fine grid", *(f"{text} (no bound)" if text else "" for text in expected))
+    for name, text in _dead_texts(report).items():
+        table.add_row(name, text, *("" for _ in sides[1:]))
     table.add_row("solver", *(_solver_text(side) for side in sides))
     return table
 
 
+def _row_tables(report: LayerReport) -> list[RenderableType]:
+    """A row for each side, for any number of them: what is possible, then what the methods make of it."""
+    sides, full = report.sides, report.protocol == "full"
+    best, methods = (Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)) for _ in range(2))
+    for heading in ("format", "bits a weight", _best_heading(report), "status", "proof"):
+        best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
+    names = _methods(report)
+    headings = [label_of(name) for name in names]
+    for heading in ("dB", *headings, "expected (no bound)"):
+        methods.add_column(heading, header_style="bold", min_width=_longest_word(heading))
+    for side in sides:
+        best.add_row(
+            side.format,
+            f"{side.bits_per_weight:.2f}",
+            _best_text(report, side),
+            _status_text(side),
+            _proof_text(side),
+        )
+        texts = [_method_text(side, name, full) if name in side.methods else "" for name in names]
+        texts.append(_expected_text(report, side))
+        methods.add_row(side.format, *(text.removesuffix(" dB") for text in texts))
+    solvers = ", ".join(dict.fromkeys(_solvers(side) for side in sides))
+    seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
+    dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
+    words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
+    return [best, methods, *words]
+
+
+def _longest_word(heading: str) -> int:
+    return max(map(len, heading.split()))
+
+
+MOST_COLUMNS = 2
+"""Sides that stand beside each other in 80 columns; more have a row each."""
+
+
+def _methods(report: LayerReport) -> list[str]:
+    return list(dict.fromkeys(name for side in report.sides for name in side.methods))
+
+
+def _best_heading(report: LayerReport) -> str:
+    return "best possible SQNR" if report.protocol == "full" else "best SQNR, median"
+
+
+def _best_text(report: LayerReport, side: Side) -> Text:
+    ends = side.sqnr_interval if report.protocol == "full" else _median_interval(side)
+    return Text(sqnr_text(*ends, side.status == "optimal"), style="bold cyan")
+
+
+def _expected_text(report: LayerReport, side: Side) -> str:
+    """The typical value on a fine, wide grid, if there is one; whoever prints it says that it is no bound."""
+    if report.protocol != "full" or not math.isfinite(side.expected_sqnr):
+        return ""
+    return f"{side.expected_sqnr:.2f} dB"
+
+
+def _dead_texts(report: LayerReport) -> dict[str, str]:
+    """What is without signal."""
+    texts, slices = {}, report.sides[0].slices
+    if dead := sum(s.dead for s in slices):
+        texts["dead"] = f"{dead} of {len(slices)} {_unit(report)} without signal"
+    dead_inputs, inputs = report.dead_inputs
+    if dead_inputs:
+        texts["dead inputs"] = f"{dead_inputs} of {inputs} are always zero"
+    return texts
+
+
 def size_text(side: Side) -> str:
     """Name the size that a side was held to."""
-    first = side.slices[0].problem
-    if isinstance(first, IntegerLeastSquares):
-        return f"{side.bits} bits, codes {first.qmin}..{first.qmax}"
-    if first.pattern is not None:
-        return "pattern {}:{}".format(*first.pattern)
-    if side.shared is not None:
-        weights = sum(s.problem.n for s in side.slices)
-        return f"density {side.density:g}, keep {side.shared.nnz} of {weights}"
-    kept = {(s.problem.nnz, s.problem.n) for s in side.slices if isinstance(s.problem, SparseLeastSquares)}
-    detail = ", keep {} of {}".format(*min(kept)) if len(kept) == 1 else ""
-    return f"density {side.density:g}{detail}"
+    nnz = None if side.shared is None else side.shared.nnz
+    return parse_format(side.format).text([s.problem for s in side.slices], nnz)
 
 
 def _median_interval(side: Side) -> tuple[float, float]:
@@ -226,9 +285,12 @@ def _method_text(side: Side, name: str, full: bool) -> str:
 
 
 def _solver_text(side: Side) -> str:
-    words = Counter(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices)
     seconds = math.fsum(s.bounds.seconds for s in side.slices)
-    return f"{', '.join(words)}, {seconds_text(seconds)}"
+    return f"{_solvers(side)}, {seconds_text(seconds)}"
+
+
+def _solvers(side: Side) -> str:
+    return ", ".join(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
 
 
 def seconds_text(seconds: float) -> str:
@@ -241,38 +303,76 @@ def _unit(report: LayerReport) -> str:
 
 
 def verdict_text(report: LayerReport) -> str:
-    """Say in one sentence which side is provably better, or why none is."""
+    """Say in a sentence or two which side is provably better than which, or why none is."""
+    if len(report.sides) == 1:
+        return f"No verdict: {report.names[0]} ({report.sides[0].format}) is the only side."
     if report.protocol == "chunked":
         return _chunked_verdict(report)
-    sides = {"quantization": report.quantization, "pruning": report.pruning}
-    names = {task: f"{task} ({size_text(side).split(',')[0]})" for task, side in sides.items()}
-    if report.verdict == "undecided":
-        ends = [end for side in sides.values() for end in side.sqnr_interval]
-        proved = all(side.lower_kind == "certified" for side in sides.values())
-        overlap = max(ends[0], ends[2]) <= min(ends[1], ends[3])
-        if any(map(math.isnan, ends)):
-            why = "the layer has no signal on this calibration data"
-        elif overlap or proved:
-            why = "the intervals overlap"
-        else:
-            why = "the deciding bound is reported, not proved"
-        return f"Verdict: undecided, {why}."
-    winner, loser = sides.pop(report.verdict), next(iter(sides.values()))
+    return _pair_verdict(report) if len(report.sides) == 2 else _order_verdict(report)
+
+
+def _pair_verdict(report: LayerReport) -> str:
+    """Of two sides, with the two numbers that decide."""
+    called = dict(zip((side.format for side in report.sides), report.names, strict=True))
+    sides = {side.format: side for side in report.sides}
+    if not report.verdict:
+        return f"Verdict: undecided, {_undecided(report.sides)}."
+    ((winner, loser),) = report.verdict
+    words = [
+        name if name == form else f"{name} ({size_text(sides[form]).split(',')[0]})"
+        for form, name in ((form, called[form]) for form in (winner, loser))
+    ]
     return (
-        f"Verdict: {names[winner.task]} is provably better than {names[loser.task]}: "
-        f"it reaches {rounded_down(winner.sqnr_interval[0])} dB, "
-        f"and no {loser.task} of this layer exceeds {rounded_up(loser.sqnr_interval[1])} dB."
+        f"Verdict: {words[0]} is provably better than {words[1]}: "
+        f"it reaches {rounded_down(sides[winner].sqnr_interval[0])} dB, "
+        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB."
     )
+
+
+def _undecided(sides: Sequence[Side]) -> str:
+    """Why neither of two sides is provably better."""
+    ends = [end for side in sides for end in side.sqnr_interval]
+    proved = all(side.lower_kind == "certified" for side in sides)
+    overlap = max(ends[0], ends[2]) <= min(ends[1], ends[3])
+    if any(map(math.isnan, ends)):
+        return "the layer has no signal on this calibration data"
+    if overlap or proved:
+        return "the intervals overlap"
+    return "the deciding bound is reported, not proved"
+
+
+def _order_verdict(report: LayerReport) -> str:
+    """Of many sides: what each is better than, and the pairs that are left."""
+    worse: dict[str, list[str]] = {}
+    for winner, loser in report.verdict:
+        worse.setdefault(winner, []).append(loser)
+    proved = "; ".join(f"{winner} than {_listed(losers)}" for winner, losers in worse.items())
+    decided = {frozenset(pair) for pair in report.verdict}
+    why: dict[str, list[str]] = {}
+    for first, second in itertools.combinations(report.sides, 2):
+        if frozenset((first.format, second.format)) not in decided:
+            pair = f"{first.format} and {second.format}"
+            why.setdefault(_undecided((first, second)), []).append(pair)
+    left = "; ".join(f"{', '.join(pairs)} ({reason})" for reason, pairs in why.items())
+    texts = [f"Verdict, provably better: {proved}." if proved else "", f"Undecided: {left}." if left else ""]
+    return " ".join(filter(None, texts))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _chunked_verdict(report: LayerReport) -> str:
-    verdicts = Counter(
-        compare_sides(_sqnr(q), q.bounds.lower_kind, _sqnr(p), p.bounds.lower_kind)
-        for q, p in zip(report.quantization.slices, report.pruning.slices, strict=True)
-    )
+    texts = []
+    sides = zip(report.sides, report.names, strict=True)
+    for (first, name), (second, other) in itertools.combinations(sides, 2):
+        pairs = list(zip(first.slices, second.slices, strict=True))
+        better = sum(surely_better(_sqnr(a), _sqnr(b), b.bounds.lower_kind) for a, b in pairs)
+        worse = sum(surely_better(_sqnr(b), _sqnr(a), a.bounds.lower_kind) for a, b in pairs)
+        undecided = len(pairs) - better - worse
+        texts.append(f"{name} is provably better on {better}, {other} on {worse}; {undecided} are undecided")
     return (
-        f"Of {verdicts.total()} chunks quantization is provably better on {verdicts['quantization']}, "
-        f"pruning on {verdicts['pruning']}; {verdicts['undecided']} are undecided. "
+        f"Of {len(report.sides[0].slices)} chunks {'. '.join(texts)}. "
         "Chunks are problems of their own: their bounds do not add up to one for the layer."
     )
 
@@ -283,24 +383,33 @@ def _sqnr(result: SliceResult) -> tuple[float, float]:
 
 def conditions_text(report: LayerReport) -> str:
     """Say what the verdict rests on."""
-    problems = [s.problem for s in report.quantization.slices]
-    scales = {p.scale for p in problems if isinstance(p, IntegerLeastSquares)}
+    conditions = dict.fromkeys(CONDITIONS[side.task](report, side) for side in report.sides)
+    parts = ["weights only", *filter(None, conditions)]
+    last = ", and" if len(parts) > 1 else " and"
+    return f"For {', '.join(parts)}{last} the output error on this calibration data."
+
+
+def _scale_condition(report: LayerReport, side: Side) -> str:
+    scales = {s.problem.scale for s in side.slices if isinstance(s.problem, IntegerLeastSquares)}
     # a layer of one channel cannot tell the two apart, and need not
     scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
-    unit = "chunk" if report.protocol == "chunked" else "channel"
-    budget = f", a pruning budget for each {unit}"
-    if report.pruning.shared is not None:
-        budget = ", one pruning budget for the layer"
-    elif _pattern(report.pruning.slices[0].problem):
-        budget = ""
-    return (
-        f"For weights only, {scale} ({report.range_method}){budget}, "
-        "and the output error on this calibration data."
-    )
+    return f"{scale} ({report.range_method})"
 
 
-def _pattern(problem: Problem) -> tuple[int, int] | None:
-    return problem.pattern if isinstance(problem, SparseLeastSquares) else None
+def _budget_condition(report: LayerReport, side: Side) -> str:
+    first = side.slices[0].problem
+    if side.shared is not None:
+        return "one pruning budget for the layer"
+    if isinstance(first, SparseLeastSquares) and first.pattern is not None:
+        return ""
+    return f"a pruning budget for each {'chunk' if report.protocol == 'chunked' else 'channel'}"
+
+
+CONDITIONS: Mapping[str, Callable[[LayerReport, Side], str]] = {
+    IntegerLeastSquares.task: _scale_condition,
+    SparseLeastSquares.task: _budget_condition,
+}
+"""What a side's interval rests on beside the weights and the data, by its task."""
 
 
 # ----------------------------------------------------------------------------- problem

@@ -1,24 +1,28 @@
-"""The result of one layer: quantization and pruning side by side."""
+"""The result of one layer: the formats that it was held to, side by side."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 
 __all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict"]
 
-Verdict = Literal["quantization", "pruning", "undecided"]
+Verdict = tuple[tuple[str, str], ...]
+"""Pairs of formats: the first is provably better than the second."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +64,12 @@ class SharedBudget:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """Quantization or pruning of the layer at one size."""
+    """The layer in one format."""
 
-    task: Literal["quantization", "pruning"]
-    bits: int | None
-    """Bits a weight (quantization)."""
-    density: float | None
-    """Kept fraction asked for (pruning)."""
+    format: str
+    """Its name: "int4", "25%", "2:4"."""
+    bits_per_weight: float
+    """Its size, scales and masks counted."""
     slices: tuple[SliceResult, ...]
     methods: Mapping[str, tuple[NDArray[Any], ...]]
     """What each method makes of each slice, by its name: codes (quantization), weights (pruning)."""
@@ -74,7 +77,12 @@ class Side:
     """One budget over the layer (pruning); None where each channel has its own."""
 
     def __repr__(self) -> str:
-        return f"<Side {self.task}: {_brief(self)}, {len(self.slices)} slices>"
+        return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
+
+    @property
+    def task(self) -> str:
+        """Kind of its problems: "quantization" or "pruning"."""
+        return self.slices[0].problem.task
 
     @property
     def error_lower(self) -> float:
@@ -130,8 +138,10 @@ class Side:
                 live = int(problem.gram.any(axis=1).sum())
                 pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
             live, pivot = pivots[id(problem.gram)]
-            most = problem.signal.upper if problem.qmin <= 0 <= problem.qmax else math.inf
-            errors.append(max(0.0, min(expected_error(live, problem.scale, pivot), most)))
+            most = problem.signal.upper if problem.steps.has_zero().all() else math.inf
+            used = problem.gram.any(axis=1)  # steps of their own count by their geometric mean, as D in DGD
+            step = problem.scale if np.ndim(problem.scale) == 0 else np.exp(np.log(problem.step[used]).mean())
+            errors.append(max(0.0, min(expected_error(live, float(step), pivot), most)))
         return tuple(errors)
 
     @property
@@ -164,7 +174,7 @@ TABLE = ("pvqbounds.report.tables", "layer_text")
 
 @dataclass(frozen=True, eq=False)
 class LayerReport:
-    """Both sides of one layer.
+    """One layer in one or several formats, all of them about the same channels and inputs.
 
     Under the protocol "full" the sums over slices are the layer's own error. Under "chunked"
     (the paper's) each slice is a problem of its own, normalised by its own signal, and sums of
@@ -183,23 +193,56 @@ class LayerReport:
     positions: int
     """N: input positions behind the Gram."""
     range_method: str
-    quantization: Side
-    pruning: Side
+    sides: tuple[Side, ...]
+    """One for each format, in the order in which they were asked for."""
     seconds: float
     notes: tuple[str, ...] = ()
     """What a reader must know about the model, its data or the patterns, a sentence each."""
 
+    def __post_init__(self) -> None:
+        formats = [side.format for side in self.sides]
+        if not formats or len(set(formats)) < len(formats):
+            raise InputError(f"A report is about different formats, at least one, not {shown(formats)}.")
+
+    @property
+    def quantization(self) -> Side:
+        """The first side that quantizes."""
+        return self._first("quantization")
+
+    @property
+    def pruning(self) -> Side:
+        """The first side that prunes."""
+        return self._first("pruning")
+
+    def _first(self, task: str) -> Side:
+        for side in self.sides:
+            if side.task == task:
+                return side
+        formats = ", ".join(side.format for side in self.sides)
+        raise InputError(f"The report has no side of {task}, only {formats}; take one of its `sides`.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What to call each side: by its task where no other has the same, by its format else."""
+        times = Counter(side.task for side in self.sides)
+        alike = max(times.values()) > 1
+        return tuple(side.format if alike else side.task for side in self.sides)
+
     @property
     def dead_inputs(self) -> tuple[int, int]:
         """Inputs that are zero at every position, and all inputs, over the Grams that were looked at."""
-        grams = {id(s.problem.gram): s.problem.gram for s in self.quantization.slices}
+        grams = {id(s.problem.gram): s.problem.gram for s in self.sides[0].slices}
         dead = sum(int((gram.diagonal() <= 0.0).sum()) for gram in grams.values())
         return dead, sum(len(gram) for gram in grams.values())
 
     def __repr__(self) -> str:
-        sides = f"quantization {_brief(self.quantization)}, pruning {_brief(self.pruning)}"
-        chunks = "" if self.protocol == "full" else f" in {len(self.quantization.slices)} chunks"
-        return f"<LayerReport {self.model} {self.layer}{chunks}: {sides}; verdict: {self.verdict}>"
+        few = [f"{name} {_brief(side)}" for name, side in zip(self.names, self.sides, strict=True)][:2]
+        more = f" and {len(self.sides) - 2} more" if len(self.sides) > 2 else ""
+        chunks = "" if self.protocol == "full" else f" in {len(self.sides[0].slices)} chunks"
+        pairs = [f"{better} > {worse}" for better, worse in self.verdict[:2]] or ["undecided"]
+        verdict = f"; verdict: {', '.join(pairs)}{', ...' * (len(self.verdict) > 2)}"
+        told = f"{', '.join(few)}{more}{verdict * (len(self.sides) > 1)}"
+        return f"<LayerReport {self.model} {self.layer}{chunks}: {told}>"
 
     def __str__(self) -> str:
         """The table, as the command line prints it, in 80 columns."""
@@ -208,14 +251,15 @@ class LayerReport:
 
     @property
     def verdict(self) -> Verdict:
-        """Which is provably better: only where certified intervals are disjoint (full protocol)."""
+        """The pairs of formats of which the first is provably better (full protocol)."""
         if self.protocol != "full":
-            return "undecided"
-        return compare_sides(
-            self.quantization.sqnr_interval,
-            self.quantization.lower_kind,
-            self.pruning.sqnr_interval,
-            self.pruning.lower_kind,
+            return ()
+        return tuple(
+            (first.format, second.format)
+            for first in self.sides
+            for second in self.sides
+            if first is not second
+            and surely_better(first.sqnr_interval, second.sqnr_interval, second.lower_kind)
         )
 
 
@@ -228,15 +272,6 @@ def _brief(side: Side) -> str:
     return f"{sqnr_text(*side.sqnr_interval, side.status == 'optimal')} ({labels})" if sums else f"({labels})"
 
 
-def compare_sides(
-    quantization: tuple[float, float],
-    quantization_kind: LowerKind,
-    pruning: tuple[float, float],
-    pruning_kind: LowerKind,
-) -> Verdict:
-    """Name the side whose worst is better than the other's certified best, else "undecided"."""
-    if pruning_kind == "certified" and quantization[0] > pruning[1]:
-        return "quantization"
-    if quantization_kind == "certified" and pruning[0] > quantization[1]:
-        return "pruning"
-    return "undecided"
+def surely_better(first: tuple[float, float], second: tuple[float, float], second_kind: LowerKind) -> bool:
+    """Whether what is reached in the first interval exceeds the certified best of the second one."""
+    return second_kind == "certified" and first[0] > second[1]

@@ -212,7 +212,7 @@ def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, problem in enumerate(problems):
         integer = isinstance(problem, IntegerLeastSquares)
-        grid = (problem.qmin, problem.qmax) if isinstance(problem, IntegerLeastSquares) else ()
+        grid = (problem.normalised.grid,) if isinstance(problem, IntegerLeastSquares) else ()
         groups.setdefault((integer, id(problem.normalised.gram), *grid), []).append(position)
     return list(groups.values())
 

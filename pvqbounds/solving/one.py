@@ -297,7 +297,7 @@ def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
 
 def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Options) -> ExactSolution:
     """Codes and certificate of a relaxation that the backend solves."""
-    from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for
+    from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
     from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 
     clock, relaxation = Clock(options.time_limit, options.cancelled), options.relaxation
@@ -313,6 +313,8 @@ def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Op
         return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)
     nodes = nodes_for(options.search_share, options.time_limit)
     found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
+    if Capability.SPLITS in backend.capabilities:
+        found = or_the_box_hull(problem, found, clock)
     return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
 
 

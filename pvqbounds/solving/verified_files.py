@@ -10,7 +10,7 @@ the file can prove.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from pvqbounds.errors import InputError, PvqError, shown
-from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems.plain_formats import Density, parse_format
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.relaxations.certificates import PerspectiveCertificate
 from pvqbounds.relaxations.perspective import layer_perspective_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.one import verify
+from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.results_read import read_record
 
 __all__ = ["Finding", "verify_file"]
@@ -46,7 +47,7 @@ class Finding:
     """One claim of a file that was looked into."""
 
     where: str
-    """Which number, or which problem: ``quantization.per_channel[3]``."""
+    """Which number, or which problem: ``sides[0].per_channel[3]``."""
     holds: bool
     text: str
     """What was found, in words."""
@@ -83,13 +84,15 @@ def verify_file(
         intervals = [("result", record.result)]
         findings = []
     else:
-        sides = (record.result.quantization, record.result.pruning)
+        sides = dict(zip(record.sides, record.result.sides, strict=True))
         intervals = [
-            (f"{side.task}.per_channel[{i}]", result)
-            for side in sides
+            (f"{name}.per_channel[{i}]", result)
+            for name, side in sides.items()
             for i, result in enumerate(side.slices)
         ]
-        findings = [*_structure(record.result), *_shared_bound(record.result.pruning)]
+        findings = [*_structure(record.result, sides)]
+        for name, side in sides.items():
+            findings += _shared_bound(name, side)
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
@@ -100,7 +103,7 @@ def verify_file(
     except (*BREAKDOWN, MemoryError) as error:
         findings.append(Finding("the file", False, f"its sums cannot be taken ({error})"))
     else:
-        first_version = "quantization" in stated and "dead_inputs" not in stated
+        first_version = record.first and "dead_inputs" not in stated
         findings += [
             finding
             for finding in _differences(stated, derived, "")
@@ -131,11 +134,11 @@ def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
     )
 
 
-def _shared_bound(side: Side) -> Iterator[Finding]:
+def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
     """Prove the bound of one budget over the layer from the certificates of all entries."""
     if side.shared is None:
         return
-    where, stated = f"{side.task}.error_lower", side.shared.error_lower
+    where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     certificates = [
         s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, PerspectiveCertificate)
@@ -155,42 +158,48 @@ def _shared_bound(side: Side) -> Iterator[Finding]:
         yield Finding(where, True, "proved")
 
 
-def _structure(report: LayerReport) -> Iterator[Finding]:
-    """Whether the problems are those of one layer at the sizes that the file states."""
-    channels = {result.channel for result in report.quantization.slices}
+def _structure(report: LayerReport, sides: Mapping[str, Side]) -> Iterator[Finding]:
+    """Whether the problems are those of one layer in the formats that the file states."""
+    channels = {result.channel for result in report.sides[0].slices}
     looked_at, in_all = report.channels
     if len(channels) != looked_at or not all(0 <= channel < in_all for channel in channels):
         text = f"{looked_at} of {in_all}, but the entries are about {len(channels)} of them"
         yield Finding("channels", False, text)
-    shared = report.pruning.shared
-    if shared is not None:
-        yield from _shared_budget_faults(report, shared)
-    for side in (report.quantization, report.pruning):
+    for where, side in sides.items():
+        if side.shared is not None:
+            yield from _shared_budget_faults(report, where, side, side.shared)
         for i, result in enumerate(side.slices):
-            faults = [*_budget_faults(report, side, result), *_infeasible_methods(side, i)]
-            for name, text in faults:
-                yield Finding(f"{side.task}.per_channel[{i}].{name}", False, text)
+            faults = [*_place_faults(report, result), *_format_faults(side, result)]
+            for name, text in [*faults, *_infeasible_methods(side, i)]:
+                yield Finding(f"{where}.per_channel[{i}].{name}", False, text)
 
 
-def _shared_budget_faults(report: LayerReport, shared: SharedBudget) -> Iterator[Finding]:
+def _shared_budget_faults(
+    report: LayerReport, where: str, side: Side, shared: SharedBudget
+) -> Iterator[Finding]:
     """Whether the entries spend the layer's budget, and the budget is that of the density."""
-    entries, density = report.pruning.slices, report.pruning.density
-    problems = [s.problem for s in entries if isinstance(s.problem, SparseLeastSquares)]
+    form = parse_format(side.format)
+    if not isinstance(form, Density):
+        yield Finding(f"{where}.budget", False, f"the format {form.name} has no budget over the layer")
+        return
+    problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     spent = sum(p.nnz or 0 for p in problems)
     if report.protocol != "full" or any(p.nnz is None for p in problems):
-        yield Finding("pruning.budget", False, "chunks and N:M patterns have no budget over the layer")
+        yield Finding(f"{where}.budget", False, "chunks and N:M patterns have no budget over the layer")
     if spent > shared.nnz:
-        yield Finding("pruning.nnz", False, f"the entries keep {spent}, more than {shared.nnz}")
-    allowed = None if density is None else nnz_of_density(density, sum(p.n for p in problems))
+        yield Finding(f"{where}.nnz", False, f"the entries keep {spent}, more than {shared.nnz}")
+    allowed = nnz_of_density(form.density, sum(p.n for p in problems))
     if shared.nnz != allowed:
-        yield Finding("pruning.nnz", False, f"{shared.nnz}, but a density of {density} allows {allowed}")
-    for name, points in report.pruning.methods.items():
+        text = f"{shared.nnz}, but a density of {form.density} allows {allowed}"
+        yield Finding(f"{where}.nnz", False, text)
+    for name, points in side.methods.items():
         kept = sum(int(np.count_nonzero(point)) for point in points)
         if kept > shared.nnz:
-            yield Finding(f"pruning.methods.{name}", False, f"keeps {kept}, more than {shared.nnz}")
+            yield Finding(f"{where}.methods.{name}", False, f"keeps {kept}, more than {shared.nnz}")
 
 
-def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iterator[tuple[str, str]]:
+def _place_faults(report: LayerReport, result: SliceResult) -> Iterator[tuple[str, str]]:
+    """Whether an entry is about inputs that the layer has."""
     problem, (start, stop) = result.problem, result.inputs
     whole = (start, stop) == (0, report.inputs)
     if (
@@ -203,13 +212,13 @@ def _budget_faults(report: LayerReport, side: Side, result: SliceResult) -> Iter
             "inputs",
             f"{start}..{stop} cannot be, for {problem.n} of {report.inputs} inputs ({report.protocol})",
         )
-    if isinstance(problem, IntegerLeastSquares):
-        if side.bits is None or (problem.qmin, problem.qmax) != symmetric_codes(side.bits):
-            yield "codes", f"the grid {problem.qmin}..{problem.qmax} is not that of {side.bits} bits"
-    elif problem.pattern is None and side.shared is None:
-        allowed = None if side.density is None else nnz_of_density(side.density, problem.n)
-        if problem.nnz != allowed:
-            yield "nnz", f"{problem.nnz}, but a density of {side.density} allows {allowed}"
+
+
+def _format_faults(side: Side, result: SliceResult) -> Iterator[tuple[str, str]]:
+    """Whether the problem of an entry is one of the side's format; a budget of the layer is its own."""
+    fault = parse_format(side.format).fault(result.problem)
+    if fault is not None and not (side.shared is not None and fault[0] == "nnz"):
+        yield fault
 
 
 def _infeasible_methods(side: Side, i: int) -> Iterator[tuple[str, str]]:
@@ -219,10 +228,7 @@ def _infeasible_methods(side: Side, i: int) -> Iterator[tuple[str, str]]:
         return  # the methods spend the layer's budget in their own ways
     for name, points in side.methods.items():
         try:
-            if isinstance(problem, IntegerLeastSquares):
-                problem.checked_codes(points[i])
-            else:
-                problem.checked_support(np.flatnonzero(points[i]))
+            KINDS[side.task].check_point(problem, points[i])
         except InputError as error:
             yield f"methods.{name}", str(error)
 

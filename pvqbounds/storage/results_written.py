@@ -1,6 +1,6 @@
 """A result on disk: one JSON file, and beside it the `.npz` of the arrays that it speaks of.
 
-``RESULT.json`` of a layer (schema ``pvqbounds.layer/1``) holds what was asked and what was found.
+``RESULT.json`` of a layer (schema ``pvqbounds.layer/2``) holds what was asked and what was found.
 Numbers are written so that they come back as the same float64. JSON has no infinity and no
 not-a-number: ``null`` stands for an SQNR without a finite value (no error, or no signal), for a
 radius without a limit, and, under the protocol "chunked", for sums over slices, which mean
@@ -8,15 +8,15 @@ nothing. ``arrays`` names the file beside it and its SHA-256.
 
 ``RESULT.npz`` holds, for every Gram matrix ``g`` = 0, 1, ... of the layer (a group of a
 convolution, a chunk of inputs), with one row for each of the m entries of ``per_channel`` whose
-``gram`` is g, in their order:
+``gram`` is g, in their order; SIDE is ``sides/0``, ``sides/1``, ..., in the order of ``sides``:
 
 =========================== ======= ======= ======================================================
 ``gram/g``                  (n, n)  float64 XᵀX/N
 ``weight/g``                (m, n)  float64 the weights w
-``quantization/scale/g``    (m,)    float64 step of the grid
-``quantization/codes/g``    (m, n)  int64   the best codes found
-``pruning/kept/g``          (m, n)  bool    the best support found
-``pruning/weight/g``        (m, n)  float64 the weights re-fitted on it
+``SIDE/scale/g``            (m,)    float64 step of the grid, where a side quantizes,
+``SIDE/codes/g``            (m, n)  int64   and the best codes found
+``SIDE/kept/g``             (m, n)  bool    the best support found, where a side prunes,
+``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
 ``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
@@ -25,13 +25,14 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../splits/multiplier``   (k,)    float64
 =========================== ======= ======= ======================================================
 
-Two budgets stand in the JSON alone: ``bits``, ``qmin`` and ``qmax`` of the grid, ``nnz`` of each
-entry or ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is
-not 1: the size of a convolution's kernel, so that groups run along input channels). With ``budget``
-"layer" the side's own ``nnz`` is what all entries share, those of the entries are how the best weights
-found spend it, and the side's ``error_lower`` is proved by the certificates of all entries together.
-The result of one problem from a file (schema ``pvqbounds.problem/1``) is the same with one side and
-one entry.
+What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
+``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is not 1: the
+size of a convolution's kernel, so that groups run along input channels). It must be what the side's
+``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those of the
+entries are how the best weights found spend it, and the side's ``error_lower`` is proved by the
+certificates of all entries together. The result of one problem from a file (schema
+``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization" or "pruning",
+in the place of SIDE; so had files of schema ``pvqbounds.layer/1``.
 """
 
 from __future__ import annotations
@@ -42,25 +43,22 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pvqbounds.errors import OutputError
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.splits import NO_SPLITS
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
+from pvqbounds.storage.kinds import KINDS
+from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
 
 __all__ = [
     "LAYER_SCHEMA",
     "PROBLEM_SCHEMA",
-    "Arrays",
-    "Document",
-    "Task",
     "arrays_beside",
     "check_result_path",
     "layer_document",
@@ -69,12 +67,8 @@ __all__ = [
     "write_problem",
 ]
 
-LAYER_SCHEMA = "pvqbounds.layer/1"
+LAYER_SCHEMA = "pvqbounds.layer/2"
 PROBLEM_SCHEMA = "pvqbounds.problem/1"
-
-Task = Literal["quantization", "pruning"]
-Document = dict[str, Any]
-Arrays = dict[str, NDArray[Any]]
 
 
 def arrays_beside(path: Path) -> Path:
@@ -158,13 +152,13 @@ def _write(document: Document, arrays: Arrays, path: Path) -> None:
 
 def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
     """What the two files of a layer hold; the document still without ``arrays``."""
-    sides = (report.quantization, report.pruning)
-    if [_place(s) for s in sides[0].slices] != [_place(s) for s in sides[1].slices]:
-        raise ValueError("the two sides of a layer must cover the same slices in one order")
-    arrays = _shared_arrays(sides[0].slices)
-    grams = _gram_numbers(sides[0].slices)
-    for side in sides:
-        arrays |= _own_arrays(side.task, side.slices) | _method_arrays(side)
+    slices = report.sides[0].slices
+    if any([_place(s) for s in side.slices] != [_place(s) for s in slices] for side in report.sides):
+        raise ValueError("the sides of a layer must cover the same slices in one order")
+    arrays = _shared_arrays(slices)
+    grams = _gram_numbers(slices)
+    for i, side in enumerate(report.sides):
+        arrays |= _own_arrays(f"sides/{i}", side.slices) | _method_arrays(f"sides/{i}", side)
     document: Document = {
         "schema": LAYER_SCHEMA,
         "model": report.model,
@@ -176,10 +170,10 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "channels": report.channels[0],
         "channels_in_layer": report.channels[1],
         "positions": report.positions,
-        **{side.task: _side_document(side, grams, report.protocol == "full") for side in sides},
+        "sides": [_side_document(side, grams, report.protocol == "full") for side in report.sides],
         "dead_inputs": report.dead_inputs[0],
         "notes": list(report.notes),
-        "verdict": report.verdict,
+        "verdict": [list(pair) for pair in report.verdict],
         "seconds": report.seconds,
     }
     return document, arrays
@@ -187,13 +181,13 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
 
 def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays]:
     """What the two files of one problem hold; the document still without ``arrays``."""
-    task: Task = "quantization" if isinstance(result.problem, IntegerLeastSquares) else "pruning"
+    task = result.problem.task
     document: Document = {
         "schema": PROBLEM_SCHEMA,
         "source": source,
         "task": task,
         "inputs": result.problem.n,
-        "result": _budget(result.problem) | _entry(result, 0),
+        "result": KINDS[task].alone(result.problem) | _entry(result, 0),
     }
     return document, _shared_arrays([result]) | _own_arrays(task, [result])
 
@@ -223,32 +217,24 @@ def _shared_arrays(slices: Sequence[SliceResult]) -> Arrays:
     return arrays
 
 
-def _own_arrays(task: Task, slices: Sequence[SliceResult]) -> Arrays:
+def _own_arrays(prefix: str, slices: Sequence[SliceResult]) -> Arrays:
     """Best weights and certificates of one side."""
     arrays: Arrays = {}
     for g, members in enumerate(_by_gram(slices)):
-        if task == "quantization":
-            scales = [cast(IntegerLeastSquares, s.problem).scale for s in members]
-            arrays[f"{task}/scale/{g}"] = np.array(scales)
-            arrays[f"{task}/codes/{g}"] = np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in members])
-        else:
-            kept = np.zeros((len(members), members[0].problem.n), dtype=bool)
-            for row, member in zip(kept, members, strict=True):
-                row[member.bounds.support] = True
-            arrays[f"{task}/kept/{g}"] = kept
-            arrays[f"{task}/weight/{g}"] = np.stack([s.bounds.weight for s in members])
+        own = KINDS[members[0].problem.task].arrays(members)
+        arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
         for name, value in _certificate_fields(result.bounds.certificate).items():
             if isinstance(value, np.ndarray):
-                arrays[f"{task}/certificate/{i}/{name}"] = value
+                arrays[f"{prefix}/certificate/{i}/{name}"] = value
     return arrays
 
 
-def _method_arrays(side: Side) -> Arrays:
+def _method_arrays(prefix: str, side: Side) -> Arrays:
     """What the simple methods make of the weights."""
     numbers = _gram_numbers(side.slices)
     return {
-        f"{side.task}/method/{name}/{g}": np.stack(
+        f"{prefix}/method/{name}/{g}": np.stack(
             [point for point, number in zip(points, numbers, strict=True) if number == g]
         )
         for name, points in side.methods.items()
@@ -268,17 +254,15 @@ def _certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
 
 
 def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
-    budget: Document = {"bits": side.bits} if side.task == "quantization" else {"density": side.density}
-    first = side.slices[0].problem
-    if isinstance(first, IntegerLeastSquares):
-        budget |= {"qmin": first.qmin, "qmax": first.qmax}
-    else:
-        budget |= _pattern(first)
-        if side.shared is not None:
-            budget |= {"budget": "layer", "nnz": side.shared.nnz}
+    kind = KINDS[side.task]
+    shared = {} if side.shared is None else {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
     return {
-        **budget,
+        "format": side.format,
+        "task": side.task,
+        "bits_per_weight": side.bits_per_weight,
+        **kind.common(side.slices[0].problem),
+        **shared,
         "error_lower": side.error_lower if sums else None,
         "error_upper": side.error_upper if sums else None,
         "sqnr_lower": finite(sqnr_lower) if sums else None,
@@ -298,7 +282,7 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
         },
         "per_channel": [
             _entry(result, gram)
-            | ({"nnz": result.problem.nnz} if isinstance(result.problem, SparseLeastSquares) else {})
+            | kind.own(result.problem)
             | ({"expected_error": side.expected_errors[i]} if side.expected_errors else {})
             | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
             for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))
@@ -345,17 +329,6 @@ def _entry(result: SliceResult, gram: int) -> Document:
         "certificate": certificate,
         "note": bounds.note,
     }
-
-
-def _budget(problem: Problem) -> Document:
-    if isinstance(problem, IntegerLeastSquares):
-        return {"scale": problem.scale, "qmin": problem.qmin, "qmax": problem.qmax}
-    return {"nnz": problem.nnz} | _pattern(problem)
-
-
-def _pattern(problem: SparseLeastSquares) -> Document:
-    stride = {} if problem.stride == 1 else {"pattern_stride": problem.stride}
-    return {"pattern": None if problem.pattern is None else list(problem.pattern)} | stride
 
 
 def _common(words: Sequence[str]) -> str:

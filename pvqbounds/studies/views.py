@@ -6,6 +6,7 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -27,8 +28,9 @@ HEADINGS = ("quantized", "pruned", "corrected", "masked")
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, heading in enumerate(columns):
-        table.add_column(heading, no_wrap=True, justify="left" if number == 0 else "right")
+    for number, heading in enumerate(columns):  # a long name is folded, a number is never cut
+        justify: Literal["left", "right"] = "left" if number == 0 else "right"
+        table.add_column(heading, no_wrap=number > 0, overflow="fold", justify=justify)
     return table
 
 
@@ -141,7 +143,6 @@ def weights_view(rows: Sequence[WeightRow], skipped: Sequence[Skipped]) -> Rende
 
 def _tensors_view(rows: Sequence[WeightRow]) -> RenderableType:
     table = _table("tensor", *HEADINGS, "kurtosis", "zeros")
-    table.columns[0].overflow = "ellipsis"
     for row in rows:
         values = [_decibel(getattr(row, name)) for name in SQNR_FIELDS]
         table.add_row(row.tensor, *values, _number(row.kurtosis), _share(row.zeros))

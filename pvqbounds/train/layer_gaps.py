@@ -180,10 +180,10 @@ def against_bounds(
             SliceResult(channel, (0, layer.inputs), problem, found)
             for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
         )
+        form = outcome.format
         side = Side(
-            outcome.task,
-            bits=outcome.bits,
-            density=outcome.density,
+            format=form.name,
+            bits_per_weight=form.bits_per_weight(problems, layer.channels * layer.inputs, layer.inputs),
             slices=slices,
             methods={TRAINED: tuple(points)},
         )

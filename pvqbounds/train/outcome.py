@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
 from pvqbounds.storage.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
@@ -29,9 +30,6 @@ SCHEMA = "pvqbounds.compressed/1"
 @dataclass(frozen=True, eq=False)
 class QuantizedLayer:
     """A quantized layer: the weight of channel i is ``scales[i] * codes[i]``."""
-
-    task: ClassVar[Literal["quantization"]] = "quantization"
-    density: ClassVar[None] = None
 
     bits: int
     codes: NDArray[np.int64]
@@ -45,6 +43,11 @@ class QuantizedLayer:
     def weight(self) -> NDArray[np.float64]:
         """Quantized weights, rounded to float64, shape (channels, n)."""
         return np.multiply(self.scales[:, None], self.codes, dtype=np.float64)
+
+    @property
+    def format(self) -> PlainFormat:
+        """The format that the run was to reach."""
+        return Uniform(self.bits)
 
     def posed(
         self, gram: Gram, weight: NDArray[np.float64], channel: int
@@ -65,8 +68,6 @@ class QuantizedLayer:
 class PrunedLayer:
     """A pruned layer; removed weights are exactly zero."""
 
-    task: ClassVar[Literal["pruning"]] = "pruning"
-    bits: ClassVar[None] = None
     latent: ClassVar[None] = None
 
     density: float
@@ -77,6 +78,11 @@ class PrunedLayer:
     """(N, M) where it has one."""
     stride: int = 1
     """How far apart the weights of a group of the pattern lie: the kernel's size of a convolution."""
+
+    @property
+    def format(self) -> PlainFormat:
+        """The format that the run was to reach."""
+        return Density(self.density) if self.pattern is None else Pattern(*self.pattern)
 
     def posed(
         self, gram: Gram, weight: NDArray[np.float64], channel: int

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.problems.plain_formats import Density, Uniform, parse_format
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import Side
@@ -30,6 +31,9 @@ __all__ = [
     "plot_against",
 ]
 
+SIZES_A_TABLE = 7
+"""Sizes side by side in 80 columns; more go into further tables."""
+
 MEANINGS = {
     "dense": "output error with respect to the dense model's weights, on its calibration inputs",
     "latent": "output error with respect to the latent weights, on the trained model's calibration inputs",
@@ -43,11 +47,10 @@ def percent(fraction: float) -> str:
 
 def size_of(layer: LayerAgainst) -> str:
     """Name the size of a layer's weights in a few characters."""
-    side = layer.side
-    if side.bits is not None:
-        return f"{side.bits} bits"
-    pattern = getattr(side.slices[0].problem, "pattern", None)
-    return f"{pattern[0]}:{pattern[1]}" if pattern is not None else f"{side.density:.3g}"
+    form = parse_format(layer.side.format)
+    if isinstance(form, Uniform):
+        return f"{form.bits} bits"
+    return f"{form.density:.3g}" if isinstance(form, Density) else form.name
 
 
 def gap_text(lower: float, upper: float) -> str:
@@ -79,7 +82,7 @@ def against_view(run: RunAgainst) -> RenderableType:
             side.lower_kind,
         )
     lines = [Text(MEANINGS[run.reference], style="dim")]
-    if any(layer.side.density is not None for layer in run.layers):
+    if any(layer.side.task == "pruning" for layer in run.layers):
         words = "pruning is bounded at the non-zeros that each channel was left with (or its pattern)"
         lines.append(Text(words, style="dim"))
     else:
@@ -112,6 +115,7 @@ def against_document(run: RunAgainst) -> dict[str, Any]:
 
 def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
     side = layer.side
+    form = parse_format(side.format)
     lower, upper = side.sqnr_interval
     least, most = layer.gap
     return {
@@ -120,8 +124,9 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
         "inputs": layer.inputs,
         "channels": layer.channels,
         "channels_bounded": len(side.slices),
-        "bits": side.bits,
-        "density": side.density,
+        "format": form.name,
+        "bits": getattr(form, "bits", None),
+        "density": getattr(form, "density", None),
         "pattern": getattr(side.slices[0].problem, "pattern", None),
         "error": layer.error,
         "sqnr": finite(layer.sqnr),
@@ -227,31 +232,34 @@ def plot_against(run: RunAgainst, path: Path) -> None:
 
 def accuracy_view(accuracies: AccuracyTable) -> RenderableType:
     """Accuracy after quantization and pruning at equal size: one row a method, one column a size."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for bits in accuracies.bits:
-        table.add_column(f"{bits} b", justify="right", no_wrap=True)
-    densities = [f"{100 * (1 - bits / 16):.4g} %" for bits in accuracies.bits]
-    table.add_row("sparsity", *densities, style="dim")
-    for task in COLOURS:
-        cells = [accuracies.cell(task, bits) for bits in accuracies.bits]
-        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
-        texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
-        table.add_row(task, *texts)
-        if len(cells[0].accuracies) > 1:
-            spread = [f"{_spread(cell)}" for cell in cells]
-            table.add_row("  least, most", *spread, style="dim")
+    starts = range(0, len(accuracies.bits), SIZES_A_TABLE)
+    tables = [_size_table(accuracies, accuracies.bits[start : start + SIZES_A_TABLE]) for start in starts]
     seeds = f", mean of {accuracies.seeds} seeds" if accuracies.seeds > 1 else ""
     title = Text.assemble(
         (f"{accuracies.model} on {accuracies.data}", "bold"),
-        f"  accuracy in percent{seeds}; dense {100 * accuracies.dense:.1f}",
+        f"  accuracy and sparsity in percent{seeds}; dense {100 * accuracies.dense:.1f}",
     )
     images = f"One of the {accuracies.test_images} test images is {100 / accuracies.test_images:.2f} points."
-    return Group(title, table, Text(f"{images} {accuracies.seconds:.0f} s in all.", style="dim"))
+    return Group(title, *tables, Text(f"{images} {accuracies.seconds:.0f} s in all.", style="dim"))
 
 
-def _spread(cell: Cell) -> str:
-    return f"{100 * min(cell.accuracies):.1f} {100 * max(cell.accuracies):.1f}"
+def _size_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for bits in sizes:
+        table.add_column(f"{bits} b", justify="right", no_wrap=True)
+    densities = [f"{100 * (1 - bits / 16):.4g}" for bits in sizes]
+    table.add_row("sparsity", *densities, style="dim")
+    for task in COLOURS:
+        cells = [accuracies.cell(task, bits) for bits in sizes]
+        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
+        texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
+        table.add_row(task, *texts)
+        if accuracies.seeds > 1:
+            for name, end in (("least", min), ("most", max)):
+                ends = [f"{100 * end(cell.accuracies):.1f}" for cell in cells]
+                table.add_row(f"  {name}", *ends, style="dim")
+    return table
 
 
 def accuracy_document(accuracies: AccuracyTable) -> dict[str, Any]:

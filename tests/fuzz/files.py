@@ -19,6 +19,7 @@ import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
 from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems.plain_formats import Density, PlainFormat, Uniform
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -100,12 +101,13 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
     else:
         pairs = [
             (entry, one)
-            for side in (result.quantization, result.pruning)
-            for entry, one in zip(document[side.task]["per_channel"], side.slices, strict=True)
+            for stated, side in zip(document["sides"], result.sides, strict=True)
+            for entry, one in zip(stated["per_channel"], side.slices, strict=True)
         ]
-        shared = result.pruning.shared
-        if shared is not None:
-            problems = [s.problem for s in result.pruning.slices if isinstance(s.problem, SparseLeastSquares)]
+        for side in result.sides:
+            if (shared := side.shared) is None:
+                continue
+            problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
             truth = least_layer_error([least_sparse_errors(p) for p in problems], shared.nnz)
             if Fraction(shared.error_lower) > truth:
                 text = f"{shared.error_lower!r}, least error of the layer {float(truth)!r}"
@@ -205,8 +207,10 @@ def _layer(case: Case, path: Path) -> bool:
         report = LayerReport(
             model="fuzz", layer="layer", description="a layer", protocol="full", inputs=n,
             channels=(channels, channels), positions=n, range_method="mse",
-            quantization=_side("quantization", coded, found, bits=bits),
-            pruning=_side("pruning", sparse, kept, density=density, shared=shared),
+            sides=(
+                _side(Uniform(bits), coded, found, channels),
+                _side(Density(density), sparse, kept, channels, shared),
+            ),
             seconds=0.0,
         )  # fmt: skip
     if report is None:
@@ -215,7 +219,13 @@ def _layer(case: Case, path: Path) -> bool:
     return _write(case, lambda: write_layer(layer, path))
 
 
-def _side(task: Any, problems: Sequence[Problem], bounds: Sequence[Bounds], **options: Any) -> Side:
+def _side(
+    form: PlainFormat,
+    problems: Sequence[Problem],
+    bounds: Sequence[Bounds],
+    channels: int,
+    shared: SharedBudget | None = None,
+) -> Side:
     points = tuple(
         p.codes_of_nearest()
         if isinstance(p, IntegerLeastSquares)
@@ -223,9 +233,9 @@ def _side(task: Any, problems: Sequence[Problem], bounds: Sequence[Bounds], **op
         for p in problems
     )
     slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
-    sides: dict[str, Any] = {"bits": None, "density": None} | options
-    name = "rtn" if task == "quantization" else "magnitude"
-    return Side(task=task, slices=slices, methods={name: points}, **sides)
+    n = problems[0].n
+    name = "rtn" if form.task == "quantization" else "magnitude"
+    return Side(form.name, form.bits_per_weight(problems, channels * n, n), slices, {name: points}, shared)
 
 
 # --------------------------------------------------------------------------- tampering

@@ -231,7 +231,7 @@ class ConicBackend(Backend):
         SolverFailedError
             If it ends without finite multipliers.
         """
-        if sdp.chord and sdp.qmin == sdp.qmax:
+        if sdp.chord and sdp.is_point:
             return single_point(sdp)
         data = conic_dual(sdp, self.triangle)
         solution = self.solve_conic(data, options)
@@ -306,7 +306,7 @@ def entries_of_cone(n: int) -> float:
 def single_point(sdp: BoxHullSDP) -> SDPSolution:
     """The solution on a grid of one code, where the dual has no finite maximiser to look for."""
     lam, nu = point_multipliers(sdp)
-    mean = np.full(sdp.n, float(sdp.qmin))
+    mean = sdp.qmin.copy()
     return SDPSolution(lam, nu, sdp.constant, mean, np.zeros((sdp.n, sdp.n)), "solved")
 
 

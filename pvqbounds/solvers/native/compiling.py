@@ -35,6 +35,7 @@ Notice = Callable[[bool], None]
 
 _lock = threading.RLock()
 _done: set[str] = set()
+_under_way: set[str] = set()
 _notices: list[Notice] = []
 _seconds = 0.0
 
@@ -77,19 +78,18 @@ def compile_once(key: str, work: Callable[[], None]) -> None:
     if key in _done:
         return
     with _lock:  # a second thread waits for the first one
-        if key in _done:
+        if key in _done or key in _under_way:  # under way in this very thread, which holds the lock
             return
-        _done.add(key)  # first: what is solved here must not come here again
+        _under_way.add(key)  # what is solved here must not come here again
         started = time.perf_counter()
         timer = threading.Timer(TELL_AFTER, _tell, (True,))
         timer.daemon = True
         timer.start()
         try:
             work()
-        except BaseException:
-            _done.discard(key)
-            raise
+            _done.add(key)
         finally:
+            _under_way.discard(key)
             timer.cancel()
             _tell(False)
             _seconds += time.perf_counter() - started

@@ -110,7 +110,7 @@ def solve_box_hulls(
     limits = _Limits(tolerance, max_iterations, clock)
     if not first.chord:
         solutions = _without_null_space(sdps, limits, arrays)
-    elif first.qmin == first.qmax:
+    elif first.is_point:
         return [single_point(sdp) for sdp in sdps]
     else:
         solutions = _solve_by_vertices(sdps, limits, arrays)

@@ -52,7 +52,7 @@ def solve_sdps(
     if seconds < BRIEF:
         return solve_box_hulls(sdps, tolerance=tolerance, arrays=arrays)
     too_dear = arrays is NUMPY and seconds > SHARE * clock.remaining
-    if first.chord and first.qmin < first.qmax and too_dear:
+    if first.chord and not first.is_point and too_dear:
         return [solve_by_path(sdp, clock.part(SHARE / (len(sdps) - done))) for done, sdp in enumerate(sdps)]
     return solve_box_hulls(sdps, tolerance=tolerance, clock=clock, arrays=arrays)
 

@@ -207,7 +207,7 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
         covariance = level[:, None, None] * inverse
         weight = level[:, None, None] / slack
         return State(covariance, weight, mean, lam, -0.5 * lam, 0.0 * lam, slack, _no_reach(task))
-    span = float(first.qmax - first.qmin)
+    span = arrays.array(first.qmax - first.qmin)
     for _ in range(START_RISES):
         state, balanced = _spread_out(task, mean, lam, level, span * (span + 2.0) / 12.0)
         if balanced.all():
@@ -216,7 +216,7 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
     return state  # one that is not near the path, of numbers out of all proportion, ends at its first step
 
 
-def _spread_out(task: Task, mean: Any, lam: Any, level: Any, equal: float) -> tuple[State, NDArray[np.bool_]]:
+def _spread_out(task: Task, mean: Any, lam: Any, level: Any, equal: Any) -> tuple[State, NDArray[np.bool_]]:
     """Iterates of a level whose primal side is feasible, and whether they are near the central path.
 
     Inputs that hardly count get the variance of `equal` weights.

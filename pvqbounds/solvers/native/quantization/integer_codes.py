@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.integer import error_form
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.solvers.native.quantization.integer_search import k_best, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -49,7 +50,10 @@ STARTS = 10
 
 
 def nearest_plane(
-    gram: NDArray[np.float64], centres: NDArray[np.float64], qmin: int, qmax: int
+    form: NDArray[np.float64],
+    centres: NDArray[np.float64],
+    qmin: NDArray[np.float64],
+    qmax: NDArray[np.float64],
 ) -> NDArray[np.int64]:
     """Codes of many channels, input after input: each is rounded, those that follow make good its error.
 
@@ -59,12 +63,12 @@ def nearest_plane(
 
     Parameters
     ----------
-    gram
-        G, shape (n, n).
+    form
+        P = diag(s) G diag(s) or any multiple of it, shape (n, n): G itself where all steps are one.
     centres
         c = w/s of each channel, shape (channels, n).
     qmin, qmax
-        The grid.
+        The box, shape (n,) each.
 
     Returns
     -------
@@ -74,13 +78,14 @@ def nearest_plane(
     -----
     Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
     """
-    factor = _factor(gram[::-1, ::-1])
+    factor = _factor(form[::-1, ::-1])
+    low, high = qmin[::-1], qmax[::-1]
     target = centres[:, ::-1]
     offsets, codes = np.zeros_like(target), np.zeros_like(target)
-    for level in range(gram.shape[0] - 1, -1, -1):
+    for level in range(len(form) - 1, -1, -1):
         shift = offsets[:, level + 1 :] @ factor[level, level + 1 :]
         wanted = target[:, level] - shift / factor[level, level]
-        codes[:, level] = np.rint(np.clip(wanted, qmin, qmax))
+        codes[:, level] = np.rint(np.clip(wanted, low[level], high[level]))
         offsets[:, level] = codes[:, level] - target[:, level]
     return codes[:, ::-1].astype(np.int64)
 
@@ -145,7 +150,7 @@ def good_codes(
     """
     n, clock = problem.n, clock or Clock(math.inf)
     simple = np.vstack([problem.centre, minimiser.point])
-    greedy = nearest_plane(problem.gram, simple, problem.qmin, problem.qmax).astype(np.float64)
+    greedy = nearest_plane(error_form(problem), simple, problem.low, problem.high).astype(np.float64)
     width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
     leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees if not clock.expired]
     if n <= FEW_INPUTS and not clock.expired:
@@ -161,7 +166,7 @@ def plain_codes(
     problem: IntegerLeastSquares, relaxed: Relaxed, clock: Clock | None = None
 ) -> NDArray[np.int64]:
     """Best of round to nearest, nearest plane and the relaxation's mean, 1-opt from each: any size."""
-    greedy = nearest_plane(problem.gram, problem.centre[None], problem.qmin, problem.qmax)
+    greedy = nearest_plane(error_form(problem), problem.centre[None], problem.low, problem.high)
     starts = np.vstack([greedy, problem.centre, relaxed.mean])
     return improve(problem, starts, pairs=False, clock=clock)
 

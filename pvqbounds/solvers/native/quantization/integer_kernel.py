@@ -77,14 +77,14 @@ def advance(  # type: ignore[no-untyped-def]
             pivot, shift = factor[i, i], sums[i, i + 1]
             mode[i] = CONVEX if abs(shift) < convex_within[i] else otherwise[i]
             if mode[i] == CONVEX:
-                middle = min(max(np.floor(start[i] - slope[i] * shift), qmin - 1.0), qmax)
+                middle = min(max(np.floor(start[i] - slope[i] * shift), qmin[i] - 1.0), qmax[i])
                 left[i], right[i] = middle, middle + 1.0
             else:
-                left[i], right[i] = qmin, qmax
+                left[i], right[i] = qmin[i], qmax[i]
             left_cost[i] = right_cost[i] = np.inf
-            if left[i] >= qmin:
+            if left[i] >= qmin[i]:
                 left_cost[i] = _cost(left[i], pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
-            if right[i] <= qmax and (mode[i] == CONVEX or (mode[i] == CONCAVE and qmax > qmin)):
+            if right[i] <= qmax[i] and (mode[i] == CONVEX or (mode[i] == CONCAVE and qmax[i] > qmin[i])):
                 right_cost[i] = _cost(right[i], pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
             enter = False
         # take the cheaper of the two pending codes and put its neighbour in its place
@@ -98,7 +98,7 @@ def advance(  # type: ignore[no-untyped-def]
             continue
         if go_left:
             left[i] += -1.0 if mode[i] == CONVEX else 1.0
-            exhausted = left[i] < qmin if mode[i] == CONVEX else left[i] > qmax
+            exhausted = left[i] < qmin[i] if mode[i] == CONVEX else left[i] > qmax[i]
             if mode[i] == CONCAVE and left[i] >= right[i]:
                 exhausted = True
             left_cost[i] = np.inf
@@ -108,7 +108,7 @@ def advance(  # type: ignore[no-untyped-def]
                 )
         else:
             right[i] += 1.0 if mode[i] == CONVEX else -1.0
-            exhausted = right[i] > qmax if mode[i] == CONVEX else right[i] <= left[i]
+            exhausted = right[i] > qmax[i] if mode[i] == CONVEX else right[i] <= left[i]
             right_cost[i] = np.inf
             if not exhausted:
                 right_cost[i] = _cost(
@@ -166,11 +166,11 @@ def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  
             shift = np.float64(_shift(row, codes[node, :fixed])) - centred
             pull = pivot * pivot * target[i] - pivot * shift + lam[i] * centre[i] - nu[i]
             middle = np.floor(pull / curvature) if curvature > 0.0 else np.floor(target[i])
-            low = min(max(middle, qmin), qmax)
+            low = min(max(middle, qmin[i]), qmax[i])
             high = low + 1.0
             low_cost = _cost(low, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
             high_cost = np.inf
-            if high <= qmax:
+            if high <= qmax[i]:
                 high_cost = _cost(high, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
             for _ in range(children):
                 if low_cost <= high_cost:
@@ -179,13 +179,13 @@ def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  
                     offers[made], costs[made] = low, partial[node] + low_cost
                     low -= 1.0
                     low_cost = np.inf
-                    if low >= qmin:
+                    if low >= qmin[i]:
                         low_cost = _cost(low, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
                 else:
                     offers[made], costs[made] = high, partial[node] + high_cost
                     high += 1.0
                     high_cost = np.inf
-                    if high <= qmax:
+                    if high <= qmax[i]:
                         high_cost = _cost(high, pivot, target[i], shift, lam[i], nu[i], centre[i], floor[i])
                 parents[made] = node
                 made += 1
@@ -197,6 +197,11 @@ def beam(factor, target, centre, lam, nu, floor, qmin, qmax, width, children):  
                 next_codes[count, fixed] = offers[offer]
                 next_partial[count] = costs[offer]
                 count += 1
+        if count == 0:  # no cost is a number: any code will do
+            next_codes[0, :fixed] = codes[0, :fixed]
+            next_codes[0, fixed] = min(max(np.rint(target[i]), qmin[i]), qmax[i])
+            next_partial[0] = 0.0
+            count = 1
         codes, next_codes = next_codes, codes
         partial, next_partial = next_partial, partial
     return codes[np.argmin(partial[:count])][::-1].astype(np.float64)

@@ -39,7 +39,6 @@ from pvqbounds.arithmetic.definite import minorant, proof_margin
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, up
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.integer import moved
 from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.native.quantization import integer_kernel
@@ -81,8 +80,10 @@ class SearchTree:
     """h, shape (n,)."""
     order: NDArray[np.int64]
     """Input of each level; level n - 1 is fixed first."""
-    qmin: int
-    qmax: int
+    qmin: NDArray[np.float64]
+    """Smallest code of each level, shape (n,)."""
+    qmax: NDArray[np.float64]
+    """Largest code of each level, shape (n,)."""
     root: float
     """Proved bound on E before any search (rounded down): sum h - ||R m||² - Phi."""
     blur: float
@@ -134,7 +135,7 @@ def build_tree(
     lam, nu
         Shape (n,) each.
     """
-    n, scale = problem.n, problem.scale
+    n = problem.n
     form = error_minorant(problem, splits)
     matrix = form.matrix.copy()
     diagonal = np.diag_indices(n)
@@ -157,13 +158,13 @@ def build_tree(
     pull_error = gamma(2 * n + 8) * (np.abs(factor).T @ size)
     image_norm = up(float(np.sum((np.abs(image) + gamma(n + 4) * size) ** 2)) * (1.0 + gamma(n + 4)), 2)
 
-    # in units of the step
+    # in units of the steps
+    scale, low, high = problem.step[order], problem.low[order], problem.high[order]
     centre, target = weight / scale, middle / scale
     linear, radius = form.separable_linear(pull)
     step_lam, step_nu = lam * scale * scale, linear * scale
-    ends = np.array([problem.qmin, problem.qmax], dtype=np.float64)
-    floor = _separable_floor(centre, step_lam, step_nu, problem.qmin, problem.qmax)
-    reach = np.max(np.abs(ends[:, None] - centre), axis=0) + np.abs(centre) + 1.0
+    floor = _separable_floor(centre, step_lam, step_nu, low, high)
+    reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + 1.0
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
     root = down(down(math.fsum(floor.tolist())) - up(image_norm))
@@ -177,7 +178,7 @@ def build_tree(
     slack = 2.0 * float((costs + short).sum())
 
     factor = factor * scale
-    spread = np.max(np.abs(ends[:, None] - target), axis=0) + 2.0 * np.abs(target) + 1.0
+    spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + 1.0
     rounding = gamma(n + 16) * (np.abs(factor) @ spread)
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
     beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0))
@@ -192,8 +193,8 @@ def build_tree(
         step_nu,
         floor,
         order,
-        problem.qmin,
-        problem.qmax,
+        low,
+        high,
         root,
         blur,
         slack,
@@ -228,16 +229,15 @@ def _separable_floor(
     centre: NDArray[np.float64],
     lam: NDArray[np.float64],
     nu: NDArray[np.float64],
-    qmin: int,
-    qmax: int,
+    qmin: NDArray[np.float64],
+    qmax: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over codes, u = k - c."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         stationary = np.where(lam > 0.0, centre - nu / lam, 0.0)
-    middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=qmax, neginf=qmin), qmin, qmax))
-    near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), qmin, qmax)
-    ends = np.broadcast_to(np.array([qmin, qmax], dtype=np.float64), (len(centre), 2))
-    u = np.hstack([near, ends]) - centre[:, None]
+    middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), qmin, qmax))
+    near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), qmin[:, None], qmax[:, None])
+    u = np.hstack([near, qmin[:, None], qmax[:, None]]) - centre[:, None]
     return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
 
 
@@ -253,7 +253,7 @@ def expected_nodes(tree: SearchTree, error: float) -> float:
     k = np.arange(1, tree.n + 1)
     radius = max(error - tree.root, TINY)
     volume = 0.5 * k * math.log(math.pi * radius) - _log_gammas(tree.n) - 0.5 * np.cumsum(np.log(pivots))
-    box = k * math.log(tree.qmax - tree.qmin + 1)
+    box = np.cumsum(np.log(tree.qmax - tree.qmin + 1.0)[::-1])
     return float(np.exp(np.minimum(np.minimum(volume, box), 600.0)).sum())
 
 
@@ -296,7 +296,7 @@ class Run:
         tree = self._tree
         self._level, self.best, found, nodes = integer_kernel.advance(
             tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
-            float(tree.qmin), float(tree.qmax),
+            tree.qmin, tree.qmax,
             *self._path, self._mode, self._partial, self._offsets, self._sums, self._stale,
             self._level, self.best, self._best_codes, budget,
         )  # fmt: skip
@@ -340,7 +340,7 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
     """
     leaf = integer_kernel.beam(
         tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
-        float(tree.qmin), float(tree.qmax), width, CHILDREN,
+        tree.qmin, tree.qmax, width, CHILDREN,
     )  # fmt: skip
     codes = np.zeros(tree.n, dtype=np.int64)
     codes[tree.order] = leaf.astype(np.int64)
@@ -401,6 +401,4 @@ def live_inputs(problem: IntegerLeastSquares) -> NDArray[np.bool_]:
 
 def without_dead_inputs(problem: IntegerLeastSquares, live: NDArray[np.bool_]) -> IntegerLeastSquares:
     """The problem over the inputs that are not always zero; the others add nothing to E."""
-    if live.all():
-        return problem
-    return moved(problem, problem.shared.among(live), problem.weight[live])
+    return problem.among(live)

@@ -13,6 +13,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
@@ -47,6 +48,9 @@ __all__ = ["solve_integer"]
 SDP_TOLERANCE = 1e-3
 """Relative gap to which the SDP is solved: its value is right to a tenth of that by then, and the search
 starts from mixtures of its multipliers anyway. A third of the iterations to 1e-6 are saved."""
+
+TIGHT_TOLERANCE = 1e-6
+"""The same where its value may close the interval, or is the bound that is given."""
 
 PROVABLE = 128
 """Inputs up to which a search may reach its end: larger problems get split inequalities at once."""
@@ -104,13 +108,20 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error = problem.error(codes).upper
+    if options.relaxed is None and provable and _nearly_closes(problem, relaxed, error):
+        relaxed = _sdp(problem, clock, TIGHT_TOLERANCE)  # milliseconds, where a search may take for ever
+        root = box_hull_bound(problem, relaxed.certificate)
+        if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
+            name = relaxed.certificate.relaxation
+            return ExactSolution(codes, None, None, relaxed.certificate, "optimal", name)
     ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
     expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
         status = f"not searched to the end: about {times(expected)} nodes expected"
         if provable and options.relaxed is None and options.relaxation in WITH_SPLITS:
-            relaxed = _fallback(problem, clock, options)
-            mixed = mixed_trees(problem, relaxed.certificate, minimiser)
+            split = _fallback(problem, clock, options)
+            mixed = mixed_trees(problem, split.certificate, minimiser)
+            relaxed = stronger(problem, split, relaxed)
         if options.search_share == 0.0:
             name = relaxed.certificate.relaxation
             return ExactSolution(codes, None, None, relaxed.certificate, status, name)
@@ -149,9 +160,19 @@ def _searched(
     return _better(problem, codes, outcome), chosen.certificate(outcome), outcome.exhausted
 
 
-def _sdp(problem: IntegerLeastSquares, clock: Clock) -> Relaxed:
+def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLERANCE) -> Relaxed:
     """The SDP alone: its multipliers leave a search that is to reach its end more curvature."""
-    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=SDP_TOLERANCE), clock)
+    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=tolerance), clock)
+
+
+def _nearly_closes(problem: IntegerLeastSquares, relaxed: Relaxed, error: float) -> bool:
+    """Whether all that the relaxation leaves open is what its own tolerance explains."""
+    return box_hull_bound(problem, relaxed.certificate) > (1.0 - SDP_TOLERANCE) * error > 0.0
+
+
+def stronger(problem: IntegerLeastSquares, one: Relaxed, other: Relaxed) -> Relaxed:
+    """The relaxation that proves more; the first where both prove the same."""
+    return max(one, other, key=lambda relaxed: box_hull_bound(problem, relaxed.certificate))
 
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.integer import error_form
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
@@ -80,8 +81,8 @@ def trees_fit(n: int, clock: Clock) -> bool:
 
 def minimiser_of(problem: IntegerLeastSquares, clock: Clock | None = None) -> Minimiser:
     """The box-constrained minimiser of a problem and its multipliers at lam = 0."""
-    point = box_minimiser(problem.gram, problem.centre, problem.qmin, problem.qmax, clock)
-    return Minimiser(point, problem.scale * (problem.gram @ (point - problem.centre)))
+    point = box_minimiser(error_form(problem), problem.centre, problem.low, problem.high, clock)
+    return Minimiser(point, problem.gram @ (problem.step * (point - problem.centre)))
 
 
 def plain_tree(problem: IntegerLeastSquares, minimiser: Minimiser) -> MultipliedTree:
@@ -154,7 +155,7 @@ def _definite_tree(
     if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
         return None
     spread = np.abs(problem.gram).sum(axis=1)  # at most so much makes S diagonally dominant at lam <= 0
-    offset = problem.scale * (point - problem.centre)
+    offset = problem.step * (point - problem.centre)
     for exponent in (-np.inf, *range(-15, 2)):
         step = 10.0**exponent * (spread + np.abs(lam))
         lowered, moved = lam - step, nu + step * offset

@@ -79,5 +79,5 @@ def fitted(
     matrix = sdp.form - np.diag(lam)
     z = np.clip(start, sdp.qmin, sdp.qmax)
     pull = matrix @ (z - sdp.centre)
-    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, float(sdp.qmin), float(sdp.qmax), sweeps)
+    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, sdp.qmin, sdp.qmax, sweeps)
     return z, np.asarray(matrix @ (z - sdp.centre), dtype=np.float64)

@@ -13,12 +13,13 @@ PIECES = 8
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def envelope_sweeps(matrix, centre, lam, z, pull, qmin, qmax, count):  # type: ignore[no-untyped-def]
+def envelope_sweeps(matrix, centre, lam, z, pull, lowest, highest, count):  # type: ignore[no-untyped-def]
     """Coordinate descent on (z-c)ᵀS(z-c) + sum of envelopes of lam (k-c)², in place; pull = S (z-c)."""
     n = len(z)
     for _ in range(count):
         for i in range(n):
             curvature, weight, middle = matrix[i, i], lam[i], centre[i]
+            qmin, qmax = lowest[i], highest[i]
             if not curvature > 0.0:  # an input that is always zero
                 continue
             free = z[i] - pull[i] / curvature

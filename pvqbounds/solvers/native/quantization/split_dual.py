@@ -171,8 +171,9 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
     sdp, with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
     stages = stages if with_splits else FIRST_ORDER
     found, splits = _solve(sdp, stages, clock.part(PATH_SHARE), with_splits=with_splits)
+    largest = float(problem.step.max())  # what the multipliers of split inequalities are counted in
     certificate = BoxHullCertificate(
-        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / sdp.scale / sdp.scale)
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / largest / largest)
     )
     status = found.status if with_splits else f"{NOT_SEARCHED}; {found.status}"
     return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
@@ -194,7 +195,7 @@ def _solve(
     if not live.any():
         zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
-    if sdp.qmin == sdp.qmax:  # one code: its error has a proof in closed form
+    if sdp.is_point:  # one code: its error has a proof in closed form
         return single_point(sdp), NO_SPLITS
     path = _Path(sdp, live, clock)
     path.follow(stages, clock, with_splits=with_splits)
@@ -206,9 +207,9 @@ class _Path:
 
     def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
         self._live = live
-        self._whole_centre = sdp.centre
+        self._start = np.clip(sdp.centre, sdp.qmin, sdp.qmax)
         self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
-        self._centre, self._ends = sdp.centre[live], (sdp.qmin, sdp.qmax)
+        self._centre, self._ends = sdp.centre[live], (sdp.qmin[live], sdp.qmax[live])
         self.n = len(self._centre)
         self._numbers = lapack.numbers_for(self.n)
         self._x = np.zeros(self.n)
@@ -243,9 +244,9 @@ class _Path:
         qmin, qmax = self._ends
         near = box_minimiser(self._form, self._centre, qmin, qmax, clock)
         inputs = np.arange(self.n)
-        low = np.clip(np.floor(near), qmin, qmax - 1)
+        low = np.clip(np.floor(near), qmin, qmax - 1.0)
         tangents = single_rows(inputs, low, self._centre)
-        middle = np.full(self.n, 0.5 * (qmin + qmax - 1))
+        middle = 0.5 * (qmin + qmax - 1.0)
         return tangents.and_then(single_rows(inputs, middle, self._centre, chord=qmax - qmin))
 
     def _first_value(self) -> float:
@@ -309,7 +310,7 @@ class _Path:
         rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
         slope, _ = self._slope()
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
-        low = np.clip(np.floor(z), qmin, qmax - 1)
+        low = np.clip(np.floor(z), qmin, qmax - 1.0)
         failing = np.diagonal(covariance) + (z - low) * (z - low - 1.0) < -TANGENT_DEPTH
         new = single_rows(np.flatnonzero(failing), low[failing], self._centre)
         if with_splits:
@@ -349,7 +350,7 @@ class _Path:
             status = "no bound above zero was found"
         elif gap > NEAR * value:
             status = f"stopped at a relative gap of about {gap / value:.1e}"
-        mean = np.clip(self._whole_centre, *self._ends)
+        mean = self._start.copy()
         mean[live] = self._centre + self._x
         covariance = np.zeros((len(live), len(live)))
         covariance[np.ix_(live, live)] = self._covariance()

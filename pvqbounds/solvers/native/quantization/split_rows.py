@@ -88,16 +88,16 @@ def single_rows(
     inputs: NDArray[np.int64],
     low: Array,
     centre: Array,
-    chord: int | None = None,
+    chord: Array | None = None,
 ) -> Rows:
-    """Tangents at `low`, shape (m,), of these inputs; chords over so many steps where `chord` is given."""
+    """Tangents at `low`, shape (m,), of these inputs; chords over `chord` steps, shape (m,), where given."""
     m = len(inputs)
     index = np.repeat(inputs.astype(np.int32)[:, None], ENTRIES, axis=1)
     sign = np.zeros((m, ENTRIES))
     sign[:, 0] = 1.0
-    weight, width = (1.0, 1) if chord is None else (-1.0, chord)
+    weight, width = (1.0, np.ones(m)) if chord is None else (-1.0, chord)
     offset = centre[inputs] - low - 0.5
-    return Rows(index, sign, low, np.full(m, weight), np.full(m, 0.25 * width * width), offset, np.zeros(m))
+    return Rows(index, sign, low, np.full(m, weight), 0.25 * width * width, offset, np.zeros(m))
 
 
 def split_rows(

@@ -1,0 +1,113 @@
+"""From names to formats: the registry, and what reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.formats.format import Format
+from pvqbounds.problems.formats.fp4 import mxfp4, nvfp4
+from pvqbounds.problems.formats.fp8 import fp8
+from pvqbounds.problems.formats.gguf import IQ4NL, Q40, Q41, Q80
+from pvqbounds.problems.formats.nf4 import nf4
+from pvqbounds.problems.formats.options import Options, nearest_of
+from pvqbounds.problems.formats.rules import ValueRule
+from pvqbounds.problems.formats.sparsity import Sparsity, density, pattern
+from pvqbounds.problems.formats.uniform import uniform
+
+__all__ = ["VALUE_RULES", "names", "parse", "register"]
+
+VALUE_RULES: dict[str, Callable[[Options], ValueRule]] = {
+    **{f"int{bits}": partial(uniform, bits) for bits in range(2, 17)},
+    "nf4": nf4,
+    "nvfp4": nvfp4,
+    "mxfp4": mxfp4,
+    "fp8": fp8,
+    "q4_0": lambda options: Q40(),
+    "q4_1": lambda options: Q41(),
+    "q8_0": lambda options: Q80(),
+    "iq4_nl": lambda options: IQ4NL(),
+}
+"""What makes a value rule of the options behind each name."""
+
+SPARSITIES: tuple[tuple[str, Callable[[str], Sparsity]], ...] = (
+    (r"[0-9]+:[0-9]+", pattern),
+    (r".*%", density),
+)
+"""How names of support rules look, and what reads them."""
+
+
+def names() -> list[str]:
+    """Names of formats, without options, densities and patterns."""
+    return list(VALUE_RULES)
+
+
+def register(name: str, rule: Callable[[Options], ValueRule]) -> None:
+    """Add a format.
+
+    Parameters
+    ----------
+    name
+        Lower-case letters, digits and _, with a letter first; options follow it after colons.
+    rule
+        What makes the value rule of the options, whose :attr:`ValueRule.name` must lead back to it.
+
+    Raises
+    ------
+    InputError
+        If the name has other characters or is taken.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise InputError(
+            f"A format's name has lower-case letters, digits and _, with a letter first, not {shown(name)}."
+        )
+    if name in VALUE_RULES:
+        raise InputError(f"There is a format '{name}' already; take another name.")
+    VALUE_RULES[name] = rule
+
+
+def parse(name: str) -> Format:
+    """The format of a name: ``int4:g128``, ``nf4:b32``, ``2:4``, ``25%``, ``2:4+int4:g128``, in any case.
+
+    Raises
+    ------
+    InputError
+        If there is none; the nearest name is given.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"The name of a format is a text, like int4:g128, not {shown(name)}.")
+    values: list[ValueRule] = []
+    supports: list[Sparsity] = []
+    for part in name.lower().split("+"):
+        text = part.strip()
+        reader = next((read for look, read in SPARSITIES if re.fullmatch(look, text)), None)
+        if reader is not None:
+            supports.append(reader(text))
+        else:
+            values.append(_value_rule(text, name))
+    if len(values) > 1 or len(supports) > 1:
+        raise InputError(
+            f"A format joins at most one pattern or density with one format of values, like 2:4+int4, "
+            f"not {shown(name)}."
+        )
+    return Format(values[0] if values else None, supports[0] if supports else None)
+
+
+def _value_rule(text: str, name: str) -> ValueRule:
+    head, *texts = text.split(":")
+    if head not in VALUE_RULES:
+        raise InputError(
+            f"There is no format {shown(name)}; did you mean '{nearest_of(head, names())}' "
+            f"(formats are {_listed()}, N:M, P% and N:M+int4)?"
+        )
+    options = Options(head, texts)
+    rule = VALUE_RULES[head](options)
+    options.finish()
+    return rule
+
+
+def _listed() -> str:
+    others = [name for name in names() if not re.fullmatch("int[0-9]+", name)]
+    return ", ".join(["int2 to int16", *others])

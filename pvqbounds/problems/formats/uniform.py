@@ -1,0 +1,137 @@
+"""int2 to int16: uniform steps, with one scale for the tensor, a channel or a group.
+
+The value of a code is ``s (q - z)``, exactly. Float32, in which weights are decoded, holds the product of an
+fp16 or bf16 scale and a code of up to 13 bits; wider ones are what a kernel computes that sums products of
+codes before it scales them. A zero point is a code, so that it shifts the box alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
+from pvqbounds.problems.formats.options import Options
+from pvqbounds.problems.formats.rules import ValueRule
+from pvqbounds.problems.formats.scopes import Blocks, Scope, scope_asked
+from pvqbounds.problems.grids import minmax_scale, mse_scale, symmetric_codes
+from pvqbounds.problems.values import Steps, ValueSet
+
+__all__ = ["Asymmetric", "Symmetric", "uniform"]
+
+Array = NDArray[np.float64]
+
+
+def _mse(blocks: Blocks, qmin: int, qmax: int) -> Array:
+    return np.array([mse_scale(block, qmin, qmax) for block in blocks.values])
+
+
+def _minmax(blocks: Blocks, qmin: int, qmax: int) -> Array:
+    return np.array([minmax_scale(block, qmin, qmax) for block in blocks.values])
+
+
+def _absmax(blocks: Blocks, qmin: int, qmax: int) -> Array:
+    """Half a step beyond the largest code, as compressed-tensors has it: amax/7.5 at 4 bits."""
+    return blocks.largest / (0.5 * (qmax - qmin))
+
+
+SCALES = {"mse": _mse, "minmax": _minmax, "absmax": _absmax}
+"""How scales are found, before they are stored: least squared weight error, the least that clips nothing,
+the common one of groups."""
+
+
+def usual_scale(scope: Scope) -> str:
+    """How scales are found where a name does not say so."""
+    return "mse" if scope.group is None else "absmax"
+
+
+def usual_type(scope: Scope) -> NumberType:
+    """What scales are stored in where a name does not say so: one number for a tensor is kept as found."""
+    return FP64 if scope.shared else FP16
+
+
+@dataclass(frozen=True)
+class Symmetric(ValueRule):
+    """Codes -2^(b-1) to 2^(b-1) - 1 times a scale."""
+
+    bits: int
+    scope: Scope
+    scale: str
+    """One of `SCALES`."""
+    stored: NumberType
+
+    @property
+    def name(self) -> str:
+        """For example int4:g128."""
+        scale = [self.scale] * (self.scale != usual_scale(self.scope))
+        return _name(self.bits, self.scope, scale, self.stored)
+
+    @property
+    def code_bits(self) -> int:
+        """The bit width."""
+        return self.bits
+
+    def side_bits(self, shape: tuple[int, int]) -> int:
+        """Scales."""
+        return self.stored.bits * self.scope.count(shape)
+
+    def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
+        """Steps, the same box for all."""
+        blocks, (qmin, qmax) = self.scope.blocks(weights, live), symmetric_codes(self.bits)
+        scales = self.stored.stored_scales(SCALES[self.scale](blocks, qmin, qmax))
+        inputs = weights.shape[1]
+        for (step,) in blocks.by_channel(scales):
+            yield Steps(step, np.full(inputs, qmin), np.full(inputs, qmax))
+
+
+@dataclass(frozen=True)
+class Asymmetric(ValueRule):
+    """Codes 0 to 2^b - 1 less a zero point of b bits, times a scale; 0 is always a value.
+
+    The range of the weights and 0 is divided by 2^b - 1, stored, and the zero point rounded after that.
+    """
+
+    bits: int
+    scope: Scope
+    stored: NumberType
+
+    @property
+    def name(self) -> str:
+        """For example int4:g128:asym."""
+        return _name(self.bits, self.scope, ["asym"], self.stored)
+
+    @property
+    def code_bits(self) -> int:
+        """The bit width."""
+        return self.bits
+
+    def side_bits(self, shape: tuple[int, int]) -> int:
+        """Scales and zero points."""
+        return (self.stored.bits + self.bits) * self.scope.count(shape)
+
+    def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
+        """Steps, with a box for each zero point."""
+        blocks, top = self.scope.blocks(weights, live), 2**self.bits - 1
+        low, high = (np.minimum(blocks.ends[0], 0.0), np.maximum(blocks.ends[1], 0.0))
+        # halves of the ends: their difference overflows for no finite weights
+        scales = self.stored.stored_scales((0.5 * high - 0.5 * low) / (0.5 * top))
+        zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.int64)
+        for step, zero in blocks.by_channel(scales, zeros):
+            yield Steps(step, -zero, top - zero)
+
+
+def _name(bits: int, scope: Scope, options: list[str], stored: NumberType) -> str:
+    where = [] if scope.shared else [scope.name]
+    return ":".join([f"int{bits}", *where, *options, *[stored.name] * (stored != usual_type(scope))])
+
+
+def uniform(bits: int, options: Options) -> ValueRule:
+    """The rule of ``int{bits}`` and its options."""
+    scope = scope_asked(options)
+    asymmetric = options.flag("asym")
+    scale = usual_scale(scope) if asymmetric else options.one_of(usual_scale(scope), *SCALES)
+    stored = STORED[options.one_of(usual_type(scope).name, *STORED)]
+    return Asymmetric(bits, scope, stored) if asymmetric else Symmetric(bits, scope, scale, stored)
