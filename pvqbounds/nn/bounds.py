@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError, SolverError, shown
-from pvqbounds.methods.layer_methods import METHODS, layer_magnitude
+from pvqbounds.methods import chosen as chosen_methods
+from pvqbounds.methods import proposals
+from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import find_layer
 from pvqbounds.nn.models import LoadedModel
@@ -32,7 +34,7 @@ from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side
 from pvqbounds.solvers.native.compiling import seconds_compiling
-from pvqbounds.solving.candidates import at_least_methods
+from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_channels
 from pvqbounds.solving.layer_budget import solve_layer_budget
 from pvqbounds.solving.one import PRUNING_RELAXATIONS, solver_for_side
@@ -58,6 +60,7 @@ def layer_bounds(
     range_method: RangeMethod = "mse",
     per_channel: bool = False,
     scales: float | Sequence[float] | None = None,
+    methods: Sequence[str] | None = None,
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
@@ -116,6 +119,10 @@ def layer_bounds(
         One scale for each output channel in place of one for the layer.
     scales
         Given scales in place of found ones: one for the layer, or one for each of its channels.
+    methods
+        Names of the methods (:mod:`pvqbounds.methods`) that are evaluated beside the bounds, each on
+        the side that it proposes for; if None round to nearest, nearest plane, randomized rounding
+        up to 100 inputs, and magnitude pruning without and with a re-fit.
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
         pruning, the native one does the other; each side says who solved it. A backend that can do
@@ -170,6 +177,7 @@ def layer_bounds(
         raise InputError(
             f"A budget over the layer is bounded by the native solver alone; leave out solver = {solver}."
         )
+    listed = {form.task: chosen_methods(methods, form.task, largest) for form in chosen}
     relaxation_of = _relaxations(chosen, relaxation)
     checked_range_method(range_method)
     given = None if scales is None else given_scales(scales, target.channels)
@@ -212,17 +220,24 @@ def layer_bounds(
         done(0)
         problems = problems_of(form, target, captured.grams, slices, rule)
         shared: SharedBudget | None = None
-        methods: Mapping[str, tuple[NDArray[Any], ...]]
+        points: Mapping[str, tuple[NDArray[Any], ...]]
         if budget == "layer" and isinstance(form, Density):
-            problems, bounds, shared, methods = _under_one_budget(
-                problems, form, time_limit=time_limit, threads=threads, jobs=jobs, progress=done
+            problems, bounds, shared, points = _under_one_budget(
+                problems,
+                form,
+                listed[form.task],
+                seed,
+                time_limit=time_limit,
+                threads=threads,
+                jobs=jobs,
+                progress=done,
             )
         else:
             bounds = solve(problems, form.task, done)
-            methods = METHODS[form.task](problems, seed)
-            bounds = at_least_methods(problems, bounds, methods)
+            points = proposals(listed[form.task], problems, seed)
+            bounds = at_least_methods(problems, bounds, points)
         size = form.bits_per_weight(problems, target.channels * target.inputs, target.inputs)
-        sides.append(Side(form.name, size, results_of(slices, problems, bounds), methods, shared))
+        sides.append(Side(form.name, size, results_of(slices, problems, bounds), points, shared))
     notes = (loaded.note, *captured.notes, *(note_of(form, target) for form in chosen))
     return LayerReport(
         model=loaded.name,
@@ -292,11 +307,13 @@ def _relaxations(formats: Sequence[PlainFormat], relaxation: str | None) -> dict
 
 
 def _under_one_budget(
-    problems: Sequence[Problem], form: Density, **options: Any
+    problems: Sequence[Problem], form: Density, methods: Sequence[str], seed: int, **options: Any
 ) -> tuple[list[Problem], list[Bounds], SharedBudget, Mapping[str, tuple[NDArray[Any], ...]]]:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
     sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
     nnz = nnz_of_density(form.density, sum(problem.n for problem in sparse))
     allotted, bounds, error_lower = solve_layer_budget(sparse, nnz, **options)
-    spent = layer_magnitude(allotted, nnz)
-    return list(allotted), bounds, SharedBudget(nnz, error_lower), METHODS[form.task](spent, 0)
+    spent = shared_by_magnitude(allotted, nnz)
+    points = proposals(methods, spent, seed)
+    allotted, bounds = at_least_methods_together(allotted, bounds, error_lower, spent, points)
+    return list(allotted), bounds, SharedBudget(nnz, error_lower), points
