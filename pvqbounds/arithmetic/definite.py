@@ -23,8 +23,8 @@ from pvqbounds.arithmetic.enclosures import TINY, down, gamma
 
 __all__ = ["equilibration", "minorant", "proof_margin", "proved_shift", "proves_definite"]
 
-LARGEST_POWER = 300
-"""Exponents of :func:`equilibration` up to which a factorisation needs no units of its own."""
+LARGEST_ENTRY = 2.0**600
+"""Diagonal entries up to which, and from the inverse of which, a factorisation needs no units of its own."""
 
 INVERSE_STEPS = 6
 """Steps of inverse iteration towards the least eigenvalue."""
@@ -65,11 +65,12 @@ def minorant(matrix: NDArray[np.float64], margins: float = 1.0) -> NDArray[np.fl
     definite by more than that margin, which proves nothing.
     """
     n = len(matrix)
-    if not (np.diagonal(matrix) > 0.0).all():
+    least, largest = np.diagonal(matrix).min(), np.diagonal(matrix).max()
+    if not least > 0.0:
         return None
-    power = equilibration(matrix)
-    ordinary = bool((np.abs(power) <= LARGEST_POWER).all())
-    lowered = matrix.copy() if ordinary else np.ldexp(matrix, -power[:, None] - power)
+    ordinary = least > 1.0 / LARGEST_ENTRY and largest < LARGEST_ENTRY
+    power = None if ordinary else equilibration(matrix)
+    lowered = matrix.copy() if power is None else np.ldexp(matrix, -power[:, None] - power)
     diagonal = np.diagonal(lowered).copy()
     lowered[np.diag_indices(n)] = np.nextafter(
         diagonal - (margins * proof_margin(n) * diagonal + TINY), -np.inf
@@ -78,7 +79,7 @@ def minorant(matrix: NDArray[np.float64], margins: float = 1.0) -> NDArray[np.fl
         factor: NDArray[np.float64] = np.ascontiguousarray(np.linalg.cholesky(lowered).T)
     except np.linalg.LinAlgError:
         return None
-    if not ordinary:
+    if power is not None:
         scaled = np.ldexp(factor, power)
         if not np.array_equal(np.ldexp(scaled, -power), factor):
             return None  # an entry that underflows is no longer that of a minorant

@@ -125,7 +125,7 @@ def inner_product(a: NDArray[np.float64], b: NDArray[np.float64]) -> Enclosure:
     product, error = _two_product(a, b)
     # every product is exact as a pair, and fsum rounds once
     pairs = np.concatenate([product, error])
-    value = math.fsum(pairs.tolist()) if np.isfinite(pairs).all() else math.nan
+    value = total(pairs.tolist()) if np.isfinite(pairs).all() else math.nan
     return _around(value, up(UNIT * abs(value) + TINY, 2))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -58,6 +60,12 @@ class Gram:
     def n(self) -> int:
         """Number of inputs (fan-in)."""
         return len(self.matrix)
+
+    @cached_property
+    def over_mean(self) -> NDArray[np.float64]:
+        """The matrix over its mean diagonal, made once; itself where that is zero."""
+        mean = float(np.mean(np.diagonal(self.matrix)))
+        return self.matrix / mean if mean > 0.0 else self.matrix
 
     def in_units(self, exponent: int) -> Gram:
         """The Gram over ``2**exponent``, made once.

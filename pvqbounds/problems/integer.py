@@ -225,10 +225,11 @@ class IntegerLeastSquares:
 
 def error_form(problem: IntegerLeastSquares) -> NDArray[np.float64]:
     """P = diag(s) G diag(s) over its mean diagonal: the error in units of codes, up to a factor."""
-    form = problem.gram
-    if np.ndim(problem.scale):
-        ratio = problem.step / problem.step.max()
-        form = form * ratio[:, None] * ratio
+    if np.ndim(problem.scale) == 0:
+        form: NDArray[np.float64] = problem.shared.over_mean
+        return form
+    ratio = problem.step / problem.step.max()
+    form = problem.gram * ratio[:, None] * ratio
     mean = float(np.mean(np.diagonal(form)))
     return form / mean if mean > 0.0 else form
 

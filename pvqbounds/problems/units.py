@@ -61,6 +61,8 @@ def scaled_down(value: float, exponent: int) -> float:
 
 def scaled_up(value: float, exponent: int) -> float:
     """``value * 2**exponent``, rounded up where it is not a float64."""
+    if exponent == 0:
+        return value
     with np.errstate(over="ignore"):
         scaled, back = float(np.ldexp(value, exponent)), 0.0
         if math.isfinite(scaled):

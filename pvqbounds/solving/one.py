@@ -287,6 +287,8 @@ def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, optio
 
 def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
     """A solution of ``problem.normalised`` in the problem's own units."""
+    if problem.units == (0, 0):
+        return solution
     bound, certificate = solution.bound, solution.certificate
     return replace(
         solution,
