@@ -17,7 +17,7 @@ import numpy as np
 
 import pvqbounds as pvq
 from pvqbounds import nn
-from pvqbounds.methods.layer_methods import nearest_plane_codes
+from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
 from pvqbounds.relaxations.certificates import BoxHullCertificate
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
@@ -31,7 +31,8 @@ def measure(problem: pvq.IntegerLeastSquares, relaxed: Relaxed) -> tuple[float, 
     codes = best_known_codes(problem, relaxed, 0)
     seconds = time.process_time() - started
     start, plane, best = (
-        problem.error(z).upper for z in (problem.codes_of_nearest(), nearest_plane_codes([problem])[0], codes)
+        problem.error(z).upper
+        for z in (problem.codes_of_nearest(), NearestPlane().propose([problem])[0], codes)
     )
     return seconds, 10.0 * math.log10(start / plane), 10.0 * math.log10(start / best)
 

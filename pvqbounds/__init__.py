@@ -23,7 +23,7 @@ from pvqbounds.numba_cache import provide_cache
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 
 if TYPE_CHECKING:
-    from pvqbounds import formats, nn, solvers
+    from pvqbounds import formats, methods, nn, solvers
     from pvqbounds.results.bounds import Bounds
     from pvqbounds.solvers import available_solvers
     from pvqbounds.solving.channels import solve_channels
@@ -45,6 +45,7 @@ __all__ = [
     "Verification",
     "available_solvers",
     "formats",
+    "methods",
     "nn",
     "solve",
     "solve_channels",
@@ -64,7 +65,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("formats", "nn", "solvers"):
+    if name in ("formats", "methods", "nn", "solvers"):
         return import_module(f"pvqbounds.{name}")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)

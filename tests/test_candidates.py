@@ -1,5 +1,7 @@
 """The upper end is no worse than any method of the same table, and than what is simple."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +16,11 @@ from pvqbounds.problems import magnitude_support
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.native.pruning import layer_pruning
 from pvqbounds.solvers.native.pruning.subset_search import good_support
-from pvqbounds.solving.candidates import with_candidates
+from pvqbounds.solving.candidates import at_least_methods_together, with_candidates
 from pvqbounds.solving.layer_budget import solve_layer_budget
 from pvqbounds.solving.one import weak_bounds
+from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.results_written import write_layer
 
 
 def few_positions(n, positions, seed):
@@ -147,3 +151,38 @@ def test_a_layer_budget_is_as_good_as_the_largest_weights(positions):
     assert [s.tolist() for s in at_once] == [
         s.tolist() for s in layer_pruning.magnitude_supports(problems, 30)
     ]
+
+
+def test_a_method_that_spends_the_budget_of_the_layer_better_is_the_best(monkeypatch, tmp_path):
+    """The solver's supports are the worst there are; what the file says of them is verified."""
+
+    def poor(problems, nnz, **options):
+        allotted, bounds, error_lower = solve_layer_budget(problems, nnz, **options)
+        nothing = [problem.with_nnz(0) for problem in allotted]
+        empty = np.zeros(0, dtype=np.int64)
+        spoiled = [
+            replace(b, weight=np.zeros(p.n), support=empty, error_upper=p.signal.upper, error_lower=0.0)
+            for p, b in zip(nothing, bounds, strict=True)
+        ]
+        return nothing, spoiled, error_lower
+
+    monkeypatch.setattr("pvqbounds.nn.bounds.solve_layer_budget", poor)
+    torch.manual_seed(1)
+    layer, data = nn.Linear(12, 4).double(), torch.randn(60, 12, dtype=torch.float64)
+    report = layer_bounds(nn.Sequential(layer), "0", data, budget="layer", density=0.3)
+    side = report.pruning
+    assert side.error_upper == side.method_error("magnitude+refit") < side.method_error("magnitude")
+    assert side.error_lower > 0.0
+    assert sum(s.problem.nnz for s in side.slices) == side.shared.nnz
+    write_layer(report, tmp_path / "layer.json")
+    findings = list(verify_file(tmp_path / "layer.json"))
+    assert [finding for finding in findings if not finding.holds] == []
+
+
+def test_a_method_below_the_bound_of_the_layer_is_a_contradiction():
+    gram = pvq.Gram(np.eye(3))
+    problems = [pvq.SparseLeastSquares(gram, [1.0, 2.0, 3.0], nnz=k) for k in (1, 2)]
+    bounds, weights = [pvq.solve(p) for p in problems], [p.refit(np.arange(p.nnz)) for p in problems]
+    zeros = [replace(b, error_upper=14.0, weight=np.zeros(3), support=np.zeros(0, np.int64)) for b in bounds]
+    with pytest.raises(ContradictionError):
+        at_least_methods_together(problems, zeros, 25.0, problems, {"method": weights})

@@ -10,7 +10,7 @@ from truth import exact_error_of_codes, least_integer_error, random_integer_prob
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
-from pvqbounds.methods.layer_methods import nearest_plane_codes
+from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
 from pvqbounds.solvers.native.quantization import integer_codes, search_trees
@@ -146,7 +146,7 @@ def test_nearest_plane_is_gptq(singular):
     features = rng.standard_normal((9 if singular else 40, 12))
     gram = pvq.problems.Gram(features.T @ features / len(features))
     problems = [IntegerLeastSquares(gram, rng.standard_normal(12), 0.4, -4, 3) for _ in range(3)]
-    for problem, codes in zip(problems, nearest_plane_codes(problems), strict=True):
+    for problem, codes in zip(problems, NearestPlane().propose(problems), strict=True):
         assert problem.checked_codes(codes).tolist() == codes.tolist()
         if singular:
             continue
@@ -174,7 +174,7 @@ def test_codes_are_better_than_their_starts(n):
     )
     codes = integer_codes.best_known_codes(problem, relaxed, 0)
     error = problem.error(problem.checked_codes(codes)).upper
-    (plane,) = nearest_plane_codes([problem])
+    (plane,) = NearestPlane().propose([problem])
     assert error <= problem.error(plane).upper
     for i in range(n):  # 1-opt
         for step in (-1, 1):

@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 import pvqbounds as pvq
-import pvqbounds.methods.layer_methods as methods_module
+import pvqbounds.methods.randomized as randomized_module
 import pvqbounds.nn.bounds as bounds_module
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, gram_of_layer, layer_bounds, load_model
@@ -175,7 +175,7 @@ def test_the_seed_reaches_randomized_rounding(simple, monkeypatch):
         given.append(seed)
         return problem.codes_of_nearest()
 
-    monkeypatch.setattr(methods_module, "randomized_rounding", listen)
+    monkeypatch.setattr(randomized_module, "randomized_rounding", listen)
     layer_bounds(conv(1), "", X, bits=3, seed=7, out_channels=2)
     assert given == [7, 7]
 

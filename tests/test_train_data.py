@@ -17,8 +17,8 @@ from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.train.data import Corrupt, calibration_batches, check_head, digits_data, image_data  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
 from pvqbounds.train.images import centre_crop, decode, random_box, random_crop  # noqa: E402
+from pvqbounds.train.network_reconstruction import reconstruct_network  # noqa: E402
 from pvqbounds.train.presets import Quantization  # noqa: E402
-from pvqbounds.train.rebuild import reconstruct_network  # noqa: E402
 
 
 class Colours(torch.nn.Module):

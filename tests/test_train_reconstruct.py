@@ -16,9 +16,9 @@ from pvqbounds.nn.layers import find_layer  # noqa: E402
 from pvqbounds.nn.models import load_model  # noqa: E402
 from pvqbounds.problems.grids import mse_scale  # noqa: E402
 from pvqbounds.train import reconstruct_pruning, reconstruct_quantization  # noqa: E402
+from pvqbounds.train.layer_reconstruction import Rounding  # noqa: E402
+from pvqbounds.train.network_reconstruction import reconstruct_network  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
-from pvqbounds.train.rebuild import reconstruct_network  # noqa: E402
-from pvqbounds.train.reconstruct import Rounding, _nearest_planes  # noqa: E402
 from pvqbounds.train.runs import result_document  # noqa: E402
 
 FEW = Rounding(steps=100)
@@ -28,27 +28,6 @@ def correlated(n: int, channels: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     inputs = np.maximum(rng.standard_normal((300, n)) @ rng.standard_normal((n, n)), 0.0)
     return inputs.T @ inputs / 300, rng.standard_normal((channels, n))
-
-
-def plain_nearest_plane(gram, centre, qmin, qmax):
-    """Babai's nearest plane, one channel, by eliminating from the conditional means."""
-    n = len(gram)
-    order = np.argsort(np.diagonal(np.linalg.inv(gram)))
-    codes = np.zeros(n)
-    for k, i in enumerate(order):
-        fixed, rest = order[:k], order[k:]
-        # the minimiser over the inputs that are still free, given the fixed ones
-        pull = gram[np.ix_(rest, fixed)] @ (codes[fixed] - centre[fixed])
-        free = centre[rest] - np.linalg.solve(gram[np.ix_(rest, rest)], pull)
-        codes[i] = np.clip(np.rint(free[0]), qmin, qmax)
-    return codes
-
-
-def test_width_one_is_babais_nearest_plane():
-    gram, weight = correlated(9, 5)
-    found = _nearest_planes(torch.tensor(gram), torch.tensor(weight / 0.3), -4, 3, 1).numpy()
-    for row, codes in zip(weight / 0.3, found, strict=True):
-        np.testing.assert_array_equal(codes, plain_nearest_plane(gram, row, -4, 3))
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -151,14 +130,15 @@ def test_arrays_that_cannot_be_used(arguments, words):
 
 
 def test_budgets_that_cannot_be_used():
-    for budget in ({}, {"nnz": 2, "pattern": (2, 4)}, {"nnz": 5}):
+    pattern = {"pattern": (2, 4)}
+    for budget in ({}, {"nnz": 2, **pattern}, {"nnz": 5}, {"together": True, **pattern}):
         with pytest.raises(InputError):
             reconstruct_pruning(np.eye(4), np.ones((2, 4)), **budget)
 
 
 @pytest.mark.parametrize("compression", [Quantization(bits=4), Pruning(sparsity=0.5)])
 def test_a_whole_network_beats_the_simple_method(compression, monkeypatch):
-    monkeypatch.setattr("pvqbounds.train.reconstruct.Rounding", lambda: FEW)
+    monkeypatch.setattr("pvqbounds.train.layer_reconstruction.Rounding", lambda: FEW)
     model, dense, data = tiny(), tiny(), few_digits()
     made = reconstruct_network(model, data, recipe(compression, ends="same"))
     assert set(made.layers) == {"first", "second", "head"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -244,7 +244,7 @@ def reconstruct(
         check_report_path(json_path)
     check_torch("train reconstruct")
     from pvqbounds.train.engine import Engine
-    from pvqbounds.train.rebuild import reconstruct_network
+    from pvqbounds.train.network_reconstruction import reconstruct_network
     from pvqbounds.train.runs import open_recipe, prepare_folder, result_document, write_run
 
     engine = Engine(device, 1, recipe.precision)
@@ -304,11 +304,11 @@ def against(
     from pvqbounds.train.views import against_document, against_view, plot_against
 
     with progress_bar("loading") as update:
-        from pvqbounds.train.held import hold_run
+        from pvqbounds.train.run_gaps import gaps_of_run
 
-        outcome = hold_run(
+        outcome = gaps_of_run(
             run,
-            reference=cast(Any, reference),
+            reference=reference,
             layers=layer,
             out_channels=out_channels,
             skip_corrupt=skip_corrupt,
@@ -381,16 +381,16 @@ def table(
     import torch
 
     from pvqbounds.nn.models import load_module
+    from pvqbounds.train.accuracy_table import accuracy_table
     from pvqbounds.train.engine import Engine
     from pvqbounds.train.runs import open_recipe
-    from pvqbounds.train.study import run_study
-    from pvqbounds.train.views import plot_study, study_document, study_view
+    from pvqbounds.train.views import accuracy_document, accuracy_view, plot_accuracy
 
     torch.set_num_threads(threads)
     engine = Engine(device)
     _, images = open_recipe(quantizing)
     with progress_bar("training") as update:
-        study = run_study(
+        accuracies = accuracy_table(
             lambda: load_module(quantizing.model, weights),
             images,
             quantizing,
@@ -403,12 +403,12 @@ def table(
             progress=update,
         )
     if json_path is not None:
-        write_json(json_path, study_document(study))
+        write_json(json_path, accuracy_document(accuracies))
     try:
         if plot is not None:
-            plot_study(study, plot)
+            plot_accuracy(accuracies, plot)
     finally:
-        show(study_view(study))
+        show(accuracy_view(accuracies))
 
 
 # ---------------------------------------------------------------------------------- shared parts

@@ -206,13 +206,14 @@ def _hint(name: str, candidates: list[str]) -> str:
 
 def _padding(module: Convolution) -> list[tuple[int, int]]:
     """Give the padding before and after, for each spatial axis."""
-    if module.padding == "valid":
+    padding = module.padding
+    if not isinstance(padding, str):
+        return [(amount, amount) for amount in padding]
+    if padding == "valid":
         return [(0, 0)] * len(module.kernel_size)
-    if module.padding == "same":  # torch puts the odd one behind
-        totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    assert not isinstance(module.padding, str)
-    return [(amount, amount) for amount in module.padding]
+    # "same": torch puts the odd one behind
+    totals = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 def _times(sizes: tuple[int, ...]) -> str:

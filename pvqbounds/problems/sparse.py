@@ -15,6 +15,7 @@ from pvqbounds.arithmetic.enclosures import Enclosure, difference, quadratic_for
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import checked_pair, moved, scaled_weights
+from pvqbounds.problems.supports import largest_kept
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of
 from pvqbounds.problems.validation import as_real_array, whole_number
 
@@ -211,11 +212,7 @@ def common_units(problems: Sequence[SparseLeastSquares]) -> Units:
 
 def magnitude_support(problem: SparseLeastSquares) -> NDArray[np.int64]:
     """Magnitude pruning: the largest |w_i| of each group, the lower index first on ties."""
-    kept = [
-        group[np.argsort(-np.abs(problem.weight[group]), kind="stable")[:budget]]
-        for group, budget in problem.budgets
-    ]
-    return np.sort(np.concatenate(kept))
+    return np.flatnonzero(largest_kept(np.abs(problem.weight)[None], problem.budgets)[0])
 
 
 def nnz_of_density(density: float, n: int) -> int:

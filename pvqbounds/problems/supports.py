@@ -7,12 +7,13 @@ own price of being zero (:meth:`SupportRule.least_removals`). A new rule is a cl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["All", "AtMost", "Pattern", "SupportRule"]
+__all__ = ["All", "AtMost", "Budget", "Pattern", "SupportRule", "largest_kept"]
 
 Budget = tuple[NDArray[np.int64], int]
 """Inputs, and how many of them may be non-zero."""
@@ -79,3 +80,25 @@ class Pattern(SupportRule):
         rows = [inputs[position :: self.stride] for position in range(self.stride)]
         groups = [row[i : i + self.size] for row in rows for i in range(0, len(row), self.size)]
         return [(group, min(self.kept, len(group))) for group in groups]
+
+
+def largest_kept(sizes: NDArray[np.float64], budgets: Sequence[Budget]) -> NDArray[np.bool_]:
+    """Mask of the largest of each group in each row, as many as its budget; the lower index first on ties.
+
+    Parameters
+    ----------
+    sizes
+        Magnitudes, shape (rows, n).
+    budgets
+        Disjoint groups of the n inputs, the same for all rows.
+    """
+    kept = np.zeros(sizes.shape, dtype=np.bool_)
+    alike: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    for inputs, most in budgets:
+        alike.setdefault((len(inputs), most), []).append(inputs)
+    for (_, most), members in alike.items():
+        groups = np.array(members)
+        places = np.argsort(-sizes[:, groups], axis=2, kind="stable")[:, :, :most]
+        chosen = np.take_along_axis(groups[None], places, axis=2)
+        np.put_along_axis(kept, chosen.reshape(len(sizes), -1), True, axis=1)
+    return kept

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pvqbounds.errors import InputError, OutputError
-from pvqbounds.report.tables import METHOD_NAMES, conditions_text, size_text, verdict_text
+from pvqbounds.methods import label_of
+from pvqbounds.report.tables import conditions_text, size_text, verdict_text
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.decibels import sqnr_text
 from pvqbounds.results.layer import LayerReport, SliceResult
@@ -242,7 +243,7 @@ def _draw_legend(figure: Any, report: LayerReport) -> None:
             markerfacecolor="white",
             markeredgecolor=colour,
             linestyle="none",
-            label=METHOD_NAMES.get(name, name),
+            label=label_of(name),
         )
         for name, colour in markers
     ]

@@ -21,6 +21,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.plain_formats import parse_format
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
@@ -29,21 +30,12 @@ from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import SolverInfo
 
 __all__ = [
-    "METHOD_NAMES",
     "conditions_text",
     "layer_view",
     "problem_view",
     "solvers_view",
     "verdict_text",
 ]
-
-METHOD_NAMES = {
-    "rtn": "round to nearest",
-    "nearest-plane": "nearest plane (GPTQ)",
-    "randomized": "randomized rounding",
-    "magnitude": "magnitude pruning",
-    "magnitude+refit": "magnitude + re-fit",
-}
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
@@ -176,7 +168,7 @@ def _side_table(report: LayerReport) -> Table:
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in _methods(report):
         row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
-        table.add_row(METHOD_NAMES.get(name, name), *row)
+        table.add_row(label_of(name), *row)
     expected = [_expected_text(report, side) for side in sides]
     if any(expected):
         table.add_row("expected, fine grid", *(f"{text} (no bound)" if text else "" for text in expected))
@@ -193,7 +185,7 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
     for heading in ("format", "bits a weight", _best_heading(report), "status", "proof"):
         best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
     names = _methods(report)
-    headings = [METHOD_NAMES.get(name, name) for name in names]
+    headings = [label_of(name) for name in names]
     for heading in ("dB", *headings, "expected (no bound)"):
         methods.add_column(heading, header_style="bold", min_width=_longest_word(heading))
     for side in sides:

@@ -72,9 +72,7 @@ class Side:
     """Its size, scales and masks counted."""
     slices: tuple[SliceResult, ...]
     methods: Mapping[str, tuple[NDArray[Any], ...]]
-    """What each simple method makes of each slice: codes (quantization), weights (pruning).
-
-    Names: "rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit"."""
+    """What each method makes of each slice, by its name: codes (quantization), weights (pruning)."""
     shared: SharedBudget | None = None
     """One budget over the layer (pruning); None where each channel has its own."""
 

@@ -1,18 +1,22 @@
 """Who solves: one file a backend, and the registry that finds them by name.
 
-No backend is imported before it is asked for, and none is trusted: its multipliers are turned
+Besides the package's own there are those that :func:`register` was told of and those of installed
+packages: entry points of the group ``pvqbounds.solvers``. No backend is imported before it is asked for, one
+that cannot be loaded costs only itself, and none is trusted: its multipliers are turned
 into a proof, its incumbents are evaluated again (:mod:`pvqbounds.solving.one`).
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
+from functools import cache
+from importlib import import_module, metadata
 from types import ModuleType
 
-from pvqbounds.errors import InputError, SolverError
+from pvqbounds.errors import InputError, PvqError, SolverError, one_line, shown
 from pvqbounds.solvers.base import Backend, Capability, Licence
 
 __all__ = [
@@ -23,6 +27,7 @@ __all__ = [
     "backend_named",
     "backend_of",
     "citation",
+    "register",
     "solvers",
 ]
 
@@ -35,7 +40,13 @@ BACKENDS = {
     "highs": ("pvqbounds.solvers.miqp.highs_", "Highs"),
     "scip": ("pvqbounds.solvers.miqp.scip_", "Scip"),
 }
-"""Module and class of every backend, in the order in which they are listed."""
+"""Module and class of the package's own backends and of those that were registered, in the order of lists."""
+
+ENTRY_POINTS = "pvqbounds.solvers"
+"""Group of the entry points by which installed packages offer backends."""
+
+_OWN = frozenset(BACKENDS)
+_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,50 @@ class SolverInfo:
     capabilities: frozenset[Capability]
     install: str
     citation: str
+
+
+def register(name: str, module: str, attribute: str) -> None:
+    """Make a backend of one's own known by its name, in place of one that was registered by it before.
+
+    Parameters
+    ----------
+    name
+        What ``solver=`` takes; the class says the same.
+    module, attribute
+        Where its class is: a subclass of :class:`~pvqbounds.solvers.base.Backend`. It is imported when the
+        backend is first asked for.
+
+    Raises
+    ------
+    InputError
+        If it is no name, or one of the package's own.
+    """
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise InputError(
+            f"The name of a backend is at most 40 small letters, digits and +-._, not {shown(name)}."
+        )
+    if name in _OWN or name == "auto":
+        raise InputError(f"The solver {name} is the package's own; give yours another name.")
+    for what, text in (("module", module), ("class", attribute)):
+        if not (isinstance(text, str) and text):
+            raise InputError(f"The {what} of a backend is given by its name, not {shown(text)}.")
+    BACKENDS[name] = (module, attribute)
+
+
+def _known() -> dict[str, tuple[str, str]]:
+    """Module and class of every backend; those of installed packages come last, and take nobody's name."""
+    return BACKENDS | {name: place for name, place in _offered().items() if name not in BACKENDS}
+
+
+@cache
+def _offered() -> dict[str, tuple[str, str]]:
+    """Backends of the installed packages, by name."""
+    offered = {}
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        module, _, attribute = point.value.partition(":")  # nothing is parsed that could fail for all
+        if _NAME.fullmatch(point.name) and point.name != "auto":
+            offered[point.name] = (module.strip(), attribute.strip())
+    return offered
 
 
 def backend_named(name: str, *either: Capability) -> Backend:
@@ -97,21 +152,19 @@ def solvers() -> list[SolverInfo]:
 
 
 def _own_backends() -> list[SolverInfo]:
-    infos = []
-    for name in BACKENDS:
+    return [_info(name) for name in _known()]
+
+
+def _info(name: str) -> SolverInfo:
+    """What a backend says of itself, or why it says nothing."""
+    try:
         backend = backend_of(name)
         installed = backend.available()
-        infos.append(
-            SolverInfo(
-                name,
-                installed,
-                backend.licence() if installed else None,
-                backend.capabilities,
-                backend.install,
-                backend.citation,
-            )
-        )
-    return infos
+        licence = backend.licence() if installed else None
+    except Exception as error:  # whatever somebody's code does, the others are listed
+        text = one_line(str(error) if isinstance(error, PvqError) else f"{type(error).__name__}: {error}")
+        return SolverInfo(name, True, Licence(False, text), frozenset(), "", "")
+    return SolverInfo(name, installed, licence, backend.capabilities, backend.install, backend.citation)
 
 
 def _cvxpy() -> SolverInfo:
@@ -156,18 +209,36 @@ def backend_of(name: str) -> Backend:
     ------
     InputError
         If no backend has that name.
+    SolverError
+        If it cannot be loaded.
     """
     if name.startswith("cvxpy:"):
         from pvqbounds.solvers.cvxpy_ import cvxpy_backend
 
         return cvxpy_backend(name)
-    if name not in BACKENDS:
-        near = difflib.get_close_matches(name, BACKENDS, n=1)
+    known = _known()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else "they are:"
-        raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(BACKENDS)}, cvxpy:NAME.")
-    module, attribute = BACKENDS[name]
-    backend: Backend = getattr(import_module(module), attribute)()
-    return backend
+        raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(known)}, cvxpy:NAME.")
+    return _loaded(name, *known[name])
+
+
+def _loaded(name: str, module: str, attribute: str) -> Backend:
+    """The backend of a class by its place."""
+    try:
+        kind = getattr(import_module(module), attribute)
+    except Exception as error:  # an import runs somebody's code
+        why = one_line(f"{type(error).__name__}: {error}").rstrip(".")
+        raise SolverError(
+            f"The solver {name} cannot be loaded from {module} ({why}); mend or remove what offers it."
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Backend) and getattr(kind, "name", None) == name):
+        raise SolverError(
+            f"{module}.{attribute} is no backend of the name {name}; derive a class from "
+            f"pvqbounds.solvers.base.Backend with name = {name!r}."
+        )
+    return kind()
 
 
 class _CallableModule(ModuleType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.errors import ContradictionError
-from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.results.bounds import Bounds, status_of
 
-__all__ = ["at_least_methods", "with_candidates"]
+__all__ = ["at_least_methods", "at_least_methods_together", "with_candidates"]
 
 
 def at_least_methods(
@@ -30,6 +32,53 @@ def at_least_methods(
         with_candidates(problem, found, [points[i] for points in methods.values()])
         for i, (problem, found) in enumerate(zip(problems, bounds, strict=True))
     ]
+
+
+def at_least_methods_together(
+    problems: Sequence[SparseLeastSquares],
+    bounds: Sequence[Bounds],
+    error_lower: float,
+    spent: Sequence[SparseLeastSquares],
+    methods: Mapping[str, Sequence[NDArray[np.float64]]],
+) -> tuple[list[SparseLeastSquares], list[Bounds]]:
+    """Channels under one budget, together no worse than what any of the `methods` makes of them.
+
+    Parameters
+    ----------
+    problems, bounds
+        Each channel with the number of weights that the best supports found leave it.
+    error_lower
+        Certified bound on their summed error.
+    spent
+        Each channel with the number that the methods spend on it.
+    methods
+        By name, weights of each channel.
+
+    Returns
+    -------
+    problems, bounds
+        Those of the best spending; a channel's own lower end is 0 where it is a method's, as what was
+        proved of the channel is about another number of weights.
+
+    Raises
+    ------
+    ContradictionError
+        If a method has less error than the certified lower end: a fault of this package.
+    """
+    total = math.fsum(found.error_upper for found in bounds)
+    best: Sequence[NDArray[np.float64]] | None = None
+    for points in methods.values():
+        errors = (max(p.error(v).upper, 0.0) for p, v in zip(spent, points, strict=True))
+        error = math.fsum(errors)
+        if error < total:
+            best, total = points, error
+    if best is None:
+        return list(problems), list(bounds)
+    if error_lower > up(total):
+        certificates = [found.certificate for found in bounds]
+        raise ContradictionError(list(spent), certificates, list(best), error_lower, up(total))
+    own = [replace(found, error_lower=0.0, error_upper=math.inf) for found in bounds]
+    return list(spent), at_least_methods(spent, own, {"best": best})
 
 
 def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArray[Any]]) -> Bounds:

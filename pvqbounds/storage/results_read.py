@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ LARGEST_JSON = 2**28
 """Bytes."""
 LONGEST_NAME = 255
 """Characters: no file system has room for more."""
+
+PROTOCOLS: Mapping[str, Literal["full", "chunked"]] = {"full": "full", "chunked": "chunked"}
 
 CERTIFICATES: Mapping[str, type[Certificate]] = {kind.kind: kind for kind in get_args(Certificate)}
 
@@ -141,7 +143,7 @@ def _layer(node: Node, arrays: StoredArrays, schema: str) -> LayerReport:
         model=node.text("model"),
         layer=node.text("layer"),
         description=node.text("description"),
-        protocol=cast(Any, node.text("protocol", ("full", "chunked"))),
+        protocol=PROTOCOLS[node.text("protocol", tuple(PROTOCOLS))],
         inputs=inputs,
         channels=channels,
         positions=node.count("positions"),
@@ -232,6 +234,8 @@ def _certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> Cert
         return None
     node = entry.node("certificate")
     kind = CERTIFICATES[node.text("kind", tuple(CERTIFICATES))]
+    numbers: dict[Any, Callable[[str], float]] = {float: node.number, int: node.count}
+    types = get_type_hints(kind)
     values: dict[str, Any] = {}
     for field in fields(kind):
         if field.name == "radius" and node.values.get("radius") is None:
@@ -242,8 +246,8 @@ def _certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> Cert
                 if count > MOST_SPLITS * n:
                     node.fail("splits", f"at most {MOST_SPLITS * n} inequalities about {n} codes", count)
                 values["splits"] = _splits(arrays, f"{prefix}/splits", count)
-        elif field.type in ("float", "int"):
-            values[field.name] = node.number(field.name) if field.type == "float" else node.count(field.name)
+        elif types[field.name] in numbers:
+            values[field.name] = numbers[types[field.name]](field.name)
         else:
             values[field.name] = arrays.take(f"{prefix}/{field.name}", np.float64, (n,))
     return kind(**values)

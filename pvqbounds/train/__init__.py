@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING, Any
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
-    from pvqbounds.train.against import LayerAgainst, RunAgainst, against_bounds
     from pvqbounds.train.data import TrainingData, digits_data, image_data
     from pvqbounds.train.fit import fine_tune
+    from pvqbounds.train.layer_gaps import LayerAgainst, RunAgainst, against_bounds
+    from pvqbounds.train.layer_reconstruction import reconstruct_pruning, reconstruct_quantization
     from pvqbounds.train.outcome import Outcome
     from pvqbounds.train.presets import PRESETS, Pruning, Quantization, Recipe, recipe_named
-    from pvqbounds.train.reconstruct import reconstruct_pruning, reconstruct_quantization
 
 _HOMES = {
-    "LayerAgainst": "against",
+    "LayerAgainst": "layer_gaps",
     "Outcome": "outcome",
     "PRESETS": "presets",
     "Pruning": "presets",
     "Quantization": "presets",
     "Recipe": "presets",
-    "RunAgainst": "against",
+    "RunAgainst": "layer_gaps",
     "TrainingData": "data",
-    "against_bounds": "against",
+    "against_bounds": "layer_gaps",
     "digits_data": "data",
     "fine_tune": "fit",
     "image_data": "data",
     "recipe_named": "presets",
-    "reconstruct_pruning": "reconstruct",
-    "reconstruct_quantization": "reconstruct",
+    "reconstruct_pruning": "layer_reconstruction",
+    "reconstruct_quantization": "layer_reconstruction",
 }
 
 __all__ = [

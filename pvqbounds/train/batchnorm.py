@@ -32,5 +32,5 @@ def reestimate(model: nn.Module, batches: Iterable[Batch], count: int, engine: E
     update_bn(islice(usable, count), model)
     for norm in norms:
         for statistic in (norm.running_mean, norm.running_var):
-            assert statistic is not None
-            statistic.copy_(engine.mean(statistic))
+            if statistic is not None:
+                statistic.copy_(engine.mean(statistic))

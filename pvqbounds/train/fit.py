@@ -54,8 +54,8 @@ LOOK_EVERY = 20
 class Compressor(Protocol):
     """What the loop asks of quantization and of pruning."""
 
-    def scale_parameters(self) -> list[nn.Parameter]:
-        """Learnable scales, which get an optimiser of their own."""
+    def optimizers(self) -> list[Optimizer]:
+        """Those of its own parameters, which the model's optimiser leaves alone."""
 
     def penalty(self, progress: float) -> Tensor | None:
         """An addition to the loss."""
@@ -85,7 +85,7 @@ class Compressor(Protocol):
 class Uncompressed:
     """Dense training, for comparison."""
 
-    def scale_parameters(self) -> list[nn.Parameter]:
+    def optimizers(self) -> list[Optimizer]:
         """None."""
         return []
 
@@ -249,7 +249,8 @@ class _Run:
         start = time.perf_counter()
         recipe, engine, model = self._recipe, self._engine, self._model
         # opened first, so that a wrong name costs no work
-        content = load_checkpoint(self._checkpoint) if resume and self._checkpoint is not None else None
+        checkpoint = self._checkpoint if resume else None
+        content = None if checkpoint is None else load_checkpoint(checkpoint)
         model.to(engine.device)
         check_head(model, self._data)
         self._seed(0)
@@ -257,9 +258,8 @@ class _Run:
         self._compressor = build_compressor(model, recipe, self._data, self._corrupt)
         optimizers = build_optimizers(model, recipe, self._compressor)
         self._forward, prepared = engine.prepare(model, optimizers)
-        if content is not None:
-            assert self._checkpoint is not None
-            restore(content, self._checkpoint, recipe, model, optimizers)
+        if content is not None and checkpoint is not None:
+            restore(content, checkpoint, recipe, model, optimizers)
             self._compressor.load_state(content["compression"])
             self._history = [Epoch(**entry) for entry in content["progress"]["history"]]
         self._started, self._first_epoch = time.perf_counter(), len(self._history)
@@ -462,20 +462,17 @@ def build_compressor(
 
 
 def build_optimizers(model: nn.Module, recipe: Recipe, compressor: Compressor) -> list[Optimizer]:
-    """One optimiser for the model; a second, Adam without weight decay, for the scales."""
-    scales = compressor.scale_parameters()
-    learned = {id(scale) for scale in scales}
-    others = [p for p in model.parameters() if p.requires_grad and id(p) not in learned]
+    """One optimiser for the model, and those of what the compressor learns besides."""
+    own = compressor.optimizers()
+    theirs = {id(p) for optimizer in own for group in optimizer.param_groups for p in group["params"]}
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in theirs]
     rate, decay = recipe.learning_rate, recipe.weight_decay
     main: Optimizer = (
         torch.optim.SGD(others, rate, recipe.momentum, weight_decay=decay)
         if recipe.optimizer == "sgd"
         else torch.optim.Adam(others, rate, weight_decay=decay, foreach=True)
     )
-    if not scales:
-        return [main]
-    assert isinstance(recipe.compression, Quantization)
-    return [main, torch.optim.Adam(scales, recipe.compression.scale_rate, foreach=True)]
+    return [main, *own]
 
 
 @contextmanager

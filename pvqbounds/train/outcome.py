@@ -11,12 +11,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
+from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems.grids import symmetric_codes
+from pvqbounds.problems.plain_formats import Density, Pattern, Uniform
 from pvqbounds.storage.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
@@ -37,14 +40,35 @@ class QuantizedLayer:
     """The weights behind the codes, shape (channels, n); None where there are none."""
 
     @property
+    def form(self) -> Uniform:
+        """The format that the run was to reach."""
+        return Uniform(self.bits)
+
+    @property
     def weight(self) -> NDArray[np.float64]:
         """Quantized weights, rounded to float64, shape (channels, n)."""
         return np.multiply(self.scales[:, None], self.codes, dtype=np.float64)
+
+    def posed(
+        self, gram: Gram, weight: NDArray[np.float64], channel: int
+    ) -> tuple[IntegerLeastSquares, NDArray[np.int64]]:
+        """The problem of one channel, to come near `weight`, and the codes that it was left with.
+
+        Raises
+        ------
+        InputError
+            If the codes leave the grid.
+        """
+        qmin, qmax = symmetric_codes(self.bits)
+        problem = IntegerLeastSquares(gram, weight, float(self.scales[channel]), qmin, qmax)
+        return problem, problem.checked_codes(self.codes[channel])
 
 
 @dataclass(frozen=True, eq=False)
 class PrunedLayer:
     """A pruned layer; removed weights are exactly zero."""
+
+    latent: ClassVar[None] = None
 
     density: float
     """Kept fraction that was asked for."""
@@ -54,6 +78,28 @@ class PrunedLayer:
     """(N, M) where it has one."""
     stride: int = 1
     """How far apart the weights of a group of the pattern lie: the kernel's size of a convolution."""
+
+    @property
+    def form(self) -> Density | Pattern:
+        """The format that the run was to reach."""
+        return Density(self.density) if self.pattern is None else Pattern(*self.pattern)
+
+    def posed(
+        self, gram: Gram, weight: NDArray[np.float64], channel: int
+    ) -> tuple[SparseLeastSquares, NDArray[np.float64]]:
+        """The problem of one channel, to come near `weight`, and the weights that it was left with.
+
+        Raises
+        ------
+        InputError
+            If the weights break the pattern.
+        """
+        left = self.weight[channel]
+        if self.pattern is None:
+            return SparseLeastSquares(gram, weight, nnz=int(np.count_nonzero(left))), left
+        problem = SparseLeastSquares(gram, weight, pattern=self.pattern, stride=self.stride)
+        problem.checked_support(np.flatnonzero(left))
+        return problem, left
 
 
 Outcome = QuantizedLayer | PrunedLayer

@@ -18,6 +18,7 @@ from torch.nn.utils import prune as torch_prune
 from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import find_layer
 from pvqbounds.problems.sparse import nnz_of_density
+from pvqbounds.problems.supports import Pattern, largest_kept
 from pvqbounds.train.outcome import PrunedLayer
 from pvqbounds.train.presets import Pruning
 
@@ -102,17 +103,10 @@ def pattern_mask(weight: Tensor, kept: int, size: int) -> Tensor:
 
     A shorter last group may keep as many.
     """
-    # (output channels, kernel positions, input channels)
-    rows = (
-        weight.detach().abs().flatten(2).transpose(1, 2)
-        if weight.dim() > 2
-        else weight.detach().abs()[:, None]
-    )
-    channels = rows.shape[2]
-    padded = nn.functional.pad(rows, (0, -channels % size), value=-1.0)
-    groups = padded.view(*padded.shape[:2], -1, size)
-    mask = torch.zeros_like(groups).scatter_(3, groups.topk(kept, dim=3).indices, 1.0)
-    return mask.flatten(2)[:, :, :channels].transpose(1, 2).reshape_as(weight).to(weight)
+    rule = Pattern(kept, size, stride=math.prod(weight.shape[2:]))
+    rows = weight.detach().abs().flatten(1).to("cpu", torch.float64).numpy()
+    mask = largest_kept(rows, rule.budgets(rows.shape[1]))
+    return torch.from_numpy(mask).to(weight).reshape_as(weight)
 
 
 class Pruner:
@@ -152,7 +146,7 @@ class Pruner:
             if settings.scope != "channel" and nnz_of_density(density, self.masks[name].numel()) == 0:
                 raise InputError(f"A density of {density:g} keeps no weight of layer '{name}'.")
 
-    def scale_parameters(self) -> list[nn.Parameter]:
+    def optimizers(self) -> list[torch.optim.Optimizer]:
         """None: pruning learns no scales."""
         return []
 

@@ -172,6 +172,11 @@ class Quantizer:
         grids = [m for module in self._modules.values() for m in module.modules() if isinstance(m, _Grid)]
         return [grid.scale for grid in grids]
 
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam for the scales, without weight decay."""
+        scales = self.scale_parameters()
+        return [torch.optim.Adam(scales, self._settings.scale_rate, foreach=True)] if scales else []
+
     def penalty(self, progress: float) -> Tensor | None:
         """The dampening loss at this fraction of the training, None where there is none.
 

@@ -18,23 +18,23 @@ from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_t
 from pvqbounds.results.layer import Side
 from pvqbounds.storage.archive import replacing
 from pvqbounds.storage.text import finite
-from pvqbounds.train.against import TRAINED, LayerAgainst, RunAgainst
-from pvqbounds.train.study import Cell, Study
+from pvqbounds.train.accuracy_table import AccuracyTable, Cell
+from pvqbounds.train.layer_gaps import TRAINED, LayerAgainst, RunAgainst
 
 __all__ = [
+    "accuracy_document",
+    "accuracy_view",
     "against_document",
     "against_view",
     "percent",
+    "plot_accuracy",
     "plot_against",
-    "plot_study",
-    "study_document",
-    "study_view",
 ]
 
 SIZES_A_TABLE = 7
 """Sizes side by side in 80 columns; more go into further tables."""
 
-REFERENCES = {
+MEANINGS = {
     "dense": "output error with respect to the dense model's weights, on its calibration inputs",
     "latent": "output error with respect to the latent weights, on the trained model's calibration inputs",
 }
@@ -81,7 +81,7 @@ def against_view(run: RunAgainst) -> RenderableType:
             gap_text(*layer.gap),
             side.lower_kind,
         )
-    lines = [Text(REFERENCES[run.reference], style="dim")]
+    lines = [Text(MEANINGS[run.reference], style="dim")]
     if any(layer.side.task == "pruning" for layer in run.layers):
         words = "pruning is bounded at the non-zeros that each channel was left with (or its pattern)"
         lines.append(Text(words, style="dim"))
@@ -223,27 +223,27 @@ def plot_against(run: RunAgainst, path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     accuracies = f"accuracy {percent(run.accuracy_before)} dense, {percent(run.accuracy_after)} compressed"
     figure.suptitle(f"{run.name}: {run.model}", x=0.02, ha="left", fontweight="bold", fontsize=10)
-    axes.set_title(f"{accuracies}\n{REFERENCES[run.reference]}", loc="left", fontsize=8, color="0.3")
+    axes.set_title(f"{accuracies}\n{MEANINGS[run.reference]}", loc="left", fontsize=8, color="0.3")
     _save(figure, path)
 
 
 # ------------------------------------------------------------------------- the table in miniature
 
 
-def study_view(study: Study) -> RenderableType:
+def accuracy_view(accuracies: AccuracyTable) -> RenderableType:
     """Accuracy after quantization and pruning at equal size: one row a method, one column a size."""
-    starts = range(0, len(study.bits), SIZES_A_TABLE)
-    tables = [_study_table(study, study.bits[start : start + SIZES_A_TABLE]) for start in starts]
-    seeds = f", mean of {study.seeds} seeds" if study.seeds > 1 else ""
+    starts = range(0, len(accuracies.bits), SIZES_A_TABLE)
+    tables = [_accuracy_table(accuracies, accuracies.bits[start : start + SIZES_A_TABLE]) for start in starts]
+    seeds = f", mean of {accuracies.seeds} seeds" if accuracies.seeds > 1 else ""
     title = Text.assemble(
-        (f"{study.model} on {study.data}", "bold"),
-        f"  accuracy and sparsity in percent{seeds}; dense {100 * study.dense:.1f}",
+        (f"{accuracies.model} on {accuracies.data}", "bold"),
+        f"  accuracy and sparsity in percent{seeds}; dense {100 * accuracies.dense:.1f}",
     )
-    images = f"One of the {study.test_images} test images is {100 / study.test_images:.2f} points."
-    return Group(title, *tables, Text(f"{images} {study.seconds:.0f} s in all.", style="dim"))
+    images = f"One of the {accuracies.test_images} test images is {100 / accuracies.test_images:.2f} points."
+    return Group(title, *tables, Text(f"{images} {accuracies.seconds:.0f} s in all.", style="dim"))
 
 
-def _study_table(study: Study, sizes: Sequence[int]) -> Table:
+def _accuracy_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for bits in sizes:
@@ -251,26 +251,26 @@ def _study_table(study: Study, sizes: Sequence[int]) -> Table:
     densities = [f"{100 * (1 - bits / 16):.4g}" for bits in sizes]
     table.add_row("sparsity", *densities, style="dim")
     for task in COLOURS:
-        cells = [study.cell(task, bits) for bits in sizes]
-        best = [cell.mean >= max(study.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
+        cells = [accuracies.cell(task, bits) for bits in sizes]
+        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
         texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
         table.add_row(task, *texts)
-        if study.seeds > 1:
+        if accuracies.seeds > 1:
             for name, end in (("least", min), ("most", max)):
                 ends = [f"{100 * end(cell.accuracies):.1f}" for cell in cells]
                 table.add_row(f"  {name}", *ends, style="dim")
     return table
 
 
-def study_document(study: Study) -> dict[str, Any]:
+def accuracy_document(accuracies: AccuracyTable) -> dict[str, Any]:
     """The same as JSON."""
     return {
         "schema": "pvqbounds.training-table/1",
-        "model": study.model,
-        "data": study.data,
-        "accuracy_dense": study.dense,
-        "test_images": study.test_images,
-        "recipes": {task: recipe.to_json() for task, recipe in study.recipes.items()},
+        "model": accuracies.model,
+        "data": accuracies.data,
+        "accuracy_dense": accuracies.dense,
+        "test_images": accuracies.test_images,
+        "recipes": {task: recipe.to_json() for task, recipe in accuracies.recipes.items()},
         "cells": [
             {
                 "task": cell.task,
@@ -279,33 +279,33 @@ def study_document(study: Study) -> dict[str, Any]:
                 "accuracy": cell.mean,
                 "accuracies": list(cell.accuracies),
             }
-            for cell in study.cells
+            for cell in accuracies.cells
         ],
-        "seconds": study.seconds,
+        "seconds": accuracies.seconds,
     }
 
 
-def plot_study(study: Study, path: Path) -> None:
+def plot_accuracy(accuracies: AccuracyTable, path: Path) -> None:
     """Draw accuracy against size for both, with the spread over seeds."""
     check_plot_path(path)
     figure: Any = figure_class()(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
     for task, colour in COLOURS.items():
-        cells = [study.cell(task, bits) for bits in study.bits]
+        cells = [accuracies.cell(task, bits) for bits in accuracies.bits]
         means = [100 * cell.mean for cell in cells]
-        axes.plot(study.bits, means, marker="o", color=colour, label=task)
+        axes.plot(accuracies.bits, means, marker="o", color=colour, label=task)
         lows, highs = _ends(cells)
-        axes.fill_between(study.bits, lows, highs, color=colour, alpha=0.15, linewidth=0)
-    axes.axhline(100 * study.dense, color="0.4", linestyle=":", label="dense")
-    axes.set_xticks(study.bits, [f"{bits} b\n{100 * (1 - bits / 16):.4g} %" for bits in study.bits])
+        axes.fill_between(accuracies.bits, lows, highs, color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(100 * accuracies.dense, color="0.4", linestyle=":", label="dense")
+    axes.set_xticks(accuracies.bits, [f"{bits} b\n{100 * (1 - bits / 16):.4g} %" for bits in accuracies.bits])
     axes.invert_xaxis()
     axes.set_xlabel("bits a weight, and the sparsity of the same size")
     axes.set_ylabel("test accuracy, %")
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    shade = f"; shaded: {study.seeds} seeds" if study.seeds > 1 else ""
-    axes.set_title(f"{study.model} on {study.data}, fine-tuned{shade}", loc="left", fontsize=10)
+    shade = f"; shaded: {accuracies.seeds} seeds" if accuracies.seeds > 1 else ""
+    axes.set_title(f"{accuracies.model} on {accuracies.data}, fine-tuned{shade}", loc="left", fontsize=10)
     _save(figure, path)
 
 

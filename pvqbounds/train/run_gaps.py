@@ -1,4 +1,4 @@
-"""A run's folder held against the bounds."""
+"""How far the layers of a run, as its folder holds it, are from what is possible: `train against`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import difflib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import load_module
-from pvqbounds.train.against import LayerProgress, Reference, RunAgainst, against_bounds
 from pvqbounds.train.data import Corrupt, calibration_batches
+from pvqbounds.train.layer_gaps import REFERENCES, LayerProgress, RunAgainst, against_bounds
 from pvqbounds.train.outcome import Outcome
 from pvqbounds.train.runs import Run, open_recipe, read_run
 
-__all__ = ["hold_run"]
+__all__ = ["gaps_of_run"]
 
 
-def hold_run(
+def gaps_of_run(
     folder: Path,
     *,
-    reference: Reference = "dense",
+    reference: str = "dense",
     layers: Sequence[str] | None = None,
     out_channels: int | None = None,
     skip_corrupt: bool = False,
@@ -45,8 +44,9 @@ def hold_run(
         If the folder holds no run, or a layer is unknown.
     """
     start = time.perf_counter()
-    if reference not in get_args(Reference):
-        raise InputError(f"The reference must be dense or latent, not {reference!r}.")
+    weights = REFERENCES.get(reference)
+    if weights is None:
+        raise InputError(f"The reference must be {' or '.join(REFERENCES)}, not {reference!r}.")
     run = read_run(folder)
     chosen = dict(run.layers)
     for name in layers or []:
@@ -59,13 +59,13 @@ def hold_run(
     trained = load_module(run.recipe.model, run.weights)
     for name, outcome in chosen.items():
         _check_weight(find_layer(trained, name), outcome, run)
-    if reference == "latent":
+    if weights == "latent":
         model = trained
     found = against_bounds(
         model,
         calibration_batches(data, corrupt=Corrupt(skip_corrupt)),
         chosen,
-        reference=reference,
+        reference=weights,
         out_channels=out_channels,
         solver=solver,
         method=method,
@@ -77,7 +77,7 @@ def hold_run(
     return RunAgainst(
         folder.name,
         run.recipe.model,
-        reference,
+        weights,
         run.accuracy_before,
         run.accuracy_after,
         found,

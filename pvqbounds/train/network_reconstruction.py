@@ -6,17 +6,17 @@ These are the problems that the bounds are about, so that what it reaches can be
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.problems import Gram
 from pvqbounds.problems.grids import range_scale, symmetric_codes
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.train.accuracy import accuracy
@@ -24,9 +24,9 @@ from pvqbounds.train.batchnorm import reestimate
 from pvqbounds.train.data import Corrupt, TrainingData, calibration_batches, check_head, loader_of
 from pvqbounds.train.engine import Engine
 from pvqbounds.train.fit import Compressed
+from pvqbounds.train.layer_reconstruction import reconstruct_pruning, reconstruct_quantization
 from pvqbounds.train.outcome import Outcome, PrunedLayer, QuantizedLayer
 from pvqbounds.train.presets import Pruning, Quantization, Recipe
-from pvqbounds.train.reconstruct import reconstruct_pruning, reconstruct_quantization
 from pvqbounds.train.sizes import compressible, layer_bits, layer_densities, layer_patterns
 
 __all__ = ["reconstruct_network"]
@@ -93,9 +93,7 @@ def reconstruct_network(
 
         stage("inputs")
         layer = find_layer(model, name)
-        grams = [
-            g.matrix for g in gram_of_layer(model, layer, calibration_batches(data, corrupt=corrupt)()).grams
-        ]
+        grams = gram_of_layer(model, layer, calibration_batches(data, corrupt=corrupt)()).grams
         if isinstance(settings, Quantization):
             layers[name] = _quantized(layer, grams, bits[name], settings, engine.device, stage)
         else:
@@ -124,7 +122,7 @@ def reconstruct_network(
 
 def _quantized(
     layer: Layer,
-    grams: list[NDArray[np.float64]],
+    grams: Sequence[Gram],
     bits: int,
     settings: Quantization,
     device: torch.device,
@@ -147,7 +145,7 @@ def _quantized(
 
 def _pruned(
     layer: Layer,
-    grams: list[NDArray[np.float64]],
+    grams: Sequence[Gram],
     density: float,
     pattern: tuple[int, int] | None,
     device: torch.device,

@@ -1,4 +1,4 @@
-"""What training reached in each layer, held against what is certified to be possible there.
+"""How far what training reached in each layer is from what is certified to be possible there.
 
 The problem of a layer is that of the bounds: the output error on calibration inputs, with respect to a
 reference. "dense" takes the weights and the inputs of the dense model; "latent", of quantization-aware
@@ -11,7 +11,7 @@ bound: if the trained ones do, something is false, and the run has failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
-from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
+from pvqbounds.problems import Problem
 from pvqbounds.results.layer import Side, SliceResult
 from pvqbounds.solving.channels import solve_channels
-from pvqbounds.train.outcome import Outcome, QuantizedLayer
+from pvqbounds.train.outcome import Outcome
 
 __all__ = ["LayerAgainst", "Reference", "RunAgainst", "against_bounds"]
 
 Reference = Literal["dense", "latent"]
+
+REFERENCES: Mapping[str, Reference] = {"dense": "dense", "latent": "latent"}
 
 TRAINED = "trained"
 """Name of the trained weights among a side's methods."""
@@ -154,14 +154,15 @@ def against_bounds(
         report(before, total, f"{name}: inputs")
         grams = gram_of_layer(reference_model, layer, batches()).grams
         weight = _reference_weight(layer, outcome, reference)
-        problems = [
-            _problem(grams[layer.group_of(channel)], weight[channel], outcome, channel)
-            for channel in chosen[name]
-        ]
-        points = [
-            _point(problem, outcome, channel, name)
-            for problem, channel in zip(problems, chosen[name], strict=True)
-        ]
+        problems: list[Problem] = []
+        points: list[NDArray[Any]] = []
+        for channel in chosen[name]:
+            try:
+                problem, point = outcome.posed(grams[layer.group_of(channel)], weight[channel], channel)
+            except InputError as error:
+                raise InputError(f"Layer '{name}', channel {channel}: {error}") from error
+            problems.append(problem)
+            points.append(point)
 
         def done(channels: int, name: str = name, before: int = before) -> None:
             report(before + channels, total, name)
@@ -179,22 +180,21 @@ def against_bounds(
             SliceResult(channel, (0, layer.inputs), problem, found)
             for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
         )
-        results.append(
-            LayerAgainst(
-                name,
-                layer.description,
-                layer.inputs,
-                layer.channels,
-                _side(outcome, layer, slices, tuple(points)),
-            )
+        weights = layer.channels * layer.inputs
+        side = Side(
+            format=outcome.form.name,
+            bits_per_weight=outcome.form.bits_per_weight(problems, weights, layer.inputs),
+            slices=slices,
+            methods={TRAINED: tuple(points)},
         )
+        results.append(LayerAgainst(name, layer.description, layer.inputs, layer.channels, side))
         before += len(problems)
     return tuple(results)
 
 
 def _chosen_channels(layer: Layer, outcome: Outcome, most: int | None) -> range:
     shape = (layer.channels, layer.inputs)
-    found = outcome.codes.shape if isinstance(outcome, QuantizedLayer) else outcome.weight.shape
+    found = outcome.weight.shape
     if found != shape:
         raise InputError(
             f"Layer '{layer.name}' of the model has weights of shape {shape}, but the run left {found}; "
@@ -208,53 +208,9 @@ def _chosen_channels(layer: Layer, outcome: Outcome, most: int | None) -> range:
 def _reference_weight(layer: Layer, outcome: Outcome, reference: Reference) -> NDArray[np.float64]:
     if reference == "dense":
         return layer.weight
-    if not isinstance(outcome, QuantizedLayer) or outcome.latent is None:
+    if outcome.latent is None:
         raise InputError(
             f"Layer '{layer.name}' has no latent weights: only quantization-aware training leaves some; "
             "take --reference dense."
         )
     return outcome.latent
-
-
-def _problem(gram: Gram, weight: NDArray[np.float64], outcome: Outcome, channel: int) -> Problem:
-    if isinstance(outcome, QuantizedLayer):
-        qmin, qmax = symmetric_codes(outcome.bits)
-        return IntegerLeastSquares(gram, weight, float(outcome.scales[channel]), qmin, qmax)
-    if outcome.pattern is not None:
-        return SparseLeastSquares(gram, weight, pattern=outcome.pattern, stride=outcome.stride)
-    return SparseLeastSquares(gram, weight, nnz=int(np.count_nonzero(outcome.weight[channel])))
-
-
-def _point(problem: Problem, outcome: Outcome, channel: int, name: str) -> NDArray[Any]:
-    """The trained codes or weights of a channel, known to be allowed."""
-    try:
-        if isinstance(outcome, QuantizedLayer):
-            assert isinstance(problem, IntegerLeastSquares)
-            codes: NDArray[Any] = problem.checked_codes(outcome.codes[channel])
-            return codes
-        assert isinstance(problem, SparseLeastSquares)
-        problem.checked_support(np.flatnonzero(outcome.weight[channel]))
-    except InputError as error:
-        raise InputError(f"Layer '{name}', channel {channel}: {error}") from error
-    weight: NDArray[Any] = outcome.weight[channel]
-    return weight
-
-
-def _side(
-    outcome: Outcome, layer: Layer, slices: tuple[SliceResult, ...], points: Sequence[NDArray[Any]]
-) -> Side:
-    form = _format(outcome)
-    problems = [s.problem for s in slices]
-    return Side(
-        format=form.name,
-        bits_per_weight=form.bits_per_weight(problems, layer.channels * layer.inputs, layer.inputs),
-        slices=slices,
-        methods={TRAINED: tuple(points)},
-    )
-
-
-def _format(outcome: Outcome) -> PlainFormat:
-    """The format that a run was to reach."""
-    if isinstance(outcome, QuantizedLayer):
-        return Uniform(outcome.bits)
-    return Density(outcome.density) if outcome.pattern is None else Pattern(*outcome.pattern)

@@ -21,15 +21,15 @@ from pvqbounds.nn.bounds import layer_bounds  # noqa: E402
 from pvqbounds.nn.grams import gram_of_layer  # noqa: E402
 from pvqbounds.nn.layers import find_layer  # noqa: E402
 from pvqbounds.report.plot import COLOURS  # noqa: E402
-from pvqbounds.train import against  # noqa: E402
-from pvqbounds.train.against import RunAgainst, against_bounds  # noqa: E402
+from pvqbounds.train import layer_gaps  # noqa: E402
+from pvqbounds.train.accuracy_table import AccuracyTable, Cell  # noqa: E402
 from pvqbounds.train.data import calibration_batches  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
+from pvqbounds.train.layer_gaps import RunAgainst, against_bounds  # noqa: E402
+from pvqbounds.train.layer_reconstruction import Rounding  # noqa: E402
 from pvqbounds.train.outcome import PrunedLayer, QuantizedLayer, read_outcome, write_outcome  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
-from pvqbounds.train.reconstruct import Rounding  # noqa: E402
-from pvqbounds.train.study import Cell, Study  # noqa: E402
-from pvqbounds.train.views import against_view, study_view  # noqa: E402
+from pvqbounds.train.views import accuracy_view, against_view  # noqa: E402
 
 DATA = few_digits()
 SHORT = ["--model", "train_helpers:tiny", "--epochs", "2", "--batch-size", "256"]
@@ -104,13 +104,13 @@ def test_latent_weights_are_a_reference_of_their_own():
 
 def test_less_error_than_is_possible_is_found(monkeypatch):
     trained = fine_tune(tiny(), DATA, recipe(Quantization(bits=3), epochs=2))
-    honest = against.solve_channels
+    honest = layer_gaps.solve_channels
 
     def lying(problems, **options):
         bounds = honest(problems, **options)
         return [replace(b, error_lower=b.signal) for b in bounds[:1]] + bounds[1:]
 
-    monkeypatch.setattr(against, "solve_channels", lying)
+    monkeypatch.setattr(layer_gaps, "solve_channels", lying)
     found = hold(trained)
     assert all(layer.impossible == (0,) for layer in found.values())
     outcome = RunAgainst("run", "tiny", "dense", 0.9, 0.8, tuple(found.values()), 1.0)
@@ -120,7 +120,7 @@ def test_less_error_than_is_possible_is_found(monkeypatch):
     def reported(problems, **options):
         return [replace(b, lower_kind="reported") for b in lying(problems, **options)]
 
-    monkeypatch.setattr(against, "solve_channels", reported)
+    monkeypatch.setattr(layer_gaps, "solve_channels", reported)
     assert not any(layer.impossible for layer in hold(trained).values())  # a reported bound proves nothing
 
 
@@ -154,7 +154,7 @@ def test_outcomes_go_through_their_file(tmp_path):
 def test_the_commands_from_training_to_the_bounds(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pvqbounds.train.reconstruct.Rounding", lambda: Rounding(steps=50))
+    monkeypatch.setattr("pvqbounds.train.layer_reconstruction.Rounding", lambda: Rounding(steps=50))
     preset = ["--preset", "digits-int4"]
     assert run("train", "qat", *preset, *SHORT, "--bits", "3", "--out", "q", "--json", "q.json") == 0
     assert "accuracy" in capsys.readouterr().out
@@ -198,12 +198,12 @@ def test_the_commands_from_training_to_the_bounds(tmp_path, capsys, monkeypatch)
 def test_a_false_run_fails(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("train", "qat", "--preset", "digits-int4", *SHORT, "--out", "q") == 0
-    honest = against.solve_channels
+    honest = layer_gaps.solve_channels
 
     def lying(problems, **options):
         return [replace(b, error_lower=b.signal) for b in honest(problems, **options)]
 
-    monkeypatch.setattr(against, "solve_channels", lying)
+    monkeypatch.setattr(layer_gaps, "solve_channels", lying)
     capsys.readouterr()
     assert run("train", "against", "q", "--json", "a.json") == 1
     assert "FAILED layer 'first'" in capsys.readouterr().out
@@ -284,7 +284,7 @@ def test_a_table_of_all_sizes_fits_into_80_columns():
     cells = [Cell(task, bits, (0.9712, 0.9833, 1.0)) for task in COLOURS for bits in range(2, 17)]
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(study_view(Study("digits", "digits", 0.99, 360, {}, tuple(cells), 12.0)))
+        console.print(accuracy_view(AccuracyTable("digits", "digits", 0.99, 360, {}, tuple(cells), 12.0)))
     text = capture.get()
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80

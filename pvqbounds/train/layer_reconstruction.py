@@ -1,11 +1,10 @@
 """Layer-wise reconstruction: all channels of a layer at once, as tensor operations on its Gram.
 
-Quantization: nearest planes (GPTQ's order of work, Frantar et al., ICLR 2023, with the best beginnings
-kept side by side), gradient-based rounding (AdaRound, Nagel et al., ICML 2020) around the weights and
-then around the best codes so far, each followed by descent by single codes and by pairs of them. Pruning: one
-weight of each channel at a time goes, the one whose removal costs least after the re-fit of the others
-(optimal brain surgeon, Hassibi and Stork, NIPS 1993; for layers, Frantar and Alistarh, "Optimal brain
-compression", NeurIPS 2022).
+Quantization: the codes of K-best (:mod:`pvqbounds.methods`) and gradient-based rounding (AdaRound, Nagel et
+al., ICML 2020) around the weights and then around the best codes so far, each followed by descent by single
+codes and by pairs of them. Pruning: one weight of each channel at a time goes, the one whose removal costs
+least after the re-fit of the others (optimal brain surgeon, Hassibi and Stork, NIPS 1993; for layers,
+Frantar and Alistarh, "Optimal brain compression", NeurIPS 2022).
 
 Everything here proposes; errors are evaluated from the codes and supports in float64 elsewhere. What
 a proposal damps (a singular Gram) is therefore nobody's bound.
@@ -15,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pvqbounds.errors import InputError
+from pvqbounds.methods.k_best import KBest
+from pvqbounds.methods.rtn import RoundToNearest
+from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems.sparse import checked_pattern
 from pvqbounds.problems.validation import as_real_array, whole_number
 
@@ -29,9 +32,6 @@ __all__ = ["Rounding", "reconstruct_pruning", "reconstruct_quantization"]
 
 RIDGE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """Relative to the mean of the Gram's diagonal, in factors of proposals only."""
-
-REFINEMENTS = 3
-"""Steps of iterative refinement of a re-fit."""
 
 LARGEST_BATCH = 2**28
 """Bytes of the matrices, one for each channel, that pruning holds at one time."""
@@ -56,7 +56,7 @@ STRETCH_LOW, STRETCH_HIGH = -0.1, 1.1
 
 
 def reconstruct_quantization(
-    gram: ArrayLike,
+    gram: Gram | ArrayLike,
     weight: ArrayLike,
     scales: ArrayLike,
     qmin: int,
@@ -97,18 +97,22 @@ def reconstruct_quantization(
     InputError
         If shapes disagree or a value is not finite.
     """
-    matrix, rows = _checked(gram, weight)
+    shared, rows = _checked(gram, weight)
     steps = as_real_array(scales, "The scales", ndim=1)
     if len(steps) != len(rows) or not (steps > 0.0).all():
         raise InputError(f"There must be one positive scale for each of the {len(rows)} channels.")
     report = progress or (lambda stage: None)
     torch_device = torch.device(device)
+    problems = [
+        IntegerLeastSquares(shared, row, float(step), qmin, qmax)
+        for row, step in zip(rows, steps, strict=True)
+    ]
     # in units of each channel's own step the error is (z - c)ᵀG(z - c)
-    g = _tensor(matrix, torch_device)
+    g = _tensor(shared.matrix, torch_device)
     c = _tensor(rows / steps[:, None], torch_device)
-    report("nearest planes")
-    starts = [torch.round(c).clamp_(qmin, qmax), _nearest_planes(g, c, qmin, qmax, width)]
-    best = _best(g, c, [_descend(g, c, codes, qmin, qmax) for codes in starts])
+    report("K-best")
+    starts = [np.array(method.propose(problems)) for method in (RoundToNearest(), KBest(width))]
+    best = _best(g, c, [_descend(g, c, _tensor(codes, torch_device), qmin, qmax) for codes in starts])
     for around in ("the weights", "the best codes"):
         report(f"gradient rounding around {around}")
         target = c if around == "the weights" else _coordinate_minimisers(g, c, best, qmin, qmax)
@@ -129,52 +133,6 @@ def _best(g: Tensor, c: Tensor, candidates: list[Tensor]) -> Tensor:
     errors = torch.stack([_errors(g, c, codes) for codes in candidates])
     chosen = errors.argmin(0)
     return torch.stack(candidates)[chosen, torch.arange(len(c), device=c.device)]
-
-
-def _nearest_planes(g: Tensor, c: Tensor, qmin: int, qmax: int, width: int) -> Tensor:
-    """Fix one input of all channels after another, keeping the `width` best beginnings of each.
-
-    Width 1 is Babai's nearest plane, clipped (and GPTQ's order of work); more is the K-best search of
-    decoders. Beginnings are compared by the error that they have already; each goes on with the
-    three codes next to where the inputs fixed before would have the next one.
-    """
-    factor, order = _ordered_factor(g)
-    target = c[:, order]
-    channels, n = c.shape
-    offsets = torch.tensor([0.0, 1.0, -1.0], dtype=c.dtype, device=c.device)
-    residual = torch.zeros(channels, 1, n, dtype=c.dtype, device=c.device)  # target - codes, as far as fixed
-    spent = torch.zeros(channels, 1, dtype=c.dtype, device=c.device)
-    for i in range(n):
-        centre = target[:, i, None] + residual[:, :, :i] @ (factor[:i, i] / factor[i, i])
-        nearest = torch.round(centre)
-        codes = nearest[:, :, None] + offsets
-        codes = torch.cat([codes[..., :1].clamp(qmin, qmax), codes[..., 1:]], dim=-1)
-        cost = spent[:, :, None] + (factor[i, i] * (codes - centre[:, :, None])).square()
-        outside = (codes < qmin) | (codes > qmax)
-        outside[..., 1:] |= codes[..., 1:] == codes[..., :1]  # the clipped nearest one, again
-        cost = cost.masked_fill(outside, torch.inf).flatten(1)
-        spent, best = cost.topk(min(width, cost.shape[1]), dim=1, largest=False)
-        parent = best // len(offsets)
-        residual = residual.gather(1, parent[:, :, None].expand(-1, -1, n))
-        residual[:, :, i] = target[:, i, None] - codes.flatten(1).gather(1, best)
-    result = torch.empty_like(c)
-    result[:, order] = torch.round(target - residual[:, 0])
-    return result.clamp_(qmin, qmax)
-
-
-def _ordered_factor(g: Tensor) -> tuple[Tensor, Tensor]:
-    """Upper triangular U with UUᵀ = G in an order of fixing, and that order.
-
-    Inputs of smallest diagonal of the inverse (best determined) come first; column i of U couples
-    input i with those fixed before it.
-    """
-    n = len(g)
-    damped = g + _ridge(g) * torch.eye(n, dtype=g.dtype, device=g.device)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    order = torch.argsort(inverse.diagonal())
-    backwards = order.flip(0)
-    # a lower factor, read backwards, is an upper one
-    return torch.linalg.cholesky(damped[backwards][:, backwards]).flip(0, 1), order
 
 
 def _ridge(g: Tensor) -> float:
@@ -293,7 +251,7 @@ def _gradient_rounding(
 
 
 def reconstruct_pruning(
-    gram: ArrayLike,
+    gram: Gram | ArrayLike,
     weight: ArrayLike,
     *,
     nnz: int | None = None,
@@ -334,7 +292,7 @@ def reconstruct_pruning(
     InputError
         If shapes disagree, a value is not finite or the budget is missing, given twice or out of range.
     """
-    matrix, rows = _checked(gram, weight)
+    shared, rows = _checked(gram, weight)
     if (nnz is None) == (pattern is None):
         raise InputError("Give either nnz or pattern, not both and not neither.")
     channels, n = rows.shape
@@ -343,13 +301,17 @@ def reconstruct_pruning(
         raise InputError(
             f"A stride of {stride} needs a pattern and a number of weights that it divides, not {n}."
         )
-    quota = (n, n) if pattern is None else checked_pattern(pattern)
-    most = channels * n if together else n
-    if pattern is None:
-        nnz = whole_number(nnz, "nnz", 0, most)
-        quota = (0 if together else nnz, n)  # one group of all inputs
+    surplus = 0  # weights that go from all channels together
+    if pattern is not None:
+        quota = checked_pattern(pattern)
+        if together:
+            raise InputError("A pattern is a budget of its own; leave out together.")
+    elif together:
+        quota, surplus = (0, n), channels * n - whole_number(nnz, "nnz", 0, channels * n)
+    else:
+        quota = (whole_number(nnz, "nnz", 0, n), n)  # one group of all inputs
     report = progress or (lambda stage: None)
-    g, w = _tensor(matrix, torch.device(device)), _tensor(rows, torch.device(device))
+    g, w = _tensor(shared.matrix, torch.device(device)), _tensor(rows, torch.device(device))
     at_once = max(1, LARGEST_BATCH // (n * n * g.element_size()))
     orders, costs = [], []
     for start in range(0, channels, at_once):
@@ -357,38 +319,22 @@ def reconstruct_pruning(
         order, cost = _removals(g, w[start : start + at_once], quota, stride)
         orders.append(order)
         costs.append(cost)
-    order, removed = torch.cat(orders), torch.ones(1, dtype=torch.bool, device=g.device)
+    order = torch.cat(orders)
+    removed = torch.ones_like(order, dtype=torch.bool)
     if together:
-        assert nnz is not None
         # a removal waits for those before it, so that it counts with the largest cost so far
         ranks = torch.cat(costs).cummax(1).values
-        removed = torch.zeros(channels * n, dtype=torch.bool, device=g.device)
-        removed[torch.argsort(ranks.flatten(), stable=True)[: channels * n - nnz]] = True
-        removed = removed.view(channels, n)
-    kept = torch.ones_like(w, dtype=torch.bool).scatter_(1, order, ~removed.expand_as(order))
+        removed = torch.zeros_like(removed).flatten()
+        removed[torch.argsort(ranks.flatten(), stable=True)[:surplus]] = True
+        removed = removed.view_as(order)
+    kept = torch.ones_like(w, dtype=torch.bool).scatter_(1, order, ~removed).cpu().numpy()
     report("re-fit")
-    parts = zip(torch.split(w, at_once), torch.split(kept, at_once), strict=True)
-    refitted = torch.cat([_refit(g, *part) for part in parts]).to("cpu", torch.float64)
-    result: NDArray[np.float64] = refitted.numpy()
-    return result
-
-
-def _refit(g: Tensor, w: Tensor, kept: Tensor) -> Tensor:
-    """Least squares on each channel's kept inputs; the removed weights are zero.
-
-    The kept weights move by d with G_KK d_K = G_KT w_T, solved with a ridge that refinement on the
-    Gram as it is takes back.
-    """
-    k = kept.to(g)
-    blocks = g * k[:, :, None] * k[:, None, :]
-    damped = blocks.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(_ridge(g) * k + (1.0 - k))
-    factor = torch.linalg.cholesky(damped)
-    pull = (((w * (1.0 - k)) @ g) * k)[:, :, None]
-    move = torch.cholesky_solve(pull, factor)
-    for _ in range(REFINEMENTS):
-        move += torch.cholesky_solve(pull - blocks @ move, factor)
-    return w * k + move[:, :, 0] * k
+    supports = [np.flatnonzero(row) for row in kept]
+    refitted = [
+        SparseLeastSquares(shared, row, nnz=len(support)).refit(support)
+        for row, support in zip(rows, supports, strict=True)
+    ]
+    return np.array(refitted)
 
 
 def _removals(g: Tensor, w: Tensor, quota: tuple[int, int], stride: int) -> tuple[Tensor, Tensor]:
@@ -424,16 +370,14 @@ def _removals(g: Tensor, w: Tensor, quota: tuple[int, int], stride: int) -> tupl
     return order, costs
 
 
-def _checked(gram: ArrayLike, weight: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    matrix, rows = (
-        as_real_array(gram, "The Gram matrix", ndim=2),
-        as_real_array(weight, "The weights", ndim=2),
-    )
-    if matrix.shape != (rows.shape[1],) * 2:
-        raise InputError(f"A Gram of shape {matrix.shape} does not fit weights of {rows.shape[1]} inputs.")
-    return matrix, rows
+def _checked(gram: Gram | ArrayLike, weight: ArrayLike) -> tuple[Gram, NDArray[np.float64]]:
+    shared = gram if isinstance(gram, Gram) else Gram(gram)
+    rows = as_real_array(weight, "The weights", ndim=2)
+    if rows.shape[1] != shared.n:
+        raise InputError(f"A Gram of {shared.n} inputs does not fit weights of {rows.shape[1]}.")
+    return shared, rows
 
 
-def _tensor(array: NDArray[np.float64], device: torch.device) -> Tensor:
+def _tensor(array: NDArray[Any], device: torch.device) -> Tensor:
     dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
     return torch.tensor(array, dtype=dtype, device=device)

@@ -16,7 +16,7 @@ from pvqbounds.train.engine import Engine
 from pvqbounds.train.fit import fine_tune
 from pvqbounds.train.presets import FULL_BITS, Pruning, Quantization, Recipe
 
-__all__ = ["Cell", "Study", "run_study"]
+__all__ = ["AccuracyTable", "Cell", "accuracy_table"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Study:
+class AccuracyTable:
     """All cells, and what they rest on."""
 
     model: str
@@ -64,7 +64,7 @@ class Study:
         return next(cell for cell in self.cells if (cell.task, cell.bits) == (task, bits))
 
 
-def run_study(
+def accuracy_table(
     load: Callable[[], nn.Module],
     data: TrainingData,
     quantization: Recipe,
@@ -76,7 +76,7 @@ def run_study(
     workers: int = 0,
     skip_corrupt: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
-) -> Study:
+) -> AccuracyTable:
     """Fine-tune the dense model once for each task, size and seed.
 
     Parameters
@@ -120,7 +120,7 @@ def run_study(
                 accuracies.append(trained.accuracy_after)
                 dense, done = trained.accuracy_before, done + 1
             cells.append(Cell(task, size, tuple(accuracies)))
-    return Study(
+    return AccuracyTable(
         model=quantization.model,
         data=data.name,
         dense=dense,
