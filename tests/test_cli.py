@@ -205,7 +205,10 @@ def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str
     assert "10 of 10 lower bounds proved again" in capsys.readouterr().out
     assert run(*small, "--format", "int4") == 0
     assert "No verdict" in capsys.readouterr().out
-    for wrong, says in ((["--format", "in4"], "unknown"), (["--format", "int4", "--bits", "4"], "not both")):
+    for wrong, says in (
+        (["--format", "in4"], "did you mean 'int4'"),
+        (["--format", "int4", "--bits", "4"], "not both"),
+    ):
         assert run(*small, *wrong) == 2
         assert says in capsys.readouterr().err
     assert run("compare", *small[1:], "--format", "int3", "--format", "int2", "--solver", "native") == 0

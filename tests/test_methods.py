@@ -113,25 +113,36 @@ def test_more_beginnings_are_better_and_enough_of_them_optimal(scale):
     assert all(error >= best * (1.0 - 1e-12) for error in errors)
 
 
-def plain_nearest_plane(gram, centre, qmin, qmax):
+def test_steps_and_boxes_of_their_own():
+    rng, gram = np.random.default_rng(8), gram_of(6, 200)
+    steps, low = rng.uniform(0.2, 0.6, 6), rng.integers(-12, -8, 6)
+    problems = [pvq.IntegerLeastSquares(gram, rng.standard_normal(6), steps, low, low + 20) for _ in range(5)]
+    best = sum(pvq.solve(problem).error_upper for problem in problems)
+    assert error_of(problems, KBest(10**5).propose(problems)) == pytest.approx(best, rel=1e-9)
+    for problem, codes in zip(problems, KBest(1).propose(problems), strict=True):
+        np.testing.assert_array_equal(codes, plain_nearest_plane(problem))
+
+
+def plain_nearest_plane(problem):
     """Babai's nearest plane, one channel: the best determined of the inputs that are left comes next."""
-    n = len(gram)
-    codes, fixed, rest = np.zeros(n), [], list(range(n))
+    gram, weight, step = problem.gram, problem.weight, problem.step
+    codes, fixed, rest = np.zeros(problem.n), [], list(range(problem.n))
     while rest:
         block = gram[np.ix_(rest, rest)]
         place = int(np.argmin(np.diagonal(np.linalg.inv(block))))
         # the minimiser over the inputs that are still free, given the fixed ones
-        pull = gram[np.ix_(rest, fixed)] @ (codes[fixed] - centre[fixed])
-        free = centre[rest] - np.linalg.solve(block, pull)
-        codes[rest[place]] = np.clip(np.rint(free[place]), qmin, qmax)
-        fixed.append(rest.pop(place))
+        pull = gram[np.ix_(rest, fixed)] @ (step[fixed] * codes[fixed] - weight[fixed])
+        free = weight[rest] - np.linalg.solve(block, pull)
+        i = rest.pop(place)
+        codes[i] = np.clip(np.rint(free[place] / step[i]), problem.low[i], problem.high[i])
+        fixed.append(i)
     return codes
 
 
 def test_width_one_is_babais_nearest_plane():
     problems = layer_problems(n=9)
     for problem, codes in zip(problems, KBest(1).propose(problems), strict=True):
-        np.testing.assert_array_equal(codes, plain_nearest_plane(problem.gram, problem.centre, -4, 3))
+        np.testing.assert_array_equal(codes, plain_nearest_plane(problem))
 
 
 def test_channels_of_one_gram_get_what_each_would_get_alone():
@@ -143,6 +154,12 @@ def test_channels_of_one_gram_get_what_each_would_get_alone():
         pvq.IntegerLeastSquares(grams[i % 2], rng.standard_normal(9), 0.1 * (1 + i % 3), -4, 2 + i % 2)
         for i in range(12)
     ]
+    steps, low = (rng.uniform(0.1, 0.5, 9) for _ in range(2)), rng.integers(-6, 0, 9)
+    for own in steps:
+        problems += [
+            pvq.IntegerLeastSquares(grams[i % 2], rng.standard_normal(9), own, low - i % 3, low + 7)
+            for i in range(6)
+        ]
     for name in ("rtn", "nearest-plane", "k-best"):
         together = methods.get(name).propose(problems)
         for problem, codes in zip(problems, together, strict=True):
@@ -204,6 +221,29 @@ def test_what_a_layer_lists_unasked(registry):
     model, data = layer()
     report = layer_bounds(model, "0", data, methods=[])
     assert (report.quantization.methods, report.pruning.methods) == ({}, {})
+
+
+def test_every_format_of_a_layer_has_the_methods_of_its_kind():
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(24, 3).double()), torch.randn(200, 24, dtype=torch.float64)
+    forms = ["int4", "int4:g12", "int3:g12:asym", "25%", "2:4"]
+    report = layer_bounds(model, "0", data, formats=forms, methods=["k-best", "magnitude", "rtn"])
+    assert [list(side.methods) for side in report.sides] == [["k-best", "rtn"]] * 3 + [["magnitude"]] * 2
+    for side in report.sides:
+        for name in side.methods:
+            assert side.error_lower <= side.error_upper <= side.method_error(name) * (1 + 1e-12)
+    group = report.sides[1]
+    problems = [s.problem for s in group.slices]
+    assert all(len(set(problem.step)) == 2 for problem in problems)
+    np.testing.assert_array_equal(group.methods["k-best"], KBest().propose(problems))
+    assert group.method_error("k-best") < group.method_error("rtn")
+
+
+@pytest.mark.parametrize(("form", "name"), [("int4", "magnitude"), ("2:4", "rtn")])
+def test_a_method_that_no_format_asks_for_is_refused(form, name):
+    model, data = layer()
+    with pytest.raises(InputError, match=f"The method {name} is for .*, which no format asks for"):
+        layer_bounds(model, "0", data, formats=[form], methods=[name])
 
 
 class Liar(StochasticRounding):

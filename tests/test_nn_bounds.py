@@ -468,7 +468,7 @@ def test_a_solver_that_can_do_none_of_the_formats_is_refused():
     [
         ({"formats": ["int4", "int4"]}, "given 2 times"),
         ({"formats": ["int4"], "bits": 4}, "short forms"),
-        ({"formats": ["nf5"]}, "unknown"),
+        ({"formats": ["nf5"]}, "no format .nf5.; did you mean .nf4."),
         ({"formats": []}, "at least one"),
         ({"formats": ["25%"], "scales": 0.1}, "leave out scales"),
         ({"formats": ["25%"], "per_channel": True}, "leave out scales and per_channel"),

@@ -116,7 +116,7 @@ def test_any_density_comes_back_from_its_name(density: float) -> None:
         ("2:0", "M of the pattern"),
         ("in4", "no format 'in4'; did you mean 'int4'"),
         ("", "format"),
-        ("9" * 5000 + "%", "format"),
+        ("9" * 5000 + "%", "density is a percentage above 0%"),
         (4, "format"),
         (None, "format"),
     ],

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, one_line, shown
-from pvqbounds.methods.base import Kind, Method, PruningMethod, QuantizationMethod
+from pvqbounds.methods.base import Method, PruningMethod, QuantizationMethod
 from pvqbounds.methods.k_best import KBest
 from pvqbounds.methods.magnitude import Magnitude
 from pvqbounds.methods.magnitude_refit import MagnitudeRefit
@@ -22,6 +22,7 @@ from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.methods.randomized import RandomizedRounding
 from pvqbounds.methods.rtn import RoundToNearest
 from pvqbounds.problems import Problem
+from pvqbounds.problems.plain_formats import Task
 
 __all__ = [
     "Method",
@@ -42,7 +43,7 @@ _METHODS: dict[str, Method[Any]] = {method.name: method for method in _OWN}
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 
 
-def names(kind: str | None = None) -> list[str]:
+def names(kind: Task | None = None) -> list[str]:
     """Names of all methods, or of those that propose for "quantization" or for "pruning".
 
     Raises
@@ -50,8 +51,8 @@ def names(kind: str | None = None) -> list[str]:
     InputError
         If there is no such kind.
     """
-    if kind not in (None, *get_args(Kind)):
-        raise InputError(f"A method is one for {' or '.join(get_args(Kind))}, not for {shown(kind)}.")
+    if kind not in (None, *get_args(Task)):
+        raise InputError(f"A method is one for {' or '.join(get_args(Task))}, not for {shown(kind)}.")
     return [name for name, method in _METHODS.items() if kind in (None, method.kind)]
 
 
@@ -102,7 +103,7 @@ def label_of(name: str) -> str:
     return _METHODS[name].label if name in _METHODS else name
 
 
-def chosen(methods: Iterable[str] | None, kind: str, largest: int) -> list[str]:
+def chosen(methods: Iterable[str] | None, kind: Task, largest: int) -> list[str]:
     """Those of `methods` that propose for `kind`.
 
     Parameters

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems.plain_formats import Task
 from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["Kind", "Method", "PruningMethod", "QuantizationMethod", "alike"]
-
-Kind = Literal["quantization", "pruning"]
+__all__ = ["Method", "PruningMethod", "QuantizationMethod", "alike"]
 
 P = TypeVar("P", bound=Problem)
 
@@ -32,7 +31,7 @@ class Method(ABC, Generic[P]):
     """Its row in a table."""
     citation: ClassVar[str]
     """Where it comes from, in a line."""
-    kind: ClassVar[Kind]
+    kind: ClassVar[Task]
     """What it proposes for."""
     listed_up_to: ClassVar[float] = 0.0
     """Inputs up to which a layer lists it without being asked; 0 where it has to be named."""
@@ -64,7 +63,7 @@ class Method(ABC, Generic[P]):
 class QuantizationMethod(Method[IntegerLeastSquares]):
     """A method that proposes codes."""
 
-    kind: ClassVar[Kind] = "quantization"
+    kind: ClassVar[Task] = "quantization"
 
     def checked(self, problem: IntegerLeastSquares, point: Any) -> NDArray[np.int64]:
         """`point` as codes of the grid."""
@@ -74,7 +73,7 @@ class QuantizationMethod(Method[IntegerLeastSquares]):
 class PruningMethod(Method[SparseLeastSquares]):
     """A method that proposes weights, zero where they are removed."""
 
-    kind: ClassVar[Kind] = "pruning"
+    kind: ClassVar[Task] = "pruning"
 
     def checked(self, problem: SparseLeastSquares, point: Any) -> NDArray[np.float64]:
         """`point` as weights that keep to the budget."""
@@ -87,7 +86,7 @@ class PruningMethod(Method[SparseLeastSquares]):
 
 def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     """Positions of the problems of each Gram and grid: what one factor serves."""
-    members: dict[tuple[Gram, bytes], list[int]] = {}
+    members: dict[tuple[int, bytes], list[int]] = {}
     for i, problem in enumerate(problems):
-        members.setdefault((problem.shared, problem.grid), []).append(i)
+        members.setdefault((id(problem.gram), problem.grid), []).append(i)
     return list(members.values())

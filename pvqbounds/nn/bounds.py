@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError, SolverError, shown
-from pvqbounds.methods import chosen as chosen_methods
-from pvqbounds.methods import proposals
+from pvqbounds.methods import chosen, get, proposals
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import find_layer
@@ -29,7 +28,7 @@ from pvqbounds.nn.sides import (
 )
 from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.problems.grids import RangeMethod, checked_range_method
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform, asked_formats
+from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Task, Uniform, asked_formats
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side
@@ -121,8 +120,9 @@ def layer_bounds(
         Given scales in place of found ones: one for the layer, or one for each of its channels.
     methods
         Names of the methods (:mod:`pvqbounds.methods`) that are evaluated beside the bounds, each on
-        the side that it proposes for; if None round to nearest, nearest plane, randomized rounding
-        up to 100 inputs, and magnitude pruning without and with a re-fit.
+        the sides that it proposes for; one that no format asks for is refused. If None round to
+        nearest, nearest plane, randomized rounding up to 100 inputs, and magnitude pruning without
+        and with a re-fit.
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
         pruning, the native one does the other; each side says who solved it. A backend that can do
@@ -165,33 +165,33 @@ def layer_bounds(
     if data is None:
         raise InputError("The model comes without data; give calibration inputs for it.")
     target = find_layer(loaded.module, layer)
-    chosen = asked_formats(formats, bits, density, pattern)
-    for form in chosen:
+    forms = asked_formats(formats, bits, density, pattern)
+    for form in forms:
         refuse_unfit(form, target)
-    ranges = input_ranges(target, opt_dim, [form for form in chosen if isinstance(form, Pattern)])
+    ranges = input_ranges(target, opt_dim, [form for form in forms if isinstance(form, Pattern)])
     channels = chosen_channels(out_channels, target.channels)
-    _check_budget(budget, ranges, chosen, method, tolerance)
+    _check_budget(budget, ranges, forms, method, tolerance)
     largest = max(stop - start for start, stop in ranges)
-    solver_of = _solvers(chosen, solver, method, largest, solver_options, time_limit)
+    solver_of = _solvers(forms, solver, method, largest, solver_options, time_limit)
     if budget == "layer" and solver_of["pruning"] not in ("auto", "native"):
         raise InputError(
             f"A budget over the layer is bounded by the native solver alone; leave out solver = {solver}."
         )
-    listed = {form.task: chosen_methods(methods, form.task, largest) for form in chosen}
-    relaxation_of = _relaxations(chosen, relaxation)
+    relaxation_of = _relaxations(forms, relaxation)
+    listed = _methods(forms, methods, largest)
     checked_range_method(range_method)
     given = None if scales is None else given_scales(scales, target.channels)
-    if not any(isinstance(form, Uniform) for form in chosen) and (given or per_channel):
+    if not any(isinstance(form, Uniform) for form in forms) and (given or per_channel):
         raise InputError("No format of these has scales; leave out scales and per_channel.")
 
-    total = len(chosen) * len(channels) * len(ranges)
+    total = len(forms) * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
     report(0, total, "layer inputs")
     captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     rule = ScaleRule(range_method, per_channel, given)
     slices = list(slices_of(target, captured.grams, channels, ranges))
 
-    def solve(problems: Sequence[Problem], task: str, done: Callable[[int], None]) -> list[Bounds]:
+    def solve(problems: Sequence[Problem], task: Task, done: Callable[[int], None]) -> list[Bounds]:
         return solve_channels(
             problems,
             solver=solver_of[task],
@@ -208,9 +208,9 @@ def layer_bounds(
             progress=done,
         )
 
-    tasks = [form.task for form in chosen]
+    tasks = [form.task for form in forms]
     sides = []
-    for number, form in enumerate(chosen):
+    for number, form in enumerate(forms):
         label = form.task if len(set(tasks)) == len(tasks) else form.name
         before = number * len(slices)
 
@@ -220,17 +220,10 @@ def layer_bounds(
         done(0)
         problems = problems_of(form, target, captured.grams, slices, rule)
         shared: SharedBudget | None = None
-        points: Mapping[str, tuple[NDArray[Any], ...]]
         if budget == "layer" and isinstance(form, Density):
+            options = {"time_limit": time_limit, "threads": threads, "jobs": jobs, "progress": done}
             problems, bounds, shared, points = _under_one_budget(
-                problems,
-                form,
-                listed[form.task],
-                seed,
-                time_limit=time_limit,
-                threads=threads,
-                jobs=jobs,
-                progress=done,
+                problems, form, listed[form.task], seed, **options
             )
         else:
             bounds = solve(problems, form.task, done)
@@ -238,7 +231,7 @@ def layer_bounds(
             bounds = at_least_methods(problems, bounds, points)
         size = form.bits_per_weight(problems, target.channels * target.inputs, target.inputs)
         sides.append(Side(form.name, size, results_of(slices, problems, bounds), points, shared))
-    notes = (loaded.note, *captured.notes, *(note_of(form, target) for form in chosen))
+    notes = (loaded.note, *captured.notes, *(note_of(form, target) for form in forms))
     return LayerReport(
         model=loaded.name,
         layer=layer,
@@ -284,7 +277,7 @@ def _solvers(
     largest: int,
     solver_options: Mapping[str, Any] | None,
     time_limit: float,
-) -> dict[str, str]:
+) -> dict[Task, str]:
     """The solver for each task; one that cannot be used is found before any work."""
     solver_of = {
         task: solver_for_side(solver, method, task, largest, solver_options, time_limit)
@@ -297,23 +290,34 @@ def _solvers(
     return solver_of
 
 
-def _relaxations(formats: Sequence[PlainFormat], relaxation: str | None) -> dict[str, str | None]:
+def _relaxations(formats: Sequence[PlainFormat], relaxation: str | None) -> dict[Task, str | None]:
     """The relaxation of each task: the one that is named belongs to quantization or to pruning."""
     tasks = {form.task for form in formats}
-    meant = "pruning" if relaxation in PRUNING_RELAXATIONS else "quantization"
+    meant: Task = "pruning" if relaxation in PRUNING_RELAXATIONS else "quantization"
     if relaxation is not None and meant not in tasks:
         raise InputError(f"The relaxation {shown(relaxation)} is for {meant}, which no format asks for.")
     return {task: relaxation if task == meant else None for task in tasks}
 
 
+def _methods(
+    formats: Sequence[PlainFormat], methods: Sequence[str] | None, largest: int
+) -> dict[Task, list[str]]:
+    """The methods that are listed for each task; one that is named proposes for some format."""
+    listed = {form.task: chosen(methods, form.task, largest) for form in formats}
+    for name in methods or ():
+        if get(name).kind not in listed:
+            raise InputError(f"The method {name} is for {get(name).kind}, which no format asks for.")
+    return listed
+
+
 def _under_one_budget(
-    problems: Sequence[Problem], form: Density, methods: Sequence[str], seed: int, **options: Any
+    problems: Sequence[Problem], form: Density, listed: Sequence[str], seed: int, **options: Any
 ) -> tuple[list[Problem], list[Bounds], SharedBudget, Mapping[str, tuple[NDArray[Any], ...]]]:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
     sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
     nnz = nnz_of_density(form.density, sum(problem.n for problem in sparse))
     allotted, bounds, error_lower = solve_layer_budget(sparse, nnz, **options)
-    spent = shared_by_magnitude(allotted, nnz)
-    points = proposals(methods, spent, seed)
+    spent = shared_by_magnitude(sparse, nnz)
+    points = proposals(listed, spent, seed)
     allotted, bounds = at_least_methods_together(allotted, bounds, error_lower, spent, points)
     return list(allotted), bounds, SharedBudget(nnz, error_lower), points

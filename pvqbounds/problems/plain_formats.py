@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from math import ceil, log2
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -21,9 +21,21 @@ from pvqbounds.problems.integer import IntegerLeastSquares
 from pvqbounds.problems.sparse import SparseLeastSquares, checked_pattern, nnz_of_density
 from pvqbounds.problems.values import Steps
 
-__all__ = ["Density", "Pattern", "PlainFormat", "Stepped", "Uniform", "asked_formats", "parse_format"]
+__all__ = [
+    "Density",
+    "Pattern",
+    "PlainFormat",
+    "Stepped",
+    "Task",
+    "Uniform",
+    "asked_formats",
+    "parse_format",
+]
 
 Problem = IntegerLeastSquares | SparseLeastSquares
+
+Task = Literal["quantization", "pruning"]
+"""Kind of the problems of a format."""
 
 FULL_BITS = 16
 """Bits of a weight that is kept as it is, and of a scale."""
@@ -32,7 +44,7 @@ FULL_BITS = 16
 class PlainFormat(Protocol):
     """What results, files and layers ask of a format."""
 
-    task: ClassVar[str]
+    task: ClassVar[Task]
     """Kind of its problems."""
 
     @property
@@ -53,7 +65,7 @@ class PlainFormat(Protocol):
 class Uniform:
     """A symmetric uniform grid of so many bits, with one scale for the layer or one a channel."""
 
-    task: ClassVar[str] = "quantization"
+    task: ClassVar[Task] = "quantization"
     bits: int
 
     def __post_init__(self) -> None:
@@ -86,7 +98,7 @@ class Uniform:
 class Stepped:
     """A format of uniform steps in groups or with zero points: int4:g128, int3:g64:asym, q8_0."""
 
-    task: ClassVar[str] = "quantization"
+    task: ClassVar[Task] = "quantization"
     form: Format
 
     @property
@@ -117,7 +129,7 @@ class Stepped:
 class Density:
     """A fraction of the weights is kept, of each channel or of the layer."""
 
-    task: ClassVar[str] = "pruning"
+    task: ClassVar[Task] = "pruning"
     density: float
 
     def __post_init__(self) -> None:
@@ -156,7 +168,7 @@ class Density:
 class Pattern:
     """At most N of every M consecutive input channels are kept."""
 
-    task: ClassVar[str] = "pruning"
+    task: ClassVar[Task] = "pruning"
     kept: int
     size: int
 

@@ -180,10 +180,10 @@ def against_bounds(
             SliceResult(channel, (0, layer.inputs), problem, found)
             for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
         )
-        form = outcome.format
+        weights = layer.channels * layer.inputs
         side = Side(
-            format=form.name,
-            bits_per_weight=form.bits_per_weight(problems, layer.channels * layer.inputs, layer.inputs),
+            format=outcome.form.name,
+            bits_per_weight=outcome.form.bits_per_weight(problems, weights, layer.inputs),
             slices=slices,
             methods={TRAINED: tuple(points)},
         )

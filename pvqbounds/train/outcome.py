@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
+from pvqbounds.problems.plain_formats import Density, Pattern, Uniform
 from pvqbounds.storage.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
@@ -38,6 +38,11 @@ class QuantizedLayer:
     """Shape (channels,)."""
     latent: NDArray[np.float64] | None = None
     """The weights behind the codes, shape (channels, n); None where there are none."""
+
+    @property
+    def form(self) -> Uniform:
+        """The format that the run was to reach."""
+        return Uniform(self.bits)
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -80,7 +85,7 @@ class PrunedLayer:
     """How far apart the weights of a group of the pattern lie: the kernel's size of a convolution."""
 
     @property
-    def format(self) -> PlainFormat:
+    def form(self) -> Density | Pattern:
         """The format that the run was to reach."""
         return Density(self.density) if self.pattern is None else Pattern(*self.pattern)
 

@@ -233,7 +233,7 @@ def plot_against(run: RunAgainst, path: Path) -> None:
 def accuracy_view(accuracies: AccuracyTable) -> RenderableType:
     """Accuracy after quantization and pruning at equal size: one row a method, one column a size."""
     starts = range(0, len(accuracies.bits), SIZES_A_TABLE)
-    tables = [_size_table(accuracies, accuracies.bits[start : start + SIZES_A_TABLE]) for start in starts]
+    tables = [_accuracy_table(accuracies, accuracies.bits[start : start + SIZES_A_TABLE]) for start in starts]
     seeds = f", mean of {accuracies.seeds} seeds" if accuracies.seeds > 1 else ""
     title = Text.assemble(
         (f"{accuracies.model} on {accuracies.data}", "bold"),
@@ -243,7 +243,7 @@ def accuracy_view(accuracies: AccuracyTable) -> RenderableType:
     return Group(title, *tables, Text(f"{images} {accuracies.seconds:.0f} s in all.", style="dim"))
 
 
-def _size_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
+def _accuracy_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for bits in sizes:
