@@ -49,11 +49,6 @@ class QuantizedLayer:
         """Quantized weights, rounded to float64, shape (channels, n)."""
         return np.multiply(self.scales[:, None], self.codes, dtype=np.float64)
 
-    @property
-    def format(self) -> PlainFormat:
-        """The format that the run was to reach."""
-        return Uniform(self.bits)
-
     def posed(
         self, gram: Gram, weight: NDArray[np.float64], channel: int
     ) -> tuple[IntegerLeastSquares, NDArray[np.int64]]:
