@@ -135,3 +135,16 @@ def _rational_error(problem, codes):
     d = [step * k - Fraction(x) for k, x in zip(codes, problem.weight.tolist(), strict=True)]
     G = [[Fraction(x) for x in row] for row in problem.gram.tolist()]
     return sum(d[i] * G[i][j] * d[j] for i in range(2) for j in range(2))
+
+
+def test_multipliers_that_leave_the_range_of_float64_prove_nothing_and_say_so():
+    """A Gram of 1e302 and codes at a million: its multipliers are beyond 1e308 in its own units."""
+    rng = np.random.default_rng(851)
+    X = rng.standard_normal((8, 6))
+    weight = 1e-135 * rng.standard_normal(6)
+    problem = pvq.IntegerLeastSquares(1e302 * X.T @ X, weight, 2e-135, 1000001, 1000003)
+    for relaxation in (None, "hybrid", "splits", "box-hull"):
+        bounds = pvq.solve(problem, method="relax", relaxation=relaxation, time_limit=5.0)
+        outcome = pvq.verify(problem, bounds)
+        assert outcome, outcome.reason
+        assert bounds.certificate.fit(6)

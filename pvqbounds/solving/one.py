@@ -55,6 +55,9 @@ __all__ = [
 
 PRUNING_RELAXATIONS = ("perspective",)
 
+OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
+"""Status where a certificate cannot be stated in the problem's own units."""
+
 DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
 
@@ -289,12 +292,15 @@ def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
     """A solution of ``problem.normalised`` in the problem's own units."""
     if problem.units == (0, 0):
         return solution
-    bound, certificate = solution.bound, solution.certificate
-    return replace(
-        solution,
-        certificate=None if certificate is None else certificate.in_units(problem.units.inverse),
-        bound=None if bound is None else scaled_down(bound, problem.units.error),
-    )
+    bound, certificate, status = solution.bound, solution.certificate, solution.status
+    if certificate is not None:
+        certificate = certificate.in_units(problem.units.inverse)
+        if not certificate.fit(problem.n):  # any multipliers prove something: those of zero prove 0
+            zero = np.zeros(problem.n)
+            kind = BoxHullCertificate if isinstance(problem, IntegerLeastSquares) else PerspectiveCertificate
+            certificate, status = kind(zero, zero), OUT_OF_RANGE
+    bound = None if bound is None else scaled_down(bound, problem.units.error)
+    return replace(solution, certificate=certificate, bound=bound, status=status)
 
 
 def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Options) -> ExactSolution:

@@ -352,7 +352,7 @@ def _decibels(case: Case) -> None:
         )
         if not (0.0 < error < math.inf):
             continue
-        lower = error * float(rng.choice([1.0, 1.0 - 1e-9, 0.5]))
+        lower = error * float(rng.choice([1.0, 1.0 - 1e-9, 0.5])) or error
         low, high = sqnr_interval(Enclosure(down(signal), up(signal)), lower, error)
         case.count("intervals in dB")
         call = f"print(sqnr_interval(Enclosure({down(signal)!r}, {up(signal)!r}), {lower!r}, {error!r}))"
