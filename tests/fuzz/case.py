@@ -124,7 +124,8 @@ def script_of(problem: Problem, name: str = "p") -> str:
     """Python that builds the problem with the same float64 numbers."""
     head = f"G = {_listed(problem.gram)}\nw = {_listed(problem.weight)}\n"
     if isinstance(problem, IntegerLeastSquares):
-        made = f"IntegerLeastSquares(G, w, {float(problem.scale)!r}, {problem.qmin}, {problem.qmax})"
+        grid = ", ".join(repr(_listed(part)) for part in (problem.scale, problem.qmin, problem.qmax))
+        made = f"IntegerLeastSquares(G, w, {grid})"
     elif problem.nnz is not None:
         made = f"SparseLeastSquares(G, w, nnz={problem.nnz})"
     else:

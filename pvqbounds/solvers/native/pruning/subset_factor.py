@@ -195,7 +195,9 @@ def _minorant(gram: NDArray[np.float64], removals: int) -> tuple[NDArray[np.floa
     if n == 0 or removals == 0 or trace == 0.0:
         return np.zeros((n, n)), 1.0, True
     base = _margin(n, 2.0 * trace)
-    for shift in (-base, *(base * 4.0**attempt for attempt in range(60))):
+    dominant = float(np.abs(gram).sum(axis=1).max())  # entries that are no Gram's but for its rounding
+    ladder = (base * 4.0**attempt for attempt in range(60))
+    for shift in (-base, *ladder, *(dominant * 4.0**attempt for attempt in range(1, 30))):
         factored = _factored(gram, shift, removals)
         if factored is not None and factored[2] >= LEAST_ACCURACY:
             return *factored[1:], shift < 0.0
