@@ -33,7 +33,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.definite import equilibration, proved_shift
+from pvqbounds.arithmetic.definite import equilibration, proof_margin, proved_shift
 from pvqbounds.arithmetic.enclosures import (
     TINY,
     UNIT,
@@ -221,9 +221,6 @@ REPEATED = 100.0
 LADDER = (0.0, *(10.0**k for k in range(-14, 4)))
 """Shares of what makes S diagonally dominant by which lam is lowered, one after the other."""
 
-FINE_LADDER = (0.0, *(2.0**k for k in range(-50, 12)))
-"""The same, where lam is lowered once and for all and not at every proof."""
-
 
 def feasible_multipliers(
     gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64], margins: float = 1.0
@@ -251,7 +248,12 @@ def feasible_multipliers(
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
     matrix = gram.copy()
     target = None
-    for step in LADDER if margins == 1.0 else FINE_LADDER:
+    if margins == 1.0:
+        ladder = LADDER
+    else:  # lam is lowered once and for all: as little as a margin takes, in finer steps
+        least = proof_margin(len(lam)) * float((diagonal / spread).min())
+        ladder = (0.0, *(least * 2.0**k for k in range(80)))
+    for step in ladder:
         matrix[np.diag_indices(len(lam))] = diagonal - lam + step * spread
         if not np.isfinite(matrix).all():
             return None
@@ -272,44 +274,35 @@ def box_hull_bound(problem: IntegerLeastSquares, certificate: BoxHullCertificate
     return box_hull_proof(problem, certificate).value
 
 
-def box_hull_proof(
-    problem: IntegerLeastSquares, certificate: BoxHullCertificate, margins: float = 1.0
-) -> Proof:
-    """What the multipliers prove with so many margins left, and how much of it any repetition proves."""
-    if not certificate.fit(problem.n):
-        return NOTHING
-    if problem.units != (0, 0):
-        inner = box_hull_proof(problem.normalised, certificate.in_units(problem.units), margins)
+def box_hull_proof(problem: IntegerLeastSquares, certificate: BoxHullCertificate) -> Proof:
+    """What the multipliers prove, and how much of it any repetition proves."""
+    if problem.units != (0, 0) and certificate.fit(problem.n):
+        inner = box_hull_proof(problem.normalised, certificate.in_units(problem.units))
         return inner.in_units(problem.units.inverse)
-    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
-    if not live.any():
-        return Proof(0.0, 0.0, False)
-    with np.errstate(all="ignore"):  # whatever overflows ends as a bound of -inf
-        return _box_hull_proof(problem, certificate, live, margins)
+    return _proved(problem, certificate, 1.0)[1]
 
 
 def steady_box_hull(
     problem: IntegerLeastSquares, certificate: BoxHullCertificate
 ) -> tuple[BoxHullCertificate, Proof]:
     """The certificate, lam lowered where another order of sums could fail to prove it, and its proof."""
-    if problem.units != (0, 0):
+    if problem.units != (0, 0) and certificate.fit(problem.n):
         inner, proof = steady_box_hull(problem.normalised, certificate.in_units(problem.units))
         return inner.in_units(problem.units.inverse), proof.in_units(problem.units.inverse)
-    proof = box_hull_proof(problem, certificate, STEADY)
-    if not proof.lowered:
-        return certificate, proof
-    live = np.asarray(problem.gram.any(axis=1))
-    with np.errstate(all="ignore"):
-        form, power, lam, nu = _equilibrated(problem, certificate, live)
-        found = feasible_multipliers(form.matrix, lam, nu, 1.25 * STEADY)
-    if found is None:
-        return certificate, proof
-    matrix, moved, _, _ = found
-    lowered, pulled = certificate.lam.copy(), certificate.nu.copy()
-    lowered[live] = np.ldexp(np.diagonal(form.matrix) - np.diagonal(matrix), 2 * power)
-    pulled[live] = np.ldexp(moved, power)
-    certificate = replace(certificate, lam=lowered, nu=pulled)
-    return certificate, box_hull_proof(problem, certificate, STEADY)
+    return _proved(problem, certificate, STEADY)
+
+
+def _proved(
+    problem: IntegerLeastSquares, certificate: BoxHullCertificate, margins: float
+) -> tuple[BoxHullCertificate, Proof]:
+    """The multipliers at which so many margins are left, and what they prove."""
+    if not certificate.fit(problem.n):
+        return certificate, NOTHING
+    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    if not live.any():
+        return certificate, Proof(0.0, 0.0, False)
+    with np.errstate(all="ignore"):  # whatever overflows ends as a bound of -inf
+        return _proved_on_live(problem, certificate, live, margins)
 
 
 def _equilibrated(
@@ -322,14 +315,14 @@ def _equilibrated(
     return form.in_units(power), power, lam, nu
 
 
-def _box_hull_proof(
+def _proved_on_live(
     problem: IntegerLeastSquares, certificate: BoxHullCertificate, live: NDArray[np.bool_], margins: float
-) -> Proof:
+) -> tuple[BoxHullCertificate, Proof]:
     form, power, lam, nu = _equilibrated(problem, certificate, live)
     weight, values = np.ldexp(problem.weight[live], power), problem.steps.among(live).times(power)
     feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     if feasible is None:
-        return NOTHING
+        return certificate, NOTHING
     matrix, nu, smallest, lowered = feasible
     quadratic, blur = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
@@ -339,11 +332,15 @@ def _box_hull_proof(
         room = 2.0 * (1.0 + 16.0 * UNIT) * radius * values.reach(weight)
         separable = np.nextafter(separable - room, -np.inf)
     if not (np.isfinite(separable).all() and math.isfinite(quadratic + form.constant)):
-        return NOTHING
+        return certificate, NOTHING
     value = down(down(down(total(separable.tolist())) + quadratic) + form.constant)
     if not math.isfinite(value):
-        return NOTHING
-    return Proof(value, blur, lowered > 0.0)
+        return certificate, NOTHING
+    if lowered > 0.0:
+        lams, nus = certificate.lam.copy(), certificate.nu.copy()
+        lams[live], nus[live] = np.ldexp(rest, 2 * power), np.ldexp(nu, power)
+        certificate = replace(certificate, lam=lams, nu=nus)
+    return certificate, Proof(value, blur, lowered > 0.0)
 
 
 def minus_inverse_form(
