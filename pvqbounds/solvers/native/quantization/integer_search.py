@@ -141,7 +141,8 @@ def build_tree(
     diagonal = np.diag_indices(n)
     matrix[diagonal] -= lam
     exact_lam = np.diagonal(form.matrix) - matrix[diagonal]  # exact up to one rounding
-    order = _search_order(matrix)
+    # variances are compared in codes: of P = diag(s) S diag(s)
+    order = _search_order(matrix if problem.is_uniform else matrix * problem.step[:, None] * problem.step)
     if order is None:
         return None
     factor = minorant(matrix[np.ix_(order, order)])
