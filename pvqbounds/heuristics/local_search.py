@@ -156,14 +156,14 @@ def best_of_samples(
         Ends the descents early: what they have reached by then counts, of the first sample at least.
     """
     form, n = np.ascontiguousarray(form), len(centre)
-    best = np.clip(np.rint(samples[0]), qmin, qmax)
+    best = np.minimum(np.maximum(np.rint(samples[0]), qmin), qmax)
     least = np.inf
     at_once = 1 if pairs else max(1, int(_SLICE / (n * n)))
     for first in range(0, len(samples), at_once):
         if first > 0 and clock is not None and clock.expired:
             break
         lot = samples[first : first + at_once]
-        found = np.clip(np.rint(lot[0]), qmin, qmax)
+        found = np.minimum(np.maximum(np.rint(lot[0]), qmin), qmax)
         error, ended = _best_of_samples(form, centre, lot, qmin, qmax, _MOVES * n, found)
         if pairs or not ended:
             error = _to_the_end(form, centre, found, qmin, qmax, pairs, clock)

@@ -76,4 +76,6 @@ def scaled_up(value: float, exponent: int) -> float:
 
 def enclosure_scaled(enclosure: Enclosure, exponent: int) -> Enclosure:
     """An enclosure of what `enclosure` encloses, times ``2**exponent``."""
+    if exponent == 0:
+        return enclosure
     return Enclosure(scaled_down(enclosure.lower, exponent), scaled_up(enclosure.upper, exponent))

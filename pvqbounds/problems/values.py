@@ -121,7 +121,7 @@ class Steps(ValueSet):
 
     def nearest(self, weight: Array) -> NDArray[np.int64]:
         """Round to nearest, clipped to the box."""
-        codes = np.rint(np.clip(weight / self.step, self.qmin, self.qmax))
+        codes = np.rint(np.minimum(np.maximum(weight / self.step, self.qmin), self.qmax))
         return np.asarray(codes, dtype=np.int64)
 
     def weight_of(self, codes: NDArray[np.int64]) -> Array:

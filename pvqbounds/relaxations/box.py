@@ -38,7 +38,7 @@ def box_minimiser(
     clock
         Ends the descent between two steps.
     """
-    x = np.clip(centre, lower, upper)
+    x = np.minimum(np.maximum(centre, lower), upper)  # np.clip, in a third of its time
     if (x == centre).all():
         return x
     n = len(x)
@@ -62,7 +62,7 @@ def box_minimiser(
             with suppress(np.linalg.LinAlgError):  # the ridge was lost in rounding: the sweep below steps
                 step[free] = -np.linalg.solve(block, gradient[free])
         for length in (1.0, 0.5, 0.25, 0.125, 1e-2, 1e-3):
-            trial = np.clip(x + length * step, lower, upper)
+            trial = np.minimum(np.maximum(x + length * step, lower), upper)
             trial_gradient = form @ (trial - centre)
             trial_value = float((trial - centre) @ trial_gradient)
             if trial_value < value:

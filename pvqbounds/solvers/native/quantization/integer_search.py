@@ -173,10 +173,10 @@ def build_tree(
     # the same for codes next to the target, where those of nearly least error are, and by how much
     # ||R d||² falls short of dᵀSd there
     near = np.abs(target - centre) + 1.0
-    costs = 32.0 * UNIT * (np.abs(step_lam) * near + 2.0 * np.abs(step_nu)) * near
-    costs += 2.0 * scale * (pull_error + radius) * near
-    short = 2.0 * proof_margin(n) * np.diagonal(matrix)[order] * (scale * near) ** 2
-    slack = 2.0 * float((costs + short).sum())
+    costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
+    costs += 2.0 * (scale * (pull_error + radius)) @ near
+    short = 2.0 * proof_margin(n) * np.diagonal(matrix)[order] @ (scale * near) ** 2
+    slack = 2.0 * float(costs + short)
 
     factor = factor * scale
     spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + 1.0
