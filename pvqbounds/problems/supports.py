@@ -1,8 +1,4 @@
-"""Which weights may be non-zero: the support rules.
-
-What is proved of a rule is how little the removals that it asks for can cost, when each input has its
-own price of being zero (:meth:`SupportRule.least_removals`). A new rule is a class with these methods.
-"""
+"""Which weights may be non-zero: the support rules, as groups of inputs with a budget each."""
 
 from __future__ import annotations
 
@@ -25,25 +21,6 @@ class SupportRule(ABC):
     @abstractmethod
     def budgets(self, n: int) -> list[Budget]:
         """Disjoint groups of the n inputs with the number of non-zeros that each may have."""
-
-    def least_removals(self, prices: NDArray[np.float64]) -> list[float]:
-        """Prices, shape (n,), that any allowed support pays at least: the cheapest of each group.
-
-        Parameters
-        ----------
-        prices
-            What it costs at least that an input is zero; never negative.
-        """
-        paid: list[float] = []
-        for inputs, kept in self.budgets(len(prices)):
-            paid += np.sort(prices[inputs])[: len(inputs) - kept].tolist()
-        return paid
-
-    def allows(self, support: NDArray[np.bool_]) -> bool:
-        """Whether the inputs of a mask, shape (n,), may be non-zero together."""
-        return all(
-            int(np.count_nonzero(support[inputs])) <= kept for inputs, kept in self.budgets(len(support))
-        )
 
 
 @dataclass(frozen=True)
