@@ -124,12 +124,12 @@ def test_steps_and_boxes_of_their_own():
 
 
 def plain_nearest_plane(problem):
-    """Babai's nearest plane, one channel: the best determined of the inputs that are left comes next."""
+    """Babai's nearest plane, one channel: of the inputs that are left, that whose code is determined best comes next."""
     gram, weight, step = problem.gram, problem.weight, problem.step
     codes, fixed, rest = np.zeros(problem.n), [], list(range(problem.n))
     while rest:
         block = gram[np.ix_(rest, rest)]
-        place = int(np.argmin(np.diagonal(np.linalg.inv(block))))
+        place = int(np.argmin(np.diagonal(np.linalg.inv(block)) / step[rest] ** 2))  # (DGD)^-1 of the rest
         # the minimiser over the inputs that are still free, given the fixed ones
         pull = gram[np.ix_(rest, fixed)] @ (step[fixed] * codes[fixed] - weight[fixed])
         free = weight[rest] - np.linalg.solve(block, pull)
