@@ -124,7 +124,7 @@ def test_steps_and_boxes_of_their_own():
 
 
 def plain_nearest_plane(problem):
-    """Babai's nearest plane, one channel: of the inputs that are left, that whose code is determined best comes next."""
+    """Babai's nearest plane, one channel: the input whose code is determined best comes next."""
     gram, weight, step = problem.gram, problem.weight, problem.step
     codes, fixed, rest = np.zeros(problem.n), [], list(range(problem.n))
     while rest:

@@ -15,6 +15,7 @@ over input positions, not means. It states no budget: the script derives one fro
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,11 +223,14 @@ def _read_matlab(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if len(vector) != n:
             raise InputError(f"P in {path} has {n} inputs, but {name} has {len(vector)}.")
     constant = _scalar(as_real_array(wanted["r"], "r", ndim=2), "r", path)
-    gradient = form @ weight
-    scale = float((np.abs(form) @ np.abs(weight)).max())
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused in the next line
+        gradient = form @ weight
+        signal = 0.5 * float(weight @ gradient)
+        scale = float((np.abs(form) @ np.abs(weight)).max())
+    if not (math.isfinite(signal) and math.isfinite(scale)):
+        raise InputError(f"The signal x0' P x0 / 2 of {path} is beyond float64: give smaller units.")
     if float(np.abs(slope + gradient).max()) > MATLAB_TOLERANCE * scale:
         raise InputError(f"q in {path} disagrees with P and x0: it must be -P x0, so that x0 has no error.")
-    signal = 0.5 * float(weight @ gradient)
     if abs(constant - signal) > MATLAB_TOLERANCE * max(signal, abs(constant)):
         raise InputError(
             f"r in {path} disagrees with P and x0: it is {constant:.9g}, but x0' P x0 / 2 = {signal:.9g} "

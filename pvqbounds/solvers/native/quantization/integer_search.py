@@ -120,6 +120,7 @@ class SearchTree:
         return math.inf
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a tree whose arithmetic overflows is refused at the end
 def build_tree(
     problem: IntegerLeastSquares,
     lam: NDArray[np.float64],
