@@ -20,7 +20,13 @@ from pvqbounds.errors import (
     SolverFailedError,
 )
 from pvqbounds.numba_cache import provide_cache
-from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import (
+    CodebookLeastSquares,
+    Gram,
+    IntegerLeastSquares,
+    LeastSquares,
+    SparseLeastSquares,
+)
 
 if TYPE_CHECKING:
     from pvqbounds import formats, methods, nn, solvers
@@ -33,10 +39,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "CodebookLeastSquares",
     "ContradictionError",
     "Gram",
     "InputError",
     "IntegerLeastSquares",
+    "LeastSquares",
     "OutputError",
     "PvqError",
     "SolverError",

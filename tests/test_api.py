@@ -10,8 +10,9 @@ from truth import least_integer_error, least_sparse_error, random_integer_proble
 
 import pvqbounds as pvq
 from pvqbounds import solvers
-from pvqbounds.relaxations.certificates import Proof, SearchCertificate
+from pvqbounds.relaxations.certificates import Proof
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solving import one as api
 
 

@@ -23,7 +23,7 @@ from pvqbounds.relaxations.box_hull import (
     park_boyd,
     tightened,
 )
-from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
 
@@ -111,8 +111,8 @@ def test_bound_is_below_the_optimum_and_above_the_continuous_one(
         assert solution.value * sdp.unit <= optimum + slack
         value = dual_value(sdp, solution.lam, solution.nu)
         assert value * sdp.unit <= optimum + slack
-        certificate = BoxHullCertificate(*in_gram_units(sdp, solution.lam, solution.nu))
-        bound = box_hull_bound(problem, certificate)
+        certificate = DualCertificate(*in_gram_units(sdp, solution.lam, solution.nu))
+        bound = dual_bound(problem, certificate)
         if bound > optimum:  # weights a rounding off the grid have an error, too
             assert Fraction(bound) <= least_integer_error(problem)
         if build is box_hull:
@@ -120,7 +120,7 @@ def test_bound_is_below_the_optimum_and_above_the_continuous_one(
             # the minimiser is approximate, so that its value is from above
             continuous = float(x @ sdp.form @ x)
             assert value >= continuous - 1e-4 * (continuous + n)
-            assert box_hull_bound(problem, certificate) >= (value - 1e-4 * (value + n)) * sdp.unit
+            assert dual_bound(problem, certificate) >= (value - 1e-4 * (value + n)) * sdp.unit
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -172,8 +172,8 @@ def test_park_boyd_with_a_partly_singular_gram_keeps_the_other_inputs() -> None:
     sdp = park_boyd(problem)
     solution = solve_box_hull(sdp)
     assert solution.value * sdp.unit == pytest.approx(0.09 + 2 * 0.16, rel=1e-6)
-    certificate = BoxHullCertificate(*in_gram_units(sdp, solution.lam, solution.nu))
-    assert box_hull_bound(problem, certificate) == pytest.approx(0.41, rel=1e-6)
+    certificate = DualCertificate(*in_gram_units(sdp, solution.lam, solution.nu))
+    assert dual_bound(problem, certificate) == pytest.approx(0.41, rel=1e-6)
 
 
 def test_one_code_gives_its_error() -> None:

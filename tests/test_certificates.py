@@ -9,7 +9,7 @@ from truth import least_integer_error, random_integer_problem
 
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.arithmetic.definite import minorant, proved_shift, proves_definite
-from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-9, 1e-3, 1.0, 1e3])
@@ -20,7 +20,7 @@ def test_arbitrary_multipliers_are_sound(size):
         diagonal = np.diagonal(problem.gram)
         lam = size * rng.standard_normal(problem.n) * diagonal
         nu = size * rng.standard_normal(problem.n) * diagonal * np.abs(problem.weight)
-        bound = box_hull_bound(problem, BoxHullCertificate(lam, nu))
+        bound = dual_bound(problem, DualCertificate(lam, nu))
         assert Fraction(bound) <= max(least_integer_error(problem), 0)
 
 
@@ -29,7 +29,7 @@ def test_diagonal_gram_is_bounded_exactly():
     weight = np.array([0.3, -0.2, 0.9])
     problem = IntegerLeastSquares(np.diag([1.0, 4.0, 9.0]), weight, 0.5, -2, 1)
     best = problem.error(problem.codes_of_nearest()).upper
-    bound = box_hull_bound(problem, BoxHullCertificate(np.array([1.0, 4.0, 9.0]), np.zeros(3)))
+    bound = dual_bound(problem, DualCertificate(np.array([1.0, 4.0, 9.0]), np.zeros(3)))
     assert bound <= best
     assert bound == pytest.approx(best, rel=1e-10)
 
@@ -39,13 +39,13 @@ def test_multipliers_that_are_not_finite_prove_nothing(poison):
     problem = random_integer_problem(np.random.default_rng(0))
     broken = np.full(problem.n, poison)
     for lam, nu in [(broken, np.zeros(problem.n)), (np.zeros(problem.n), broken)]:
-        assert box_hull_bound(problem, BoxHullCertificate(lam, nu)) == -math.inf
+        assert dual_bound(problem, DualCertificate(lam, nu)) == -math.inf
 
 
 def test_multipliers_of_the_wrong_size_prove_nothing():
     problem = random_integer_problem(np.random.default_rng(0))
-    certificate = BoxHullCertificate(np.zeros(problem.n + 1), np.zeros(problem.n))
-    assert box_hull_bound(problem, certificate) == -math.inf
+    certificate = DualCertificate(np.zeros(problem.n + 1), np.zeros(problem.n))
+    assert dual_bound(problem, certificate) == -math.inf
 
 
 def test_minorant_lies_below_its_matrix_exactly():

@@ -8,7 +8,7 @@ import pytest
 from truth import exact_error, random_gram, random_weight
 
 import pvqbounds as pvq
-from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.splits import Splits
 from pvqbounds.solving.channels import solve_channels
 
@@ -79,7 +79,7 @@ def test_any_multipliers_prove_true_bounds(count):
         low = rng.integers(-4, 4, m)
         splits = Splits(index, sign, low, 0.3 * size * rng.random(m))
         lam, nu = 0.3 * size * rng.standard_normal((2, n))
-        value = box_hull_bound(problem, BoxHullCertificate(lam, nu * problem.step, splits))
+        value = dual_bound(problem, DualCertificate(lam, nu * problem.step, splits))
         assert value <= truth
 
 

@@ -17,10 +17,12 @@ import pytest
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError, PvqError, one_line, shown
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, SubsetCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import MOST_SPLITS, Splits
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solving.one import weak_bounds
 from pvqbounds.solving.verified_files import Finding, verify_file
 from pvqbounds.storage.archive import native_array, parse_arrays
@@ -204,7 +206,7 @@ def test_split_inequalities_are_about_whole_numbers() -> None:
     ):
         assert not other.fit(1)
         for certificate in (
-            BoxHullCertificate(zero, zero, other),
+            DualCertificate(zero, zero, other),
             SearchCertificate(zero, zero, 0.4, 10, other),
         ):
             claim = replace(bounds, error_lower=0.4, error_upper=0.5, certificate=certificate)

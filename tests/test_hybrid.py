@@ -12,9 +12,10 @@ from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.problems.grids import mse_scale
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.quantization import integer_codes, search_trees
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound
 from pvqbounds.solvers.native.quantization.integer_search import prove
 from pvqbounds.solvers.native.quantization.rising_search import RisingSearch
@@ -33,14 +34,14 @@ def test_below_the_brute_force_optimum_at_any_budget(seed):
     for nodes in (1, 7, 50, 10**5):
         relaxed, found = hybrid_of(problem, nodes)
         assert exact_error_of_codes(problem, found.codes) >= optimum
-        sdp = box_hull_bound(problem, relaxed.certificate)
+        sdp = dual_bound(problem, relaxed.certificate)
         if isinstance(found.certificate, SearchCertificate):
             assert found.relaxation == "hybrid"
             assert max(sdp, 0.0) < found.certificate.value <= optimum
             assert prove(problem, found.certificate, Clock(60.0))
         else:
             assert found.relaxation == "box-hull"
-            assert box_hull_bound(problem, found.certificate) == sdp
+            assert dual_bound(problem, found.certificate) == sdp
 
 
 @pytest.mark.parametrize("nodes", [3e3, 1e4, 1e5, 1e6])
@@ -50,7 +51,7 @@ def test_what_the_search_proved_and_no_more(nodes):
     relaxed, found = hybrid_of(problem, nodes)
     exact = pvq.solve(problem, method="exact")
     assert exact.status == "optimal"
-    assert box_hull_bound(problem, relaxed.certificate) < found.certificate.value
+    assert dual_bound(problem, relaxed.certificate) < found.certificate.value
     assert found.certificate.value <= exact.error_lower * (1 + 1e-9)
     assert prove(problem, found.certificate, Clock(60.0))
     too_high = dataclasses.replace(found.certificate, value=1.000001 * exact.error_upper)
@@ -84,7 +85,7 @@ def test_the_default_budget_gives_the_same_bound_in_each_run():
     assert first.certificate.value == second.certificate.value
     plain = pvq.solve(problem, method="relax", relaxation="box-hull")
     assert plain.relaxation == "box-hull"
-    assert isinstance(plain.certificate, BoxHullCertificate)
+    assert isinstance(plain.certificate, DualCertificate)
     assert plain.error_lower < first.error_lower
 
 
@@ -119,11 +120,11 @@ def test_multipliers_at_the_boundary_lose_nothing():
     problem = correlated_problem(20, 3, seed=1)
     relaxed = relax(problem, "box-hull", solve_box_hull)
     smallest = np.linalg.eigvalsh(problem.gram - np.diag(relaxed.certificate.lam))[0]
-    beyond = BoxHullCertificate(relaxed.certificate.lam + 1.01 * smallest, relaxed.certificate.nu)
+    beyond = DualCertificate(relaxed.certificate.lam + 1.01 * smallest, relaxed.certificate.nu)
     minimiser = search_trees.minimiser_of(problem)
     (tree,) = search_trees.mixed_trees(problem, beyond, minimiser, (1.0,))
-    assert tree.tree.root >= 0.95 * box_hull_bound(problem, relaxed.certificate)
-    nonsense = BoxHullCertificate(np.full(20, np.nan), relaxed.certificate.nu)
+    assert tree.tree.root >= 0.95 * dual_bound(problem, relaxed.certificate)
+    nonsense = DualCertificate(np.full(20, np.nan), relaxed.certificate.nu)
     assert search_trees.mixed_trees(problem, nonsense, minimiser, (0.9,)) == []
 
 
@@ -168,7 +169,7 @@ def test_codes_are_better_than_their_starts(n):
     zero = np.zeros(n)
     relaxed = dataclasses.replace(
         relax(correlated_problem(2, 3, 0), "box-hull", solve_box_hull),
-        certificate=BoxHullCertificate(zero, zero),
+        certificate=DualCertificate(zero, zero),
         mean=problem.centre,
         covariance=np.eye(n),
     )

@@ -10,8 +10,8 @@ from truth import exact_error_of_codes, random_gram, random_integer_problem
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
-from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.solvers.native.quantization import integer_search, integer_solver
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 
 def correlated_problem(n, bits, seed, outliers=0.0, spread=1.0):

@@ -16,8 +16,8 @@ from test_subset_search import rational_error, real_valued
 from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds
 from pvqbounds.problems import Gram, SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.report.tables import conditions_text, size_text
 from pvqbounds.solvers.native.pruning.layer_pruning import _hull_steps, allocate
 from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
@@ -80,8 +80,8 @@ def test_both_ends_hold_for_every_way_to_spend_the_budget(case):
     assert lower <= apart
     # any numbers at all prove something true
     for size in (0.3, 3.0):
-        noise = [PerspectiveCertificate(*(size * rng.standard_normal((2, p.n)))) for p in problems]
-        assert layer_perspective_bound(problems, noise, nnz) <= truth
+        noise = [DualCertificate(*(size * rng.standard_normal((2, p.n)))) for p in problems]
+        assert layer_dual_bound(problems, noise, nnz) <= truth
 
 
 @pytest.mark.long
@@ -128,7 +128,7 @@ def test_one_channel_is_the_channels_own_problem():
     gram, weight = real_valued(5, 16)
     problem = SparseLeastSquares(gram, weight, nnz=5)
     _, bounds, lower = solve_layer_budget([problem], 5)
-    assert lower == pytest.approx(perspective_bound(problem, bounds[0].certificate), rel=1e-9)
+    assert lower == pytest.approx(dual_bound(problem, bounds[0].certificate), rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_shared_diagonal_is_valid_and_not_idle(budget):
     problems = [SparseLeastSquares(gram, w, **budget) for w in weights]
     found = shared_multipliers(problems[0].gram, weights, RowBudget.of(problems[0]))
     for problem, certificate in zip(problems, found, strict=True):
-        bound = perspective_bound(problem, certificate)
+        bound = dual_bound(problem, certificate)
         best = min(problem.error(problem.refit(s)).upper for s in some_supports(problem))
         assert 0.0 < bound <= best
 

@@ -11,7 +11,7 @@ from test_subset_search import real_valued
 
 import pvqbounds as pvq
 from pvqbounds.errors import SolverError
-from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options, error_unit
 from pvqbounds.solvers.miqp.programs import MIQPSolution, in_tame_units, tight_perspective_program
@@ -134,12 +134,12 @@ def test_the_pruning_relaxation_agrees_with_the_native_one(solver, budget, dead)
     if dead:
         gram[4] = gram[:, 4] = 0.0
     problem = pvq.SparseLeastSquares(gram, weight, **budget)
-    own = perspective_bound(problem, maximise_perspective(problem, tolerance=1e-7))
+    own = dual_bound(problem, maximise_perspective(problem, tolerance=1e-7))
     bounds = pvq.solve(problem, solver, "relax")
     slack = accuracy(solver, problem, bounds)
     assert (bounds.method, bounds.lower_kind, bounds.relaxation) == ("relax", "certified", "perspective")
     # its own multipliers prove it: no more than the optimum of the relaxation, and hardly less
-    native = perspective_bound(problem, maximise_perspective(problem))
+    native = dual_bound(problem, maximise_perspective(problem))
     assert native - slack <= bounds.error_lower <= own * (1.0 + 1e-6)
     assert not np.array_equal(bounds.certificate.nu, maximise_perspective(problem).nu)
     assert bounds.reported_lower == pytest.approx(own, rel=2e-3)

@@ -12,8 +12,8 @@ from test_subset_search import real_valued
 import pvqbounds as pvq
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.box_hull import box_hull, park_boyd
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspective_program
-from pvqbounds.relaxations.perspective import perspective_bound
 from pvqbounds.solvers import mosek_
 from pvqbounds.solvers.base import Capability, Licence, Options
 from pvqbounds.solvers.cone.clarabel_ import Clarabel
@@ -178,7 +178,7 @@ def test_the_quantization_sdp_has_the_native_value(solved_elsewhere, build):
 
 def test_the_pruning_relaxation_has_the_native_value(solved_elsewhere):
     problem = pruning(10, nnz=3)
-    own = perspective_bound(problem, maximise_perspective(problem, tolerance=1e-7))
+    own = dual_bound(problem, maximise_perspective(problem, tolerance=1e-7))
     bounds = pvq.solve(problem, "mosek", "relax")
     assert bounds.error_lower == pytest.approx(own, rel=1e-4)
     assert bounds.reported_lower == pytest.approx(own, rel=1e-4)

@@ -10,8 +10,8 @@ from test_subset_search import rational_optimum, real_valued
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import perspective_bound, perspective_value
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.layer_dual import perspective_value
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.pruning.subset_search import search_sparse
 
@@ -38,11 +38,11 @@ def small(draw):
 def test_any_numbers_give_a_true_bound(case, size):
     problem, rng = case
     truth = rational_optimum(problem)
-    noise = PerspectiveCertificate(
+    noise = DualCertificate(
         diagonal=size * rng.standard_normal(problem.n), nu=size * rng.standard_normal(problem.n)
     )
-    assert perspective_bound(problem, noise) <= truth
-    best = perspective_bound(problem, maximise_perspective(problem))
+    assert dual_bound(problem, noise) <= truth
+    best = dual_bound(problem, maximise_perspective(problem))
     assert -1e-12 <= best <= truth
 
 
@@ -51,7 +51,7 @@ def test_close_to_the_exact_optimum_and_never_above(budget):
     gram, weight = real_valued(8, 24)
     problem = SparseLeastSquares(gram, weight, **budget)
     exact = search_sparse(problem, Clock(60.0))
-    bound = perspective_bound(problem, maximise_perspective(problem))
+    bound = dual_bound(problem, maximise_perspective(problem))
     best = problem.error(problem.refit(exact.support)).upper
     assert 0.3 * best < bound <= best
 
@@ -60,7 +60,7 @@ def test_exact_where_inputs_are_independent():
     rng = np.random.default_rng(0)
     power, weight = rng.uniform(0.1, 3.0, 12), rng.standard_normal(12)
     problem = SparseLeastSquares(np.diag(power), weight, nnz=5)
-    bound = perspective_bound(problem, maximise_perspective(problem, tolerance=1e-6))
+    bound = dual_bound(problem, maximise_perspective(problem, tolerance=1e-6))
     truth = np.sort(power * weight**2)[:7].sum()
     assert truth * (1 - 1e-4) <= bound <= truth
 
@@ -70,7 +70,7 @@ def test_no_direction_improves_the_maximum():
     problem = SparseLeastSquares(gram, weight, nnz=5)
     best = maximise_perspective(problem, tolerance=1e-5)
     value = perspective_value(problem, best.diagonal, best.nu)
-    assert perspective_bound(problem, best) == pytest.approx(value, rel=1e-9)
+    assert dual_bound(problem, best) == pytest.approx(value, rel=1e-9)
     rng = np.random.default_rng(0)
     for size in (1e-1, 1e-2, 1e-3):
         for _ in range(50):
@@ -84,7 +84,7 @@ def test_scaling_of_inputs_changes_nothing():
     power = np.logspace(-3, 3, 16)
     plain = SparseLeastSquares(gram, weight, nnz=5)
     scaled = SparseLeastSquares(gram * np.outer(power, power), weight / power, nnz=5)
-    bounds = [perspective_bound(p, maximise_perspective(p)) for p in (plain, scaled)]
+    bounds = [dual_bound(p, maximise_perspective(p)) for p in (plain, scaled)]
     assert bounds[1] == pytest.approx(bounds[0], rel=1e-6)
 
 
@@ -97,4 +97,4 @@ def test_hostile_certificates_prove_nothing():
         (np.full(6, 1e308), np.full(6, 1e308)),
         (np.zeros(6), np.full(6, np.inf)),
     ):
-        assert not perspective_bound(problem, PerspectiveCertificate(diagonal=diagonal, nu=nu)) > 0.0
+        assert not dual_bound(problem, DualCertificate(diagonal=diagonal, nu=nu)) > 0.0

@@ -10,7 +10,7 @@ import pytest
 from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
-from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
 from pvqbounds.solvers.cone.clarabel_ import Clarabel
 from pvqbounds.solvers.cone.conic import Triangle, conic_dual
@@ -72,10 +72,10 @@ def test_the_pruning_relaxation_agrees_with_the_native_one(
     if dead:
         gram[4] = gram[:, 4] = 0.0
     problem = SparseLeastSquares(gram, quantization.weight, **budget)
-    own = perspective_bound(problem, maximise_perspective(problem, tolerance=1e-7))
+    own = dual_bound(problem, maximise_perspective(problem, tolerance=1e-7))
     theirs = backend.relax_sparse(problem, Options())
     assert theirs.bound == pytest.approx(own, rel=10 * tolerance, abs=tolerance * problem.signal.middle)
-    value = perspective_bound(problem, theirs.certificate)
+    value = dual_bound(problem, theirs.certificate)
     assert own - tolerance * error_unit(own, problem.signal.middle) <= value <= own * (1.0 + 1e-6)
     assert problem.checked_support(theirs.support) is not None
 
@@ -89,7 +89,7 @@ def test_prunings_without_a_relaxation(backend: Backend, tolerance: float) -> No
         SparseLeastSquares(np.zeros((3, 3)), np.ones(3), nnz=1),
     ):
         solution = backend.relax_sparse(problem, Options())
-        assert perspective_bound(problem, solution.certificate) <= 0.0
+        assert dual_bound(problem, solution.certificate) <= 0.0
         assert solution.bound is None
 
 

@@ -26,12 +26,13 @@ import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.relaxations.box_hull import box_hull, dual_value
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.solvers.base import Capability, Options
 from pvqbounds.solvers.native.quantization import integer_solver, split_dual, split_kernel
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.integer_search import prove
 from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, solve_by_path
 from pvqbounds.solvers.relaxation import relax
@@ -101,7 +102,7 @@ def test_any_multipliers_prove_a_true_bound(seed: int) -> None:
         lam = size * rng.standard_normal(problem.n) * diagonal
         nu = size * rng.standard_normal(problem.n) * diagonal * np.abs(problem.weight)
         splits = random_splits(rng, problem.n, size * float(diagonal.max()))
-        assert Fraction(box_hull_bound(problem, BoxHullCertificate(lam, nu, splits))) <= least
+        assert Fraction(dual_bound(problem, DualCertificate(lam, nu, splits))) <= least
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -147,10 +148,10 @@ def test_what_is_no_split_inequality_proves_nothing(name: str, value: list) -> N
         np.array([[0, 1, 2]], np.int32), np.array([[1, 1, -1]], np.int8), np.array([0]), np.array([1e-6])
     )
     zero = np.zeros(5)
-    assert box_hull_bound(problem, BoxHullCertificate(zero, zero, good)) > -np.inf
+    assert dual_bound(problem, DualCertificate(zero, zero, good)) > -np.inf
     kind = getattr(good, name).dtype
     bad = dataclasses.replace(good, **{name: np.array(value, kind)})
-    assert box_hull_bound(problem, BoxHullCertificate(zero, zero, bad)) == -np.inf
+    assert dual_bound(problem, DualCertificate(zero, zero, bad)) == -np.inf
     assert not prove(problem, SearchCertificate(zero, zero, 1e-12, 1000, bad), Clock(60.0))
 
 
@@ -164,7 +165,7 @@ def test_numbers_out_of_all_proportion_prove_nothing_much(low: int, multiplier: 
         np.array([multiplier]),
     )
     zero = np.zeros(5)
-    assert box_hull_bound(problem, BoxHullCertificate(zero, zero, splits)) <= 0.0
+    assert dual_bound(problem, DualCertificate(zero, zero, splits)) <= 0.0
     assert not prove(problem, SearchCertificate(zero, zero, 1e-3, 1000, splits), Clock(60.0))
 
 
@@ -175,14 +176,14 @@ def test_inequalities_about_dead_inputs_are_left_out() -> None:
     index, sign = np.array([[0, 1, 2], [1, 2, 0]], np.int32), np.array([[1, 1, 1], [1, 1, 0]], np.int8)
     splits = Splits(index, sign, np.array([0, -1]), np.array([7.0, 0.2]))
     zero = np.zeros(4)
-    proved = box_hull_bound(problem, BoxHullCertificate(zero, zero, splits))
+    proved = dual_bound(problem, DualCertificate(zero, zero, splits))
     live = np.array([False, True, True, False])
     among = splits.among(live)
     assert among.index.tolist() == [[0, 1, 0]]
     assert among.spread(live).index.tolist() == [[1, 2, 1]]
     assert splits.about(live).multiplier.tolist() == among.multiplier.tolist() == [0.2]
     inner = pvq.IntegerLeastSquares(gram[1:3, 1:3], problem.weight[1:3], 1.0, -2, 1)
-    alone = box_hull_bound(inner, BoxHullCertificate(zero[:2], zero[:2], among))
+    alone = dual_bound(inner, DualCertificate(zero[:2], zero[:2], among))
     assert proved == pytest.approx(alone, rel=1e-12)
     assert Fraction(proved) <= least_integer_error(problem)
 
@@ -267,9 +268,9 @@ def test_separation_finds_the_worst_of_all_sums(most: int) -> None:
 def test_tighter_than_the_sdp_and_below_the_optimum(bits: int, stages: Sequence[split_dual.Stage]) -> None:
     problem = correlated_problem(24, bits, seed=bits)
     optimum = pvq.solve(problem, method="exact").error_upper
-    sdp = box_hull_bound(problem, relax(problem, "box-hull", solve_box_hull).certificate)
+    sdp = dual_bound(problem, relax(problem, "box-hull", solve_box_hull).certificate)
     found = relax_with_splits(problem, Clock(60.0), stages)
-    proved = box_hull_bound(problem, found.certificate)
+    proved = dual_bound(problem, found.certificate)
     assert len(found.certificate.splits) > 0
     assert found.status == "solved"
     assert sdp < proved <= optimum
@@ -330,10 +331,10 @@ def test_the_clock_ends_the_path_early_and_what_is_known_is_true() -> None:
     problem = correlated_problem(30, 3, seed=3)
     found = relax_with_splits(problem, Clock(0.0))
     assert "relative gap" in found.status
-    proved = box_hull_bound(problem, found.certificate)
+    proved = dual_bound(problem, found.certificate)
     assert 0.0 < proved <= pvq.solve(problem).error_upper
     longer = relax_with_splits(problem, Clock(60.0))
-    assert box_hull_bound(problem, longer.certificate) > proved
+    assert dual_bound(problem, longer.certificate) > proved
 
 
 def test_grams_like_those_of_transformers() -> None:
@@ -377,7 +378,7 @@ def test_without_splits_its_bounds_hold_on_any_gram(seed: int) -> None:
     problem = pvq.IntegerLeastSquares(random_gram(rng, n), random_weight(rng, n), scale, -2, 1)
     bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
     relaxed = relax(problem, "box-hull", lambda sdp: solve_by_path(sdp, Clock(60.0)))
-    proved = box_hull_bound(problem, relaxed.certificate)
+    proved = dual_bound(problem, relaxed.certificate)
     slack = 1e-9 * max(problem.signal.upper, 1e-300)
     assert proved <= float(least_integer_error(problem)) + slack
     assert proved <= bounds.error_lower * (1.0 + 1e-5) + slack

@@ -15,8 +15,7 @@ from truth import least_sparse_error
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.pruning import subset_search
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
@@ -211,8 +210,8 @@ def test_time_limit_gives_a_true_interval(monkeypatch):
     assert short.status == "time limit"
     assert 0.0 <= short.bound <= full.bound
     assert achieved(problem, full) <= achieved(problem, short) * (1 + 1e-12)
-    if isinstance(short.certificate, PerspectiveCertificate):
-        assert perspective_bound(problem, short.certificate) == short.bound
+    if isinstance(short.certificate, DualCertificate):
+        assert dual_bound(problem, short.certificate) == short.bound
     else:
         assert prove_sparse(problem, short.certificate, Clock(60.0))
 
@@ -220,7 +219,7 @@ def test_time_limit_gives_a_true_interval(monkeypatch):
 def test_fractions_of_the_best_error_are_proved(monkeypatch):
     """Where the perspective bound is weak, partial searches take over."""
     monkeypatch.setattr(
-        subset_search, "maximise_perspective", lambda p, **_: PerspectiveCertificate(*np.zeros((2, p.n)))
+        subset_search, "maximise_perspective", lambda p, **_: DualCertificate(*np.zeros((2, p.n)))
     )
     monkeypatch.setattr(subset_search, "WORK", 20_000)
     gram, weight = real_valued(5, 40)

@@ -209,7 +209,7 @@ def dual_value(sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64
 
     The inner minimum runs over *all* codes of the box, or all integers for Park-Boyd, not only
     over the vertices of the tangents present: it is a bound on the error over `unit`, up to
-    rounding (:func:`pvqbounds.relaxations.certificates.box_hull_bound` proves it).
+    rounding (:func:`pvqbounds.relaxations.certificates.dual_bound` proves it).
     """
     try:
         factor = np.linalg.cholesky(sdp.form - np.diag(lam))

@@ -24,21 +24,14 @@ from pvqbounds.errors import ContradictionError, InputError, SolverError, Solver
 from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import as_real_array
-from pvqbounds.relaxations.certificates import (
-    BoxHullCertificate,
-    Certificate,
-    PerspectiveCertificate,
-    Proof,
-    SearchCertificate,
-    SubsetCertificate,
-    box_hull_proof,
-    steady_box_hull,
-)
-from pvqbounds.relaxations.perspective import perspective_proof, steady_perspective
+from pvqbounds.relaxations.certificates import Certificate, Proof
+from pvqbounds.relaxations.dual import DualCertificate, dual_proof, steady_dual
 from pvqbounds.results.bounds import Bounds, claimed, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
 from pvqbounds.solving.options import SolveOptions
 
@@ -269,7 +262,7 @@ def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, optio
         codes = _feasible_codes(inner, stated.codes)
         solution = _with_certificate(inner, stated, clock)
         proof = solution.certificate
-        dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
+        dual = proof.relaxation if isinstance(proof, DualCertificate) else None
         relaxation_used = stated.relaxation or dual
     else:
         stated = solution = _relaxed_integer(inner, backend, options)
@@ -295,9 +288,9 @@ def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
     bound, certificate, status = solution.bound, solution.certificate, solution.status
     if certificate is not None:
         certificate = certificate.in_units(problem.units.inverse)
-        if not certificate.fit(problem.n):  # any multipliers prove something: those of zero prove 0
+        if not certificate.fits(problem):  # any multipliers prove something: those of zero prove 0
             zero = np.zeros(problem.n)
-            kind = BoxHullCertificate if isinstance(problem, IntegerLeastSquares) else PerspectiveCertificate
+            kind = DualCertificate if isinstance(problem, IntegerLeastSquares) else DualCertificate
             certificate, status = kind(zero, zero), OUT_OF_RANGE
     bound = None if bound is None else scaled_down(bound, problem.units.error)
     return replace(solution, certificate=certificate, bound=bound, status=status)
@@ -336,7 +329,7 @@ def _solve_sparse(
     solution = _with_certificate(inner, stated, clock)
     support = _feasible_support(inner, solution.support)
     weight = problem.refit(support)
-    relaxed = isinstance(solution.certificate, PerspectiveCertificate)
+    relaxed = isinstance(solution.certificate, DualCertificate)
     return _bounds(
         problem,
         backend,
@@ -470,7 +463,7 @@ def _with_certificate(problem: Problem, solution: ExactSolution, clock: Clock) -
 
 def _method(exact: bool, stated: ExactSolution) -> str:
     """What the backend did: an exact method that fell back on its relaxation says "relax"."""
-    dual = isinstance(stated.certificate, BoxHullCertificate | PerspectiveCertificate)
+    dual = isinstance(stated.certificate, DualCertificate | DualCertificate)
     fell_back = dual or stated.relaxation is not None
     return "exact" if exact and not fell_back else "relax"
 
@@ -545,12 +538,12 @@ def _claim(problem: Problem, certificate: Certificate) -> tuple[Certificate, flo
     if isinstance(certificate, SearchCertificate | SubsetCertificate):
         return certificate, certificate.value
     proof: Proof
-    if isinstance(certificate, BoxHullCertificate):
+    if isinstance(certificate, DualCertificate):
         assert isinstance(problem, IntegerLeastSquares)
-        certificate, proof = steady_box_hull(problem, certificate)
+        certificate, proof = steady_dual(problem, certificate)
     else:
         assert isinstance(problem, SparseLeastSquares)
-        certificate, proof = steady_perspective(problem, certificate)
+        certificate, proof = steady_dual(problem, certificate)
     return certificate, claimed(proof, problem.signal.upper)
 
 
@@ -562,11 +555,11 @@ def proof_of(problem: Problem, certificate: Certificate) -> Proof:
     """
     if isinstance(certificate, SearchCertificate | SubsetCertificate):
         return Proof(certificate.value, 0.0, False)
-    if isinstance(certificate, BoxHullCertificate):
+    if isinstance(certificate, DualCertificate):
         assert isinstance(problem, IntegerLeastSquares)
-        return box_hull_proof(problem, certificate)
+        return dual_proof(problem, certificate)
     assert isinstance(problem, SparseLeastSquares)
-    return perspective_proof(problem, certificate)
+    return dual_proof(problem, certificate)
 
 
 @dataclass(frozen=True)
@@ -680,5 +673,5 @@ def _proved_again(problem: Problem, certificate: Certificate, clock: Clock) -> f
         from pvqbounds.solvers.native.pruning.subset_search import prove_sparse
 
         return stated if prove_sparse(inner, moved, clock) else 0.0
-    fits = (BoxHullCertificate,) if isinstance(problem, IntegerLeastSquares) else (PerspectiveCertificate,)
+    fits = (DualCertificate,) if isinstance(problem, IntegerLeastSquares) else (DualCertificate,)
     return max(0.0, proof_of(problem, certificate).value) if isinstance(certificate, fits) else 0.0

@@ -90,7 +90,7 @@ class Quantization(Kind):
         if all(problem.is_uniform for problem in problems):
             return {"scale": np.array([p.scale for p in problems])} | codes
         grid = ("step", "qmin", "qmax")
-        return {name: np.stack([getattr(p.steps, name) for p in problems]) for name in grid} | codes
+        return {name: np.stack([getattr(p.values, name) for p in problems]) for name in grid} | codes
 
     def read(
         self,

@@ -39,9 +39,9 @@ from pvqbounds.arithmetic.definite import minorant, proof_margin
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, total, up
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.native.quantization import integer_kernel
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 __all__ = [
     "Outcome",
@@ -376,7 +376,7 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
-    if not certificate.fit(problem.n):
+    if not certificate.fits(problem):
         return False
     if not live.any():
         return certificate.value <= 0.0
