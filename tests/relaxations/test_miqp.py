@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from test_subset_search import allowed_supports, real_valued
+from truth import allowed_supports, real_valued
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 
 import pvqbounds as pvq
-from pvqbounds import cli
 from pvqbounds.storage.problem_files import save_problem
 
 pytest.importorskip("torch")
@@ -38,12 +38,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("pickle.npz", gram=np.array([None]), weight=np.ones(1), nnz=1)
     Path("corrupt.npz").write_bytes(Path("q.npz").read_bytes()[:100])
     return tmp_path
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    return int(stop.value.code or 0)
 
 
 @pytest.mark.parametrize(

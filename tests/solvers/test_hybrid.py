@@ -4,8 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from test_integer_search import correlated_problem
-from truth import exact_error_of_codes, least_integer_error, random_integer_problem
+from truth import correlated_problem, exact_error_of_codes, least_integer_error, random_integer_problem
 
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_miqp_backends import integer, real_valued, usable
+from command_line import run
+from test_miqp_backends import integer, usable
+from truth import real_valued
 
 import pvqbounds as pvq
-from pvqbounds import cli
 from pvqbounds.commands import console
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.solvers import BACKENDS, backend_named
@@ -253,12 +254,6 @@ def test_options_of_several_solvers():
         console.solver_options_of(["a=1", "a=2"])
 
 
-def run(*arguments):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    return int(stop.value.code or 0)
-
-
 def test_options_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_problem("q.npz", integer(5))
@@ -352,7 +347,7 @@ def test_ctrl_c_while_several_channels_are_solved():
     usable("highs", Capability.EXACT_PRUNING)
     script = (
         "import sys; sys.path.insert(0, 'tests')\n"
-        "from test_subset_search import real_valued\n"
+        "from truth import real_valued\n"
         "import pvqbounds as pvq\n"
         "problems = [pvq.SparseLeastSquares(*real_valued(seed, 36), nnz=9) for seed in range(4)]\n"
         "print('ready', flush=True)\n"
@@ -363,7 +358,7 @@ def test_ctrl_c_while_several_channels_are_solved():
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert process.stdout.readline() == "ready\n"
     time.sleep(2.0)

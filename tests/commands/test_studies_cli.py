@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run
 
-from pvqbounds import cli
 from pvqbounds.commands import studies as commands
 from pvqbounds.errors import InputError
 from pvqbounds.studies import figures, rows, specs, views, weights
@@ -42,12 +42,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     save_file({"codes": np.ones((3, 3), dtype=np.int8)}, "integers.safetensors")
     return tmp_path
-
-
-def run(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    return int(stop.value.code or 0)
 
 
 def fits(text: str) -> bool:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_integer_search import correlated_problem
 from truth import (
+    correlated_problem,
     exact_error_of_codes,
     least_integer_error,
     random_gram,

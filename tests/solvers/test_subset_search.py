@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations, product
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from truth import least_sparse_error
+from truth import allowed_supports, least_sparse_error, rational_optimum, real_valued
 
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
@@ -20,35 +20,6 @@ from pvqbounds.solvers.native.pruning import subset_search
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
 from pvqbounds.solvers.native.pruning.subset_search import SINGULAR, good_support, prove_sparse, search_sparse
-
-
-def allowed_supports(problem):
-    """Every maximal support that the budget allows."""
-    choices = [combinations(group.tolist(), kept) for group, kept in problem.budgets]
-    for parts in product(*(list(c) for c in choices)):
-        yield sorted(i for part in parts for i in part)
-
-
-def rational_error(problem, support):
-    """Least E over weights on `support`, exactly (the Gram has to be semidefinite exactly)."""
-    G = [[Fraction(x) for x in row] for row in problem.gram.tolist()]
-    w = [Fraction(x) for x in problem.weight.tolist()]
-    gone = [i for i in range(problem.n) if i not in support]
-    pull = [sum(G[i][j] * w[j] for j in gone) for i in range(problem.n)]
-    M = [[G[i][j] for j in support] + [pull[i]] for i in support]
-    M.append([pull[i] for i in support] + [sum(w[i] * pull[i] for i in gone)])
-    for k in range(len(support)):
-        if M[k][k] == 0:
-            assert not any(M[k])  # semidefinite
-            continue
-        for i in range(k + 1, len(M)):
-            ratio = M[i][k] / M[k][k]
-            M[i] = [a - ratio * b for a, b in zip(M[i], M[k], strict=True)]
-    return M[-1][-1]
-
-
-def rational_optimum(problem):
-    return min(rational_error(problem, support) for support in allowed_supports(problem))
 
 
 def achieved(problem, solution):
@@ -118,12 +89,6 @@ def test_ill_conditioned(seed, decades):
     solution, truth = check(problem, slack=1e-2 if decades == 12 else 1e-5)
     assert solution.certificate.radius == np.inf
     assert truth > 0.0
-
-
-def real_valued(seed, n, positions=None):
-    rng = np.random.default_rng(seed)
-    X = np.maximum(rng.standard_normal((positions or 4 * n, n)) @ rng.standard_normal((n, n)), 0.0)
-    return X.T @ X / len(X), rng.standard_normal(n)
 
 
 @pytest.mark.parametrize(("n", "nnz"), [(10, 2), (11, 5), (12, 9)])

@@ -203,7 +203,7 @@ def test_a_method_of_ones_own_from_one_file_to_table_and_files(registry, tmp_pat
 
 
 def test_the_documented_method_works(registry):
-    page = Path(__file__).parent.parent / "docs" / "adding-a-method.md"
+    page = Path(__file__).parents[2] / "docs" / "adding-a-method.md"
     code = re.search(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL).group(1)
     names = dict(zip(("model", "data"), layer(), strict=True))
     exec(compile(code, str(page), "exec"), names)

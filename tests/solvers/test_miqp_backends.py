@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from test_subset_search import real_valued
+from truth import real_valued
 
 import pvqbounds as pvq
 from pvqbounds.errors import SolverError

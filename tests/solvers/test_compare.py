@@ -14,7 +14,7 @@ from test_miqp_backends import integer
 import pvqbounds as pvq
 from pvqbounds import cli, solvers
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "adding-a-backend.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "adding-a-backend.md"
 SMALL = ["compare", "--layer", "block1.0", "--bits", "3", "--time-limit", "5"]
 
 

@@ -497,5 +497,5 @@ def test_a_small_layer_solved_in_earnest():
 
 
 def test_the_example_with_a_module_of_ones_own_runs(capsys):
-    runpy.run_path(str(Path(__file__).parent.parent / "examples" / "own_module.py"))
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "own_module.py"))
     assert "provably better: int4 than 25%" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import run
+from command_line import run
 from torch import nn
 
 import pvqbounds as pvq

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_subset_search import rational_error, real_valued
+from truth import rational_error, real_valued
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_miqp_backends import integer, real_valued
+from test_miqp_backends import integer
+from truth import real_valued
 
 import pvqbounds as pvq
 from pvqbounds.solvers import backend_named

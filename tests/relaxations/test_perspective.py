@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_subset_search import rational_optimum, real_valued
+from truth import rational_optimum, real_valued
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares

@@ -29,7 +29,7 @@ from pvqbounds.storage.archive import native_array, parse_arrays
 from pvqbounds.storage.problem_files import Budget, load_problem
 from pvqbounds.storage.results_written import check_result_path, write_problem
 
-GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1.0"
 
 
 class Result:

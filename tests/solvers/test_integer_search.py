@@ -5,25 +5,13 @@ import itertools
 
 import numpy as np
 import pytest
-from truth import exact_error_of_codes, random_gram, random_integer_problem
+from truth import correlated_problem, exact_error_of_codes, random_gram, random_integer_problem
 
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.solvers.native.quantization import integer_search, integer_solver
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-
-
-def correlated_problem(n, bits, seed, outliers=0.0, spread=1.0):
-    """ReLU features of a random layer, Gaussian weights, some of them far outside the grid."""
-    rng = np.random.default_rng(seed)
-    features = np.maximum(rng.standard_normal((16 * n, n)) @ rng.standard_normal((n, n)), 0.0)
-    features *= 10.0 ** (spread * rng.uniform(-0.5, 0.5, n))
-    weight = rng.standard_normal(n)
-    scale = 2.0 * np.abs(weight).max() / 2**bits
-    weight[: int(np.ceil(outliers * n))] *= 6.0
-    gram = features.T @ features / len(features)
-    return IntegerLeastSquares(gram, weight, scale, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
