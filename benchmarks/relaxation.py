@@ -52,7 +52,7 @@ from pvqbounds.solvers.native.quantization.split_dual import (
     solve_by_path,
 )
 from pvqbounds.solvers.relaxation import Relaxed, relax
-from pvqbounds.solving.one import blas_threads
+from pvqbounds.solving.guards import blas_threads
 
 LAYERS = {36: "block2.0", 72: "block3.0", 144: "block4.0", 288: "block5.0"}
 CONSOLE = Console(width=140)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -76,7 +77,7 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
     except ValueError:  # lists of different lengths
         axes = 2
     if axes == 1:
-        row = _checked_levels(levels, "")
+        row = _checked_levels(cast(ArrayLike, levels), "")
         return np.broadcast_to(row, (n, len(row)))
     if isinstance(levels, str) or not isinstance(levels, Sequence | np.ndarray):
         raise InputError("The levels must be a list of rising numbers, or one such list for each input.")
@@ -84,7 +85,7 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
         raise InputError(f"There must be one list of levels, or {n}, one for each input, not {len(levels)}.")
     known: dict[int, NDArray[np.float64]] = {}  # groups share their lists
     rows = []
-    for i, listed in enumerate(levels):
+    for i, listed in enumerate(cast(Sequence[Any], levels)):
         if id(listed) not in known:
             known[id(listed)] = _checked_levels(listed, f" of input {i}")
         rows.append(known[id(listed)])

@@ -203,6 +203,10 @@ class Problem(ABC):
         return indices
 
     @abstractmethod
+    def error(self, values: NDArray[Any]) -> Enclosure:
+        """Enclosure of E of codes, or of weights where values have no codes, whatever the support."""
+
+    @abstractmethod
     def point(self, values: NDArray[Any]) -> Point:
         """The weights of codes, or weights where values have no codes, checked and evaluated.
 
@@ -295,15 +299,15 @@ class LeastSquares(Problem):
         """The values of codes, shape (n,), rounded to float64."""
         return self.values.weight_of(codes)
 
-    def error(self, codes: NDArray[np.int64]) -> Enclosure:
+    def error(self, values: NDArray[Any]) -> Enclosure:
         """Enclosure of E(v), the mean squared output error of the exact values of codes (not rounded).
 
         Raises
         ------
         InputError
-            If `codes` are not n integers: weights v are no codes.
+            If they are not n integers: weights v are no codes.
         """
-        codes = np.asarray(codes)
+        codes = np.asarray(values)
         if codes.shape != (self.n,) or (codes.dtype.kind not in "iu" and (codes != np.rint(codes)).any()):
             raise InputError(f"The error is that of {self.n} whole codes z; give z, not the weights s z.")
         inner = self.normalised

@@ -89,10 +89,10 @@ class SparseLeastSquares(Problem):
         v[support] = self.weight[support] + move / power
         return v
 
-    def error(self, weight: NDArray[np.float64]) -> Enclosure:
+    def error(self, values: NDArray[Any]) -> Enclosure:
         """Enclosure of E(v), the mean squared output error of the weights v, shape (n,)."""
         inner = self.normalised
-        weight = scaled_weights(as_real_array(weight, "The weight", ndim=1), -self.units.weight)
+        weight = scaled_weights(as_real_array(values, "The weight", ndim=1), -self.units.weight)
         if len(weight) != self.n:
             raise InputError(f"The error is that of {self.n} weights, not of {len(weight)}.")
         form = quadratic_form(inner.gram, *difference(weight, inner.weight))

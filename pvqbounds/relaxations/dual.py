@@ -4,11 +4,12 @@
 v, d = v - w (the error itself: A = G and no more). For all real lam, nu with S = A - diag(lam) positive
 definite, split
 
-    dᵀAd - 2 pᵀd = (dᵀSd - 2 nuᵀd) + sum_i phi_i(v_i),    phi_i(v) = lam_i (v - w_i)² + 2 (nu_i - p_i)(v - w_i)
+    dᵀAd - 2 pᵀd = (dᵀSd - 2 nuᵀd) + sum_i phi_i(v_i),
+    phi_i(v) = lam_i (v - w_i)² + 2 (nu_i - p_i)(v - w_i)
 
 and minimise both parts on their own. With m_i = min over V_i of phi_i, and what it costs to be zero,
 
-    E(v) >= kappa - nuᵀS⁻¹nu + sum_i m_i + least sum of (phi_i(0) - m_i) over inputs that may be zero together:
+    E(v) >= kappa - nuᵀS⁻¹nu + sum_i m_i + least sum of (phi_i(0) - m_i) over the inputs that are zero:
 
 under a support rule at least so many of each group are zero, and the cheapest of them count; without a
 rule none has to be. Box-hull SDP, Park-Boyd, perspective relaxation (V = ℝ: D = lam > 0 and
@@ -101,6 +102,11 @@ class DualCertificate(Certificate):
             return False
         return splits_fit(self.splits, problem)
 
+    @property
+    def relaxation(self) -> str:
+        """Name of the relaxation of codes that its bound is one of."""
+        return "splits" if len(self.splits) > 0 else "box-hull"
+
     def in_units(self, units: Units) -> DualCertificate:
         """The same multipliers for the problem in these units."""
         return DualCertificate(*multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units))
@@ -125,7 +131,8 @@ def splits_fit(splits: object, problem: Problem) -> bool:
 def dual_bound(problem: Problem, certificate: DualCertificate) -> float:
     """The lower bound on E that the multipliers prove, rounded down; may be negative.
 
-    Multipliers that are not finite or of the wrong size prove nothing: the result is -inf.
+    Multipliers that are not finite or of the wrong size prove nothing: the result is -inf. Where their
+    arithmetic overflows it is 0: E is a mean square.
     """
     return dual_proof(problem, certificate).value
 
@@ -182,15 +189,15 @@ Proofs = dict[tuple[int, bytes], "tuple[Array, float, float] | None"]
 
 def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:
     """The bound once the budgets are spent: of each group the cheapest ones are zero."""
-    if terms is None:
-        return NOTHING
+    if terms is None:  # E is a mean square
+        return Proof(0.0, 0.0, False)
     if not problem.is_restricted:
         return Proof(terms.constant, terms.blur, terms.lowered)
     parts = [terms.constant]
     for group, most in problem.budgets:
         parts += np.sort(terms.extra[group])[: len(group) - most].tolist()
     value = down(total(parts), 2)
-    return Proof(value, terms.blur, terms.lowered) if math.isfinite(value) else NOTHING
+    return Proof(value, terms.blur, terms.lowered) if math.isfinite(value) else Proof(0.0, 0.0, False)
 
 
 def dual_terms(

@@ -42,7 +42,7 @@ def relax_by_its_point(
 ) -> ExactSolution:
     """Solve the perspective form with k continuous, and prove what its weights are worth."""
     tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
-    if not tame.relaxed.diagonal.any():
+    if not tame.relaxed.lam.any():
         return no_relaxation(tame)
     program = tight_perspective_program(tame)
     x, bound, status = usable(solve(replace(program, integer=np.zeros_like(program.integer))))
@@ -60,5 +60,5 @@ def no_relaxation(tame: TamePruning) -> ExactSolution:
 
 def certificate_of_point(tame: TamePruning, v: NDArray[np.float64]) -> DualCertificate:
     """(D, nu) in units of the original problem, from the relaxation's weights v in tame ones."""
-    D, u = tame.relaxed.diagonal, v - tame.problem.weight
+    D, u = tame.relaxed.lam, v - tame.problem.weight
     return tame.certificate(D, tame.problem.gram @ u - D * u)

@@ -24,7 +24,7 @@ from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
-from pvqbounds.solving.one import verify
+from pvqbounds.solving.verification import verify
 from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.results_read import read_record
 

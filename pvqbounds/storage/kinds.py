@@ -166,4 +166,4 @@ class Pruning(Kind):
         problem.checked_support(np.flatnonzero(point))
 
 
-KINDS: Mapping[str, Kind] = {IntegerLeastSquares.task: Quantization(), SparseLeastSquares.task: Pruning()}
+KINDS: Mapping[str, Kind] = {"quantization": Quantization(), "pruning": Pruning()}

@@ -344,15 +344,12 @@ def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int 
     for _ in range(tries):
         lie = lie_above(rng, truth, signal)
         certificate = noise(rng, problem, lie)
-        name = {DualCertificate: "dual_bound", DualCertificate: "dual_bound"}
-        place = name.get(type(certificate), f"prove {_kind(certificate)}")
+        place = "dual_bound" if isinstance(certificate, DualCertificate) else f"prove {_kind(certificate)}"
         call = f"print({place}(p, {shown(certificate)}))"
         case.step(f"a proof from noise: n = {problem.n}", 5.0, call)
         proved = -math.inf
         with case.guarded(place, call, refusals=False):
-            if (isinstance(problem, IntegerLeastSquares) and isinstance(certificate, DualCertificate)) or (
-                isinstance(problem, SparseLeastSquares) and isinstance(certificate, DualCertificate)
-            ):
+            if isinstance(certificate, DualCertificate):
                 proved = dual_bound(problem, certificate)
             else:
                 proved = lie if prove(problem, certificate) else 0.0

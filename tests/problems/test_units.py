@@ -147,4 +147,4 @@ def test_multipliers_that_leave_the_range_of_float64_prove_nothing_and_say_so():
         bounds = pvq.solve(problem, method="relax", relaxation=relaxation, time_limit=5.0)
         outcome = pvq.verify(problem, bounds)
         assert outcome, outcome.reason
-        assert bounds.certificate.fit(6)
+        assert bounds.certificate.fits(problem)

@@ -138,7 +138,7 @@ class MIQPBackend(Backend):
             return ExactSolution(None, None, None, None, status)
         support = tame.support if x is None else program.support(x)
         stated = None if bound is None else bound * tame.unit
-        beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
+        beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
         return ExactSolution(None, support, stated, None, status, beside=beside)
 
 
@@ -168,7 +168,7 @@ def tight_perspective_program(tame: TamePruning) -> MIQP:
     SolverError
         If the Gram is singular.
     """
-    diagonal = tame.relaxed.diagonal
+    diagonal = tame.relaxed.lam
     try:
         program = perspective_program(tame.problem, diagonal if diagonal.any() else None)
     except InputError as error:

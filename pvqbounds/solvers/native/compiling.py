@@ -60,7 +60,7 @@ def telling(notice: Notice) -> Iterator[None]:
 
 def compile_for(problem: Problem, options: Options) -> None:
     """Compile what a solve of such a problem needs, if that has not been done yet."""
-    compile_kind(options.relaxation if isinstance(problem, IntegerLeastSquares) else "perspective")
+    compile_kind(options.relaxation if problem.values.is_finite else "perspective")
 
 
 def compile_kind(relaxation: str) -> None:

@@ -3,7 +3,7 @@
 **From below.** With the price theta of a kept weight the channels fall apart, and the sum of
 their bounds less theta times the budget is a bound (Everett, Operations Research 11, 1963). The
 perspective dual of each channel is separable in its inputs, so that the best theta for given
-multipliers is a matter of sorting (:func:`pvqbounds.relaxations.perspective.layer_dual_bound`).
+multipliers is a matter of sorting (:func:`pvqbounds.relaxations.layer_dual.layer_dual_bound`).
 Multipliers are found in three steps: one cheap D for all channels of a Gram and the nu that are
 best for the whole budget, whence theta; then the best D of each channel at that theta, by its
 interior point; then again the best nu for these.

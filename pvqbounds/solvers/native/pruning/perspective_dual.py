@@ -1,7 +1,7 @@
 """The best perspective bound: an interior-point method on the dual of the relaxation.
 
 The sum of the m smallest of the numbers r_i is the maximum over theta of m theta - sum_i
-max(0, theta - r_i). With that, :mod:`pvqbounds.relaxations.perspective` becomes
+max(0, theta - r_i). With that, :mod:`pvqbounds.relaxations.dual` becomes
 
     maximise   -nuᵀ(G - diag(D))⁻¹nu + sum_g m_g theta_g - sum_i s_i
     subject to s_i D_i >= nu_i²,   s_i >= theta_g(i) - D_i w_i² + 2 w_i nu_i,   G - diag(D) PSD.
@@ -86,7 +86,7 @@ class NormalForm:
 
     def certificate(self, D: NDArray[np.float64], nu: NDArray[np.float64]) -> DualCertificate:
         """(D, nu), each of shape (n,), in units of the problem."""
-        return DualCertificate(diagonal=D * self.power**2, nu=nu * self.power * self.unit)
+        return DualCertificate(lam=D * self.power**2, nu=nu * self.power * self.unit)
 
 
 def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
@@ -134,7 +134,7 @@ def maximise_perspective(
     Above `LARGEST_NEWTON` inputs, and where the clock does not leave the time for a path or ends it, D
     stays where it starts, and nu alone is optimised.
     """
-    none = DualCertificate(diagonal=np.zeros(problem.n), nu=np.zeros(problem.n))
+    none = DualCertificate(lam=np.zeros(problem.n), nu=np.zeros(problem.n))
     budget = RowBudget.of(problem)
     if problem.n > LARGEST_NEWTON or (clock is not None and not path_fits(problem.n, clock)):
         best = shared_multipliers(problem.gram, problem.weight[None], budget)[0]

@@ -1,6 +1,6 @@
 """Perspective multipliers for many channels at once: D is given, nu comes from splitting.
 
-With D fixed the perspective relaxation (:mod:`pvqbounds.relaxations.perspective`) is, in
+With D fixed the perspective relaxation (:mod:`pvqbounds.relaxations.dual`) is, in
 x = sqrt(D) v for every channel, a quadratic plus a norm:
 
     minimise over v   (v-w)ᵀ(G - D)(v-w) - 2 wᵀD v + wᵀD w  +  ||sqrt(D) v||²,
@@ -157,7 +157,7 @@ def shared_multipliers(
     count = len(weights)
     D = np.tile(shared.start, (count, 1))
     nu = optimise_nu([shared] * count, weights * shared.power, D, budget)
-    return [DualCertificate(diagonal=shared.start * shared.power**2, nu=row * shared.power) for row in nu]
+    return [DualCertificate(lam=shared.start * shared.power**2, nu=row * shared.power) for row in nu]
 
 
 def optimise_nu(

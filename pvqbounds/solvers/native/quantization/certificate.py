@@ -57,6 +57,7 @@ class SearchCertificate(SearchedCertificate):
 
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value."""
+        from pvqbounds.problems import IntegerLeastSquares
         from pvqbounds.solvers.native.quantization.integer_search import prove
 
-        return prove(problem, self, clock)
+        return isinstance(problem, IntegerLeastSquares) and prove(problem, self, clock)
