@@ -83,10 +83,11 @@ def relax_finite(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -
     if live.any():
         inner = problem.among(live)
         found = _with_fixed(inner, clock, tolerance)
-        lam[live], mean[live] = found.lam, inner.weight + found.mean
-        nu[live] = inner.gram @ found.x - found.lam * found.x
+        mean[live] = inner.weight + found.mean
+        if found.value > 0.0:  # E is a mean square: without, no multipliers at all say as much
+            lam[live], nu[live] = found.lam, inner.gram @ found.x - found.lam * found.x
         covariance[np.ix_(live, live)] = found.covariance
-        reported, status = found.value, found.status
+        reported, status = max(found.value, 0.0), found.status
     return Relaxed(DualCertificate(lam, nu), mean, covariance, reported, status)
 
 
@@ -150,10 +151,8 @@ def _solved(scaled: _Scaled, clock: Clock, tolerance: float) -> _Found:
     best = max(points, key=scaled.value)
     value = scaled.value(best)
     mean, covariance = path.last.x / scaled.root, path.covariance() / np.outer(scaled.root, scaled.root)
-    if not value > 0.0:  # E is a mean square: no multipliers at all say as much
-        zero = np.zeros(n)
-        return _Found(zero, zero, mean, covariance, 0.0, path.status)
-    return _Found(best.at.lam * scaled.root**2, best.x / scaled.root, mean, covariance, value, path.status)
+    lam = best.at.lam * scaled.root**2
+    return _Found(lam, best.x / scaled.root, mean, covariance, value, path.status)
 
 
 def _with_all_values(
@@ -206,7 +205,7 @@ class _Scaled:
         values, n = self.problem.values, self.problem.n
         centre = np.linalg.lstsq(self.form, -self.pull, rcond=None)[0] if self.pull.any() else np.zeros(n)
         low, high = ((end - self.problem.weight) * self.root for end in (values.lowest, values.highest))
-        return box_minimiser(self.form, centre, low, high, clock)
+        return box_minimiser(self.form, np.asarray(centre, dtype=np.float64), low, high, clock)
 
     def task(self, chosen: Candidates) -> Task:
         """The smoothed dual with some values."""

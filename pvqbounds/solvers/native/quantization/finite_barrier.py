@@ -115,7 +115,7 @@ class Multipliers(NamedTuple):
         return Multipliers(self.lam + length * step.lam, nu, self.tau + length * step.tau)
 
     def combined(self, share: float, other: Multipliers) -> Multipliers:
-        """This step and a share of another."""
+        """The step and a share of another."""
         return Multipliers(*(one + share * two for one, two in zip(self, other, strict=True)))
 
     def dot(self, other: Multipliers) -> float:
@@ -138,10 +138,17 @@ class Point:
     """p, shape (n, m)."""
     value: float
     """D."""
+    volume: float
+    """logdet S + sum_g log tau_g."""
     barrier: float
     """F."""
     loose: float
     """Mean excess, summed over the inputs."""
+
+    def barrier_at(self, task: Task, mu: float) -> float:
+        """F at another temperature."""
+        total = (np.exp(self.excess / -mu) * task.present).sum(axis=1)
+        return self.value + mu * (self.volume - float(np.log(total).sum()))
 
 
 def is_definite(matrix: Array) -> bool:
@@ -158,19 +165,17 @@ def point_at(task: Task, at: Multipliers, mu: float) -> Point | None:
     cost = (at.lam[:, None] * task.offset + 2.0 * (at.nu + task.pull)[:, None]) * task.offset
     if len(task.most):
         cost += task.of_group(at.tau)[:, None] * task.nonzero
-    cost[~task.present] = np.inf
-    least = cost.min(axis=1)
+    least = np.where(task.present, cost, np.inf).min(axis=1)
     excess = cost - least[:, None]
-    share = np.exp(-excess / mu)
+    share = np.exp(excess / -mu) * task.present
     total = share.sum(axis=1)
     share /= total[:, None]
-    excess[~task.present] = 0.0
     value = float(task.constant + least.sum() - at.nu @ x - at.tau @ task.most)
-    logarithms = 2.0 * np.log(np.diagonal(factor)).sum() + np.log(at.tau).sum() - np.log(total).sum()
-    barrier = value + mu * float(logarithms)
+    volume = float(2.0 * np.log(np.diagonal(factor)).sum() + np.log(at.tau).sum())
+    barrier = value + mu * (volume - float(np.log(total).sum()))
     if not np.isfinite(barrier):
         return None
-    return Point(at, factor, x, excess, share, value, barrier, float((share * excess).sum()))
+    return Point(at, factor, x, excess, share, value, volume, barrier, float((share * excess).sum()))
 
 
 class Newton:

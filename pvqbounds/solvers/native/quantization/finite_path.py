@@ -37,7 +37,7 @@ FLOPS = 4.0
 """Operations of a step, over n³."""
 
 RADIUS = 0.05
-"""Squared length of a step in the Newton metric, over mu times the unknowns: what Newton's method holds for."""
+"""Squared length of a step in the Newton metric, over mu times the unknowns."""
 
 FALL = 0.5
 """Least ratio of a temperature to the one before."""
@@ -53,6 +53,9 @@ BEYOND = 1.2
 
 SHORTER, SHORTEST = 0.5, 1e-6
 """Ratio of the lengths of two trials; a step below the second ends the iteration."""
+
+ROUNDING = 1e-12
+"""What a step may lose of the barrier, relative to it."""
 
 WIDER, LEAST_RADIUS = 1.4, 0.02
 """How the radius recovers after a step that had to be shortened, and the least share of it."""
@@ -153,9 +156,8 @@ def _taken(task: Task, point: Point, step: Multipliers, mu: float) -> tuple[Poin
     if cheaper.any():
         nearest = float((-point.at.tau[cheaper] / step.tau[cheaper]).min())
         length = min(1.0, nearest / BEYOND)
-    barrier = point_at(task, point.at, mu)
-    least = -math.inf if barrier is None else barrier.barrier - 1e-12 * abs(barrier.barrier)
-    whole = length == 1.0
+    barrier = point.barrier_at(task, mu)
+    least, whole = barrier - ROUNDING * abs(barrier), length == 1.0
     while length > SHORTEST:
         if is_definite(task.slack_matrix(point.at.lam + BEYOND * length * step.lam)):
             found = point_at(task, point.at.plus(length, step, point.x), mu)

@@ -1,4 +1,4 @@
-"""The values that a path over finite value sets works with: all of a short set, of a long one those that count."""
+"""The values that a path works with: all of a short set, of a long one those that count."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def codes_near(values: ValueSet, point: NDArray[np.float64]) -> NDArray[np.int64
     distance = np.unique(np.rint(steps).astype(np.int64))
     around = nearest[:, None] + np.concatenate([-distance[:0:-1], distance])
     zero = np.where(values.has_zero(), values.zero_codes(), low)
-    return np.clip(np.hstack([around, zero[:, None]]), low[:, None], high[:, None])
+    codes = np.clip(np.hstack([around, zero[:, None]]), low[:, None], high[:, None])
+    return np.asarray(codes, dtype=np.int64)
 
 
 def _of_codes(values: ValueSet, codes: NDArray[np.int64], *, whole: bool) -> Candidates:
