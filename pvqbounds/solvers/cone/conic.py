@@ -306,7 +306,7 @@ def entries_of_cone(n: int) -> float:
 def single_point(sdp: BoxHullSDP) -> SDPSolution:
     """The solution on a grid of one code, where the dual has no finite maximiser to look for."""
     lam, nu = point_multipliers(sdp)
-    mean = sdp.qmin.copy()
+    mean = sdp.low.copy()
     return SDPSolution(lam, nu, sdp.constant, mean, np.zeros((sdp.n, sdp.n)), "solved")
 
 
