@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.integer import error_form
+from pvqbounds.problems.supports import largest_kept
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
 
-__all__ = ["gaussian_starts", "improve", "randomized_rounding"]
+__all__ = ["gaussian_starts", "improve", "randomized_rounding", "rounded_moments"]
 
 
 def randomized_rounding(
@@ -53,6 +54,36 @@ def randomized_rounding(
     draws = gaussian_starts(mean, covariance, 3 * problem.n if samples is None else samples, seed)
     starts = np.vstack([problem.codes_of_nearest().astype(np.float64), draws])
     return improve(problem, starts, pairs=False, clock=clock)
+
+
+def rounded_moments(
+    problem: LeastSquares,
+    mean: NDArray[np.float64],
+    covariance: NDArray[np.float64],
+    seed: int = 0,
+    samples: int | None = None,
+) -> NDArray[np.int64]:
+    """Codes of any finite values: the best of round to nearest and of `samples` draws, rounded.
+
+    Of each draw the largest weights are kept that a support rule allows, the others are zero.
+
+    Parameters
+    ----------
+    mean, covariance
+        Of the weights v in a relaxation, shapes (n,) and (n, n).
+    samples
+        Number of draws; 3n if None.
+    """
+    plain = problem.codes_of_nearest()
+    draws = gaussian_starts(mean, covariance, 3 * problem.n if samples is None else samples, seed)
+    draws = draws[np.isfinite(draws).all(axis=1)]
+    kept = largest_kept(np.abs(draws), problem.budgets)
+    zero = problem.values.zero_codes()
+    rounded = [np.asarray(problem.values.nearest(draw)) for draw in draws]
+    codes = [plain, *(np.where(own, code, zero) for own, code in zip(kept, rounded, strict=True))]
+    offset = np.stack([problem.weight_of(code) for code in codes]) - problem.weight
+    errors = np.einsum("ki,ki->k", offset @ problem.gram, offset)
+    return np.asarray(codes[int(errors.argmin())], dtype=np.int64)
 
 
 def gaussian_starts(

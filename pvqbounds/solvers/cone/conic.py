@@ -34,7 +34,8 @@ from scipy import sparse
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.heuristics.rounding import rounded_moments
+from pvqbounds.problems import LeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import (
     BoxHullSDP,
     definite_multipliers,
@@ -43,6 +44,7 @@ from pvqbounds.relaxations.box_hull import (
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution, remaining
 from pvqbounds.solvers.native.pruning.perspective_dual import NormalForm, normal_form
+from pvqbounds.solvers.relaxation import relax_levels
 
 __all__ = [
     "ConicBackend",
@@ -236,6 +238,21 @@ class ConicBackend(Backend):
         data = conic_dual(sdp, self.triangle)
         solution = self.solve_conic(data, options)
         return data.solution(solution.x, solution.dual, solution.status, self.name)
+
+    def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Solve the box-hull SDP of levels; errors as in :meth:`solve_sdp`.
+
+        Raises
+        ------
+        SolverError
+            Under a support rule.
+        """
+        if problem.is_restricted:
+            raise self._unable(Capability.JOINT)
+        clock = Clock(options.time_limit, options.cancelled)
+        relaxed = relax_levels(problem, lambda sdp: self.solve_sdp(sdp, remaining(options, clock)), clock)
+        codes = rounded_moments(problem, relaxed.mean, relaxed.covariance, options.seed)
+        return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, "box-hull")
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Solve the perspective relaxation of a pruning; errors as in :meth:`solve_sdp`."""
