@@ -6,7 +6,7 @@ import math
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,9 @@ from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
 from pvqbounds.problems.validation import as_real_array, whole_number
 from pvqbounds.problems.values import Steps
+
+if TYPE_CHECKING:
+    from pvqbounds.problems.quadratic import Quadratic
 
 __all__ = ["IntegerLeastSquares"]
 
@@ -87,6 +90,45 @@ class IntegerLeastSquares:
             raise InputError("The grid is so large that its ends overflow; rescale the weights.")
         check_magnitude(shared.matrix, float(steps.step.max()), largest)
         self.in_units(self.units)  # refuses weights that lie too far apart
+
+    @classmethod
+    def from_quadratic(
+        cls, P: ArrayLike, q: ArrayLike, qmin: int | ArrayLike, qmax: int | ArrayLike
+    ) -> IntegerLeastSquares:
+        """The problem of minimising f(z) = zᵀPz + 2qᵀz over whole z_i in [qmin_i, qmax_i].
+
+        Its `scale` is 1, its codes are z. Its E differs from f by a constant, and by the rounding of
+        `weight`: bounds on f itself are ``problem.quadratic.objective_bounds(solve(problem))``, values
+        ``problem.quadratic.value(codes)``. QUBO is the box 0, 1; spins x = 2z - 1 in {-1, 1} with xᵀAx are
+        P = 4A, q = -2A·1 there, up to the constant 1ᵀA1.
+
+        Parameters
+        ----------
+        P
+            Shape (n, n). Positive semidefinite where boxes have more than two codes; anything where they
+            have two (or one). A triangle, or another P that is not symmetric, counts as (P + Pᵀ)/2.
+        q
+            Shape (n,).
+        qmin, qmax
+            The box, as for the class.
+
+        Raises
+        ------
+        InputError
+            If shapes disagree, a number is not finite, qmin > qmax, (P + Pᵀ)/2 is not exact in float64, or
+            boxes of more than two codes meet an indefinite P, or a singular one with q outside its range.
+        """
+        from pvqbounds.problems.quadratic import least_squares_of
+
+        return least_squares_of(P, q, qmin, qmax)
+
+    @cached_property
+    def quadratic(self) -> Quadratic | None:
+        """The objective that :meth:`from_quadratic` was given; None for problems made otherwise.
+
+        It belongs to this very problem, as all that is cached: not to those made from it.
+        """
+        return None
 
     @property
     def n(self) -> int:
@@ -250,7 +292,7 @@ P = TypeVar("P", bound=Any)
 def moved(problem: P, shared: Gram, weight: NDArray[np.float64]) -> P:
     """The problem with another Gram and other weights that need no check: its own in other units."""
     other = copy(problem)
-    for name in ("units", "normalised", "signal", "steps", "low", "high", "grid", "centre"):
+    for name in ("units", "normalised", "signal", "steps", "low", "high", "grid", "centre", "quadratic"):
         other.__dict__.pop(name, None)
     for name, value in (("shared", shared), ("gram", shared.matrix), ("weight", weight)):
         object.__setattr__(other, name, value)
