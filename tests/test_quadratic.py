@@ -209,6 +209,18 @@ def test_spins_and_cuts():
     assert ends.lower == ends.upper == -cuts.max()
 
 
+@pytest.mark.parametrize(("solver", "method"), [("gurobi", "exact"), ("clarabel", "relax")])
+def test_other_solvers_bound_the_objective(solver, method):
+    rng = np.random.default_rng(9)
+    P, q = symmetric(rng, 8, True), linear(rng, 8, True)
+    problem = from_quadratic(P, q, 0, 1)
+    ends = problem.quadratic.objective_bounds(pvq.solve(problem, solver, method))
+    truth = least_value(P, q, [0] * 8, [1] * 8)
+    assert ends.lower - 1e-3 <= truth <= ends.upper
+    if method == "exact":
+        assert ends.upper == truth
+
+
 @pytest.mark.parametrize(
     ("P", "q"),
     [(np.zeros((3, 3)), np.zeros(3)), (5.0 * np.eye(3), np.zeros(3)), (np.zeros((3, 3)), [1.0, -2.0, 0.0])],

@@ -8,8 +8,8 @@ as long as q is in its range. At an input whose box [l, u] has at most two codes
 
 and the diagonal of P may be exchanged for any other if q moves along: a binary P may be indefinite.
 Those inputs all get one diagonal entry, such that the least eigenvalue of G is a tenth of the spread of
-the eigenvalues. From 0.03 to 0.2 of it the choice changes neither the bounds nor the time of a search,
-since the multipliers of the engines are diagonals too; at 1e-6, and at as much as the spread, it does.
+the eigenvalues. From 0.03 to 0.2 of it the choice matters little, since the multipliers of the engines are
+diagonals too; at 1e-6 rounding does, and at as much as the spread a search takes several times as long.
 With m the middle of the box, c = m - G⁻¹(Pm + q) in all cases, the diagonal of P included: Pm + q is half
 the gradient of f at m.
 
