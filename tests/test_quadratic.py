@@ -149,6 +149,7 @@ def test_the_grain_is_that_of_all_values():
         steps = [(value(P, q, z) - first) / Fraction(unit) for z in points(low, high)]
         assert all(step.denominator == 1 for step in steps)
         assert objective.grain == Fraction(unit) * math.gcd(*(int(step) for step in steps))
+    assert from_quadratic([[1.0]], [-0.5], 0, 3).quadratic.grain == 2  # 0, 0, 2, 6
 
 
 def test_a_permutation_and_a_scale_change_nothing():
