@@ -19,7 +19,7 @@ import pvqbounds as pvq
 from pvqbounds import nn
 from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
 from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 from pvqbounds.solvers.relaxation import Relaxed, relax
@@ -67,7 +67,7 @@ def main() -> None:
     for n in (1152, 4608):
         problem = synthetic(n)
         zero = np.zeros(n)
-        relaxed = Relaxed(BoxHullCertificate(zero, zero), problem.centre, np.eye(n), 0.0, "solved")
+        relaxed = Relaxed(DualCertificate(zero, zero), problem.centre, np.eye(n), 0.0, "solved")
         report(n, [measure(problem, relaxed)])
 
 

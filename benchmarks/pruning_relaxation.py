@@ -26,7 +26,8 @@ from threadpoolctl import threadpool_limits
 import pvqbounds as pvq
 from pvqbounds import nn
 from pvqbounds.clock import Clock
-from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
+from pvqbounds.relaxations.dual import dual_bound
+from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, scaled_grams
@@ -84,7 +85,7 @@ def rival(console: Console, cases=(("block2.0", 5), ("block3.0", 3))) -> None:
             mine.append(seconds)
             other, _, seconds = timed(lambda p=problem: clarabel.relax_sparse(p, Options(time_limit=300.0)))
             theirs.append(seconds)
-            ends = [perspective_bound(problem, c) for c in (own, other.certificate)]
+            ends = [dual_bound(problem, c) for c in (own, other.certificate)]
             differences.append(decibel(ends[1], ends[0]))
         ratio = statistics.median(theirs) / statistics.median(mine)
         table.add_row(
@@ -111,10 +112,10 @@ def sizes(console: Console, names=(576, 1152), kinds=("plain",)) -> None:
                 lambda p=problem: shared_multipliers(p.gram, p.weight[None], RowBudget.of(p))
             )
             best, _, dual = timed(lambda p=problem: maximise_perspective(p))
-            bound, _, proof = timed(lambda p=problem, c=best: perspective_bound(p, c))
+            bound, _, proof = timed(lambda p=problem, c=best: dual_bound(p, c))
             support, _, found = timed(lambda p=problem: good_support(p))
             upper = problem.error(problem.refit(support)).upper
-            ends = [decibel(signal, e) for e in (upper, bound, perspective_bound(problem, first))]
+            ends = [decibel(signal, e) for e in (upper, bound, dual_bound(problem, first))]
             memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             table.add_row(
                 str(n),
@@ -162,7 +163,7 @@ def layers(console: Console) -> None:
             decibel(signal, math.fsum(getattr(b, e) for b in apart)) for e in ("error_upper", "error_lower")
         ]
         one = [decibel(signal, math.fsum(b.error_upper for b in bounds)), decibel(signal, lower)]
-        weak = decibel(signal, layer_perspective_bound(problems, first, nnz))
+        weak = decibel(signal, layer_dual_bound(problems, first, nnz))
         table.add_row(
             f"{name}, {problems[0].n} inputs",
             str(len(problems)),

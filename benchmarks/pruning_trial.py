@@ -14,7 +14,7 @@ from rich.table import Table
 
 import pvqbounds as pvq
 from pvqbounds.solvers.native import backend
-from pvqbounds.solving.one import blas_threads
+from pvqbounds.solving.guards import blas_threads
 
 
 def main() -> None:

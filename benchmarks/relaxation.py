@@ -39,7 +39,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, park_boyd
-from pvqbounds.relaxations.certificates import BoxHullCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options, SDPSolution
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
@@ -52,7 +52,7 @@ from pvqbounds.solvers.native.quantization.split_dual import (
     solve_by_path,
 )
 from pvqbounds.solvers.relaxation import Relaxed, relax
-from pvqbounds.solving.one import blas_threads
+from pvqbounds.solving.guards import blas_threads
 
 LAYERS = {36: "block2.0", 72: "block3.0", 144: "block4.0", 288: "block5.0"}
 CONSOLE = Console(width=140)
@@ -142,7 +142,7 @@ def rival(name: str, n: int, time_limit: float) -> tuple[float, float, str]:
 
     with blas_threads(1):
         relaxed = relax(problem, "box-hull", timed)
-    return sum(times), box_hull_bound(problem, relaxed.certificate), relaxed.status
+    return sum(times), dual_bound(problem, relaxed.certificate), relaxed.status
 
 
 def in_child(work: Callable[..., tuple[float, float, str]], limit: float, *values: object) -> Any:
@@ -179,8 +179,8 @@ def certificate(_: argparse.Namespace) -> Table:
         runs = 3 if n < 288 else 1
         solve = seconds(lambda sdp=sdp: solve_box_hull(sdp), runs)
         relaxed = relax(problem, "box-hull", solve_box_hull)
-        prove = seconds(lambda p=problem, r=relaxed: box_hull_bound(p, r.certificate), runs)
-        loss = 1.0 - box_hull_bound(problem, relaxed.certificate) / relaxed.reported
+        prove = seconds(lambda p=problem, r=relaxed: dual_bound(p, r.certificate), runs)
+        loss = 1.0 - dual_bound(problem, relaxed.certificate) / relaxed.reported
         table.add_row(
             str(n), f"{solve:.4f}", f"{prove:.4f}", f"{prove / solve:.2f}", "0.33", f"{loss:.1e}", "1e-6"
         )
@@ -214,7 +214,7 @@ def stiff(_: argparse.Namespace) -> Table:
         start = time.perf_counter()
         relaxed = relax(problem, "box-hull", solve_box_hull)
         took = time.perf_counter() - start
-        loss = 1.0 - box_hull_bound(problem, relaxed.certificate) / relaxed.reported
+        loss = 1.0 - dual_bound(problem, relaxed.certificate) / relaxed.reported
         condition = np.linalg.cond(problem.gram)
         table.add_row(str(n), f"{condition:.1e}", f"{took:.2f}", relaxed.status, f"{loss:.1e}")
     return table
@@ -281,7 +281,7 @@ def splits(_: argparse.Namespace) -> Table:
 
             def shown(relaxed: Callable[[], Relaxed], problem: pvq.IntegerLeastSquares = problem) -> str:
                 start = time.perf_counter()
-                bound = box_hull_bound(problem, relaxed().certificate)
+                bound = dual_bound(problem, relaxed().certificate)
                 took = time.perf_counter() - start
                 return f"{10.0 * math.log10(problem.signal.middle / bound):.2f} ({took:.3f})"
 
@@ -342,7 +342,7 @@ def large(_: argparse.Namespace) -> Table:
         start = time.perf_counter()
         relaxed = relax(problem, "box-hull", lambda sdp: solve_by_path(sdp, Clock(1200.0)))
         middle = time.perf_counter()
-        bound = box_hull_bound(problem, relaxed.certificate) / problem.signal.middle
+        bound = dual_bound(problem, relaxed.certificate) / problem.signal.middle
         end = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     table.add_row(
@@ -406,7 +406,7 @@ def brief(_: argparse.Namespace) -> Table:
 
 def proved_brief(problem: pvq.IntegerLeastSquares) -> float:
     """The bound of the brief path, proved."""
-    return box_hull_bound(problem, relax_with_splits(problem, Clock(60.0), BRIEF).certificate)
+    return dual_bound(problem, relax_with_splits(problem, Clock(60.0), BRIEF).certificate)
 
 
 def proved(problem: pvq.IntegerLeastSquares, relaxation: str) -> float:
@@ -415,9 +415,7 @@ def proved(problem: pvq.IntegerLeastSquares, relaxation: str) -> float:
     sdp = build(problem)
     solution = solve_box_hull(sdp, tolerance=1e-5)
     factor = sdp.unit / problem.scale
-    return box_hull_bound(
-        problem, BoxHullCertificate(solution.lam * factor / problem.scale, solution.nu * factor)
-    )
+    return dual_bound(problem, DualCertificate(solution.lam * factor / problem.scale, solution.nu * factor))
 
 
 def sums(found: list[pvq.Bounds]) -> tuple[float, float]:

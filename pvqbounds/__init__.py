@@ -20,23 +20,32 @@ from pvqbounds.errors import (
     SolverFailedError,
 )
 from pvqbounds.numba_cache import provide_cache
-from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import (
+    CodebookLeastSquares,
+    Gram,
+    IntegerLeastSquares,
+    LeastSquares,
+    SparseLeastSquares,
+)
 
 if TYPE_CHECKING:
     from pvqbounds import formats, methods, nn, solvers
     from pvqbounds.results.bounds import Bounds
     from pvqbounds.solvers import available_solvers
     from pvqbounds.solving.channels import solve_channels
-    from pvqbounds.solving.one import Verification, solve, verify
+    from pvqbounds.solving.one import solve
+    from pvqbounds.solving.verification import Verification, verify
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bounds",
+    "CodebookLeastSquares",
     "ContradictionError",
     "Gram",
     "InputError",
     "IntegerLeastSquares",
+    "LeastSquares",
     "OutputError",
     "PvqError",
     "SolverError",
@@ -56,11 +65,11 @@ __all__ = [
 # imported on first use, so that `import pvqbounds` needs numpy and little else
 _LAZY = {
     "Bounds": "pvqbounds.results.bounds",
-    "Verification": "pvqbounds.solving.one",
+    "Verification": "pvqbounds.solving.verification",
     "available_solvers": "pvqbounds.solvers",
     "solve": "pvqbounds.solving.one",
     "solve_channels": "pvqbounds.solving.channels",
-    "verify": "pvqbounds.solving.one",
+    "verify": "pvqbounds.solving.verification",
 }
 
 

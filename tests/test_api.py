@@ -10,9 +10,9 @@ from truth import least_integer_error, least_sparse_error, random_integer_proble
 
 import pvqbounds as pvq
 from pvqbounds import solvers
-from pvqbounds.relaxations.certificates import Proof, SearchCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
-from pvqbounds.solving import one as api
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_proved_bound_above_allowed_weights_is_an_error_that_keeps_the_evidenc
 
 def test_verify_says_that_its_own_ends_contradict_each_other(monkeypatch, problem):
     bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
-    monkeypatch.setattr(api, "proof_of", lambda *_: Proof(2.0 * bounds.error_upper, 0.0, False))
+    monkeypatch.setattr(DualCertificate, "prove", lambda *_: 2.0 * bounds.error_upper)
     with pytest.raises(pvq.ContradictionError):
         pvq.verify(problem, bounds)
 

@@ -14,7 +14,7 @@ from fuzz.run import fuzz, summary
 from fuzz.worker import run_case
 
 import pvqbounds as pvq
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import Splits
 
 SECONDS = 45.0
@@ -125,7 +125,7 @@ def test_an_escape_is_found(monkeypatch):
 
 
 def test_a_proof_of_what_is_false_is_found(monkeypatch):
-    monkeypatch.setattr(tampering, "box_hull_bound", lambda problem, certificate: 1e3)
+    monkeypatch.setattr(tampering, "dual_bound", lambda problem, certificate: 1e3)
     case = Case(np.random.default_rng(0))
     truth = rational.least_codes_error(PROBLEM)
     tampering.attack_with_noise(case, PROBLEM, truth, tries=20)
@@ -144,7 +144,7 @@ def test_scripts_of_certificates_build_them_again():
     splits = Splits(
         np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int8), np.zeros(1, np.int64), np.array([0.1])
     )
-    certificate = BoxHullCertificate(np.array([0.1, 1e-300]), np.zeros(2), splits)
+    certificate = DualCertificate(np.array([0.1, 1e-300]), np.zeros(2), splits)
     again = eval(tampering.shown(certificate), vars(tampering) | {"np": np})
     assert np.array_equal(again.lam, certificate.lam)
     assert again.splits.sign.dtype == np.int8

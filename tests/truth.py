@@ -91,3 +91,50 @@ def least_sparse_error(problem: SparseLeastSquares) -> float:
         support = np.array(sorted(itertools.chain.from_iterable(parts)), dtype=np.int64)
         best = min(best, problem.error(problem.refit(support)).middle)
     return float(best)
+
+
+def allowed_supports(problem):
+    """Every maximal support that the budget allows."""
+    choices = [itertools.combinations(group.tolist(), kept) for group, kept in problem.budgets]
+    for parts in itertools.product(*(list(c) for c in choices)):
+        yield sorted(i for part in parts for i in part)
+
+
+def rational_error(problem, support):
+    """Least E over weights on `support`, exactly (the Gram has to be semidefinite exactly)."""
+    G = [[Fraction(x) for x in row] for row in problem.gram.tolist()]
+    w = [Fraction(x) for x in problem.weight.tolist()]
+    gone = [i for i in range(problem.n) if i not in support]
+    pull = [sum(G[i][j] * w[j] for j in gone) for i in range(problem.n)]
+    M = [[G[i][j] for j in support] + [pull[i]] for i in support]
+    M.append([pull[i] for i in support] + [sum(w[i] * pull[i] for i in gone)])
+    for k in range(len(support)):
+        if M[k][k] == 0:
+            assert not any(M[k])  # semidefinite
+            continue
+        for i in range(k + 1, len(M)):
+            ratio = M[i][k] / M[k][k]
+            M[i] = [a - ratio * b for a, b in zip(M[i], M[k], strict=True)]
+    return M[-1][-1]
+
+
+def rational_optimum(problem):
+    return min(rational_error(problem, support) for support in allowed_supports(problem))
+
+
+def real_valued(seed, n, positions=None):
+    rng = np.random.default_rng(seed)
+    X = np.maximum(rng.standard_normal((positions or 4 * n, n)) @ rng.standard_normal((n, n)), 0.0)
+    return X.T @ X / len(X), rng.standard_normal(n)
+
+
+def correlated_problem(n, bits, seed, outliers=0.0, spread=1.0):
+    """ReLU features of a random layer, Gaussian weights, some of them far outside the grid."""
+    rng = np.random.default_rng(seed)
+    features = np.maximum(rng.standard_normal((16 * n, n)) @ rng.standard_normal((n, n)), 0.0)
+    features *= 10.0 ** (spread * rng.uniform(-0.5, 0.5, n))
+    weight = rng.standard_normal(n)
+    scale = 2.0 * np.abs(weight).max() / 2**bits
+    weight[: int(np.ceil(outliers * n))] *= 6.0
+    gram = features.T @ features / len(features)
+    return IntegerLeastSquares(gram, weight, scale, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -35,8 +35,9 @@ from pvqbounds.results.layer import LayerReport, SharedBudget, Side
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_channels
+from pvqbounds.solving.choice import solver_for_side
+from pvqbounds.solving.kinds import PRUNING, PRUNING_RELAXATIONS, STEPS, Kind
 from pvqbounds.solving.layer_budget import solve_layer_budget
-from pvqbounds.solving.one import PRUNING_RELAXATIONS, solver_for_side
 
 __all__ = ["LayerProgress", "layer_bounds"]
 
@@ -270,6 +271,9 @@ def _check_budget(
         raise InputError("The bound of a budget over the layer takes no tolerance; leave it out.")
 
 
+KINDS: Mapping[Task, Kind] = {"quantization": STEPS, "pruning": PRUNING}
+
+
 def _solvers(
     formats: Sequence[PlainFormat],
     solver: str,
@@ -280,7 +284,7 @@ def _solvers(
 ) -> dict[Task, str]:
     """The solver for each task; one that cannot be used is found before any work."""
     solver_of = {
-        task: solver_for_side(solver, method, task, largest, solver_options, time_limit)
+        task: solver_for_side(solver, method, KINDS[task], largest, solver_options, time_limit)
         for task in dict.fromkeys(form.task for form in formats)
     }
     if solver not in solver_of.values():

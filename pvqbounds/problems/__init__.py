@@ -1,9 +1,19 @@
-"""What is minimised: the two discrete least-squares problems, grids, chunks and file formats."""
+"""What is minimised: discrete least-squares problems, grids, chunks and file formats."""
 
+from pvqbounds.problems.codebook import CodebookLeastSquares
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import IntegerLeastSquares
+from pvqbounds.problems.least_squares import LeastSquares, Point, Problem, Task
 from pvqbounds.problems.sparse import SparseLeastSquares, magnitude_support
 
-Problem = IntegerLeastSquares | SparseLeastSquares
-
-__all__ = ["Gram", "IntegerLeastSquares", "Problem", "SparseLeastSquares", "magnitude_support"]
+__all__ = [
+    "CodebookLeastSquares",
+    "Gram",
+    "IntegerLeastSquares",
+    "LeastSquares",
+    "Point",
+    "Problem",
+    "SparseLeastSquares",
+    "Task",
+    "magnitude_support",
+]

@@ -18,7 +18,9 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.integer import IntegerLeastSquares
-from pvqbounds.problems.sparse import SparseLeastSquares, checked_pattern, nnz_of_density
+from pvqbounds.problems.least_squares import Problem
+from pvqbounds.problems.sparse import SparseLeastSquares, nnz_of_density
+from pvqbounds.problems.supports import checked_pattern
 from pvqbounds.problems.values import Steps
 
 __all__ = [
@@ -32,7 +34,6 @@ __all__ = [
     "parse_format",
 ]
 
-Problem = IntegerLeastSquares | SparseLeastSquares
 
 Task = Literal["quantization", "pruning"]
 """Kind of the problems of a format."""

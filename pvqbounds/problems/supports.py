@@ -9,7 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["All", "AtMost", "Budget", "Pattern", "SupportRule", "largest_kept"]
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.validation import whole_number
+
+__all__ = [
+    "ALL",
+    "All",
+    "AtMost",
+    "Budget",
+    "Groups",
+    "Pattern",
+    "SupportRule",
+    "checked_pattern",
+    "largest_kept",
+    "rule_of",
+]
 
 Budget = tuple[NDArray[np.int64], int]
 """Inputs, and how many of them may be non-zero."""
@@ -22,10 +36,22 @@ class SupportRule(ABC):
     def budgets(self, n: int) -> list[Budget]:
         """Disjoint groups of the n inputs with the number of non-zeros that each may have."""
 
+    def among(self, inputs: NDArray[np.bool_]) -> SupportRule:
+        """The rule for the inputs of a mask, shape (n,), where those left out spend nothing."""
+        group, most = np.full(len(inputs), -1), []
+        for number, (members, budget) in enumerate(self.budgets(len(inputs))):
+            group[members] = number
+            most.append(budget)
+        return Groups(group[inputs], np.array(most, dtype=np.int64))
+
 
 @dataclass(frozen=True)
 class All(SupportRule):
     """All weights may be non-zero."""
+
+    def among(self, inputs: NDArray[np.bool_]) -> All:
+        """Themselves."""
+        return self
 
     def budgets(self, n: int) -> list[Budget]:
         """One group without a limit."""
@@ -57,6 +83,63 @@ class Pattern(SupportRule):
         rows = [inputs[position :: self.stride] for position in range(self.stride)]
         groups = [row[i : i + self.size] for row in rows for i in range(0, len(row), self.size)]
         return [(group, min(self.kept, len(group))) for group in groups]
+
+
+@dataclass(frozen=True, eq=False)
+class Groups(SupportRule):
+    """Any disjoint groups with a budget each: what a rule of another kind comes down to."""
+
+    group: NDArray[np.int64]
+    """Number of the group of each input, -1 for those without a limit, shape (n,)."""
+    most: NDArray[np.int64]
+    """Non-zeros that each group may have."""
+
+    def budgets(self, n: int) -> list[Budget]:
+        """One group for each number, and the inputs without a limit."""
+        members = [np.flatnonzero(self.group == number) for number in range(len(self.most))]
+        limited = [(own, min(int(most), len(own))) for own, most in zip(members, self.most, strict=True)]
+        free = np.flatnonzero(self.group < 0)
+        return [*limited, (free, len(free))] if len(free) else limited
+
+
+ALL = All()
+
+
+def rule_of(n: int, nnz: int | None, pattern: tuple[int, int] | None, stride: int = 1) -> SupportRule:
+    """The rule that the arguments of a problem of n inputs ask for.
+
+    Raises
+    ------
+    InputError
+        If both `nnz` and `pattern` are given, or one is out of range, or the stride does not divide n.
+    """
+    if nnz is not None and pattern is not None:
+        raise InputError("Give either nnz or pattern, not both.")
+    stride = whole_number(stride, "The stride of a pattern", 1, max(1, n))
+    if n % stride or (pattern is None and stride != 1):
+        raise InputError(
+            f"A stride of {stride} needs an N:M pattern and a number of weights that it divides, "
+            f"not {n} weights."
+        )
+    if pattern is not None:
+        return Pattern(*checked_pattern(pattern), stride)
+    return ALL if nnz is None else AtMost(whole_number(nnz, "nnz", 0, n))
+
+
+def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:
+    """(N, M) as whole numbers with 0 <= N <= M and M >= 1.
+
+    Raises
+    ------
+    InputError
+        If they are anything else.
+    """
+    try:
+        first, second = pattern
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The pattern must be two whole numbers N, M, not {shown(pattern)}.") from error
+    size = whole_number(second, "M of the pattern N:M", 1, 2**31)
+    return whole_number(first, "N of the pattern N:M", 0, size), size
 
 
 def largest_kept(sizes: NDArray[np.float64], budgets: Sequence[Budget]) -> NDArray[np.bool_]:

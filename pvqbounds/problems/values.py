@@ -1,15 +1,16 @@
 """The values that weights may take: one set for each input.
 
-A value set is one of three kinds of data: uniform steps {s k : qmin <= k <= qmax}, sorted levels, or all
-reals. What is proved of one is how little a parabola can be on it (:meth:`ValueSet.least_costs`): that is
-all that the certificate of :mod:`pvqbounds.relaxations` asks for. A new kind is a class with these
-methods; nothing branches on which one it is.
+A value set is uniform steps {s k : qmin <= k <= qmax}, sorted levels, or all reals. What is proved of one
+is how little a parabola can be on it (:meth:`ValueSet.least_costs`): that is all that the certificate of
+:mod:`pvqbounds.relaxations` asks for. A new kind is a class with these methods; nothing branches on which
+one it is. Of a finite set a table of its levels is enough (:class:`Tabulated`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, difference, scaled_difference
 from pvqbounds.errors import InputError
 
-__all__ = ["Levels", "Reals", "Steps", "ValueSet", "parabola"]
+__all__ = ["Levels", "Reals", "Steps", "Tabulated", "ValueSet", "parabola"]
 
 Array = NDArray[np.float64]
+
+NO_CODES = "Weights that are re-fitted freely have no codes."
 
 WINDOW = 6
 """Codes around the stationary point at which a convex parabola is evaluated."""
@@ -27,6 +30,9 @@ WINDOW = 6
 
 class ValueSet(ABC):
     """The values of n weights."""
+
+    is_finite: ClassVar[bool] = True
+    """Whether each weight has finitely many values, which codes tell apart."""
 
     @property
     @abstractmethod
@@ -43,9 +49,28 @@ class ValueSet(ABC):
     def highest(self) -> Array:
         """Largest value of each weight, inf where there is none, shape (n,)."""
 
+    @property
+    @abstractmethod
+    def numbers(self) -> Array:
+        """The numbers that the values are made of: what must not be lost in other units."""
+
+    @property
+    @abstractmethod
+    def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Smallest and largest code of each weight, shape (n,) each."""
+
+    @property
+    def lattice(self) -> Array | None:
+        """Steps s such that every value of input i is s_i times a whole number, its code; None without."""
+        return None
+
     @abstractmethod
     def has_zero(self) -> NDArray[np.bool_]:
         """Whether each weight may be zero, shape (n,)."""
+
+    @abstractmethod
+    def zero_codes(self) -> NDArray[np.int64]:
+        """The code of 0, any where there is none, shape (n,)."""
 
     @abstractmethod
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> ValueSet:
@@ -73,6 +98,12 @@ class ValueSet(ABC):
 
         `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
         """
+
+    @property
+    def largest(self) -> float:
+        """Largest magnitude of the numbers and of the values; 0 where there is none."""
+        parts = (self.numbers, self.lowest, self.highest)
+        return max((float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts), default=0.0)
 
     def reach(self, weight: Array) -> Array:
         """Largest |v - w| of each weight, rounded up, shape (n,)."""
@@ -107,9 +138,28 @@ class Steps(ValueSet):
         """Largest value of each weight."""
         return np.asarray(self.step * self.qmax, dtype=np.float64)
 
+    @property
+    def numbers(self) -> Array:
+        """The steps."""
+        return self.step
+
+    @property
+    def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The box."""
+        return self.qmin, self.qmax
+
+    @property
+    def lattice(self) -> Array:
+        """The steps."""
+        return self.step
+
     def has_zero(self) -> NDArray[np.bool_]:
         """Whether each box holds the code 0."""
         return (self.qmin <= 0) & (self.qmax >= 0)
+
+    def zero_codes(self) -> NDArray[np.int64]:
+        """Zeros."""
+        return np.zeros(self.n, dtype=np.int64)
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Steps:
         """Those of some inputs."""
@@ -157,31 +207,79 @@ class Steps(ValueSet):
         return minima
 
 
+class Tabulated(ValueSet):
+    """Finite sets that are known by a table of their levels."""
+
+    @property
+    @abstractmethod
+    def table(self) -> Array:
+        """Levels of each input, shape (n, m), ascending; rows that have fewer repeat their last one."""
+
+    @property
+    def n(self) -> int:
+        """Number of weights."""
+        return len(self.table)
+
+    @property
+    def lowest(self) -> Array:
+        """Least level of each weight."""
+        return np.asarray(self.table[:, 0], dtype=np.float64)
+
+    @property
+    def highest(self) -> Array:
+        """Largest level of each weight."""
+        return np.asarray(self.table[:, -1], dtype=np.float64)
+
+    @property
+    def numbers(self) -> Array:
+        """The levels."""
+        return self.table
+
+    @property
+    def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """0, and the number of the first level that is the last one."""
+        last = (self.table < self.table[:, -1:]).sum(axis=1)
+        return np.zeros(self.n, dtype=np.int64), np.asarray(last, dtype=np.int64)
+
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Whether 0 is among the levels."""
+        return np.asarray((self.table == 0.0).any(axis=1))
+
+    def zero_codes(self) -> NDArray[np.int64]:
+        """The number of level 0."""
+        return np.asarray((self.table == 0.0).argmax(axis=1), dtype=np.int64)
+
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
+        """Number of the nearest level, the lower one on ties."""
+        return np.asarray(np.abs(self.table - weight[:, None]).argmin(axis=1), dtype=np.int64)
+
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """The levels of these numbers."""
+        return np.asarray(self.table[np.arange(self.n), codes], dtype=np.float64)
+
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """``v - w``, exactly."""
+        return difference(self.weight_of(codes), weight)
+
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """Over all levels."""
+        table = self.table
+        high, low = difference(table, np.broadcast_to(weight[:, None], table.shape))
+        costs = parabola(high, low, lam[:, None], nu[:, None])[0]
+        return np.asarray(costs.min(axis=1), dtype=np.float64)
+
+
 @dataclass(frozen=True, eq=False)
-class Levels(ValueSet):
+class Levels(Tabulated):
     """Sorted levels of each input: rows that have fewer than the longest repeat their last one."""
 
     levels: Array
     """Shape (n, m), ascending along each row."""
 
     @property
-    def n(self) -> int:
-        """Number of weights."""
-        return len(self.levels)
-
-    @property
-    def lowest(self) -> Array:
-        """Least level of each weight."""
-        return np.asarray(self.levels[:, 0], dtype=np.float64)
-
-    @property
-    def highest(self) -> Array:
-        """Largest level of each weight."""
-        return np.asarray(self.levels[:, -1], dtype=np.float64)
-
-    def has_zero(self) -> NDArray[np.bool_]:
-        """Whether 0 is among the levels."""
-        return np.asarray((self.levels == 0.0).any(axis=1))
+    def table(self) -> Array:
+        """The levels."""
+        return self.levels
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Levels:
         """Those of some inputs."""
@@ -191,29 +289,12 @@ class Levels(ValueSet):
         """The levels times ``2**power``."""
         return Levels(np.ldexp(self.levels, np.reshape(power, (-1, 1))))
 
-    def nearest(self, weight: Array) -> NDArray[np.int64]:
-        """Number of the nearest level, the lower one on ties."""
-        return np.asarray(np.abs(self.levels - weight[:, None]).argmin(axis=1), dtype=np.int64)
-
-    def weight_of(self, codes: NDArray[np.int64]) -> Array:
-        """The levels of these numbers."""
-        return np.asarray(self.levels[np.arange(self.n), codes], dtype=np.float64)
-
-    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
-        """``v - w``, exactly."""
-        return difference(self.weight_of(codes), weight)
-
-    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
-        """Over all levels."""
-        high, low = difference(self.levels, np.broadcast_to(weight[:, None], self.levels.shape))
-        costs = parabola(high, low, lam[:, None], nu[:, None])[0]
-        return np.asarray(costs.min(axis=1), dtype=np.float64)
-
 
 @dataclass(frozen=True, eq=False)
 class Reals(ValueSet):
     """All of ℝ: weights that are re-fitted freely."""
 
+    is_finite: ClassVar[bool] = False
     count: int
 
     @property
@@ -231,9 +312,23 @@ class Reals(ValueSet):
         """Infinity."""
         return np.full(self.count, np.inf)
 
+    @property
+    def numbers(self) -> Array:
+        """None."""
+        return np.zeros(0)
+
+    @property
+    def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """A real number has no code."""
+        raise InputError(NO_CODES)
+
     def has_zero(self) -> NDArray[np.bool_]:
         """Each may be zero."""
         return np.ones(self.count, dtype=np.bool_)
+
+    def zero_codes(self) -> NDArray[np.int64]:
+        """A real number has no code."""
+        raise InputError(NO_CODES)
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Reals:
         """Those of some inputs."""
@@ -249,18 +344,19 @@ class Reals(ValueSet):
 
     def weight_of(self, codes: NDArray[np.int64]) -> Array:
         """A real number has no code."""
-        raise InputError("Weights that are re-fitted freely have no codes.")
+        raise InputError(NO_CODES)
 
     def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
         """A real number has no code."""
-        raise InputError("Weights that are re-fitted freely have no codes.")
+        raise InputError(NO_CODES)
 
     def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
         """-nu²/lam; where lam is not positive, 0 for a flat line and -inf for all others."""
         flat = (lam == 0.0) & (nu == 0.0)
-        return np.where(
-            lam > 0.0, _over_reals(np.where(lam > 0.0, lam, 1.0), nu), np.where(flat, 0.0, -np.inf)
-        )
+        with np.errstate(over="ignore", invalid="ignore"):
+            quotient = nu**2 / np.where(lam > 0.0, lam, 1.0)
+            least = -(quotient * (1.0 + 8.0 * UNIT) + np.where(nu != 0.0, TINY, 0.0))
+        return np.where(lam > 0.0, least, np.where(flat, 0.0, -np.inf))
 
 
 def parabola(high: Array, low: Array, lam: Array, nu: Array) -> tuple[Array, Array]:

@@ -27,7 +27,7 @@ dual both sides always have interior points (for more than one code): any mixtur
 gives a positive definite matrix, and any lam far enough below zero is feasible.
 
 **The same multipliers around c.** With nu = mu + lam e this is the bound of
-:mod:`pvqbounds.relaxations.certificates`; :func:`dual_value` evaluates it in plain float64.
+:mod:`pvqbounds.relaxations.dual`; :func:`dual_value` evaluates it in plain float64.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def dual_value(sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64
 
     The inner minimum runs over *all* codes of the box, or all integers for Park-Boyd, not only
     over the vertices of the tangents present: it is a bound on the error over `unit`, up to
-    rounding (:func:`pvqbounds.relaxations.certificates.box_hull_bound` proves it).
+    rounding (:func:`pvqbounds.relaxations.dual.dual_bound` proves it).
     """
     try:
         factor = np.linalg.cholesky(sdp.form - np.diag(lam))

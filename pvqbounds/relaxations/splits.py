@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 
 __all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
@@ -145,7 +145,7 @@ class ErrorForm:
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is not finite, and proves nothing
-def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
+def error_minorant(problem: Problem, splits: Splits) -> ErrorForm:
     """The form that the inequalities make of the error, with every rounding paid for.
 
     Parameters
@@ -157,9 +157,11 @@ def error_minorant(problem: IntegerLeastSquares, splits: Splits) -> ErrorForm:
     if len(splits) == 0:
         nothing = np.zeros(n)
         return ErrorForm(problem.gram, nothing, nothing, 0.0)
-    y, s = splits.multiplier, float(problem.step.max())
+    steps = problem.values.lattice
+    assert steps is not None, "split inequalities are about codes"
+    y, s = splits.multiplier, float(steps.max())
     # a_i s / s_i: the signs themselves where all steps are one, else with one rounding each
-    ratio = s / problem.step
+    ratio = s / steps
     more = 0 if (ratio == 1.0).all() else 8
     alpha = splits.sign * ratio[splits.index]
     terms = np.where(splits.sign == 0, 0.0, problem.weight[splits.index]) * alpha

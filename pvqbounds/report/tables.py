@@ -416,8 +416,8 @@ def _budget_condition(report: LayerReport, side: Side) -> str:
 
 
 CONDITIONS: Mapping[str, Callable[[LayerReport, Side], str]] = {
-    IntegerLeastSquares.task: _scale_condition,
-    SparseLeastSquares.task: _budget_condition,
+    "quantization": _scale_condition,
+    "pruning": _budget_condition,
 }
 """What a side's interval rests on beside the weights and the data, by its task."""
 

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.enclosures import UNIT, Enclosure, down
-from pvqbounds.relaxations.certificates import Certificate, Proof
+from pvqbounds.arithmetic.enclosures import UNIT, Enclosure
+from pvqbounds.relaxations.certificates import Certificate
 
-__all__ = ["Bounds", "LowerKind", "Status", "claimed", "sqnr_interval"]
+__all__ = ["Bounds", "LowerKind", "Status", "sqnr_interval"]
 
 Status = Literal["optimal", "bounded"]
 LowerKind = Literal["certified", "reported"]
@@ -22,9 +22,6 @@ OPTIMALITY_TOLERANCE = 1e-6
 
 BEYOND = 3000.0
 """Decibels beyond which a quotient of float64 numbers may leave their range."""
-
-CLAIM_MARGIN = 1e-11
-"""Least share of a dual bound that is not claimed."""
 
 
 def sqnr(signal: float, error: float) -> float:
@@ -126,21 +123,6 @@ class Bounds:
             f"SQNR {low:.3f} .. {high:.3f} dB "
             f"({self.status}, {self.lower_kind}; {self.solver}, {self.method}, {self.seconds:.3g} s)"
         )
-
-
-def claimed(proof: Proof, signal: float) -> float:
-    """The bound to state where multipliers prove `proof`: a hair less.
-
-    What they prove depends in the last digits on the order in which sums are taken, hence on the
-    number of threads and on the machine; a proof elsewhere must still reach what is stated.
-
-    Parameters
-    ----------
-    signal
-        wᵀGw, or an upper bound on it.
-    """
-    margin = max(CLAIM_MARGIN * max(abs(proof.value), 1e-6 * signal), proof.blur)
-    return down(proof.value - margin)
 
 
 def status_of(error_lower: float, error_upper: float, signal: float) -> Status:

@@ -138,7 +138,7 @@ class Side:
                 live = int(problem.gram.any(axis=1).sum())
                 pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
             live, pivot = pivots[id(problem.gram)]
-            most = problem.signal.upper if problem.steps.has_zero().all() else math.inf
+            most = problem.signal.upper if problem.values.has_zero().all() else math.inf
             used = problem.gram.any(axis=1)  # steps of their own count by their geometric mean, as D in DGD
             step = problem.scale if np.ndim(problem.scale) == 0 else np.exp(np.log(problem.step[used]).mean())
             errors.append(max(0.0, min(expected_error(live, float(step), pivot), most)))

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError
-from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.dual import DualCertificate
 
 if TYPE_CHECKING:
     from pvqbounds.solvers.relaxation import Relaxed
@@ -48,6 +49,9 @@ class Capability(Enum):
     EXACT_PRUNING = "exact pruning"
     PERSPECTIVE = "pruning relaxation"
     SPLITS = "split inequalities"
+    EXACT_LEVELS = "exact quantization to levels"
+    EXACT_JOINT = "exact joint compression"
+    JOINT = "joint relaxation"
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class ExactSolution:
     """The solver's own word."""
     relaxation: str | None = None
     """Name of the relaxation that an exact method fell back on; None where it did not."""
-    beside: Certificate | None = None
+    beside: DualCertificate | None = None
     """A certificate of the native relaxation that was needed on the way; it proves less than `bound`."""
 
 
@@ -217,6 +221,14 @@ class Backend(ABC):
     def solve_integer(self, problem: IntegerLeastSquares, options: Options) -> ExactSolution:
         """Solve the quantization of one channel exactly."""
         raise self._unable(Capability.EXACT_QUANTIZATION)
+
+    def solve_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Solve one channel exactly whose values are levels, or under a support rule."""
+        raise self._unable(Capability.EXACT_JOINT if problem.is_restricted else Capability.EXACT_LEVELS)
+
+    def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Bound one channel whose values are levels, or under a support rule, by its relaxation."""
+        raise self._unable(Capability.JOINT if problem.is_restricted else Capability.BOX_HULL)
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Solve the pruning of one channel exactly."""

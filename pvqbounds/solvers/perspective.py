@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.miqp.programs import (
@@ -42,7 +42,7 @@ def relax_by_its_point(
 ) -> ExactSolution:
     """Solve the perspective form with k continuous, and prove what its weights are worth."""
     tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
-    if not tame.relaxed.diagonal.any():
+    if not tame.relaxed.lam.any():
         return no_relaxation(tame)
     program = tight_perspective_program(tame)
     x, bound, status = usable(solve(replace(program, integer=np.zeros_like(program.integer))))
@@ -55,10 +55,10 @@ def relax_by_its_point(
 def no_relaxation(tame: TamePruning) -> ExactSolution:
     """What a relaxation says where it gives no bound."""
     nothing = np.zeros(tame.problem.n)
-    return ExactSolution(None, tame.support, None, PerspectiveCertificate(nothing, nothing), NO_BOUND)
+    return ExactSolution(None, tame.support, None, DualCertificate(nothing, nothing), NO_BOUND)
 
 
-def certificate_of_point(tame: TamePruning, v: NDArray[np.float64]) -> PerspectiveCertificate:
+def certificate_of_point(tame: TamePruning, v: NDArray[np.float64]) -> DualCertificate:
     """(D, nu) in units of the original problem, from the relaxation's weights v in tame ones."""
-    D, u = tame.relaxed.diagonal, v - tame.problem.weight
+    D, u = tame.relaxed.lam, v - tame.problem.weight
     return tame.certificate(D, tame.problem.gram @ u - D * u)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, park_boyd, tightened
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 
 __all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_together"]
@@ -28,7 +28,7 @@ ROUNDS = 5
 class Relaxed:
     """Multipliers in units of the Gram, and the moments that randomized rounding draws from."""
 
-    certificate: BoxHullCertificate
+    certificate: DualCertificate
     mean: NDArray[np.float64]
     """Relaxed z, shape (n,)."""
     covariance: NDArray[np.float64]
@@ -72,7 +72,7 @@ def relax_together(
             sdps[i], solutions[i] = tighter[i], solution
     return [
         Relaxed(
-            BoxHullCertificate(*in_gram_units(sdp, found.lam, found.nu)),
+            DualCertificate(*in_gram_units(sdp, found.lam, found.nu)),
             found.mean,
             found.covariance,
             found.value * sdp.unit,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.errors import ContradictionError
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.results.bounds import Bounds, status_of
 
 __all__ = ["at_least_methods", "at_least_methods_together", "with_candidates"]
@@ -98,15 +98,15 @@ def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArr
     """
     best = bounds
     for candidate in candidates:
-        if isinstance(problem, IntegerLeastSquares):
-            codes, support = problem.checked_codes(candidate), None
-            weight, error = problem.weight_of(codes), problem.error(codes)
-        else:
-            codes, weight = None, np.asarray(candidate, dtype=np.float64)
-            support, error = problem.checked_support(np.flatnonzero(weight)), problem.error(weight)
-        upper = max(error.upper, 0.0)
-        if upper < best.error_upper:
-            best = replace(best, error_upper=upper, weight=weight, codes=codes, support=support)
+        point = problem.point(candidate)
+        if point.upper < best.error_upper:
+            best = replace(
+                best,
+                error_upper=point.upper,
+                weight=point.weight,
+                codes=point.codes,
+                support=point.support,
+            )
     if best is bounds:
         return bounds
     if best.error_lower > best.error_upper:

@@ -30,7 +30,8 @@ from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.quantization.shared import relax_shared
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
-from pvqbounds.solving.one import blas_threads, solve_one, weak_bounds
+from pvqbounds.solving.guards import blas_threads
+from pvqbounds.solving.one import solve_one, weak_bounds
 from pvqbounds.solving.options import SolveOptions
 
 __all__ = ["SHARED", "solve_channels"]

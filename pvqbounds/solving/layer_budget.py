@@ -14,11 +14,12 @@ from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, InputError, shown
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.problems.sparse import common_units
+from pvqbounds.problems.least_squares import common_units
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.relaxations.perspective import layer_perspective_proof, steady_perspective
-from pvqbounds.results.bounds import Bounds, claimed, status_of
+from pvqbounds.relaxations.dual import steady_dual
+from pvqbounds.relaxations.layer_dual import layer_dual_proof
+from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
@@ -59,7 +60,7 @@ def solve_layer_budget(
         it, and the bounds of that problem of its own.
     error_lower
         A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.perspective.layer_perspective_bound`);
+        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`);
         it is no sum of their lower ends.
 
     Raises
@@ -98,10 +99,10 @@ def solve_layer_budget(
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
     for problem, support, found in zip(allotted, supports, multipliers, strict=True):
-        weight = problem.refit(problem.checked_support(support))
-        upper = max(problem.error(weight).upper, 0.0)
-        certificate, proof = steady_perspective(problem.in_units(units), found)
-        lower = max(scaled_down(claimed(proof, problem.in_units(units).signal.upper), units.error), 0.0)
+        point = problem.on_support(support)
+        weight, upper = point.weight, point.upper
+        certificate, proof = steady_dual(problem.in_units(units), found)
+        lower = max(scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error), 0.0)
         certificate = certificate.in_units(units.inverse)
         if lower > upper:
             raise ContradictionError(problem, certificate, weight, lower, upper)
@@ -128,7 +129,7 @@ def solve_layer_budget(
     total = up(math.fsum(b.error_upper for b in bounds))
     report(len(problems))
     signal = math.fsum(problem.signal.upper for problem in allotted)
-    lower = max(claimed(layer_perspective_proof(allotted, certificates, nnz), signal), 0.0)
+    lower = max(layer_dual_proof(allotted, certificates, nnz).claimed(signal), 0.0)
     if lower > total:
         raise ContradictionError(allotted, certificates, [b.weight for b in bounds], lower, total)
     return allotted, bounds, lower

@@ -1,4 +1,4 @@
-"""Solve a problem with any backend, prove what comes back, and verify it again later.
+"""Solve a problem with any backend, and prove what comes back.
 
 Certification, re-evaluation of incumbents, statuses and timing stand here, once, outside all
 backends: whatever a solver says, the result is true.
@@ -9,51 +9,28 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError, InputError, SolverError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares, magnitude_support
+from pvqbounds.errors import ContradictionError, InputError, SolverFailedError, shown
+from pvqbounds.problems import Point, Problem
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.problems.validation import as_real_array
-from pvqbounds.relaxations.certificates import (
-    BoxHullCertificate,
-    Certificate,
-    PerspectiveCertificate,
-    Proof,
-    SearchCertificate,
-    SubsetCertificate,
-    box_hull_proof,
-    steady_box_hull,
-)
-from pvqbounds.relaxations.perspective import perspective_proof, steady_perspective
-from pvqbounds.results.bounds import Bounds, claimed, status_of
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
-from pvqbounds.solvers import backend_named
-from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
-from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax
+from pvqbounds.solvers.base import Backend, ExactSolution, Options
+from pvqbounds.solvers.native.compiling import compile_for
+from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solving.choice import usable_backend
+from pvqbounds.solving.guards import blas_threads, breakdowns
+from pvqbounds.solving.kinds import Kind, kind_of
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = [
-    "PRUNING_RELAXATIONS",
-    "Verification",
-    "blas_threads",
-    "solve",
-    "solve_one",
-    "solver_for_side",
-    "verify",
-    "weak_bounds",
-]
-
-PRUNING_RELAXATIONS = ("perspective",)
+__all__ = ["solve", "solve_one", "weak_bounds"]
 
 OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
 """Status where a certificate cannot be stated in the problem's own units."""
@@ -152,12 +129,19 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         The relaxation (quantization) of ``problem.normalised``, where it was solved together with
         those of other channels (:func:`pvqbounds.solve_channels`).
     """
-    if not isinstance(problem, IntegerLeastSquares | SparseLeastSquares):
-        raise InputError("A problem is an IntegerLeastSquares or a SparseLeastSquares.")
-    solver, method, relaxation = asked.solver, asked.method, asked.relaxation
+    if not isinstance(problem, Problem):
+        raise InputError(
+            "A problem is an IntegerLeastSquares, a CodebookLeastSquares or a SparseLeastSquares, "
+            f"not {shown(problem)}."
+        )
+    kind = kind_of(problem)
+    relaxation = kind.checked_relaxation(asked.relaxation, asked.native)
+    share = (DEFAULT_SEARCH_SHARE if asked.relaxation is None else 1.0) if relaxation == "hybrid" else 0.0
     options = Options(
         time_limit=asked.time_limit,
-        only_if_it_finishes=method == "auto",
+        only_if_it_finishes=asked.method == "auto",
+        relaxation=relaxation,
+        search_share=share,
         cancelled=asked.cancelled,
         threads=asked.threads,
         tolerance=asked.tolerance,
@@ -166,126 +150,36 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         extra=dict(asked.solver_options),
         relaxed=relaxed,
     )
-    from pvqbounds.solvers.native.compiling import compile_for
-
     # multipliers and codes are proposals: what overflows on the way to them proves nothing later
-    with blas_threads(asked.threads), _breakdowns(solver), np.errstate(all="ignore"):
-        if isinstance(problem, IntegerLeastSquares):
-            names = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
-            name = _checked_relaxation(relaxation, names, "quantization")
-            if relaxation is None and not asked.native:
-                name = "box-hull"  # what a solver of its own choice is asked for
-            share = (DEFAULT_SEARCH_SHARE if relaxation is None else 1.0) if name == "hybrid" else 0.0
-            options = replace(options, relaxation=name, search_share=share)
-            compile_for(problem, options)
-            return _solve_integer(problem, solver, method, options)
-        name = _checked_relaxation(relaxation, PRUNING_RELAXATIONS, "pruning")
+    with blas_threads(asked.threads), breakdowns(asked.solver), np.errstate(all="ignore"):
         compile_for(problem, options)
-        return _solve_sparse(problem, solver, method, name, options)
+        return _solved(problem, kind, asked, options)
 
 
-@contextmanager
-def _breakdowns(solver: str) -> Iterator[None]:
-    """Arithmetic or memory that gives out inside an engine, as one error that says so."""
-    name = "native" if solver == "auto" else solver
-    try:
-        yield
-    except MemoryError as error:
-        raise SolverFailedError(
-            f"{name} ran out of memory; a smaller problem or more memory helps."
-        ) from error
-    except (ArithmeticError, np.linalg.LinAlgError) as error:
-        reason = str(error).strip().rstrip(".") or type(error).__name__
-        raise SolverFailedError(
-            f"{name} broke down on these numbers ({reason}); try another --method or --solver."
-        ) from error
-
-
-def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
-    """The interval that needs no solver: E is not negative, and round to nearest or magnitude pruning."""
-    start = time.perf_counter()
-    codes = support = None
-    if isinstance(problem, IntegerLeastSquares):
-        codes = problem.codes_of_nearest()
-        weight, error = problem.weight_of(codes), problem.error(codes)
-    else:
-        support = magnitude_support(problem)
-        weight = problem.refit(support)
-        error = problem.error(weight)
-    upper = max(error.upper, 0.0)
-    return Bounds(
-        error_lower=0.0,
-        error_upper=upper,
-        signal_enclosure=problem.signal,
-        lower_kind="certified",
-        status=status_of(0.0, upper, problem.signal.upper),
-        solver=solver,
-        method="relax",
-        relaxation=None,
-        seconds=time.perf_counter() - start,
-        weight=weight,
-        codes=codes,
-        support=support,
-        certificate=None,
-        note=reason,
-    )
-
-
-@contextmanager
-def blas_threads(threads: int) -> Iterator[None]:
-    """Hold BLAS to so many threads: on matrices of a few hundred rows they only wait for each other.
-
-    The limit is the process's own, so that only the main thread sets it and takes it back.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    with _blas().limit(limits=threads, user_api="blas"):
-        yield
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    """The BLAS libraries of this process."""
-    import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
-
-    return ThreadpoolController()
-
-
-def _checked_relaxation(relaxation: str | None, names: tuple[str, ...], task: str) -> str:
-    if relaxation is None:
-        return names[0]
-    if relaxation not in names:
-        raise InputError(f"There is no relaxation '{relaxation}' for {task}; use {' or '.join(names)}.")
-    return relaxation
-
-
-def _solve_integer(problem: IntegerLeastSquares, solver: str, method: str, options: Options) -> Bounds:
+def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options) -> Bounds:
     start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
-    backend, exact = _usable_backend(problem, solver, method, "quantization", options)
+    backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
-    if exact:
-        stated = backend.solve_integer(inner, options)
-        codes = _feasible_codes(inner, stated.codes)
-        solution = _with_certificate(inner, stated, clock)
-        proof = solution.certificate
-        dual = proof.relaxation if isinstance(proof, BoxHullCertificate) else None
-        relaxation_used = stated.relaxation or dual
-    else:
-        stated = solution = _relaxed_integer(inner, backend, options)
-        codes = _feasible_codes(inner, stated.codes)
-        relaxation_used = stated.relaxation
+    stated = (kind.solve if exact else kind.relax)(backend, inner, options)
+    solution = _with_certificate(inner, kind, stated, clock) if exact else stated
+    point = kind.point(problem, solution)
+    relaxation = stated.relaxation or (None if exact else options.relaxation)
+    if relaxation is None and isinstance(solution.certificate, DualCertificate):
+        relaxation = kind.relaxation_of(solution.certificate)
     return _bounds(
         problem,
         backend,
         _in_units_of(problem, solution),
-        error_upper=problem.error(codes).upper,
-        weight=problem.weight_of(codes),
-        codes=codes,
-        method=_method(exact, stated),
-        relaxation=relaxation_used,
+        point,
+        method="relax" if fell_back(stated) or not exact else "exact",
+        relaxation=relaxation,
         seconds=time.perf_counter() - start,
     )
+
+
+def fell_back(stated: ExactSolution) -> bool:
+    """Whether an exact method fell back on its relaxation."""
+    return isinstance(stated.certificate, DualCertificate) or stated.relaxation is not None
 
 
 def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
@@ -295,155 +189,14 @@ def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
     bound, certificate, status = solution.bound, solution.certificate, solution.status
     if certificate is not None:
         certificate = certificate.in_units(problem.units.inverse)
-        if not certificate.fit(problem.n):  # any multipliers prove something: those of zero prove 0
+        if not certificate.fits(problem):  # any multipliers prove something: those of zero prove 0
             zero = np.zeros(problem.n)
-            kind = BoxHullCertificate if isinstance(problem, IntegerLeastSquares) else PerspectiveCertificate
-            certificate, status = kind(zero, zero), OUT_OF_RANGE
+            certificate, status = DualCertificate(zero, zero), OUT_OF_RANGE
     bound = None if bound is None else scaled_down(bound, problem.units.error)
     return replace(solution, certificate=certificate, bound=bound, status=status)
 
 
-def _relaxed_integer(problem: IntegerLeastSquares, backend: Backend, options: Options) -> ExactSolution:
-    """Codes and certificate of a relaxation that the backend solves."""
-    from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
-    from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
-
-    clock, relaxation = Clock(options.time_limit, options.cancelled), options.relaxation
-    if options.relaxed is not None:
-        relaxed = options.relaxed
-    elif relaxation == "splits" or (relaxation == "hybrid" and Capability.SPLITS in backend.capabilities):
-        relaxed = backend.relax_splits(problem, options)
-    else:
-        name = "box-hull" if relaxation == "hybrid" else relaxation
-        relaxed = relax(problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock)
-    if relaxation != "hybrid":
-        codes = best_known_codes(problem, relaxed, options.seed, clock)
-        return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation)
-    nodes = nodes_for(options.search_share, options.time_limit)
-    found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
-    if Capability.SPLITS in backend.capabilities:
-        found = or_the_box_hull(problem, found, clock)
-    return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
-
-
-def _solve_sparse(
-    problem: SparseLeastSquares, solver: str, method: str, relaxation: str, options: Options
-) -> Bounds:
-    start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
-    backend, exact = _usable_backend(problem, solver, method, "pruning", options)
-    inner = problem.normalised
-    stated = backend.solve_sparse(inner, options) if exact else backend.relax_sparse(inner, options)
-    solution = _with_certificate(inner, stated, clock)
-    support = _feasible_support(inner, solution.support)
-    weight = problem.refit(support)
-    relaxed = isinstance(solution.certificate, PerspectiveCertificate)
-    return _bounds(
-        problem,
-        backend,
-        _in_units_of(problem, solution),
-        error_upper=problem.error(weight).upper,
-        weight=weight,
-        support=support,
-        method=_method(exact, stated),
-        relaxation=relaxation if relaxed or not exact else None,
-        seconds=time.perf_counter() - start,
-    )
-
-
-def _usable_backend(
-    problem: Problem, solver: str, method: str, side: str, options: Options
-) -> tuple[Backend, bool]:
-    """The backend, and whether its exact method is to be used; what it refuses is raised before any work."""
-    exact, relaxed = _SIDES[side]
-    backend, searches = _backend_for(solver, method, exact, relaxed)
-    if options.relaxed is None:
-        needs = exact if searches else relaxed
-        refusal = backend.refusal(problem.n, needs, options.extra, time_limit=options.time_limit)
-        if refusal is not None:
-            raise refusal
-    return backend, searches
-
-
-def _backend_for(solver: str, method: str, exact: Capability, relaxed: Capability) -> tuple[Backend, bool]:
-    """The backend, and whether its exact method is to be used."""
-    needs = {"exact": (exact,), "relax": (relaxed,), "auto": (exact, relaxed)}[method]
-    backend = backend_named(solver, *needs)
-    return backend, method != "relax" and exact in backend.capabilities
-
-
-def solver_for_side(
-    solver: str,
-    method: str,
-    side: str,
-    inputs: int,
-    solver_options: Mapping[str, Any] | None = None,
-    time_limit: float = math.inf,
-) -> str:
-    """The solver for one side of a layer: the one named, or "native" for what it cannot do.
-
-    Parameters
-    ----------
-    side
-        "quantization" or "pruning".
-    inputs
-        Fan-in of its largest problem.
-    time_limit
-        Seconds for one of them.
-
-    Raises
-    ------
-    InputError
-        If there is no such solver.
-    SolverError
-        If it is absent, unlicensed, too small for the problem or can do neither side by this method.
-    """
-    SolveOptions(solver=solver, method=method)
-    exact, relaxed = _SIDES[side]
-    try:
-        backend, searches = _backend_for(solver, method, exact, relaxed)
-    except SolverError as error:
-        try:
-            _backend_for(solver, method, *_SIDES["pruning" if side == "quantization" else "quantization"])
-        except SolverError:
-            raise error from None  # it is of no use at all
-        return "native"
-    needs = exact if searches else relaxed
-    refusal = backend.refusal(inputs, needs, solver_options or {}, time_limit=time_limit)
-    if refusal is not None:
-        raise refusal
-    return solver
-
-
-_SIDES = {
-    "quantization": (Capability.EXACT_QUANTIZATION, Capability.BOX_HULL),
-    "pruning": (Capability.EXACT_PRUNING, Capability.PERSPECTIVE),
-}
-"""The exact method and the relaxation of each task."""
-
-
-def _feasible_codes(problem: IntegerLeastSquares, codes: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The solver's codes if they are feasible, else round to nearest and descent."""
-    from pvqbounds.heuristics.rounding import improve
-
-    try:
-        if codes is not None:
-            return problem.checked_codes(codes)
-    except InputError:
-        pass
-    return improve(problem, problem.centre[None])
-
-
-def _feasible_support(problem: SparseLeastSquares, support: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The solver's support if it is feasible, else magnitude pruning's."""
-    try:
-        if support is not None:
-            return problem.checked_support(support)
-    except InputError:
-        pass
-    return magnitude_support(problem)
-
-
-def _with_certificate(problem: Problem, solution: ExactSolution, clock: Clock) -> ExactSolution:
+def _with_certificate(problem: Problem, kind: Kind, solution: ExactSolution, clock: Clock) -> ExactSolution:
     """Put the native relaxation's certificate beside what a backend found or only states.
 
     It takes milliseconds where an integer program takes seconds, unless the backend needed it
@@ -453,37 +206,17 @@ def _with_certificate(problem: Problem, solution: ExactSolution, clock: Clock) -
     nothing = solution.bound is None and solution.codes is None and solution.support is None
     if solution.certificate is not None or nothing:
         return solution
-    certificate: Certificate
-    if solution.beside is not None:
-        certificate = solution.beside
-    elif isinstance(problem, IntegerLeastSquares):
-        from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
-
-        certificate = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
-    else:
-        from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
-
-        certificate = maximise_perspective(problem, clock=clock)
-    proves = proof_of(problem, certificate).value > 0.0
+    certificate = solution.beside if solution.beside is not None else kind.beside(problem, clock)
+    proves = certificate.prove(problem, clock) > 0.0
     return replace(solution, certificate=certificate) if proves else solution
-
-
-def _method(exact: bool, stated: ExactSolution) -> str:
-    """What the backend did: an exact method that fell back on its relaxation says "relax"."""
-    dual = isinstance(stated.certificate, BoxHullCertificate | PerspectiveCertificate)
-    fell_back = dual or stated.relaxation is not None
-    return "exact" if exact and not fell_back else "relax"
 
 
 def _bounds(
     problem: Problem,
     backend: Backend,
     solution: ExactSolution,
+    point: Point,
     *,
-    error_upper: float,
-    weight: NDArray[np.float64],
-    codes: NDArray[np.int64] | None = None,
-    support: NDArray[np.int64] | None = None,
     method: str,
     relaxation: str | None,
     seconds: float,
@@ -496,9 +229,9 @@ def _bounds(
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
-    certificate = solution.certificate
+    certificate, error_upper = solution.certificate, point.upper
     if certificate is not None:
-        certificate, error_lower = _claim(problem, certificate)
+        certificate, error_lower = certificate.claim(problem)
         kind = "certified"
     elif solution.bound is not None and math.isfinite(solution.bound):
         error_lower, kind = solution.bound, "reported"
@@ -506,7 +239,7 @@ def _bounds(
         raise SolverFailedError(
             f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
         )
-    searched = isinstance(certificate, SearchCertificate | SubsetCertificate)
+    searched = certificate is not None and certificate.searched
     if method == "exact" and not searched and solution.bound is not None:
         if solution.bound > error_upper * (1.0 + 1e-6) + 1e-9 * problem.signal.upper:
             note = (
@@ -516,9 +249,9 @@ def _bounds(
             error_lower = error_lower if kind == "certified" else 0.0
         elif kind == "certified":
             note = f"{backend.name} states the bound {solution.bound:.6g} ({solution.status}), not proved."
-    error_lower, error_upper = max(error_lower, 0.0), max(error_upper, 0.0)
+    error_lower = max(error_lower, 0.0)
     if kind == "certified" and error_lower > error_upper:
-        raise ContradictionError(problem, certificate, weight, error_lower, error_upper)
+        raise ContradictionError(problem, certificate, point.weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
     status = status_of(error_lower, error_upper, problem.signal.upper)
     return Bounds(
@@ -531,154 +264,32 @@ def _bounds(
         method=method,
         relaxation=relaxation,
         seconds=seconds,
-        weight=weight,
-        codes=codes,
-        support=support,
+        weight=point.weight,
+        codes=point.codes,
+        support=point.support,
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
     )
 
 
-def _claim(problem: Problem, certificate: Certificate) -> tuple[Certificate, float]:
-    """A certificate that any machine can prove, and the bound to state from it."""
-    if isinstance(certificate, SearchCertificate | SubsetCertificate):
-        return certificate, certificate.value
-    proof: Proof
-    if isinstance(certificate, BoxHullCertificate):
-        assert isinstance(problem, IntegerLeastSquares)
-        certificate, proof = steady_box_hull(problem, certificate)
-    else:
-        assert isinstance(problem, SparseLeastSquares)
-        certificate, proof = steady_perspective(problem, certificate)
-    return certificate, claimed(proof, problem.signal.upper)
-
-
-def proof_of(problem: Problem, certificate: Certificate) -> Proof:
-    """What the certificate states (search) or what its multipliers prove (dual), in the problem's units.
-
-    A search's value is taken as it is: it was computed by the search that just ran;
-    :func:`verify` repeats that search.
-    """
-    if isinstance(certificate, SearchCertificate | SubsetCertificate):
-        return Proof(certificate.value, 0.0, False)
-    if isinstance(certificate, BoxHullCertificate):
-        assert isinstance(problem, IntegerLeastSquares)
-        return box_hull_proof(problem, certificate)
-    assert isinstance(problem, SparseLeastSquares)
-    return perspective_proof(problem, certificate)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Outcome of :func:`verify`; true if both ends hold."""
-
-    holds: bool
-    error_lower: float
-    """Lower bound proved from the certificate; 0 where there is none."""
-    error_upper: float
-    """Error of the weights, re-evaluated from codes or support; inf where they are not feasible."""
-    reason: str
-    """Why it does not hold, else empty."""
-
-    def __bool__(self) -> bool:
-        return self.holds
-
-
-def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) -> Verification:
-    """Prove the lower bound again from the certificate and evaluate the upper one again.
-
-    Nothing else of `bounds` is trusted. A bound that is only reported is not proved: it holds as
-    far as its label goes, and `error_lower` is 0.
-
-    Parameters
-    ----------
-    time_limit
-        Seconds after which a search that is repeated counts as no proof.
-
-    Returns
-    -------
-    Verification
-        Whether the stated interval contains the one that is proved here.
-    """
-    try:
-        upper = _evaluated(problem, bounds)
-    except InputError as error:
-        return Verification(False, 0.0, math.inf, str(error))
-    ends = bounds.error_lower, bounds.error_upper
-    if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
-        return Verification(False, 0.0, upper, "an end of the interval is no number")
-    if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
-        reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
-        return Verification(False, 0.0, upper, reason)
-    if not bounds.error_lower <= bounds.error_upper:
-        return Verification(False, 0.0, upper, "the lower bound is above the upper one")
-    kind: object = bounds.lower_kind
-    if isinstance(kind, str) and kind == "reported":
-        return Verification(True, 0.0, upper, "")
-    if bounds.error_lower <= 0.0:
-        return Verification(True, 0.0, upper, "")
-    if bounds.certificate is None:
-        return Verification(False, 0.0, upper, "the lower bound is called certified, but has no certificate")
-    claim: object = bounds.certificate  # of a result that someone made, anything
-    if not (isinstance(claim, Certificate) and claim.fit(problem.n)):
-        reason = "the certificate is not one of finite numbers about the problem's inputs and all re-fits"
-        return Verification(False, 0.0, upper, reason)
-    _compile_for_proof(problem)
-    clock = Clock(time_limit)
-    try:
-        with np.errstate(all="ignore"), blas_threads(1):
-            lower = _proved_again(problem, bounds.certificate, clock)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError):
-        lower = 0.0  # numbers at which the arithmetic of a proof breaks down prove nothing
-    if clock.expired:
-        reason = f"the search was not ended within {time_limit:g} seconds"
-        return Verification(False, lower, upper, reason)
-    if lower > upper:
-        raise ContradictionError(problem, bounds.certificate, bounds.weight, lower, upper)
-    if not bounds.error_lower <= lower:
-        reason = f"the certificate proves {lower!r}, not {bounds.error_lower!r}"
-        return Verification(False, lower, upper, reason)
-    return Verification(True, lower, upper, "")
-
-
-def _compile_for_proof(problem: Problem) -> None:
-    from pvqbounds.solvers.native.compiling import compile_for
-
-    compile_for(problem, Options())
-
-
-def _evaluated(problem: Problem, bounds: Bounds) -> float:
-    if isinstance(problem, IntegerLeastSquares):
-        if bounds.codes is None:
-            raise InputError("the result holds no codes")
-        return max(0.0, problem.error(problem.checked_codes(bounds.codes)).upper)
-    if bounds.support is None:
-        raise InputError("the result holds no support")
-    support = problem.checked_support(bounds.support)
-    try:
-        weight = as_real_array(bounds.weight, "The weight", ndim=1)
-    except InputError:
-        weight = np.zeros(0)
-    if weight.shape != (problem.n,) or not np.isfinite(weight).all():
-        raise InputError("the re-fitted weights are not finite or not of the problem's size")
-    if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):
-        raise InputError("a re-fitted weight outside the support is not zero")
-    return max(0.0, problem.error(weight).upper)
-
-
-def _proved_again(problem: Problem, certificate: Certificate, clock: Clock) -> float:
-    """What the certificate proves: searches are repeated. 0 where it proves nothing."""
-    inner, moved = problem.normalised, certificate.in_units(problem.units)
-    if isinstance(moved, SearchCertificate | SubsetCertificate):
-        stated = scaled_down(moved.value, problem.units.error)  # what is searched for, no more than is stated
-    if isinstance(inner, IntegerLeastSquares) and isinstance(moved, SearchCertificate):
-        from pvqbounds.solvers.native.quantization.integer_search import prove
-
-        return stated if prove(inner, moved, clock) else 0.0
-    if isinstance(inner, SparseLeastSquares) and isinstance(moved, SubsetCertificate):
-        from pvqbounds.solvers.native.pruning.subset_search import prove_sparse
-
-        return stated if prove_sparse(inner, moved, clock) else 0.0
-    fits = (BoxHullCertificate,) if isinstance(problem, IntegerLeastSquares) else (PerspectiveCertificate,)
-    return max(0.0, proof_of(problem, certificate).value) if isinstance(certificate, fits) else 0.0
+def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
+    """The interval that needs no solver: E is not negative, and round to nearest or magnitude pruning."""
+    start = time.perf_counter()
+    point = problem.start()
+    return Bounds(
+        error_lower=0.0,
+        error_upper=point.upper,
+        signal_enclosure=problem.signal,
+        lower_kind="certified",
+        status=status_of(0.0, point.upper, problem.signal.upper),
+        solver=solver,
+        method="relax",
+        relaxation=None,
+        seconds=time.perf_counter() - start,
+        weight=point.weight,
+        codes=point.codes,
+        support=point.support,
+        certificate=None,
+        note=reason,
+    )

@@ -21,10 +21,10 @@ from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.plain_formats import Density, parse_format
 from pvqbounds.problems.sparse import nnz_of_density
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import layer_perspective_bound
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
-from pvqbounds.solving.one import verify
+from pvqbounds.solving.verification import verify
 from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.results_read import read_record
 
@@ -143,13 +143,13 @@ def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
     where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     certificates = [
-        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, PerspectiveCertificate)
+        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, DualCertificate)
     ]
     if not len(problems) == len(certificates) == len(side.slices):
         yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
         return
     try:
-        proved = layer_perspective_bound(problems, certificates, side.shared.nnz)
+        proved = layer_dual_bound(problems, certificates, side.shared.nnz)
     except BREAKDOWN:
         proved = 0.0
     if not stated <= proved:

@@ -90,7 +90,7 @@ class Quantization(Kind):
         if all(problem.is_uniform for problem in problems):
             return {"scale": np.array([p.scale for p in problems])} | codes
         grid = ("step", "qmin", "qmax")
-        return {name: np.stack([getattr(p.steps, name) for p in problems]) for name in grid} | codes
+        return {name: np.stack([getattr(p.values, name) for p in problems]) for name in grid} | codes
 
     def read(
         self,
@@ -166,4 +166,4 @@ class Pruning(Kind):
         problem.checked_support(np.flatnonzero(point))
 
 
-KINDS: Mapping[str, Kind] = {IntegerLeastSquares.task: Quantization(), SparseLeastSquares.task: Pruning()}
+KINDS: Mapping[str, Kind] = {"quantization": Quantization(), "pruning": Pruning()}

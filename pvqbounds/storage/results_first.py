@@ -11,7 +11,7 @@ from typing import Any
 from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
 from pvqbounds.storage.nodes import Document, Node
 
-__all__ = ["FIRST_LAYER_SCHEMA", "FIRST_SIDES", "first_document", "first_format"]
+__all__ = ["FIRST_LAYER_SCHEMA", "FIRST_SIDES", "first_document", "first_format", "with_todays_kinds"]
 
 FIRST_LAYER_SCHEMA = "pvqbounds.layer/1"
 FIRST_SIDES = ("quantization", "pruning")
@@ -41,3 +41,22 @@ def first_document(document: Document, formats: tuple[PlainFormat, ...]) -> Docu
 
 NEWER = ("format", "task", "bits_per_weight")
 """What a side did not say."""
+
+DUALS = ("box-hull dual", "perspective dual")
+"""What certificates of multipliers were called, of codes and of pruning: they are one kind today."""
+
+
+def with_todays_kinds(document: Document) -> Document:
+    """What a file says, its certificates called what they are called today."""
+    sides = {side: document[side] for side in FIRST_SIDES if isinstance(document.get(side), dict)}
+    entries = {side: told["per_channel"] for side, told in sides.items()}
+    renamed = {side: sides[side] | {"per_channel": list(map(_renamed, entries[side]))} for side in sides}
+    alone = {"result": _renamed(document["result"])} if "result" in document else {}
+    return document | renamed | alone
+
+
+def _renamed(entry: Document) -> Document:
+    certificate = entry.get("certificate")
+    if certificate is None or certificate["kind"] not in DUALS:
+        return entry
+    return entry | {"certificate": certificate | {"kind": "dual"}}

@@ -8,11 +8,10 @@ from that and from the arrays; :mod:`pvqbounds.solving.verified_files` holds the
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,19 @@ from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.plain_formats import PlainFormat, parse_format
 from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, Splits
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
+from pvqbounds.storage.certificates import read_certificate
 from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
-from pvqbounds.storage.results_first import FIRST_LAYER_SCHEMA, FIRST_SIDES, first_document, first_format
+from pvqbounds.storage.results_first import (
+    FIRST_LAYER_SCHEMA,
+    FIRST_SIDES,
+    first_document,
+    first_format,
+    with_todays_kinds,
+)
 from pvqbounds.storage.results_written import LAYER_SCHEMA, PROBLEM_SCHEMA, layer_document, problem_document
 
 __all__ = ["Record", "read_layer", "read_record"]
@@ -39,8 +44,6 @@ LONGEST_NAME = 255
 """Characters: no file system has room for more."""
 
 PROTOCOLS: Mapping[str, Literal["full", "chunked"]] = {"full": "full", "chunked": "chunked"}
-
-CERTIFICATES: Mapping[str, type[Certificate]] = {kind.kind: kind for kind in get_args(Certificate)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +110,7 @@ def read_record(path: str | Path) -> Record:
     except MemoryError as error:
         raise InputError(f"What {path} holds does not fit into memory.") from error
     arrays.check_all_used()
-    return Record(dict(node.values), result)
+    return Record(with_todays_kinds(dict(node.values)), result)
 
 
 def _arrays_of(node: Node, path: Path) -> Arrays:
@@ -211,7 +214,7 @@ def _results(
     results = []
     for i, (entry, stored) in enumerate(zip(entries, found, strict=True)):
         problem = stored.problem
-        certificate = _certificate(entry, arrays, f"{prefix}/certificate/{i}", problem.n)
+        certificate = read_certificate(entry, arrays, f"{prefix}/certificate/{i}", problem.n)
         error_lower, error_upper = entry.number("error_lower"), entry.number("error_upper")
         bounds = Bounds(
             error_lower=error_lower,
@@ -240,36 +243,3 @@ def _lower_kind(entry: Node, certificate: Certificate | None, error_lower: float
         return "certified"
     stated = entry.values.get("lower_kind")
     return "certified" if error_lower <= 0.0 and stated == "certified" else "reported"
-
-
-def _certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> Certificate | None:
-    if entry.values.get("certificate") is None:
-        return None
-    node = entry.node("certificate")
-    kind = CERTIFICATES[node.text("kind", tuple(CERTIFICATES))]
-    numbers: dict[Any, Callable[[str], float]] = {float: node.number, int: node.count}
-    types = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for field in fields(kind):
-        if field.name == "radius" and node.values.get("radius") is None:
-            values["radius"] = math.inf
-        elif field.name == "splits":
-            count = node.optional("splits", node.count)
-            if count is not None:
-                if count > MOST_SPLITS * n:
-                    node.fail("splits", f"at most {MOST_SPLITS * n} inequalities about {n} codes", count)
-                values["splits"] = _splits(arrays, f"{prefix}/splits", count)
-        elif types[field.name] in numbers:
-            values[field.name] = numbers[types[field.name]](field.name)
-        else:
-            values[field.name] = arrays.take(f"{prefix}/{field.name}", np.float64, (n,))
-    return kind(**values)
-
-
-def _splits(arrays: StoredArrays, prefix: str, count: int) -> Splits:
-    return Splits(
-        arrays.take(f"{prefix}/index", np.int32, (count, ENTRIES)),
-        arrays.take(f"{prefix}/sign", np.int8, (count, ENTRIES)),
-        arrays.take(f"{prefix}/low", np.int64, (count,)),
-        arrays.take(f"{prefix}/multiplier", np.float64, (count,)),
-    )

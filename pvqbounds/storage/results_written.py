@@ -42,18 +42,15 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.relaxations.splits import NO_SPLITS
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
+from pvqbounds.storage.certificates import certificate_fields
 from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
@@ -238,7 +235,7 @@ def _own_arrays(prefix: str, slices: Sequence[SliceResult]) -> Arrays:
         own = KINDS[members[0].problem.task].arrays(members)
         arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
-        for name, value in _certificate_fields(result.bounds.certificate).items():
+        for name, value in certificate_fields(result.bounds.certificate).items():
             if isinstance(value, np.ndarray):
                 arrays[f"{prefix}/certificate/{i}/{name}"] = value
     return arrays
@@ -254,17 +251,6 @@ def _method_arrays(prefix: str, side: Side) -> Arrays:
         for name, points in side.methods.items()
         for g in range(max(numbers) + 1)
     }
-
-
-def _certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
-    if certificate is None:
-        return {}
-    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}
-    splits = values.pop("splits", NO_SPLITS)
-    if len(splits) == 0:
-        return values
-    parts = {f"splits/{field.name}": getattr(splits, field.name) for field in fields(splits)}
-    return values | parts | {"splits": len(splits)}
 
 
 def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
@@ -319,7 +305,7 @@ def _entry(result: SliceResult, gram: int) -> Document:
     if bounds.certificate is not None:
         scalars = {
             name: finite(value)
-            for name, value in _certificate_fields(bounds.certificate).items()
+            for name, value in certificate_fields(bounds.certificate).items()
             if not isinstance(value, np.ndarray)
         }
         certificate = {"kind": bounds.certificate.kind} | scalars

@@ -25,7 +25,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.methods.k_best import KBest
 from pvqbounds.methods.rtn import RoundToNearest
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.problems.sparse import checked_pattern
+from pvqbounds.problems.supports import checked_pattern
 from pvqbounds.problems.validation import as_real_array, whole_number
 
 __all__ = ["Rounding", "reconstruct_pruning", "reconstruct_quantization"]

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.sparse import checked_pattern
+from pvqbounds.problems.supports import checked_pattern
 from pvqbounds.storage.archive import parse_json, read_bytes
 
 __all__ = [

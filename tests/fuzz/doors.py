@@ -38,7 +38,7 @@ def _solve_small(case: Case, problem: Problem, what: str) -> None:
     """What has come through a door is a problem like any other."""
     case.count(f"{what} accepted")
     if isinstance(problem, IntegerLeastSquares) and not (problem.is_uniform and abs(problem.high[0]) < 2**30):
-        return  # steps of their own have tests/test_group_scales.py
+        return  # steps of their own have tests/solving/test_group_scales.py
     if problem.n <= 6 and not (
         isinstance(problem, IntegerLeastSquares) and problem.high[0] - problem.low[0] > 20
     ):

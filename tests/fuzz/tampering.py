@@ -14,16 +14,12 @@ from numpy.random import Generator
 import pvqbounds as pvq
 from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
-from pvqbounds.relaxations.certificates import (
-    BoxHullCertificate,
-    Certificate,
-    PerspectiveCertificate,
-    SearchCertificate,
-    SubsetCertificate,
-    box_hull_bound,
-)
-from pvqbounds.relaxations.perspective import layer_perspective_bound, perspective_bound
+from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.relaxations.splits import Splits
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 from .case import Case, Problem
 from .checks import Plan
@@ -334,12 +330,12 @@ def noise(rng: Generator, problem: Problem, lie: float) -> Certificate:
         if rng.random() < 0.4:
             radius = float(rng.choice([0.0, -1.0, 1e-8, 1.0, 1e8, math.inf]))
             return SubsetCertificate(lie, int(rng.integers(0, 100)), radius)
-        return PerspectiveCertificate(lam, nu)
+        return DualCertificate(lam, nu)
     kept = random_splits(rng, problem, float(diagonal.max(initial=0.0)))
     parts = {"splits": kept} if rng.random() < 0.5 else {}
     if rng.random() < 0.4:
         return SearchCertificate(lam, nu, lie, int(rng.integers(0, 100)), **parts)
-    return BoxHullCertificate(lam, nu, **parts)
+    return DualCertificate(lam, nu, **parts)
 
 
 def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int = 60) -> None:
@@ -348,16 +344,13 @@ def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int 
     for _ in range(tries):
         lie = lie_above(rng, truth, signal)
         certificate = noise(rng, problem, lie)
-        name = {BoxHullCertificate: "box_hull_bound", PerspectiveCertificate: "perspective_bound"}
-        place = name.get(type(certificate), f"prove {_kind(certificate)}")
+        place = "dual_bound" if isinstance(certificate, DualCertificate) else f"prove {_kind(certificate)}"
         call = f"print({place}(p, {shown(certificate)}))"
         case.step(f"a proof from noise: n = {problem.n}", 5.0, call)
         proved = -math.inf
         with case.guarded(place, call, refusals=False):
-            if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, BoxHullCertificate):
-                proved = box_hull_bound(problem, certificate)
-            elif isinstance(problem, SparseLeastSquares) and isinstance(certificate, PerspectiveCertificate):
-                proved = perspective_bound(problem, certificate)
+            if isinstance(certificate, DualCertificate):
+                proved = dual_bound(problem, certificate)
             else:
                 proved = lie if prove(problem, certificate) else 0.0
         case.count("proofs from noise")
@@ -393,9 +386,9 @@ def attack_layer(
         tampered = []
         for problem, certificate in zip(problems, certificates, strict=True):
             made = certificate
-            if not isinstance(made, PerspectiveCertificate) or rng.random() < 0.3:
+            if not isinstance(made, DualCertificate) or rng.random() < 0.3:
                 made = noise(rng, problem, 1.0)
-                while not isinstance(made, PerspectiveCertificate):
+                while not isinstance(made, DualCertificate):
                     made = noise(rng, problem, 1.0)
             elif rng.random() < 0.5:
                 with np.errstate(all="ignore"):
@@ -403,11 +396,11 @@ def attack_layer(
                     made = replace(made, nu=made.nu * factor)
             tampered.append(made)
         case.step("a proof for a layer from noise", 5.0)
-        call = f"print(layer_perspective_bound({len(problems)} problems, {nnz}))"
+        call = f"print(layer_dual_bound({len(problems)} problems, {nnz}))"
         proved = 0.0
-        with case.guarded("layer_perspective_bound", call, refusals=False):
-            proved = layer_perspective_bound(problems, tampered, nnz)
+        with case.guarded("layer_dual_bound", call, refusals=False):
+            proved = layer_dual_bound(problems, tampered, nnz)
         case.count("proofs from noise")
         if exceeds(proved, truth):
             text = f"{proved!r}, least error {float(truth)!r}: {[shown(c) for c in tampered]}"
-            case.fault("a proof of what is false", "layer_perspective_bound", text, call)
+            case.fault("a proof of what is false", "layer_dual_bound", text, call)

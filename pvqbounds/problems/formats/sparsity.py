@@ -11,8 +11,8 @@ import numpy as np
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.formats.options import whole
-from pvqbounds.problems.sparse import checked_pattern, nnz_of_density
-from pvqbounds.problems.supports import AtMost, Pattern, SupportRule
+from pvqbounds.problems.sparse import nnz_of_density
+from pvqbounds.problems.supports import AtMost, Pattern, SupportRule, checked_pattern
 
 __all__ = ["MASKS", "Density", "NofM", "Sparsity", "density", "pattern"]
 

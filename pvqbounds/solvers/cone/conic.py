@@ -40,7 +40,7 @@ from pvqbounds.relaxations.box_hull import (
     definite_multipliers,
     point_multipliers,
 )
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution, remaining
 from pvqbounds.solvers.native.pruning.perspective_dual import NormalForm, normal_form
 
@@ -155,7 +155,7 @@ class PerspectiveDual(ConicProgram):
 
     def certificate(
         self, x: NDArray[np.float64], dual: NDArray[np.float64], status: str, solver: str
-    ) -> PerspectiveCertificate:
+    ) -> DualCertificate:
         """(D, nu) with H = G - diag(D) definite, from the solver's unknowns and dual variables.
 
         Solvers stop on either side of the boundary. A D_i near zero that misses s_i D_i >= nu_i² by
@@ -245,7 +245,7 @@ class ConicBackend(Backend):
         support = good_support(problem, clock)
         form = normal_form(problem)
         if form is None:
-            nothing = PerspectiveCertificate(np.zeros(problem.n), np.zeros(problem.n))
+            nothing = DualCertificate(np.zeros(problem.n), np.zeros(problem.n))
             return ExactSolution(None, support, None, nothing, "the relaxation gives no bound")
         data = perspective_dual(form, self.triangle)
         solution = self.solve_conic(data, remaining(options, clock))

@@ -96,21 +96,21 @@ class Highs(Backend):
         tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
         search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=True)
         status = search.run()
-        beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
+        beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
         return ExactSolution(None, search.support, search.bound, None, status, beside=beside)
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The perspective relaxation, by linear programs alone; errors as in :meth:`solve_sparse`."""
         clock = Clock(options.time_limit, options.cancelled)
         tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
-        if not tame.relaxed.diagonal.any():
+        if not tame.relaxed.lam.any():
             return no_relaxation(tame)
         search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=False)
         status = search.relax()
         nu = search.multipliers()
         if nu is None:
             return ExactSolution(None, None, None, None, status)
-        certificate = tame.certificate(tame.relaxed.diagonal, nu)
+        certificate = tame.certificate(tame.relaxed.lam, nu)
         return ExactSolution(None, search.support, search.bound, certificate, status)
 
 

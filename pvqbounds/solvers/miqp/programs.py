@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
 from pvqbounds.solvers.base import Backend, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import relax
@@ -76,15 +76,15 @@ class TamePruning:
         return good_support(self.problem, self.clock)
 
     @cached_property
-    def relaxed(self) -> PerspectiveCertificate:
+    def relaxed(self) -> DualCertificate:
         """The best perspective relaxation, in these units; zero where it proves nothing."""
         from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 
         return maximise_perspective(self.problem, clock=self.clock)
 
-    def certificate(self, diagonal: NDArray[np.float64], nu: NDArray[np.float64]) -> PerspectiveCertificate:
+    def certificate(self, diagonal: NDArray[np.float64], nu: NDArray[np.float64]) -> DualCertificate:
         """(D, nu) in units of the original problem; nothing is rounded."""
-        return PerspectiveCertificate(diagonal * self.power, nu * self.power * self.length)
+        return DualCertificate(diagonal * self.power, nu * self.power * self.length)
 
 
 class MIQPBackend(Backend):
@@ -138,7 +138,7 @@ class MIQPBackend(Backend):
             return ExactSolution(None, None, None, None, status)
         support = tame.support if x is None else program.support(x)
         stated = None if bound is None else bound * tame.unit
-        beside = tame.certificate(tame.relaxed.diagonal, tame.relaxed.nu)
+        beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
         return ExactSolution(None, support, stated, None, status, beside=beside)
 
 
@@ -168,7 +168,7 @@ def tight_perspective_program(tame: TamePruning) -> MIQP:
     SolverError
         If the Gram is singular.
     """
-    diagonal = tame.relaxed.diagonal
+    diagonal = tame.relaxed.lam
     try:
         program = perspective_program(tame.problem, diagonal if diagonal.any() else None)
     except InputError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
 from pvqbounds.solvers.relaxation import Relaxed
@@ -33,6 +33,9 @@ class Native(Backend):
             Capability.EXACT_PRUNING,
             Capability.PERSPECTIVE,
             Capability.SPLITS,
+            Capability.EXACT_LEVELS,
+            Capability.EXACT_JOINT,
+            Capability.JOINT,
         }
     )
     citation = """@software{pvqbounds,
@@ -60,6 +63,18 @@ class Native(Backend):
         from pvqbounds.solvers.native.quantization.integer_solver import solve_integer
 
         return solve_integer(problem, options)
+
+    def solve_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Search over levels, or under a support rule."""
+        from pvqbounds.solvers.native.quantization.level_solver import solve_codes
+
+        return solve_codes(problem, options)
+
+    def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """The box-hull relaxation of levels, or under a support rule."""
+        from pvqbounds.solvers.native.quantization.level_solver import relax_codes
+
+        return relax_codes(problem, options)
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Branch and bound over supports."""

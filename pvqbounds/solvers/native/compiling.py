@@ -60,7 +60,7 @@ def telling(notice: Notice) -> Iterator[None]:
 
 def compile_for(problem: Problem, options: Options) -> None:
     """Compile what a solve of such a problem needs, if that has not been done yet."""
-    compile_kind(options.relaxation if isinstance(problem, IntegerLeastSquares) else "perspective")
+    compile_kind(options.relaxation if problem.values.is_finite else "perspective")
 
 
 def compile_kind(relaxation: str) -> None:
@@ -103,7 +103,7 @@ def _tell(begins: bool) -> None:
 def _quantize(relaxation: str) -> None:
     """Both ends of a tiny problem in each way that leads to compiled functions."""
     from pvqbounds.clock import Clock
-    from pvqbounds.relaxations.certificates import box_hull_bound
+    from pvqbounds.relaxations.dual import dual_bound
     from pvqbounds.solvers.base import Options
     from pvqbounds.solvers.native.backend import Native
     from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound
@@ -121,17 +121,17 @@ def _quantize(relaxation: str) -> None:
         relaxed = backend.relax_splits(problem, options)
     problem.error(best_known_codes(problem, relaxed, 0))
     hybrid_bound(problem, relaxed, 1e3, Clock(60.0), 0)
-    box_hull_bound(problem, relaxed.certificate)
+    dual_bound(problem, relaxed.certificate)
 
 
 def _prune() -> None:
     from pvqbounds.clock import Clock
-    from pvqbounds.relaxations.perspective import perspective_bound
+    from pvqbounds.relaxations.dual import dual_bound
     from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
     from pvqbounds.solvers.native.pruning.subset_search import good_support, search_sparse
 
     problem = SparseLeastSquares(small_gram(), small_weight(), nnz=3)
-    perspective_bound(problem, maximise_perspective(problem))
+    dual_bound(problem, maximise_perspective(problem))
     problem.error(problem.refit(good_support(problem)))
     search_sparse(problem, Clock(60.0))
 

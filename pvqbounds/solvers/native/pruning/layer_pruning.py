@@ -3,7 +3,7 @@
 **From below.** With the price theta of a kept weight the channels fall apart, and the sum of
 their bounds less theta times the budget is a bound (Everett, Operations Research 11, 1963). The
 perspective dual of each channel is separable in its inputs, so that the best theta for given
-multipliers is a matter of sorting (:func:`pvqbounds.relaxations.perspective.layer_perspective_bound`).
+multipliers is a matter of sorting (:func:`pvqbounds.relaxations.layer_dual.layer_dual_bound`).
 Multipliers are found in three steps: one cheap D for all channels of a Gram and the nu that are
 best for the whole budget, whence theta; then the best D of each channel at that theta, by its
 interior point; then again the best nu for these.
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import layer_perspective_bound
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, NormalForm, central_path
 from pvqbounds.solvers.native.pruning.perspective_splitting import (
     RowBudget,
@@ -75,7 +75,7 @@ def layer_multipliers(
     jobs: int,
     clock: Clock,
     progress: Progress,
-) -> list[PerspectiveCertificate]:
+) -> list[DualCertificate]:
     """Multipliers of every channel for a bound on their summed error at `nnz` non-zeros together.
 
     Parameters
@@ -87,7 +87,7 @@ def layer_multipliers(
     progress
         Called after each channel.
     """
-    certificates = [PerspectiveCertificate(*np.zeros((2, p.n))) for p in problems]
+    certificates = [DualCertificate(*np.zeros((2, p.n))) for p in problems]
     # a singular Gram has no multipliers: its channels cost nothing in the bound, and take nothing
     regular = [i for i, gram in enumerate(grams) if gram.inverse is not None and problems[i].signal.upper > 0]
     unit = math.sqrt(math.fsum(problems[i].signal.upper for i in regular))
@@ -98,13 +98,11 @@ def layer_multipliers(
     budget = RowBudget(weights.size, min(nnz, weights.size))
     power = np.stack([gram.power for gram in shared])
 
-    def certified(
-        D: NDArray[np.float64], nu: NDArray[np.float64]
-    ) -> tuple[float, list[PerspectiveCertificate]]:
+    def certified(D: NDArray[np.float64], nu: NDArray[np.float64]) -> tuple[float, list[DualCertificate]]:
         found = list(certificates)
         for row, i in enumerate(regular):
-            found[i] = PerspectiveCertificate(D[row] * power[row] ** 2, nu[row] * power[row] * unit)
-        return layer_perspective_bound(problems, found, nnz), found
+            found[i] = DualCertificate(D[row] * power[row] ** 2, nu[row] * power[row] * unit)
+        return layer_dual_bound(problems, found, nnz), found
 
     D = np.stack([gram.start for gram in shared])
     nu = optimise_nu(shared, weights, D, budget)

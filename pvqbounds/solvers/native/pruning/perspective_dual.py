@@ -1,7 +1,7 @@
 """The best perspective bound: an interior-point method on the dual of the relaxation.
 
 The sum of the m smallest of the numbers r_i is the maximum over theta of m theta - sum_i
-max(0, theta - r_i). With that, :mod:`pvqbounds.relaxations.perspective` becomes
+max(0, theta - r_i). With that, :mod:`pvqbounds.relaxations.dual` becomes
 
     maximise   -nuᵀ(G - diag(D))⁻¹nu + sum_g m_g theta_g - sum_i s_i
     subject to s_i D_i >= nu_i²,   s_i >= theta_g(i) - D_i w_i² + 2 w_i nu_i,   G - diag(D) PSD.
@@ -21,8 +21,7 @@ from scipy.linalg import blas, eigh_tridiagonal, lapack
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
-from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, scaled_gram, shared_multipliers
 
@@ -85,9 +84,9 @@ class NormalForm:
     unit: float
     """Root of the signal: errors are in units of its square."""
 
-    def certificate(self, D: NDArray[np.float64], nu: NDArray[np.float64]) -> PerspectiveCertificate:
+    def certificate(self, D: NDArray[np.float64], nu: NDArray[np.float64]) -> DualCertificate:
         """(D, nu), each of shape (n,), in units of the problem."""
-        return PerspectiveCertificate(diagonal=D * self.power**2, nu=nu * self.power * self.unit)
+        return DualCertificate(lam=D * self.power**2, nu=nu * self.power * self.unit)
 
 
 def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
@@ -128,14 +127,14 @@ def maximise_perspective(
     tolerance: float = 1e-3,
     max_iterations: int = 60,
     clock: Clock | None = None,
-) -> PerspectiveCertificate:
+) -> DualCertificate:
     """Find (D, nu) whose perspective bound is within about `tolerance` of the best, relatively.
 
     A singular Gram, a budget that removes nothing, or a zero weight give D = nu = 0 (the bound 0).
     Above `LARGEST_NEWTON` inputs, and where the clock does not leave the time for a path or ends it, D
     stays where it starts, and nu alone is optimised.
     """
-    none = PerspectiveCertificate(diagonal=np.zeros(problem.n), nu=np.zeros(problem.n))
+    none = DualCertificate(lam=np.zeros(problem.n), nu=np.zeros(problem.n))
     budget = RowBudget.of(problem)
     if problem.n > LARGEST_NEWTON or (clock is not None and not path_fits(problem.n, clock)):
         best = shared_multipliers(problem.gram, problem.weight[None], budget)[0]
@@ -148,8 +147,8 @@ def maximise_perspective(
         )
         if clock is not None and clock.expired and _expected_seconds(problem.n) >= BRIEF:
             other = shared_multipliers(problem.gram, problem.weight[None], budget)[0]
-            best = max(best, other, key=lambda found: perspective_bound(problem, found))
-    return best if perspective_bound(problem, best) > 0.0 else none
+            best = max(best, other, key=lambda found: dual_bound(problem, found))
+    return best if dual_bound(problem, best) > 0.0 else none
 
 
 @np.errstate(all="ignore")  # in the thread that runs it: an iterate that overflows is thrown away

@@ -1,6 +1,6 @@
 """Perspective multipliers for many channels at once: D is given, nu comes from splitting.
 
-With D fixed the perspective relaxation (:mod:`pvqbounds.relaxations.perspective`) is, in
+With D fixed the perspective relaxation (:mod:`pvqbounds.relaxations.dual`) is, in
 x = sqrt(D) v for every channel, a quadratic plus a norm:
 
     minimise over v   (v-w)ᵀ(G - D)(v-w) - 2 wᵀD v + wᵀD w  +  ||sqrt(D) v||²,
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.relaxations.certificates import PerspectiveCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 
 __all__ = ["RowBudget", "ScaledGram", "optimise_nu", "scaled_gram", "shared_multipliers"]
 
@@ -137,7 +137,7 @@ def scaled_gram(gram: NDArray[np.float64]) -> ScaledGram:
 
 def shared_multipliers(
     gram: NDArray[np.float64], weights: NDArray[np.float64], budget: RowBudget
-) -> list[PerspectiveCertificate]:
+) -> list[DualCertificate]:
     """Multipliers of all channels of one Gram with one cheap D for all: one inverse, then O(n²) a step.
 
     Parameters
@@ -153,13 +153,11 @@ def shared_multipliers(
     """
     shared = scaled_gram(gram)
     if shared.inverse is None:
-        return [PerspectiveCertificate(*np.zeros((2, len(gram)))) for _ in weights]
+        return [DualCertificate(*np.zeros((2, len(gram)))) for _ in weights]
     count = len(weights)
     D = np.tile(shared.start, (count, 1))
     nu = optimise_nu([shared] * count, weights * shared.power, D, budget)
-    return [
-        PerspectiveCertificate(diagonal=shared.start * shared.power**2, nu=row * shared.power) for row in nu
-    ]
+    return [DualCertificate(lam=shared.start * shared.power**2, nu=row * shared.power) for row in nu]
 
 
 def optimise_nu(

@@ -10,7 +10,7 @@ proved minorant R of H, m any vector and nu := RᵀR m, every v that removes the
     E(v) >= root + min {||R (d - m)||² : d_T = -w_T} + sum over T of extra_i,
     root = -||R m||² - sum_i nu_i²/D_i,      extra_i = D_i (w_i - nu_i/D_i)²,
 
-which is the bound of :mod:`pvqbounds.relaxations.perspective` with the inputs T decided: at the
+which is the bound of :mod:`pvqbounds.relaxations.dual` with the inputs T decided: at the
 root, T empty, the sum of the least extras completes it. The minimum is the cost that the search
 computes anyway, on the inverse of R and with w + m in place of w.
 
@@ -66,7 +66,7 @@ def multiplied(problem: SparseLeastSquares, factor: SubsetFactor) -> Multiplied 
     certificate = maximise_perspective(problem)
     first = [members[0] for members in factor.members]
     step = factor.exponent // 2
-    D = SHARE * np.ldexp(certificate.diagonal[first], -2 * factor.power)
+    D = SHARE * np.ldexp(certificate.lam[first], -2 * factor.power)
     nu = SHARE * np.ldexp(certificate.nu[first], -factor.power - step)
     return _evaluated(factor, D, nu)
 

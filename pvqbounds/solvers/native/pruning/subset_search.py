@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
-from pvqbounds.relaxations.certificates import SubsetCertificate
-from pvqbounds.relaxations.perspective import perspective_bound
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor, subset_factor
@@ -125,7 +125,7 @@ def _bounded(
 ) -> ExactSolution:
     """Prove what can be proved until the time is up: the perspective bound, then rising fractions."""
     certificate = maximise_perspective(problem, clock=clock)
-    relaxed = perspective_bound(problem, certificate)
+    relaxed = dual_bound(problem, certificate)
     solution = _solution(factor, removed, 0.0, 0, "time limit")
     if relaxed > 0.0:
         solution = replace(solution, bound=relaxed, certificate=certificate)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
     plain_codes,
@@ -58,7 +59,7 @@ class Hybrid:
     """Codes, and the better of the two certificates."""
 
     codes: NDArray[np.int64]
-    certificate: BoxHullCertificate | SearchCertificate
+    certificate: DualCertificate | SearchCertificate
     status: str
     """What the search gained."""
 
@@ -121,11 +122,11 @@ def or_the_box_hull(problem: IntegerLeastSquares, found: Hybrid, clock: Clock) -
     if isinstance(certificate, SearchCertificate):
         value = certificate.value
     else:
-        value = box_hull_bound(problem, certificate)
+        value = dual_bound(problem, certificate)
     if problem.n > SMALL or not 0.0 < error - value < NARROW * error or clock.expired:
         return found
     sdp = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock)
-    better = box_hull_bound(problem, sdp.certificate) > value
+    better = dual_bound(problem, sdp.certificate) > value
     return replace(found, certificate=sdp.certificate, status=sdp.status) if better else found
 
 
@@ -153,7 +154,7 @@ def raised_bound(
     codes
         Feasible codes, the best known.
     """
-    root = box_hull_bound(problem, relaxed.certificate)
+    root = dual_bound(problem, relaxed.certificate)
     if not trees:
         return Hybrid(codes, relaxed.certificate, "no tree could be built at the multipliers")
     error = problem.error(codes).upper
@@ -174,8 +175,8 @@ def raised_bound(
 
 
 def spread(
-    certificate: BoxHullCertificate | SearchCertificate, live: NDArray[np.bool_]
-) -> BoxHullCertificate | SearchCertificate:
+    certificate: DualCertificate | SearchCertificate, live: NDArray[np.bool_]
+) -> DualCertificate | SearchCertificate:
     """The certificate with zero multipliers for the inputs that were left out."""
     lam, nu = np.zeros(len(live)), np.zeros(len(live))
     lam[live], nu[live] = certificate.lam, certificate.nu

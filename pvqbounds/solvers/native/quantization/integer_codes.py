@@ -17,7 +17,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.integer import error_form
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.native.quantization.integer_search import k_best, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.quantization.search_trees import (
     Minimiser,
@@ -176,6 +176,6 @@ def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
     if live.all():
         return relaxed
     known = relaxed.certificate
-    certificate = BoxHullCertificate(known.lam[live], known.nu[live], known.splits.among(live))
+    certificate = DualCertificate(known.lam[live], known.nu[live], known.splits.among(live))
     covariance = relaxed.covariance[np.ix_(live, live)]
     return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)

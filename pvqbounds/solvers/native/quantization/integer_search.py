@@ -9,7 +9,7 @@ d = s z - w. For every vector m, and nu := RᵀR m,
 With h_i = min over the box of f_i, each term of ||R(d - m)||² + sum_i (f_i - h_i) is
 non-negative, so that a depth-first search from the last row of R upwards may drop a node once
 its partial sum reaches the incumbent. The constant sum_i h_i - ||R m||² is the dual bound of
-:mod:`pvqbounds.relaxations.certificates`: with the SDP's multipliers the search starts from the
+:mod:`pvqbounds.relaxations.dual`: with the SDP's multipliers the search starts from the
 SDP's bound, with lam = 0 and nu = G(x - w) at the box-constrained minimiser x it is the classic
 search around x with the gradient's separable costs. A mixture of the two visits least nodes. Split
 inequalities (:mod:`pvqbounds.relaxations.splits`) put A in the place of G and nu - p in that of nu
@@ -39,9 +39,9 @@ from pvqbounds.arithmetic.definite import minorant, proof_margin
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, total, up
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.certificates import SearchCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 from pvqbounds.solvers.native.quantization import integer_kernel
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 __all__ = [
     "Outcome",
@@ -376,7 +376,7 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
-    if not certificate.fit(problem.n):
+    if not certificate.fits(problem):
         return False
     if not live.any():
         return certificate.value <= 0.0

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate, box_hull_bound
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.hybrid import nodes_for, not_searched, raised_bound, spread
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
@@ -73,13 +74,13 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
     codes = problem.codes_of_nearest()
     if not live.any():
         zero = np.zeros(problem.n)
-        return ExactSolution(codes, None, 0.0, BoxHullCertificate(zero, zero), "every input is zero")
+        return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
     if options.relaxed is not None:
         options = replace(options, relaxed=without_dead_moments(options.relaxed, live))
     solution = _solve_live(without_dead_inputs(problem, live), clock, options)
     assert solution.codes is not None
     codes[live] = solution.codes
-    assert isinstance(solution.certificate, BoxHullCertificate | SearchCertificate)
+    assert isinstance(solution.certificate, DualCertificate | SearchCertificate)
     certificate = spread(solution.certificate, live)
     return ExactSolution(codes, None, None, certificate, solution.status, solution.relaxation)
 
@@ -110,7 +111,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     error = problem.error(codes).upper
     if options.relaxed is None and provable and _nearly_closes(problem, relaxed, error):
         relaxed = _sdp(problem, clock, TIGHT_TOLERANCE)  # milliseconds, where a search may take for ever
-        root = box_hull_bound(problem, relaxed.certificate)
+        root = dual_bound(problem, relaxed.certificate)
         if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
             name = relaxed.certificate.relaxation
             return ExactSolution(codes, None, None, relaxed.certificate, "optimal", name)
@@ -132,7 +133,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         mixed = mixed_trees(problem, _sdp(problem, clock).certificate, minimiser)
         codes, other, ended = _searched(problem, [plain, *mixed], codes, clock)
         certificate = max(certificate, other, key=lambda proof: proof.value)
-    if not ended and box_hull_bound(problem, relaxed.certificate) > certificate.value:
+    if not ended and dual_bound(problem, relaxed.certificate) > certificate.value:
         name = relaxed.certificate.relaxation
         return ExactSolution(codes, None, None, relaxed.certificate, "time limit", name)
     return ExactSolution(codes, None, None, certificate, "optimal" if ended else "time limit")
@@ -167,12 +168,12 @@ def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLE
 
 def _nearly_closes(problem: IntegerLeastSquares, relaxed: Relaxed, error: float) -> bool:
     """Whether all that the relaxation leaves open is what its own tolerance explains."""
-    return box_hull_bound(problem, relaxed.certificate) > (1.0 - SDP_TOLERANCE) * error > 0.0
+    return dual_bound(problem, relaxed.certificate) > (1.0 - SDP_TOLERANCE) * error > 0.0
 
 
 def stronger(problem: IntegerLeastSquares, one: Relaxed, other: Relaxed) -> Relaxed:
     """The relaxation that proves more; the first where both prove the same."""
-    return max(one, other, key=lambda relaxed: box_hull_bound(problem, relaxed.certificate))
+    return max(one, other, key=lambda relaxed: dual_bound(problem, relaxed.certificate))
 
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:

@@ -20,9 +20,10 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.integer import error_form
 from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.certificates import BoxHullCertificate, SearchCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.integer_search import Outcome, SearchTree, build_tree, claim
 
 __all__ = [
@@ -103,7 +104,7 @@ def plain_tree(problem: IntegerLeastSquares, minimiser: Minimiser) -> Multiplied
 
 def mixed_trees(
     problem: IntegerLeastSquares,
-    certificate: BoxHullCertificate,
+    certificate: DualCertificate,
     minimiser: Minimiser,
     shares: Sequence[float] | None = None,
     clock: Clock | None = None,
@@ -134,7 +135,7 @@ def mixed_trees(
     return [tree for tree in reversed(trees) if tree is not None]
 
 
-def _shares_for(n: int, certificate: BoxHullCertificate) -> tuple[float, ...]:
+def _shares_for(n: int, certificate: DualCertificate) -> tuple[float, ...]:
     """Shares of the multipliers at which trees for n inputs are worth their building."""
     if len(certificate.splits) > 0:
         return SPLIT_SHARES if n <= LARGEST_TREE else ()

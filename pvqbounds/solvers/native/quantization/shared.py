@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, dual_value, in_gram_units
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.native.quantization import shared_kernel
 from pvqbounds.solvers.relaxation import Relaxed, relax_together
@@ -53,7 +53,7 @@ def relax_shared(
         start = box_minimiser(form, sdp.centre, sdp.qmin, sdp.qmax)
         z, nu = fitted(sdp, lam, start, SWEEPS)
         variance = (z - np.floor(z)) * (np.floor(z) + 1.0 - z)
-        certificate = BoxHullCertificate(*in_gram_units(sdp, lam, nu))
+        certificate = DualCertificate(*in_gram_units(sdp, lam, nu))
         value = dual_value(sdp, lam, nu) * sdp.unit
         relaxed.append(Relaxed(certificate, z, np.diag(variance), value, "shared lam"))
     return relaxed

@@ -38,7 +38,7 @@ from pvqbounds.errors import SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
-from pvqbounds.relaxations.certificates import BoxHullCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.cone.conic import single_point
@@ -172,7 +172,7 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
     stages = stages if with_splits else FIRST_ORDER
     found, splits = _solve(sdp, stages, clock.part(PATH_SHARE), with_splits=with_splits)
     largest = float(problem.step.max())  # what the multipliers of split inequalities are counted in
-    certificate = BoxHullCertificate(
+    certificate = DualCertificate(
         *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / largest / largest)
     )
     status = found.status if with_splits else f"{NOT_SEARCHED}; {found.status}"

@@ -1,0 +1,365 @@
+"""The dual certificate: 2n multipliers that prove a lower bound, for every value set and support rule.
+
+**One formula.** Let (A, p, kappa) be a form below the error, E(v) >= dᵀAd - 2 pᵀd + kappa for every allowed
+v, d = v - w (the error itself: A = G and no more). For all real lam, nu with S = A - diag(lam) positive
+definite, split
+
+    dᵀAd - 2 pᵀd = (dᵀSd - 2 nuᵀd) + sum_i phi_i(v_i),
+    phi_i(v) = lam_i (v - w_i)² + 2 (nu_i - p_i)(v - w_i)
+
+and minimise both parts on their own. With m_i = min over V_i of phi_i, and what it costs to be zero,
+
+    E(v) >= kappa - nuᵀS⁻¹nu + sum_i m_i + least sum of (phi_i(0) - m_i) over the inputs that are zero:
+
+under a support rule at least so many of each group are zero, and the cheapest of them count; without a
+rule none has to be. Box-hull SDP, Park-Boyd, perspective relaxation (V = ℝ: D = lam > 0 and
+m_i = -nu_i²/D_i; Frangioni and Gentile, Operations Research Letters 35, 2007; Zheng, Sun and Li, INFORMS
+Journal on Computing 26, 2014) and joint compression are this one bound: its maximum over (lam, nu) is the
+value of the relaxation in which each (v_i, v_i²) lies in the hull of its values.
+
+It is evaluated here from the stored data with every rounding paid for:
+
+- S is *defined* by its float64 diagonal; lam_i = A_ii - S_ii is then an exact pair of floats.
+- For any y, with r = nu - S y and mu a proved lower bound on the least eigenvalue of S,
+  ``-nuᵀS⁻¹nu >= yᵀSy - 2 nuᵀy - ||r||²/mu``; the forms are enclosed in double-double.
+- The inner minima are the value set's own (:meth:`pvqbounds.problems.values.ValueSet.least_costs`).
+
+If S cannot be proved positive definite, lam is lowered: any lam gives a true bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.definite import equilibration, proof_margin, proved_shift
+from pvqbounds.arithmetic.enclosures import (
+    TINY,
+    UNIT,
+    down,
+    gamma,
+    inner_product,
+    quadratic_form,
+    total,
+    up,
+)
+from pvqbounds.problems.least_squares import Problem
+from pvqbounds.problems.units import Units
+from pvqbounds.relaxations.certificates import NOTHING, Certificate, Proof, is_vector, multipliers_in_units
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+
+if TYPE_CHECKING:
+    from pvqbounds.clock import Clock
+
+__all__ = [
+    "DualCertificate",
+    "SeparableTerms",
+    "dual_bound",
+    "dual_proof",
+    "dual_terms",
+    "feasible_multipliers",
+    "steady_dual",
+]
+
+Array = NDArray[np.float64]
+
+STEADY = 2.0
+"""Margins that a proof of definiteness leaves if any other order of sums is to succeed with one."""
+
+REPEATED = 100.0
+"""Share of the residual's part of a bound that a repetition may lose, whose proved shift may be less."""
+
+LADDER = (0.0, *(10.0**k for k in range(-14, 4)))
+"""Shares of what makes S diagonally dominant by which lam is lowered, one after the other."""
+
+STEPS_BACK = (0.0, *(10.0**k for k in range(-14, 0)))
+"""How far lam is shrunk where it must stay positive, one after the other."""
+
+FINE_STEPS = tuple(1e-12 * 3.0**k for k in range(25))
+"""The same, where lam is shrunk once and for all and not at every proof."""
+
+
+@dataclass(frozen=True, eq=False)
+class DualCertificate(Certificate):
+    """Multipliers of the dual: they prove a bound by themselves."""
+
+    kind: ClassVar[str] = "dual"
+    lam: Array
+    """lambda, shape (n,), in units of the Gram; for weights that are re-fitted freely the diagonal D."""
+    nu: Array
+    """nu, shape (n,), in units of Gram times weight."""
+    splits: Splits = NO_SPLITS
+    """Split inequalities with their multipliers."""
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether it holds finite multipliers about the inputs, and inequalities that hold for the codes."""
+        n = problem.n
+        if not (is_vector(self.lam, n) and is_vector(self.nu, n)):
+            return False
+        return splits_fit(self.splits, problem)
+
+    @property
+    def relaxation(self) -> str:
+        """Name of the relaxation of codes that its bound is one of."""
+        return "splits" if len(self.splits) > 0 else "box-hull"
+
+    def in_units(self, units: Units) -> DualCertificate:
+        """The same multipliers for the problem in these units."""
+        return DualCertificate(*multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units))
+
+    def claim(self, problem: Problem) -> tuple[DualCertificate, float]:
+        """Multipliers that any machine can prove, and the bound to state from them."""
+        steady, proof = steady_dual(problem, self)
+        return steady, proof.claimed(problem.signal.upper)
+
+    def prove(self, problem: Problem, clock: Clock) -> float:
+        """What the multipliers prove."""
+        return max(0.0, dual_bound(problem, self))
+
+
+def splits_fit(splits: object, problem: Problem) -> bool:
+    """Whether these are split inequalities that hold for a problem's codes: whole multiples of a step."""
+    if not (isinstance(splits, Splits) and splits.fit(problem.n)):
+        return False
+    return len(splits) == 0 or problem.values.lattice is not None
+
+
+def dual_bound(problem: Problem, certificate: DualCertificate) -> float:
+    """The lower bound on E that the multipliers prove, rounded down; may be negative.
+
+    Multipliers that are not finite or of the wrong size prove nothing: the result is -inf. Where their
+    arithmetic overflows it is 0: E is a mean square.
+    """
+    return dual_proof(problem, certificate).value
+
+
+def dual_proof(problem: Problem, certificate: DualCertificate, margins: float = 1.0) -> Proof:
+    """What the multipliers prove with so many margins left, and how much of it any repetition proves."""
+    if not certificate.fits(problem):
+        return NOTHING
+    if problem.units != (0, 0):
+        inner = dual_proof(problem.normalised, certificate.in_units(problem.units), margins)
+        return inner.in_units(problem.units.inverse)
+    return _spent(problem, dual_terms(problem, certificate, margins=margins))
+
+
+def steady_dual(problem: Problem, certificate: DualCertificate) -> tuple[DualCertificate, Proof]:
+    """The certificate, lam lowered where another order of sums could fail to prove it, and its proof."""
+    if not certificate.fits(problem):
+        return certificate, NOTHING
+    if problem.units != (0, 0):
+        inner, proof = steady_dual(problem.normalised, certificate.in_units(problem.units))
+        return inner.in_units(problem.units.inverse), proof.in_units(problem.units.inverse)
+    terms = dual_terms(problem, certificate, margins=STEADY)
+    if terms is None or not terms.lowered:
+        return certificate, _spent(problem, terms)
+    if problem.values.is_finite:
+        steady = replace(certificate, lam=terms.lam, nu=terms.nu)
+        return steady, _spent(problem, terms)
+    for step in FINE_STEPS:
+        steady = replace(certificate, lam=(1.0 - step) * certificate.lam, nu=(1.0 - step) * certificate.nu)
+        found = dual_proof(problem, steady, STEADY)
+        if not found.lowered:
+            return steady, found
+    return certificate, _spent(problem, terms)
+
+
+class SeparableTerms(NamedTuple):
+    """E(v) >= constant + sum of `extra` over the inputs at which v is zero: all rounded down."""
+
+    constant: float
+    extra: Array
+    """What being zero adds, never negative, shape (n,)."""
+    blur: float
+    """How much less a repetition may prove, in the constant."""
+    lowered: bool
+    """Whether lam was lowered."""
+    lam: Array
+    """The multipliers that it was proved at, shape (n,)."""
+    nu: Array
+
+
+Proofs = dict[tuple[int, bytes], "tuple[Array, float, float] | None"]
+"""The definite matrix S, its shift and the step back, by the identity of a Gram and lam."""
+
+
+def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:
+    """The bound once the budgets are spent: of each group the cheapest ones are zero."""
+    if terms is None:  # E is a mean square
+        return Proof(0.0, 0.0, False)
+    if not problem.is_restricted:
+        return Proof(terms.constant, terms.blur, terms.lowered)
+    parts = [terms.constant]
+    for group, most in problem.budgets:
+        parts += np.sort(terms.extra[group])[: len(group) - most].tolist()
+    value = down(total(parts), 2)
+    return Proof(value, terms.blur, terms.lowered) if math.isfinite(value) else Proof(0.0, 0.0, False)
+
+
+def dual_terms(
+    problem: Problem, certificate: DualCertificate, proofs: Proofs | None = None, margins: float = 1.0
+) -> SeparableTerms | None:
+    """What the multipliers prove before any budget is spent; None where their arithmetic overflows.
+
+    Parameters
+    ----------
+    problem
+        In units near 1.
+    certificate
+        That fits it.
+    proofs
+        Filled with the proof of each lam that must stay positive, so that channels share it.
+    margins
+        How many times the margin of a proof S is to leave.
+    """
+    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    if not live.any():
+        return SeparableTerms(0.0, np.zeros(problem.n), 0.0, False, certificate.lam, certificate.nu)
+    with np.errstate(all="ignore"):  # whatever overflows proves nothing
+        return _live_terms(problem, certificate, live, proofs, margins)
+
+
+def _live_terms(
+    problem: Problem,
+    certificate: DualCertificate,
+    live: NDArray[np.bool_],
+    proofs: Proofs | None,
+    margins: float,
+) -> SeparableTerms | None:
+    """The terms of the live inputs, proved in units that give G a diagonal near 1."""
+    form = error_minorant(problem, certificate.splits.about(live)).among(live)
+    power = equilibration(np.diag(np.diagonal(problem.gram)[live]))
+    form = form.in_units(power)
+    lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
+    weight, values = np.ldexp(problem.weight[live], power), problem.values.among(live).times(power)
+    if values.is_finite:
+        feasible = feasible_multipliers(form.matrix, lam, nu, margins)
+    else:
+        key = id(problem.gram), certificate.lam.tobytes()
+        feasible = _shrunk(form.matrix, lam, nu, margins, proofs if proofs is not None else {}, key)
+    if feasible is None:
+        return None
+    matrix, nu, smallest, lowered = feasible
+    quadratic, blur = minus_inverse_form(matrix, nu, smallest)
+    rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
+    linear, radius = form.separable_linear(nu)
+    least, zero = values.least_costs(weight, rest, linear), _zero_costs(weight, rest, linear)
+    if radius.any():
+        room = 2.0 * (1.0 + 16.0 * UNIT) * radius
+        least = np.nextafter(least - room * values.reach(weight), -np.inf)
+        zero = np.nextafter(zero - room * np.abs(weight), -np.inf)
+    constant = down(down(down(total(least.tolist())) + quadratic) + form.constant)
+    if not (np.isfinite(least).all() and math.isfinite(constant)):
+        return None
+    extra, lams, nus = np.zeros(problem.n), certificate.lam.copy(), certificate.nu.copy()
+    extra[live] = np.maximum(np.nextafter(zero - least, -np.inf), 0.0)
+    lams[live], nus[live] = np.ldexp(rest, 2 * power), np.ldexp(nu, power)
+    return SeparableTerms(constant, extra, blur, lowered > 0.0, lams, nus)
+
+
+def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
+    """Lower bounds on lam w² - 2 nu w, what v = 0 costs, for lam that may be off by one rounding."""
+    square, linear = lam * weight**2, 2.0 * nu * weight
+    radius = 8.0 * UNIT * (np.abs(square) + np.abs(linear)) + TINY
+    return np.nextafter(square - linear - radius, -np.inf)
+
+
+def _shrunk(
+    gram: Array, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[int, bytes]
+) -> tuple[Array, Array, float, float] | None:
+    """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu zero where it is 0.
+
+    Weights that are re-fitted freely have no least cost at other multipliers.
+    """
+    if key not in proofs:
+        proofs.clear()  # one at a time: S is as large as the Gram
+        proofs[key] = _definite_rest(gram, np.maximum(lam, 0.0), margins)
+    definite = proofs[key]
+    if definite is None:
+        return None
+    matrix, smallest, step = definite
+    return matrix, np.where(np.diagonal(gram) > np.diagonal(matrix), nu, 0.0), smallest, step
+
+
+def _definite_rest(
+    gram: NDArray[np.float64], diagonal: NDArray[np.float64], margins: float
+) -> tuple[NDArray[np.float64], float, float] | None:
+    """H = G - (1 - t) diag(D), with the least t for which it is proved definite, a proved shift, and t."""
+    rest = gram.copy()
+    for t in STEPS_BACK:
+        rest[np.diag_indices(len(gram))] = np.minimum(
+            np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
+        )
+        shift = proved_shift(rest, margins)
+        if shift is not None:
+            return rest, shift, t
+    return None
+
+
+def feasible_multipliers(
+    gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64], margins: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float] | None:
+    """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
+
+    Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
+    sum e_i (d_i - y_i)², the distance from the relaxed weights and not from w.
+
+    Parameters
+    ----------
+    gram
+        Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.arithmetic.definite.equilibration`).
+    lam, nu
+        Shape (n,).
+    margins
+        How many times the margin of a proof S is to leave.
+
+    Returns
+    -------
+    The matrix S, shape (n, n), nu, shape (n,), a proved lower bound on the least eigenvalue of
+    S, and the share of `spread` by which lam was lowered; None where overflow leaves no such S.
+    """
+    diagonal = np.diagonal(gram)
+    spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
+    matrix = gram.copy()
+    target = None
+    if margins == 1.0:
+        ladder = LADDER
+    else:  # lam is lowered once and for all: as little as a margin takes, in finer steps
+        least = proof_margin(len(lam)) * float((diagonal / spread).min())
+        ladder = (0.0, *(least * 2.0**k for k in range(80)))
+    for step in ladder:
+        matrix[np.diag_indices(len(lam))] = diagonal - lam + step * spread
+        if not np.isfinite(matrix).all():
+            return None
+        if step > 0.0 and target is None:
+            target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
+        shift = proved_shift(matrix, margins)
+        if shift is not None:
+            moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
+            return matrix, moved if np.isfinite(moved).all() else nu, shift, step
+    return None
+
+
+def minus_inverse_form(
+    matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float
+) -> tuple[float, float]:
+    """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`.
+
+    And by how much another order of sums may lower it: y comes from a solve, whose residual counts
+    over `smallest`, as a part that is zero where y is right.
+    """
+    y = np.asarray(np.linalg.solve(matrix, nu), dtype=np.float64)
+    form = quadratic_form(matrix, y).lower
+    product = inner_product(nu, y).upper
+    terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
+    residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms
+    squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
+    loss = up(squares / smallest)
+    bound = down(form - 2.0 * product - loss, 3)
+    if not math.isfinite(bound):
+        return -math.inf, 0.0
+    return bound, REPEATED * loss + 64.0 * UNIT * (abs(form) + 2.0 * abs(product))

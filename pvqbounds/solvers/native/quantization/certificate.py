@@ -1,0 +1,63 @@
+"""The certificate of a search over codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems.least_squares import Problem
+from pvqbounds.problems.units import Units, scaled_down
+from pvqbounds.relaxations.certificates import (
+    SearchedCertificate,
+    is_number,
+    is_vector,
+    multipliers_in_units,
+)
+from pvqbounds.relaxations.dual import splits_fit
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+
+if TYPE_CHECKING:
+    from pvqbounds.clock import Clock
+
+__all__ = ["SearchCertificate"]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchCertificate(SearchedCertificate):
+    """The search at these multipliers meets no codes with an error below `value`.
+
+    Its proof is the search itself, repeated (:mod:`.integer_search`).
+    """
+
+    kind: ClassVar[str] = "integer search"
+    lam: NDArray[np.float64]
+    """lambda, shape (n,), in units of the Gram."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,), in units of Gram times weight."""
+    value: float
+    nodes: int
+    splits: Splits = NO_SPLITS
+    """Split inequalities with their multipliers."""
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether it holds finite multipliers about the inputs and a claim, and may be proved."""
+        n = problem.n
+        if not (problem.values.is_finite and is_number(self.value) and is_number(self.nodes)):
+            return False
+        return is_vector(self.lam, n) and is_vector(self.nu, n) and splits_fit(self.splits, problem)
+
+    def in_units(self, units: Units) -> SearchCertificate:
+        """The same claim about the problem in these units."""
+        lam, nu = multipliers_in_units(self.lam, self.nu, units)
+        value = scaled_down(self.value, -units.error)
+        return replace(self, lam=lam, nu=nu, value=value, splits=self.splits.in_units(units))
+
+    def repeated(self, problem: Problem, clock: Clock) -> bool:
+        """Whether the search, repeated, proves the value."""
+        from pvqbounds.problems import IntegerLeastSquares
+        from pvqbounds.solvers.native.quantization.integer_search import prove
+
+        return isinstance(problem, IntegerLeastSquares) and prove(problem, self, clock)

@@ -1,0 +1,224 @@
+"""What a solve does for each kind of problem: its capabilities, relaxations, proofs and points, found once.
+
+Steps, levels, joint compression and pruning differ in which solves of a backend they take; everything
+else about them is said by their value set and support rule.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.errors import InputError
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem, SparseLeastSquares
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
+from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
+
+__all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "PRUNING_RELAXATIONS", "STEPS", "Kind", "kind_of"]
+
+PRUNING_RELAXATIONS = ("perspective",)
+
+
+class Kind(ABC):
+    """How problems of one kind are solved."""
+
+    called: ClassVar[str]
+    """What messages call it."""
+    exact: ClassVar[Capability]
+    relaxed: ClassVar[Capability]
+    relaxations: ClassVar[tuple[str, ...]]
+    """Names of its relaxations, the native solver's default first."""
+    plain: ClassVar[str]
+    """The relaxation that other solvers are asked for."""
+
+    def checked_relaxation(self, name: str | None, native: bool) -> str:
+        """The relaxation that is asked for, or the default.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name.
+        """
+        if name is None:
+            return self.relaxations[0] if native else self.plain
+        if name not in self.relaxations:
+            names = " or ".join(self.relaxations)
+            raise InputError(f"There is no relaxation '{name}' for {self.called}; use {names}.")
+        return name
+
+    @abstractmethod
+    def solve(self, backend: Backend, problem: Any, options: Options) -> ExactSolution:
+        """The exact method of a backend; the problem in units near 1."""
+
+    @abstractmethod
+    def relax(self, backend: Backend, problem: Any, options: Options) -> ExactSolution:
+        """The relaxation of a backend; the problem in units near 1."""
+
+    @abstractmethod
+    def beside(self, problem: Any, clock: Clock) -> DualCertificate:
+        """The native relaxation's certificate, to put beside what a backend only states."""
+
+    @abstractmethod
+    def point(self, problem: Any, solution: ExactSolution) -> Point:
+        """What a backend found, if the problem allows it; else what needs no solver."""
+
+    def relaxation_of(self, certificate: DualCertificate) -> str:
+        """Name of the relaxation whose bound a dual certificate is."""
+        return certificate.relaxation
+
+
+class Coded(Kind):
+    """Problems whose values have codes."""
+
+    relaxations: ClassVar[tuple[str, ...]] = ("hybrid", "box-hull")
+    plain = "box-hull"
+
+    def solve(self, backend: Backend, problem: LeastSquares, options: Options) -> ExactSolution:
+        """The exact method for levels and support rules."""
+        return backend.solve_codes(problem, options)
+
+    def relax(self, backend: Backend, problem: LeastSquares, options: Options) -> ExactSolution:
+        """The relaxation for levels and support rules."""
+        return backend.relax_codes(problem, options)
+
+    def beside(self, problem: LeastSquares, clock: Clock) -> DualCertificate:
+        """That of the box-hull relaxation."""
+        from pvqbounds.solvers.native.backend import Native
+
+        certificate = Native().relax_codes(problem, Options(time_limit=clock.remaining)).certificate
+        assert isinstance(certificate, DualCertificate)
+        return certificate
+
+    def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
+        """The codes, or round to nearest and descent."""
+        try:
+            if solution.codes is not None:
+                return problem.point(solution.codes)
+        except InputError:
+            pass
+        return problem.point(self.descended(problem))
+
+    def descended(self, problem: Any) -> NDArray[np.int64]:
+        """Codes that need no solver."""
+        codes: NDArray[np.int64] = problem.codes_of_nearest()
+        return codes
+
+
+class Levels(Coded):
+    """Quantization to levels."""
+
+    called = "quantization to levels"
+    exact, relaxed = Capability.EXACT_LEVELS, Capability.BOX_HULL
+
+
+class Joint(Coded):
+    """Steps or levels under a support rule."""
+
+    called = "joint compression"
+    exact, relaxed = Capability.EXACT_JOINT, Capability.JOINT
+
+
+class Steps(Coded):
+    """Quantization on uniform steps."""
+
+    called = "quantization"
+    exact, relaxed = Capability.EXACT_QUANTIZATION, Capability.BOX_HULL
+    relaxations = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
+
+    def solve(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
+        """The exact method for uniform steps."""
+        return backend.solve_integer(problem, options)
+
+    def relax(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
+        """Codes and certificate of a relaxation that the backend solves."""
+        from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
+        from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
+
+        clock, relaxation = Clock(options.time_limit, options.cancelled), options.relaxation
+        splits = Capability.SPLITS in backend.capabilities
+        if options.relaxed is not None:
+            relaxed = options.relaxed
+        elif relaxation == "splits" or (relaxation == "hybrid" and splits):
+            relaxed = backend.relax_splits(problem, options)
+        else:
+            name = "box-hull" if relaxation == "hybrid" else relaxation
+            relaxed = relax(
+                problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock
+            )
+        if relaxation != "hybrid":
+            codes = best_known_codes(problem, relaxed, options.seed, clock)
+            return ExactSolution(
+                codes, None, relaxed.reported, relaxed.certificate, relaxed.status, relaxation
+            )
+        nodes = nodes_for(options.search_share, options.time_limit)
+        found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
+        if splits:
+            found = or_the_box_hull(problem, found, clock)
+        return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
+
+    def beside(self, problem: IntegerLeastSquares, clock: Clock) -> DualCertificate:  # type: ignore[override]
+        """That of the box-hull SDP."""
+        from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+
+        return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
+
+    def descended(self, problem: IntegerLeastSquares) -> NDArray[np.int64]:
+        """Round to nearest and descent."""
+        from pvqbounds.heuristics.rounding import improve
+
+        return improve(problem, problem.centre[None])
+
+
+class Pruning(Kind):
+    """Weights that are re-fitted freely."""
+
+    called = "pruning"
+    exact, relaxed = Capability.EXACT_PRUNING, Capability.PERSPECTIVE
+    relaxations = PRUNING_RELAXATIONS
+    plain = "perspective"
+
+    def solve(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """The exact method."""
+        return backend.solve_sparse(problem, options)
+
+    def relax(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
+        """The perspective relaxation."""
+        return backend.relax_sparse(problem, options)
+
+    def beside(self, problem: SparseLeastSquares, clock: Clock) -> DualCertificate:
+        """That of the perspective dual."""
+        from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
+
+        return maximise_perspective(problem, clock=clock)
+
+    def point(self, problem: SparseLeastSquares, solution: ExactSolution) -> Point:
+        """The support, re-fitted, or that of magnitude pruning."""
+        try:
+            if solution.support is not None:
+                return problem.on_support(solution.support)
+        except InputError:
+            pass
+        return problem.start()
+
+    def relaxation_of(self, certificate: DualCertificate) -> str:
+        """The perspective relaxation."""
+        return "perspective"
+
+
+STEPS, LEVELS, JOINT, PRUNING = Steps(), Levels(), Joint(), Pruning()
+ALL_KINDS = (STEPS, LEVELS, JOINT, PRUNING)
+
+
+def kind_of(problem: Problem) -> Kind:
+    """How a problem is solved."""
+    if not problem.values.is_finite:
+        return PRUNING
+    if problem.is_restricted:
+        return JOINT
+    # a box and a step for each input are what the engines for codes are made for
+    return STEPS if isinstance(problem, IntegerLeastSquares) else LEVELS

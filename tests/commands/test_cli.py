@@ -1,0 +1,392 @@
+"""The command line: what it prints, how it exits, and that it leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import run
+
+import pvqbounds as pvq
+from pvqbounds.storage.problem_files import save_problem
+
+pytest.importorskip("torch")
+
+SMALL = ["layer", "--layer", "block1.0", "--out-channels", "2", "--bits", "2"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of its own with a few problems in it; the terminal has 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    inputs = np.random.default_rng(0).normal(size=(20, 4))
+    gram, weight = inputs.T @ inputs / 20, np.random.default_rng(1).normal(size=4)
+    save_problem("q.npz", pvq.IntegerLeastSquares(gram, weight, 0.3, -2, 1))
+    save_problem("s.npz", pvq.SparseLeastSquares(gram, weight, nnz=2))
+    np.savez("bare.npz", gram=gram, weight=weight)
+    np.savez("indefinite.npz", gram=-np.eye(2), weight=np.ones(2), nnz=1)
+    np.savez("shapes.npz", gram=np.eye(3), weight=np.ones(2), nnz=1)
+    np.savez("empty.npz", gram=np.zeros((0, 0)), weight=np.zeros(0), nnz=0)
+    np.savez("nan.npz", gram=np.eye(2), weight=[1.0, np.nan], nnz=1)
+    np.savez("grid.npz", gram=np.eye(2), weight=np.ones(2), scale=1.0, qmin=3, qmax=2)
+    np.savez("pickle.npz", gram=np.array([None]), weight=np.ones(1), nnz=1)
+    Path("corrupt.npz").write_bytes(Path("q.npz").read_bytes()[:100])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([*SMALL, "--model", "digit"], "digits"),
+        (["layer", "--layer", "block3.1x"], "block3"),
+        (["layer", "--layer", "block3"], "block3"),
+        (["layer", "--layer", "block3.2"], "ReLU"),
+        (["layer", "--model", "timm:x"], "--layer"),
+        ([*SMALL, "--bits", "1"], "2 to 16"),
+        ([*SMALL, "--density", "0"], "density"),
+        ([*SMALL, "--density", "1.5"], "density"),
+        ([*SMALL, "--pattern", "2-4"], "2:4"),
+        ([*SMALL, "--pattern", "4:2"], "N:M"),
+        ([*SMALL, "--opt-dim", "0"], "opt"),
+        ([*SMALL, "--out-channels", "0"], "output channels"),
+        ([*SMALL, "--range", "median"], "mse"),
+        ([*SMALL, "--layer", "block2.0"], "--layer is given 2 times, but takes one value"),
+        ([*SMALL, "--budget", "layer", "--tolerance", "1e-3"], "takes no tolerance"),
+        ([*SMALL, "--pattern", "2:4"], "give a density"),
+        (["solve", "q.npz", "--json", "a.json", "--json", "b.json"], "--json is given 2 times"),
+        (["train", "qat", "--out", "a", "--out", "b"], "--out is given 2 times"),
+        (["compare", "--layer", "block2.0", "--layer", "block3.0"], "--layer is given 2 times"),
+        ([*SMALL, "--solver", "mosek"], "mosek"),
+        ([*SMALL, "--solver", "nativ"], "native"),
+        ([*SMALL, "--method", "guess"], "exact"),
+        ([*SMALL, "--relaxation", "none"], "box-hull"),
+        ([*SMALL, "--time-limit", "-1"], "positive"),
+        ([*SMALL, "--data", "missing.npy"], "missing.npy"),
+        ([*SMALL, "--data", "corrupt.npz"], "corrupt.npz"),
+        ([*SMALL, "--data", "pickle.npz"], "pickle.npz"),
+        ([*SMALL, "--weights", "missing.safetensors"], "missing.safetensors"),
+        ([*SMALL, "--json", "missing/r.json"], "cannot be written"),
+        ([*SMALL, "--json", "r.npz"], ".json"),
+        ([*SMALL, "--plot", "missing/r.png"], "cannot be written"),
+        ([*SMALL, "--plot", "r.gif"], ".png"),
+        (["solve", "missing.npz"], "no file"),
+        (["solve", "corrupt.npz"], "damaged"),
+        (["solve", "pickle.npz"], "pickled"),
+        (["solve", "indefinite.npz"], "indefinite"),
+        (["solve", "shapes.npz"], "3 inputs, but the weight has 2"),
+        (["solve", "empty.npz"], "empty"),
+        (["solve", "nan.npz"], "not finite"),
+        (["solve", "grid.npz"], "larger than qmax"),
+        (["solve", "bare.npz"], "Say how to compress"),
+        (["solve", "bare.npz", "--density", "2"], "density"),
+        (["solve", "bare.npz", "--nnz", "9"], "nnz"),
+        (["solve", "q.npz", "--bits", "4"], "states"),
+        (["solve", "q.npz", "--solver", "mosek"], "mosek"),
+        (["solve", "q.npz", "--json", "q.json"], "its own input"),
+        (["verify", "missing.json"], "no file"),
+        (["verify", "q.npz"], "JSON"),
+        (["verify", "missing.json", "--json", "missing.json"], "its own input"),
+        (["solvers", "--json", "missing/r.json"], "cannot be written"),
+        (["solve", "s.npz", "--json", "bare.csv"], "bare.npz"),
+        (["solve", "s.npz", "--json", "bare.json"], "bare.npz"),
+        ([*SMALL, "--json", "q.json"], "q.npz"),
+        (["compare", "--json", "r.png", "--plot", "r.png"], "--json and --plot"),
+        (["train", "table", "--json", "r.png", "--plot", "r.png"], "--json and --plot"),
+        (["solve", "s.npz", "--pattern", "2:" + "x" * 500], "xxx"),
+        (["distributions", "--bits", "4", "--plot", "r.png", "--group-size", "32"], "--figure 2"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    before = sorted(folder.iterdir())
+    assert run(*arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("Error: ")
+    assert output.err.count("\n") == 1
+    assert len(output.err) < 400
+    assert says in output.err
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["layer", "--bits", "1"], "bit width"),
+        (["layer", "--bits", "77"], "bit width"),
+        (["layer", "--density", "0"], "density"),
+        (["layer", "--pattern", "5:4"], "N of the pattern"),
+        (["layer", "--range", "median"], "range method"),
+        (["compare", "--bits", "1"], "bit width"),
+        (["train", "qat", "--bits", "1"], "bit width"),
+        (["weights", "--bits", "1"], "bit width"),
+    ],
+)
+def test_wrong_sizes_are_found_before_torch_is_loaded(arguments: list[str], says: str) -> None:
+    code = f"import sys; sys.modules['torch'] = None; from pvqbounds.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["blah"], ["solve"], ["layer", "--bits", "four"], ["layer", "--colour"]]
+)
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"pvqbounds {pvq.__version__}\n"
+    for command in ("layer", "solve", "verify", "solvers"):
+        assert run(command, "--help") == 0
+        text = capsys.readouterr().out
+        assert "--json" in text
+        assert "Example" in text
+
+
+def test_a_layer_from_the_command_to_the_proof(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    before = {path.name for path in folder.iterdir()}
+    assert run(*SMALL, "--json", "r.json", "--plot", "r.svg") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for word in (
+        "quantization",
+        "pruning",
+        "optimal",
+        "certified",
+        "round to nearest",
+        "magnitude",
+        "Verdict",
+    ):
+        assert word in text
+    assert {path.name for path in folder.iterdir()} - before == {"r.json", "r.npz", "r.svg"}
+    assert "<svg" in Path("r.svg").read_text()
+    assert run("verify", "r.json", "--json", "v.json") == 0
+    assert json.loads(Path("v.json").read_text())["holds"] is True
+    document = json.loads(Path("r.json").read_text())
+    document["sides"][1]["per_channel"][1]["error_lower"] *= 1.5
+    Path("r.json").write_text(json.dumps(document))
+    capsys.readouterr()
+    assert run("verify", "r.json", "--json", "v.json") == 1
+    failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert failures[0].startswith("FAILED sides[1].per_channel[1]: ")
+    assert json.loads(Path("v.json").read_text())["holds"] is False
+
+
+def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["layer", "--layer", "block1.0", "--out-channels", "2"]
+    names = ["int4", "int2", "25%", "1:3", "50%"]
+    given = [part for name in names for part in ("--format", name)]
+    with_layer = [*small[:2], "block2.0", *small[3:]]  # of four input channels
+    assert run(*with_layer, *given, "--json", "r.json") == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert "Verdict, provably better: int4 than" in text
+    assert [side["format"] for side in json.loads(Path("r.json").read_text())["sides"]] == names
+    assert run("verify", "r.json") == 0
+    assert "10 of 10 lower bounds proved again" in capsys.readouterr().out
+    assert run(*small, "--format", "int4") == 0
+    assert "No verdict" in capsys.readouterr().out
+    for wrong, says in (
+        (["--format", "in4"], "did you mean 'int4'"),
+        (["--format", "int4", "--bits", "4"], "not both"),
+    ):
+        assert run(*small, *wrong) == 2
+        assert says in capsys.readouterr().err
+    assert run("compare", *small[1:], "--format", "int3", "--format", "int2", "--solver", "native") == 0
+    shown = capsys.readouterr().out
+    assert "int3" in shown
+    assert "int2" in shown
+
+
+def test_the_same_seed_gives_the_same_result() -> None:
+    for name in ("a.json", "b.json"):
+        assert run("solve", "q.npz", "--seed", "3", "--method", "relax", "--json", name) == 0
+    first, second = (json.loads(Path(name).read_text())["result"] for name in ("a.json", "b.json"))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def test_chunks_are_not_added_up(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run("layer", "--layer", "block2.0", "--out-channels", "1", "--opt-dim", "9", "--json", "r.json") == 0
+    )
+    text = " ".join(capsys.readouterr().out.split())
+    assert "do not add up" in text
+    assert json.loads(Path("r.json").read_text())["sides"][0]["error_lower"] is None
+    assert run("verify", "r.json") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["q.npz"], ["s.npz"], ["bare.npz", "--bits", "3"], ["bare.npz", "--pattern", "1:2"]]
+)
+def test_solving_a_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("solve", *arguments, "--json", "r.json") == 0
+    assert "optimal" in capsys.readouterr().out
+    assert run("verify", "r.json") == 0
+    assert "1 of 1 lower bounds proved again" in capsys.readouterr().out
+
+
+def test_the_list_of_solvers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("solvers", "--json", "solvers.json") == 0
+    text = capsys.readouterr().out
+    listed = json.loads(Path("solvers.json").read_text())["solvers"]
+    assert {info["name"] for info in listed} == {info.name for info in pvq.solvers()}
+    assert all(info["name"] in text for info in listed)
+
+
+def test_an_interrupt_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr("pvqbounds.solving.one.solve", interrupted)
+    assert run("solve", "q.npz", "--json", "r.json") == 130
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_plot_without_matplotlib(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(*SMALL, "--plot", "r.png") == 2
+    assert "pvqbounds[plot]" in capsys.readouterr().err
+
+
+def test_the_command_line_itself_is_light() -> None:
+    """Help must not wait for torch, numba or a solver."""
+    code = (
+        "import sys, pvqbounds.cli\n"
+        "heavy = {'torch', 'numba', 'cvxpy', 'clarabel', 'scs', 'matplotlib', 'scipy'} & sys.modules.keys()\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def in_terminal(*arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a process of its own, in an environment without a locale."""
+    plain = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, "-m", "pvqbounds", *arguments], env=plain | environment, capture_output=True
+    )
+
+
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def test_a_name_that_is_no_utf8_costs_no_result(folder: Path) -> None:
+    name, json_name = b"p\xff.npz", b"r\xfe.json"
+    Path(os.fsdecode(name)).write_bytes(Path("s.npz").read_bytes())
+    done = in_terminal("solve", name, "--json", json_name)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(name)
+    path = Path(os.fsdecode(json_name))
+    path.read_bytes().decode("utf-8")  # JSON is UTF-8
+    assert os.fsencode(json.loads(path.read_bytes())["source"]) == name
+    assert run("verify", str(path)) == 0
+
+
+def test_a_terminal_of_ascii_costs_no_result(folder: Path) -> None:
+    Path("größe.npz").write_bytes(Path("q.npz").read_bytes())
+    Path("free.npz").write_bytes(b"")
+    np.savez("free.npz", gram=np.diag([1.0, 0.0]), weight=np.ones(2), nnz=1)
+    for source, words in (("größe.npz", b"gr"), ("free.npz", b"inf (no error)")):
+        done = in_terminal("solve", source, "--json", "r.json", **ASCII)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert words in done.stdout
+        assert run("verify", "r.json") == 0
+    done = in_terminal("solve", "nirgendwö.npz", **ASCII)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: There is no file nirgendw")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("arguments", [["solve", "s.npz", "--json", "r.json"], ["solvers", "--cite", "scs"]])
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "pvqbounds", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "Error: Standard output cannot be read or written (No space left on device).\n"
+    assert Path("r.json").exists() == ("--json" in arguments)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError("Unable to allocate 116 GiB"), "memory"),
+        (RuntimeError("cannot cache function 'f': no locator available for file 'x'"), "NUMBA_CACHE_DIR"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (pvq.InputError("two\nlines\x1b[31m"), "two lines"),
+    ],
+)
+def test_what_breaks_off_a_command_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, says: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pvqbounds.solving.one.solve", broken)
+    assert run("solve", "q.npz") in (1, 2)
+    text = capsys.readouterr().err
+    assert text.startswith("Error: ")
+    assert text.count("\n") == 1
+    assert "\x1b" not in text
+    assert says in text
+
+
+def test_a_picture_that_fails_costs_no_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def broken(*_: object) -> None:
+        raise pvq.OutputError("r.png cannot be written (disk full).")
+
+    monkeypatch.setattr("pvqbounds.report.plot.plot_layer", broken)
+    assert run(*SMALL, "--plot", "r.png") == 2
+    output = capsys.readouterr()
+    assert "Verdict" in output.out
+    assert "disk full" in output.err
+
+
+@pytest.mark.parametrize(
+    "command", ["train qat", "train prune", "train reconstruct", "train against x", "train table",
+                "weights --model torchvision:resnet18"]
+)  # fmt: skip
+def test_training_without_torch_names_the_extra(command: str) -> None:
+    script = f"""
+import sys
+sys.modules["torch"] = None
+from pvqbounds.cli import main
+main({command.split()!r})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Error: `pvqbounds ")
+    assert "pvqbounds[nn" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["layer", "compare"])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [("--bits=1", "2 to 16"), ("--density=0", "density"), ("--pattern=3:2", "N:M"), ("--pattern=2", "2:4")],
+)
+def test_a_size_that_cannot_be_is_told_before_torch_loads(
+    command: str, option: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(command, option) == 2
+    assert says in capsys.readouterr().err
