@@ -136,7 +136,7 @@ class Problem(ABC):
     @cached_property
     def is_restricted(self) -> bool:
         """Whether some weights have to be zero."""
-        return any(most < len(group) for group, most in self.budgets)
+        return self.rule.restricts(self.n)
 
     @cached_property
     def units(self) -> Units:
@@ -280,8 +280,10 @@ class LeastSquares(Problem):
         InputError
             If they are not integers, not n of them, out of range, or non-zero where the rule forbids it.
         """
-        array = as_real_array(codes, "The codes", ndim=1)
-        if len(array) != self.n or (array != np.rint(array)).any():
+        array = np.asarray(codes)
+        if array.dtype != np.int64 or array.ndim != 1:
+            array = as_real_array(codes, "The codes", ndim=1)
+        if len(array) != self.n or (array.dtype != np.int64 and (array != np.rint(array)).any()):
             raise InputError(f"The codes must be {self.n} integers.")
         low, high = self.values.code_ends
         outside = np.flatnonzero((array < low) | (array > high))
