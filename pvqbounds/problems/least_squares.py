@@ -280,10 +280,8 @@ class LeastSquares(Problem):
         InputError
             If they are not integers, not n of them, out of range, or non-zero where the rule forbids it.
         """
-        array = np.asarray(codes)
-        if array.dtype != np.int64 or array.ndim != 1:
-            array = as_real_array(codes, "The codes", ndim=1)
-        if len(array) != self.n or (array.dtype != np.int64 and (array != np.rint(array)).any()):
+        array = as_real_array(codes, "The codes", ndim=1)
+        if len(array) != self.n or (array != np.rint(array)).any():
             raise InputError(f"The codes must be {self.n} integers.")
         low, high = self.values.code_ends
         outside = np.flatnonzero((array < low) | (array > high))
