@@ -27,11 +27,11 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
 from pvqbounds.solvers.native.quantization.integer_search import (
     NODES_A_SLICE,
     Outcome,
-    expected_nodes,
     live_inputs,
     quick_search,
     without_dead_inputs,
 )
+from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,

@@ -22,10 +22,9 @@ from pvqbounds.clock import Clock
 from pvqbounds.solvers.native.quantization.integer_search import (
     Outcome,
     Run,
-    SearchTree,
-    expected_nodes,
     goal_of,
 )
+from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, expected_nodes
 from pvqbounds.solvers.native.quantization.search_trees import MultipliedTree
 
 __all__ = ["NODES_A_SECOND", "RisingSearch", "search_best"]
