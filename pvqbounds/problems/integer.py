@@ -188,12 +188,13 @@ class IntegerLeastSquares(LeastSquares):
         return moved(super().among(inputs), **own)
 
 
-def error_form(problem: IntegerLeastSquares) -> NDArray[np.float64]:
-    """P = diag(s) G diag(s) over its mean diagonal: the error in units of codes, up to a factor."""
-    if np.ndim(problem.scale) == 0:
+def error_form(problem: LeastSquares) -> NDArray[np.float64]:
+    """P = diag(s) G diag(s) over its mean diagonal: the error in units of steps, up to a factor; else G's."""
+    steps = problem.values.lattice
+    if steps is None or (steps == steps[0]).all():
         form: NDArray[np.float64] = problem.shared.over_mean
         return form
-    ratio = problem.step / problem.step.max()
+    ratio = steps / steps.max()
     form = problem.gram * ratio[:, None] * ratio
     mean = float(np.mean(np.diagonal(form)))
     return form / mean if mean > 0.0 else form
