@@ -34,8 +34,9 @@ from scipy import sparse
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.heuristics.rounding import rounded_moments
+from pvqbounds.heuristics.rounding import randomized_rounding
 from pvqbounds.problems import LeastSquares, SparseLeastSquares
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.box_hull import (
     BoxHullSDP,
     definite_multipliers,
@@ -251,7 +252,11 @@ class ConicBackend(Backend):
             raise self._unable(Capability.JOINT)
         clock = Clock(options.time_limit, options.cancelled)
         relaxed = relax_levels(problem, lambda sdp: self.solve_sdp(sdp, remaining(options, clock)), clock)
-        codes = rounded_moments(problem, relaxed.mean, relaxed.covariance, options.seed)
+        codes = None
+        if has_grid(problem.values):
+            codes = randomized_rounding(
+                problem, relaxed.mean, relaxed.covariance, seed=options.seed, clock=clock
+            )
         return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, "box-hull")
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
