@@ -188,3 +188,4 @@ def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> R
         stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)
+
