@@ -220,7 +220,7 @@ def cvxpy_backend(name: str) -> Cvxpy:
     """
     solver = name.removeprefix(PREFIX).upper()
     # without CVXPY nothing is known of it; that it is not installed is found out next
-    anything = frozenset(Capability) - {Capability.SPLITS}
+    anything = frozenset(Capability) - {Capability.SPLITS, Capability.JOINT}
     able = anything if find_spec("cvxpy") is None else _capabilities(solver)
     class_of_it = type("Cvxpy", (Cvxpy,), {"name": PREFIX + solver, "solver": solver, "capabilities": able})
     backend: Cvxpy = class_of_it()

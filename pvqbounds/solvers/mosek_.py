@@ -43,7 +43,10 @@ class Mosek(ConicBackend, MIQPBackend):
     name: ClassVar[str] = "mosek"
     module: ClassVar[str] = "mosek"
     install: ClassVar[str] = "pip install mosek"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {Capability.SPLITS}
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {
+        Capability.SPLITS,
+        Capability.JOINT,
+    }
     triangle: ClassVar[Triangle] = Triangle.LOWER
     citation: ClassVar[str] = """\
 @manual{mosek,

@@ -34,7 +34,9 @@ from scipy import sparse
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.heuristics.rounding import randomized_rounding
+from pvqbounds.problems import LeastSquares, SparseLeastSquares
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.box_hull import (
     BoxHullSDP,
     definite_multipliers,
@@ -43,6 +45,7 @@ from pvqbounds.relaxations.box_hull import (
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution, remaining
 from pvqbounds.solvers.native.pruning.perspective_dual import NormalForm, normal_form
+from pvqbounds.solvers.relaxation import relax_levels
 
 __all__ = [
     "ConicBackend",
@@ -237,6 +240,25 @@ class ConicBackend(Backend):
         solution = self.solve_conic(data, options)
         return data.solution(solution.x, solution.dual, solution.status, self.name)
 
+    def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Solve the box-hull SDP of levels; errors as in :meth:`solve_sdp`.
+
+        Raises
+        ------
+        SolverError
+            Under a support rule.
+        """
+        if problem.is_restricted:
+            raise self._unable(Capability.JOINT)
+        clock = Clock(options.time_limit, options.cancelled)
+        relaxed = relax_levels(problem, lambda sdp: self.solve_sdp(sdp, remaining(options, clock)), clock)
+        codes = None
+        if has_grid(problem.values):
+            codes = randomized_rounding(
+                problem, relaxed.mean, relaxed.covariance, seed=options.seed, clock=clock
+            )
+        return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, "box-hull")
+
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Solve the perspective relaxation of a pruning; errors as in :meth:`solve_sdp`."""
         from pvqbounds.solvers.native.pruning.subset_search import good_support
@@ -306,7 +328,7 @@ def entries_of_cone(n: int) -> float:
 def single_point(sdp: BoxHullSDP) -> SDPSolution:
     """The solution on a grid of one code, where the dual has no finite maximiser to look for."""
     lam, nu = point_multipliers(sdp)
-    mean = sdp.qmin.copy()
+    mean = sdp.low.copy()
     return SDPSolution(lam, nu, sdp.constant, mean, np.zeros((sdp.n, sdp.n)), "solved")
 
 
