@@ -57,11 +57,12 @@ def gurobi_seconds(program: MIQP) -> tuple[float, np.ndarray]:
         model.Params.MIPGap = 1e-6
         kinds = np.where(program.integer, "I", "C")
         x = model.addMVar(len(program.q), lb=program.lower, ub=program.upper, vtype=kinds)
-        model.setObjective(x @ program.Q @ x + program.q @ x + program.constant)
+        first = x[: program.n]
+        model.setObjective(first @ program.Q @ first + program.q @ x + program.constant)
         if len(program.b):
             model.addConstr(program.A @ x <= program.b)
-        for a, b, c in program.cones:
-            model.addConstr(x[a] * x[a] <= x[b] * x[c])
+        for (a, b, c), size in zip(program.cones, program.sizes, strict=True):
+            model.addConstr(x[a] * x[a] / size**2 <= x[b] * x[c])
         start = time.perf_counter()
         model.optimize()
         return time.perf_counter() - start, x.X

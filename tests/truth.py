@@ -93,6 +93,22 @@ def least_sparse_error(problem: SparseLeastSquares) -> float:
     return float(best)
 
 
+def every_code(problem) -> np.ndarray:
+    """All codes that a problem of finite values allows, shape (points, n)."""
+    low, high = problem.values.code_ends
+    codes = np.array(list(itertools.product(*(range(a, b + 1) for a, b in zip(low, high, strict=True)))))
+    used = np.array([problem.values.weight_of(z) for z in codes]) != 0.0
+    allowed = [used[:, group].sum(axis=1) <= most for group, most in problem.budgets]
+    return codes[np.all(allowed, axis=0)]
+
+
+def least_error(problem) -> float:
+    """Minimum over all that a problem of any kind allows, in float64."""
+    if not problem.values.is_finite:
+        return least_sparse_error(problem)
+    return float(min(problem.error(z).middle for z in every_code(problem)))
+
+
 def allowed_supports(problem):
     """Every maximal support that the budget allows."""
     choices = [itertools.combinations(group.tolist(), kept) for group, kept in problem.budgets]
