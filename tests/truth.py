@@ -109,6 +109,19 @@ def least_error(problem) -> float:
     return float(min(problem.error(z).middle for z in every_code(problem)))
 
 
+def feasible(program, x, tolerance=1e-9) -> bool:
+    """Whether x is a point of a mixed-integer quadratic program."""
+    inside = (x >= program.lower - tolerance).all() and (x <= program.upper + tolerance).all()
+    above = program.A @ x - program.b
+    rows = (above <= tolerance).all() and (above[: program.equations] >= -tolerance).all()
+    whole = (np.abs(x - np.rint(x)) <= tolerance)[program.integer].all()
+    cones = all(
+        (x[a] / size) ** 2 <= x[b] * x[c] + tolerance
+        for (a, b, c), size in zip(program.cones, program.sizes, strict=True)
+    )
+    return bool(inside and rows and whole and cones)
+
+
 def allowed_supports(problem):
     """Every maximal support that the budget allows."""
     choices = [itertools.combinations(group.tolist(), kept) for group, kept in problem.budgets]

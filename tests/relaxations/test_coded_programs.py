@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from test_miqp import feasible
-from truth import every_code, real_valued
+from truth import every_code, feasible, real_valued
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from truth import allowed_supports, real_valued
+from truth import allowed_supports, feasible, real_valued
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
@@ -15,18 +15,6 @@ from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspecti
 from pvqbounds.solvers.native.pruning.subset_search import search_sparse
 
 BUDGETS = [{"nnz": 3}, {"nnz": 0}, {"nnz": 9}, {"pattern": (2, 4)}]
-
-
-def feasible(program, x, tolerance=1e-9):
-    inside = (x >= program.lower - tolerance).all() and (x <= program.upper + tolerance).all()
-    above = program.A @ x - program.b
-    rows = (above <= tolerance).all() and (above[: program.equations] >= -tolerance).all()
-    whole = (np.abs(x - np.rint(x)) <= tolerance)[program.integer].all()
-    cones = all(
-        (x[a] / size) ** 2 <= x[b] * x[c] + tolerance
-        for (a, b, c), size in zip(program.cones, program.sizes, strict=True)
-    )
-    return inside and rows and whole and cones
 
 
 def sparse(budget, n=9, seed=0):

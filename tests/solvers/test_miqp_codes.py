@@ -7,9 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from test_miqp import feasible
 from test_miqp_backends import accuracy, usable
-from truth import every_code, least_error, random_gram, random_weight, real_valued
+from truth import every_code, feasible, least_error, random_gram, random_weight, real_valued
 
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
