@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from exact import quantization_problem, slices, warm_up
+from exact import quantization_problem, slices, warm_up, written_by_hand
 from rich.console import Console
 from rich.table import Table
 
@@ -300,14 +300,7 @@ def by_hand(program: MIQP) -> float:
         model.Params.FeasibilityTol = 1e-9
         model.Params.BarQCPConvTol = 1e-9
         model.Params.Threads = 1
-        kinds = np.where(program.integer, "I", "C")
-        x = model.addMVar(len(program.q), lb=program.lower, ub=program.upper, vtype=kinds)
-        first = x[: program.n]
-        model.setObjective(first @ program.Q @ first + program.q @ x + program.constant)
-        if len(program.b):
-            model.addConstr(program.A @ x <= program.b)
-        for (a, b, c), size in zip(program.cones, program.sizes, strict=True):
-            model.addConstr(x[a] * x[a] / size**2 <= x[b] * x[c])
+        written_by_hand(model, program)
         model.optimize()
         return time.perf_counter() - start
 

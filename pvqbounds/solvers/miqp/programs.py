@@ -44,7 +44,7 @@ EXACT = frozenset(
 )
 """What a solver of mixed-integer quadratic programs with second-order cones can do."""
 
-MOST_INDICATORS = 100_000
+MOST_INDICATORS = 20_000
 """Unknowns of the one-hot form up to which solvers are asked: they take seconds to be given so many."""
 
 
