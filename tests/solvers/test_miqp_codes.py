@@ -21,6 +21,8 @@ from pvqbounds.solvers.base import Capability, ExactSolution, Options, error_uni
 from pvqbounds.solvers.miqp.coded import program_of_codes
 from pvqbounds.solvers.miqp.programs import EXACT, MIQPSolution
 from pvqbounds.solvers.native.backend import Native
+from pvqbounds.solving.choice import solver_for_side
+from pvqbounds.solving.kinds import LEVELS
 
 SOLVERS = ["gurobi", "scip", "mosek", "cvxpy:SCIP", "cvxpy:GUROBI"]
 BOTH = (Capability.EXACT_LEVELS, Capability.EXACT_JOINT)
@@ -130,7 +132,8 @@ def test_lists_without_zero_and_grams_that_are_singular_or_dead(solver):
             pvq.CodebookLeastSquares(matrix, weight, [-0.7, 0.0, 0.3], pattern=(1, 2)),
             pvq.IntegerLeastSquares(matrix, weight, 0.5, 0, 2, nnz=2),
         ):
-            check(problem, solver, least_error(problem))
+            bounds = check(problem, solver, least_error(problem))
+            assert "proof" not in bounds.note
     with pytest.raises(pvq.InputError, match=r"0 is not among the values of input 0"):
         pvq.CodebookLeastSquares(gram, weight, [-0.7, 0.3, 1.1], nnz=2)
 
@@ -165,6 +168,10 @@ def test_sixteen_levels_at_what_gurobis_licence_allows():
     ) as caught:
         pvq.solve(large, "gurobi", "exact")
     assert str(caught.value).count(". ") == 0
+    # of a layer, whose problems are not there yet, the levels are said by their number
+    assert solver_for_side("gurobi", "exact", LEVELS, 11, levels=176) == "gurobi"
+    with pytest.raises(SolverError, match="204 variables"):
+        solver_for_side("gurobi", "exact", LEVELS, 12, levels=192)
 
 
 @pytest.fixture

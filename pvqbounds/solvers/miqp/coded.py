@@ -67,7 +67,8 @@ def program_of_codes(problem: LeastSquares, formulation: str, options: Options, 
     """
     from pvqbounds.solvers.native.backend import Native
 
-    native = replace(remaining(options, clock.part(NATIVE_SHARE)), tolerance=None, extra={})
+    native = remaining(options, clock.part(NATIVE_SHARE))
+    native = replace(native, relaxation="box-hull", tolerance=None, extra={})
     relaxed = Native().relax_codes(problem, native)
     codes = problem.codes_of_nearest() if relaxed.codes is None else relaxed.codes
     certificate = relaxed.certificate
