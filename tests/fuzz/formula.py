@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
 
+from pvqbounds.arithmetic.definite import equilibration
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations import dual
 from pvqbounds.relaxations.dual import DualCertificate, dual_proof
@@ -19,6 +21,7 @@ from .rational import (
     exact_error_of_codes,
     fractions,
     least_parabola,
+    least_refit,
     matrix_of,
     values_of,
 )
@@ -58,8 +61,8 @@ def faults_of_a_proof(problem: Problem, certificate: DualCertificate) -> list[st
     heard: list[tuple[np.ndarray, np.ndarray, float]] = []
     with _listening(heard):
         proof = dual_proof(inner, certificate.in_units(problem.units))
-    if not heard or not math.isfinite(proof.value):
-        return []
+    if not heard or proof.value == 0.0:
+        return []  # what overflows proves that a mean square is not negative
     matrix, nu, smallest = heard[-1]
     S, n = matrix_of(matrix), len(nu)
     live = np.flatnonzero(inner.gram.any(axis=1))
@@ -73,21 +76,22 @@ def faults_of_a_proof(problem: Problem, certificate: DualCertificate) -> list[st
     if value is None:
         return []
     if Fraction(proof.value) > value:
-        return [f"proved {proof.value!r}, but these multipliers stand for {float(value)!r}"]
+        return [f"proved {proof.value!r}, but these multipliers stand for {_about(value)}"]
     return []
+
+
+def _about(value: Fraction) -> str:
+    """Some digits of a fraction of any size."""
+    return f"{Decimal(value.numerator) / Decimal(value.denominator):.20g}"
 
 
 def least_eigenvalue_is_negative(matrix: Matrix) -> bool:
     """Whether a matrix of fractions is not semidefinite."""
-    from .rational import least_refit
-
     return least_refit(matrix, [Fraction(0)] * len(matrix), ()) is None
 
 
 def _scale(gram: np.ndarray, matrix: np.ndarray) -> list[Fraction] | None:
     """Powers of two p with S_ij = G_ij p_i p_j off the diagonal, from the proof's own rule; None without."""
-    from pvqbounds.arithmetic.definite import equilibration
-
     power = equilibration(gram)
     exact = [Fraction(2) ** -int(p) for p in power]
     for i in range(len(gram)):
@@ -163,5 +167,5 @@ def faults_of_a_form(problem: Problem, certificate: DualCertificate, codes: np.n
     value += Fraction(form.constant)
     error = exact_error_of_codes(inner, codes)
     if value > error:
-        return [f"the form is {float(value)!r} at {codes.tolist()}, the error {float(error)!r}"]
+        return [f"the form is {_about(value)} at {codes.tolist()}, the error {_about(error)}"]
     return []
