@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pvqbounds import SparseLeastSquares
+from pvqbounds import LeastSquares, SparseLeastSquares
 from pvqbounds.problems import Problem
 from pvqbounds.problems.supports import All, AtMost, Groups, Pattern
-from pvqbounds.problems.values import Steps, Tabulated
+from pvqbounds.problems.values import Levels, Steps, Tabulated, ValueSet
 
 __all__ = [
     "Budgets",
@@ -209,12 +209,30 @@ def least_value_error(problem: Problem, most: int = 20_000) -> Fraction | None:
     """The least error over all values and supports, never below 0; None where it takes over `most` steps.
 
     All but one of the values are enumerated (that one has a closed form), or, where that is too
-    much, visited in the order of their distance from the centre while they may still be the best.
+    much, visited in the order of their distance from the centre while they may still be the best. Inputs
+    that are always zero are left out: whatever their values, they may be zero where budgets are spent.
     """
+    live = np.flatnonzero(problem.gram.any(axis=1))
+    if len(live) == 0:
+        return Fraction(0)
+    if len(live) < problem.n:
+        problem = _on(problem, live)
     sizes = sorted(map(len, values_of(problem)))
     steps = math.prod(sizes[:-1])
     found = _enumerated(problem) if steps <= most else _searched(problem, most // 4)
     return None if found is None else max(found, Fraction(0))
+
+
+def _on(problem: Problem, live: np.ndarray) -> Problem:
+    """The problem on some of its inputs, where the others spend no budget."""
+    values, budgets = problem.values, budgets_of(problem)
+    if isinstance(values, Steps):
+        kept: ValueSet = Steps(values.step[live], values.qmin[live], values.qmax[live])
+    else:
+        assert isinstance(values, Tabulated)
+        kept = Levels(values.table[live])
+    rule = Groups(np.array(budgets.group)[live], np.array(budgets.most)) if budgets.most else All()
+    return LeastSquares(problem.gram[np.ix_(live, live)], problem.weight[live], kept, rule)
 
 
 def _in_whole_numbers(values: Sequence[Fraction], e: int) -> Sequence[int]:
