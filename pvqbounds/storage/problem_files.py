@@ -1,8 +1,11 @@
-"""Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script.
+"""Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script, binary programs as text.
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
 (quantization; numbers, or one for each input, shape (n,)), or ``nnz`` (pruning), or ``pattern`` (two
 numbers N, M; N:M pruning). A file without any of these gets its budget from the caller.
+Or ``P`` (n, n), ``q`` (n,), ``qmin`` and ``qmax``: the quadratic program min zᵀPz + 2qᵀz.
+
+**.sparse**, **.mc** (and ``.gz`` of them): :mod:`pvqbounds.storage.quadratic_files`.
 
 **.mat**, the input of ``post_training_pruning_acts_sqnr.m`` (Kuzmin et al., NeurIPS 2023): ``P``
 (n, n), ``q`` and ``x0`` (n numbers each), ``r`` (one number), for the objective
@@ -36,6 +39,7 @@ from pvqbounds.storage.archive import (
     write_arrays,
 )
 from pvqbounds.storage.matlab import parse_matlab
+from pvqbounds.storage.quadratic_files import QUADRATIC_SUFFIXES, read_quadratic, suffix_of
 
 __all__ = ["Budget", "load_problem", "save_problem"]
 
@@ -43,6 +47,7 @@ MATLAB_TOLERANCE = 1e-5
 """Relative disagreement of q and r with P and x0 that passes: the paper's code has r from float32."""
 
 GRID_KEYS = frozenset({"scale", "qmin", "qmax"})
+QUADRATIC_KEYS = frozenset({"P", "q", "qmin", "qmax"})
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Budget:
 
 
 def load_problem(path: str | Path, budget: Budget | None = None) -> IntegerLeastSquares | SparseLeastSquares:
-    """Read a problem from a `.npz` or `.mat` file.
+    """Read a problem from a `.npz`, `.mat`, `.sparse` or `.mc` file.
 
     Parameters
     ----------
@@ -119,13 +124,17 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> IntegerLeast
     """
     path = Path(path)
     budget = budget or Budget()
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
+    if suffix in QUADRATIC_SUFFIXES:
+        problem = read_quadratic(path)
+        _refuse_budget(budget, "codes 0 and 1", path)
+        return problem
     if suffix == ".mat":
         gram, weight = _read_matlab(path)
         return budget.problem(Gram(gram), as_real_array(weight, "The weight", ndim=1))
     if suffix != ".npz":
         raise InputError(
-            f"{path} has a name that ends in neither .npz nor .mat, the two kinds that are read."
+            f"{path} has a name that ends in neither .npz, .mat, .sparse nor .mc, the kinds that are read."
         )
     return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
 
@@ -139,7 +148,10 @@ def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSqu
         If the file cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {"gram": problem.gram, "weight": problem.weight}
-    if isinstance(problem, IntegerLeastSquares):
+    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
+        ends = {"qmin": np.array(problem.qmin), "qmax": np.array(problem.qmax)}
+        arrays = {"P": problem.quadratic.matrix, "q": problem.quadratic.linear, **ends}
+    elif isinstance(problem, IntegerLeastSquares):
         arrays |= {
             "scale": np.array(problem.scale),
             "qmin": np.array(problem.qmin),
@@ -158,6 +170,9 @@ def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSqu
 def _problem_of(
     arrays: dict[str, NDArray[Any]], path: Path, budget: Budget
 ) -> IntegerLeastSquares | SparseLeastSquares:
+    if arrays.keys() == QUADRATIC_KEYS:
+        _refuse_budget(budget, _listed(QUADRATIC_KEYS), path)
+        return _quadratic_of(arrays, path)
     missing = {"gram", "weight"} - arrays.keys()
     if missing:
         raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
@@ -170,8 +185,7 @@ def _problem_of(
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
         return budget.problem(gram, weight)
-    if budget.given:
-        raise InputError(f"{path} states {_listed(stated)} itself; leave the options for it out.")
+    _refuse_budget(budget, _listed(stated), path)
     if "pattern" in stated:
         if arrays["pattern"].shape != (2,):
             raise InputError(f"The pattern in {path} must be two whole numbers N, M.")
@@ -182,12 +196,25 @@ def _problem_of(
         return SparseLeastSquares(gram, weight, pattern=(kept, size), stride=stride)
     if "nnz" in stated:
         return SparseLeastSquares(gram, weight, nnz=_whole(_scalar(arrays["nnz"], "nnz", path), "nnz", path))
-    scale, *ends = (_one_or_each(arrays[name], name, len(weight), path) for name in ("scale", "qmin", "qmax"))
-    qmin, qmax = (
-        _whole(end, name, path) if isinstance(end, float) else end
-        for end, name in zip(ends, ("qmin", "qmax"), strict=True)
-    )
-    return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
+    scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
+    return IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))
+
+
+def _quadratic_of(arrays: dict[str, NDArray[Any]], path: Path) -> IntegerLeastSquares:
+    linear = as_real_array(arrays["q"], "q", ndim=1)
+    return IntegerLeastSquares.from_quadratic(arrays["P"], linear, *_box(arrays, len(linear), path))
+
+
+def _box(arrays: dict[str, NDArray[Any]], n: int, path: Path) -> tuple[Any, Any]:
+    """qmin and qmax: whole numbers, or one for each input."""
+    ends = {name: _one_or_each(arrays[name], name, n, path) for name in ("qmin", "qmax")}
+    qmin, qmax = (_whole(end, name, path) if isinstance(end, float) else end for name, end in ends.items())
+    return qmin, qmax
+
+
+def _refuse_budget(budget: Budget, stated: str, path: Path) -> None:
+    if budget.given:
+        raise InputError(f"{path} states {stated} itself; leave the options for it out.")
 
 
 def _one_or_each(array: NDArray[Any], name: str, n: int, path: Path) -> float | NDArray[Any]:
