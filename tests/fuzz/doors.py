@@ -19,7 +19,7 @@ from .checks import Plan, solve_all
 from .families import draw
 from .files import STORED, spoilt_bytes
 from .grids import random_rule
-from .problems import random_kind, small
+from .problems import random_kind, same, small
 from .rational import truth_of, values_of
 from .tampering import HOSTILE, spoilt_array
 
@@ -129,7 +129,7 @@ def problem_files(case: Case) -> None:
         with case.guarded("save_problem", "from pvqbounds.storage.problem_files import *", refusals=False):
             save_problem(path, problem)
             again = load_problem(path)
-            if script_of(again) != script_of(problem):
+            if not same(again, problem):
                 case.fault("a file that holds another problem", "load_problem", script_of(again))
         content = path.read_bytes()
         with np.load(path) as stored:

@@ -31,6 +31,7 @@ __all__ = [
     "random_order",
     "random_problem",
     "rebuilt",
+    "same",
     "small",
 ]
 
@@ -197,6 +198,17 @@ def rebuilt(problem: Problem, gram: Any, weight: np.ndarray, values: ValueSet, r
     if isinstance(problem, CodebookLeastSquares) and isinstance(values, Levels) and known:
         return CodebookLeastSquares(gram, weight, [np.unique(row) for row in values.levels], **given)
     return LeastSquares(gram, weight, values, rule)
+
+
+def same(problem: Problem, other: Problem) -> bool:
+    """Whether two problems have the same numbers, however they were given."""
+    arrays = np.array_equal(problem.gram, other.gram) and np.array_equal(problem.weight, other.weight)
+    if not (arrays and budgets_of(problem) == budgets_of(other)):
+        return False
+    finite = problem.values.is_finite, other.values.is_finite
+    if False in finite:
+        return not any(finite)
+    return values_of(problem) == values_of(other)
 
 
 def times(values: ValueSet, power: int) -> ValueSet:

@@ -27,6 +27,7 @@ from .problems import (
     random_order,
     random_problem,
     rebuilt,
+    same,
     small,
 )
 from .rational import values_of
@@ -62,7 +63,7 @@ def units(case: Case) -> None:
     except InputError:
         case.count("refused at the door")
         return
-    if script_of(back) != script_of(problem):
+    if not same(back, problem):
         case.count("not moved exactly")
         return
     factor = Fraction(2) ** (a + 2 * b)
@@ -195,6 +196,8 @@ def larger_sets(case: Case) -> None:
         case.count("refused at the door")
         return
     larger = [problem for problem in made if problem is not None]
+    if not larger:
+        return
     large = larger[int(rng.integers(len(larger)))]
     inner = solve_all(case, first, None, _plans(case, first, 2), verified=False)
     outer = solve_all(case, large, None, _plans(case, large, 2), verified=False)

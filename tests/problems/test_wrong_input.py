@@ -52,6 +52,7 @@ WRONG = {
     "a format's name": (levels("nf4"), "a list of rising numbers, or one such list for each input"),
     "a number": (levels(3.0), "a list of rising numbers, or one such list for each input"),
     "nothing": (levels(None), "a list of rising numbers, or one such list for each input"),
+    "a number in an array": (levels(np.array(3.0)), "a list of rising numbers, or one such list"),
     "a list too few": (levels([LEVELS] * 3), "one list of levels, or 4, one for each input, not 3"),
     "one list that falls": (levels([LEVELS, LEVELS, LEVELS, [1.0, 0.0]]), "levels of input 3 must rise"),
     "one list of one level": (levels([LEVELS, LEVELS, LEVELS, [1.0]]), "levels of input 3, not 1"),
