@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from pvqbounds import LeastSquares, SparseLeastSquares
+from pvqbounds import SparseLeastSquares
 from pvqbounds.problems import Problem
 from pvqbounds.problems.supports import All, AtMost, Groups, Pattern
-from pvqbounds.problems.values import Levels, Steps, Tabulated, ValueSet
+from pvqbounds.problems.values import Steps, Tabulated
 
 __all__ = [
     "Budgets",
@@ -212,27 +212,40 @@ def least_value_error(problem: Problem, most: int = 20_000) -> Fraction | None:
     much, visited in the order of their distance from the centre while they may still be the best. Inputs
     that are always zero are left out: whatever their values, they may be zero where budgets are spent.
     """
-    live = np.flatnonzero(problem.gram.any(axis=1))
-    if len(live) == 0:
+    choice = _of_the_live(problem)
+    if choice.n == 0:
         return Fraction(0)
-    if len(live) < problem.n:
-        problem = _on(problem, live)
-    sizes = sorted(map(len, values_of(problem)))
+    sizes = sorted(map(len, choice.values))
     steps = math.prod(sizes[:-1])
-    found = _enumerated(problem) if steps <= most else _searched(problem, most // 4)
+    found = _enumerated(choice) if steps <= most else _searched(choice, most // 4)
     return None if found is None else max(found, Fraction(0))
 
 
-def _on(problem: Problem, live: np.ndarray) -> Problem:
-    """The problem on some of its inputs, where the others spend no budget."""
-    values, budgets = problem.values, budgets_of(problem)
-    if isinstance(values, Steps):
-        kept: ValueSet = Steps(values.step[live], values.qmin[live], values.qmax[live])
-    else:
-        assert isinstance(values, Tabulated)
-        kept = Levels(values.table[live])
-    rule = Groups(np.array(budgets.group)[live], np.array(budgets.most)) if budgets.most else All()
-    return LeastSquares(problem.gram[np.ix_(live, live)], problem.weight[live], kept, rule)
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What brute force needs to know of a problem."""
+
+    gram: np.ndarray
+    weight: np.ndarray
+    values: list[Sequence[Fraction]]
+    budgets: Budgets
+
+    @property
+    def n(self) -> int:
+        """Number of inputs."""
+        return len(self.weight)
+
+
+def _of_the_live(problem: Problem) -> Choice:
+    """The inputs that are not always zero; the others spend no budget."""
+    live = np.flatnonzero(problem.gram.any(axis=1))
+    lists, budgets = values_of(problem), budgets_of(problem)
+    return Choice(
+        problem.gram[np.ix_(live, live)],
+        problem.weight[live],
+        [lists[i] for i in live],
+        Budgets([budgets.group[i] for i in live], budgets.most),
+    )
 
 
 def _in_whole_numbers(values: Sequence[Fraction], e: int) -> Sequence[int]:
@@ -242,18 +255,17 @@ def _in_whole_numbers(values: Sequence[Fraction], e: int) -> Sequence[int]:
     return [int(value * 2**e) for value in values]
 
 
-def _enumerated(problem: Problem) -> Fraction:
+def _enumerated(choice: Choice) -> Fraction:
     """Brute force in whole numbers: E = sum_i d_i (G_ii d_i + 2 sum over j < i of G_ij d_j)."""
-    lists, budgets = values_of(problem), budgets_of(problem)
-    order = sorted(range(problem.n), key=lambda i: len(lists[i]))  # the longest list has the closed form
-    n = problem.n
-    entries, gram_exponent = whole_numbers(problem.gram[np.ix_(order, order)].ravel())
+    n, lists, budgets = choice.n, choice.values, choice.budgets
+    order = sorted(range(n), key=lambda i: len(lists[i]))  # the longest list has the closed form
+    entries, gram_exponent = whole_numbers(choice.gram[np.ix_(order, order)].ravel())
     G = [entries[i * n : (i + 1) * n] for i in range(n)]
-    w, e = whole_numbers(problem.weight[order])
+    w, e = whole_numbers(choice.weight[order])
     for values in lists:
         parts = [values.step] if isinstance(values, Multiples) else values
         e = max(e, *(part.denominator.bit_length() - 1 for part in parts))
-    w = [int(x * 2**e) for x in fractions(problem.weight[order])]
+    w = [int(x * 2**e) for x in fractions(choice.weight[order])]
     V = [_in_whole_numbers(lists[i], e) for i in order]
     group = [budgets.group[i] for i in order]
     left = [*budgets.most, n]  # the last one is of those without a group, numbered -1
@@ -289,10 +301,10 @@ def _enumerated(problem: Problem) -> Fraction:
     return Fraction(best, 1 << (gram_exponent + 2 * e))
 
 
-def _searched(problem: Problem, most: int) -> Fraction | None:
+def _searched(choice: Choice, most: int) -> Fraction | None:
     """Schnorr-Euchner in fractions; None where the Gram is not definite or `most` nodes are not enough."""
-    n, w, A = problem.n, fractions(problem.weight), matrix_of(problem.gram)
-    lists, budgets = values_of(problem), budgets_of(problem)
+    n, w, A = choice.n, fractions(choice.weight), matrix_of(choice.gram)
+    lists, budgets = choice.values, choice.budgets
     # E = sum_i D_i (d_i + sum over j < i of C_ij d_j)², eliminated from the last input upwards
     for i in reversed(range(n)):
         if A[i][i] <= 0:
