@@ -377,7 +377,7 @@ def compare(
     seed: SeedOption = 0,
 ) -> None:
     """Bound the same layer with several backends: what each finds, what is proved, how long it takes."""
-    from pvqbounds.problems.plain_formats import parse_format
+    from pvqbounds.problems.formats import parse
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
@@ -418,9 +418,7 @@ def compare(
             except (SolverError, SolverFailedError) as error:
                 if solver is not None and len(solver) == 1:
                     raise
-                entries += [
-                    Entry(name, form.task, form.name, note=str(error)) for form in map(parse_format, chosen)
-                ]
+                entries += [Entry(name, form.task, form.name, note=str(error)) for form in map(parse, chosen)]
             else:
                 entries += entries_of(name, report)
     title = f"{model} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"

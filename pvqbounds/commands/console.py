@@ -249,8 +249,8 @@ def check_sizes(
     InputError
         If so.
     """
+    from pvqbounds.problems.formats import asked_formats
     from pvqbounds.problems.grids import checked_range_method
-    from pvqbounds.problems.plain_formats import asked_formats
 
     checked_range_method(range_method)
     return tuple(form.name for form in asked_formats(formats or None, bits, density, pattern_of(pattern)))

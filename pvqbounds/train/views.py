@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pvqbounds.problems.plain_formats import Density, Uniform, parse_format
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import Side
@@ -47,10 +46,10 @@ def percent(fraction: float) -> str:
 
 def size_of(layer: LayerAgainst) -> str:
     """Name the size of a layer's weights in a few characters."""
-    form = parse_format(layer.side.format)
-    if isinstance(form, Uniform):
+    form = layer.side.form
+    if form.bits is not None:
         return f"{form.bits} bits"
-    return f"{form.density:.3g}" if isinstance(form, Density) else form.name
+    return form.name if form.layer_budget(1) is None else f"{form.density:.3g}"
 
 
 def gap_text(lower: float, upper: float) -> str:
@@ -115,7 +114,7 @@ def against_document(run: RunAgainst) -> dict[str, Any]:
 
 def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
     side = layer.side
-    form = parse_format(side.format)
+    form = side.form
     lower, upper = side.sqnr_interval
     least, most = layer.gap
     return {
@@ -125,9 +124,9 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
         "channels": layer.channels,
         "channels_bounded": len(side.slices),
         "format": form.name,
-        "bits": getattr(form, "bits", None),
-        "density": getattr(form, "density", None),
-        "pattern": getattr(side.slices[0].problem, "pattern", None),
+        "bits": form.bits,
+        "density": form.density,
+        "pattern": side.slices[0].problem.pattern,
         "error": layer.error,
         "sqnr": finite(layer.sqnr),
         "error_lower": side.error_lower,
