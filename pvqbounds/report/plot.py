@@ -40,7 +40,7 @@ MARKERS = {
     "randomized": "D",
     "magnitude": "o",
     "magnitude+refit": "D",
-    "magnitude+rtn": "o",
+    "magnitude+rtn": "^",
 }
 
 MOST_LABELLED_ROWS = 40

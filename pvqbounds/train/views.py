@@ -30,6 +30,9 @@ __all__ = [
     "plot_against",
 ]
 
+TASKS = ("quantization", "pruning")
+"""What networks are trained to."""
+
 SIZES_A_TABLE = 7
 """Sizes side by side in 80 columns; more go into further tables."""
 
@@ -249,9 +252,9 @@ def _accuracy_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
         table.add_column(f"{bits} b", justify="right", no_wrap=True)
     densities = [f"{100 * (1 - bits / 16):.4g}" for bits in sizes]
     table.add_row("sparsity", *densities, style="dim")
-    for task in COLOURS:
+    for task in TASKS:
         cells = [accuracies.cell(task, bits) for bits in sizes]
-        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
+        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in TASKS) for cell in cells]
         texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
         table.add_row(task, *texts)
         if accuracies.seeds > 1:
@@ -289,7 +292,8 @@ def plot_accuracy(accuracies: AccuracyTable, path: Path) -> None:
     check_plot_path(path)
     figure: Any = figure_class()(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    for task, colour in COLOURS.items():
+    for task in TASKS:
+        colour = COLOURS[task]
         cells = [accuracies.cell(task, bits) for bits in accuracies.bits]
         means = [100 * cell.mean for cell in cells]
         axes.plot(accuracies.bits, means, marker="o", color=colour, label=task)
