@@ -61,6 +61,11 @@ class CodingMethod(Method[LeastSquares]):
     tasks: ClassVar[tuple[Task, ...]] = ("quantization",)
     problems: ClassVar[type[Problem]] = LeastSquares
 
+    def proposes_for(self, problem: Problem) -> bool:
+        """Whether a problem is one that it is for: what does with few non-zeros does where all may be."""
+        tasks = (*self.tasks, "quantization") if "joint" in self.tasks else self.tasks
+        return problem.task in tasks and isinstance(problem, self.problems)
+
 
 class QuantizationMethod(Method[IntegerLeastSquares]):
     """A method that proposes codes of uniform steps."""

@@ -85,6 +85,11 @@ class NVFP4(LevelRule):
         return E2M1.bits
 
     @property
+    def units(self) -> Array:
+        """The numbers of E2M1."""
+        return E2M1.levels()
+
+    @property
     def group(self) -> int | None:
         """That of the scope."""
         return self.scope.group
@@ -142,6 +147,11 @@ class MXFP4(LevelRule):
     def code_bits(self) -> int:
         """4."""
         return E2M1.bits
+
+    @property
+    def units(self) -> Array:
+        """The numbers of E2M1."""
+        return E2M1.levels()
 
     @property
     def group(self) -> int | None:

@@ -46,6 +46,11 @@ class FP8(LevelRule):
         return self.kind.bits
 
     @property
+    def units(self) -> Array:
+        """The numbers of the type."""
+        return self.kind.levels()
+
+    @property
     def group(self) -> int | None:
         """That of the scope."""
         return self.scope.group

@@ -110,6 +110,11 @@ class IQ4NL(Block32, LevelRule):
     name = "iq4_nl"
     has_zero = False
 
+    @property
+    def units(self) -> Array:
+        """The sixteen."""
+        return IQ4_NL_LEVELS
+
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Levels."""
         blocks = BLOCK.blocks(weights, live)

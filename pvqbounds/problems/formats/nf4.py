@@ -80,6 +80,11 @@ class NF4(LevelRule):
         return 4
 
     @property
+    def units(self) -> Array:
+        """NF4's."""
+        return NF4_LEVELS
+
+    @property
     def scope(self) -> Scope:
         """A block of inputs."""
         return Scope(f"b{self.block}", self.block)

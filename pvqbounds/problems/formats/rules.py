@@ -130,9 +130,45 @@ class StepRule(ValueRule):
 class LevelRule(ValueRule):
     """Rules of sorted levels."""
 
+    @property
+    def units(self) -> Array | None:
+        """The levels at a scale of one, ascending; None where they are no multiples of any."""
+        return None
+
     def pose(self, gram: Gram, weight: Array, values: Any) -> CodebookLeastSquares:
         """One of level numbers."""
         return CodebookLeastSquares.of_levels(gram, weight, values)
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Whether there are levels, the same ones in each group, and those of the rule up to their scale."""
+        table = values.arrays.get("levels")
+        if table is None:
+            return "grid", f"multiples of a step, but {self.name} has levels"
+        starts = np.arange(len(table)) // (self.group or len(table)) * (self.group or len(table))
+        if (table != table[starts]).any():
+            return (
+                "levels",
+                f"differ within a group of {self.group} inputs, which {self.name} has one scale for",
+            )
+        units = self.units
+        if units is not None and not all(_scaled(row, units) for row in table[np.unique(starts)]):
+            return "levels", f"are not those of {self.name} at any scale"
+        return super().fault(values)
+
+
+def _scaled(row: Array, units: Array) -> bool:
+    """Whether levels are those at a scale of one times another, one rounding to float32 aside."""
+    scale = float(np.abs(row).max()) / float(np.abs(units).max())
+    for levels in (scale * units, -scale * units[::-1]):
+        after = np.searchsorted(levels, row).clip(1, len(levels) - 1)
+        distance = np.minimum(np.abs(row - levels[after - 1]), np.abs(row - levels[after]))
+        if (distance <= FLOAT32 * np.abs(row) + LEAST_FLOAT32).all():
+            return True
+    return False
+
+
+FLOAT32, LEAST_FLOAT32 = 2.0**-21, 2.0**-147
+"""More than what two roundings to float32 change, of a number and below its normal ones."""
 
 
 def levels_of(values: Array) -> Array:
