@@ -253,12 +253,17 @@ def layer(
     epilog="Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --format 2:4+int4 --json r.json[/bold]   |   "
+    "[bold]pvqbounds solve be100.1.sparse.gz --method exact[/bold]   |   "
     "[bold]pvqbounds solve problem.npz --solver gurobi --solver-option MIPGap=1e-4[/bold]"
 )
 def solve(
     file: Annotated[
         Path,
-        typer.Argument(help="A problem: .npz, or .mat of the paper's script (P, q, r, x0).", metavar="FILE"),
+        typer.Argument(
+            help="A problem: .npz, .mat of the paper's script (P, q, r, x0), or a binary quadratic program "
+            "or maximum cut of the Biq Mac library: .sparse, .mc, packed as .gz or not.",
+            metavar="FILE",
+        ),
     ],
     form: Annotated[
         str | None,

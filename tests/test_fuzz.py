@@ -163,7 +163,9 @@ def test_the_watchdog_sees_what_hangs_and_what_dies(scenario, kind):
 def test_a_case_is_the_same_each_time():
     first, second = (run_case("codes", 5, 11) for _ in range(2))
     assert first.script == second.script
-    assert first.counts == second.counts
+    # what Python warns of depends on what else runs in the process
+    ours = [{name: n for name, n in case.counts.items() if "warning" not in name} for case in (first, second)]
+    assert ours[0] == ours[1]
 
 
 def test_the_place_of_an_exception_is_in_the_package():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +53,7 @@ class Enclosure(NamedTuple):
         return self.lower + 0.5 * (self.upper - self.lower)
 
 
+@lru_cache(maxsize=4096)  # of a few sizes, many times
 def gamma(k: float) -> float:
     """Bound on the relative error of `k` float64 operations in a row, itself rounded up."""
     return up(k * UNIT / (1.0 - k * UNIT))

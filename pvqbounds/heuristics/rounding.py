@@ -8,22 +8,24 @@ method for integer convex quadratic minimization", Optimization Letters 12, 2018
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.integer import error_form
+from pvqbounds.problems import LeastSquares
+from pvqbounds.problems.code_grids import CodeProblem, in_codes
+from pvqbounds.problems.supports import Budget, largest_kept
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
 
-__all__ = ["gaussian_starts", "improve", "randomized_rounding"]
+__all__ = ["allowed_codes", "gaussian_starts", "improve", "randomized_rounding"]
 
 
 def randomized_rounding(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     mean: NDArray[np.float64],
     covariance: NDArray[np.float64],
     *,
@@ -31,14 +33,14 @@ def randomized_rounding(
     seed: int = 0,
     clock: Clock | None = None,
 ) -> NDArray[np.int64]:
-    """Best of round to nearest and `samples` random roundings, each 1-opt in the box.
+    """Best of round to nearest and `samples` random roundings, each 1-opt among what is allowed.
 
     Parameters
     ----------
     mean
-        Relaxed z, shape (n,).
+        Relaxed values in units of the grid: codes of steps, else weights, shape (n,).
     covariance
-        Z - zzᵀ of the relaxation, shape (n, n); negative eigenvalues are taken as zero.
+        Z - zzᵀ of the relaxation in the same units, shape (n, n); negative eigenvalues are taken as zero.
     samples
         Number of draws; 3n as in the paper if None.
     seed
@@ -48,10 +50,10 @@ def randomized_rounding(
 
     Returns
     -------
-    Codes inside the grid, int64, shape (n,).
+    Codes that the problem allows, int64, shape (n,).
     """
     draws = gaussian_starts(mean, covariance, 3 * problem.n if samples is None else samples, seed)
-    starts = np.vstack([problem.codes_of_nearest().astype(np.float64), draws])
+    starts = np.vstack([in_codes(problem).centre, draws])
     return improve(problem, starts, pairs=False, clock=clock)
 
 
@@ -74,7 +76,7 @@ def gaussian_starts(
 
 
 def improve(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     starts: NDArray[np.float64],
     *,
     pairs: bool = True,
@@ -82,14 +84,28 @@ def improve(
 ) -> NDArray[np.int64]:
     """Best codes reached from any of `starts`, shape (K, n), by 1-opt and (with `pairs`) 2-opt.
 
-    Starts need not be integers nor lie in the box: they are rounded and clipped first. Those that are
-    not finite are left out; when the clock has run out the first of them is all that is looked at.
+    Starts are points in units of the grid (:mod:`pvqbounds.problems.code_grids`): codes of steps, else
+    weights. They need not be allowed: each takes the next values first, and under a support rule its
+    largest ones. Those that are not finite are left out; when the clock has run out the first of them is
+    all that is looked at.
     """
-    from pvqbounds.heuristics.local_search import best_of_samples
+    from pvqbounds.heuristics.local_search import best_of_starts
 
+    inner = in_codes(problem)
     usable = np.isfinite(starts).all(axis=1)
     if not usable.all():
-        starts = starts[usable] if usable.any() else problem.codes_of_nearest()[None].astype(np.float64)
-    return best_of_samples(
-        error_form(problem), problem.centre, starts, problem.low, problem.high, pairs=pairs, clock=clock
-    )
+        starts = starts[usable] if usable.any() else inner.centre[None]
+    budgets = problem.budgets if problem.is_restricted else None
+    codes = allowed_codes(inner, starts, budgets)
+    return best_of_starts(inner, codes, budgets, pairs=pairs, clock=clock)
+
+
+def allowed_codes(
+    problem: CodeProblem, points: NDArray[np.float64], budgets: Sequence[Budget] | None
+) -> NDArray[np.float64]:
+    """Codes of the values next to points, shape (K, n); of each group those of most power, the rest zero."""
+    codes = problem.grid.nearest(points)
+    if budgets is None:
+        return codes
+    power = np.abs(problem.grid.values_of(codes)) * np.sqrt(np.diagonal(problem.form))
+    return np.where(largest_kept(power, budgets), codes, problem.grid.zero)

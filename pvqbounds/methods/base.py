@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
 
-__all__ = ["CodingMethod", "Method", "PruningMethod", "QuantizationMethod", "alike"]
+__all__ = ["CodingMethod", "Method", "PruningMethod", "QuantizationMethod", "alike", "steps_apart"]
 
 P = TypeVar("P", bound=Problem)
 
@@ -87,3 +87,15 @@ def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     for i, problem in enumerate(problems):
         members.setdefault((id(problem.gram), problem.grid), []).append(i)
     return list(members.values())
+
+
+def steps_apart(
+    problems: Sequence[LeastSquares],
+) -> tuple[dict[int, IntegerLeastSquares], dict[int, LeastSquares]]:
+    """Problems of uniform steps without a support rule, and all others, by their positions."""
+    stepped = {
+        i: problem
+        for i, problem in enumerate(problems)
+        if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted
+    }
+    return stepped, {i: problem for i, problem in enumerate(problems) if i not in stepped}

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.heuristics.nearest_plane import nearest_values
-from pvqbounds.methods.base import CodingMethod, alike
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Task
+from pvqbounds.methods.base import CodingMethod, alike, steps_apart
+from pvqbounds.problems import LeastSquares, Task
 from pvqbounds.problems.integer import error_form
 
 __all__ = ["NearestPlane"]
@@ -32,12 +32,7 @@ class NearestPlane(CodingMethod):
         """Problems of steps that share one Gram and one grid are rounded together, on one factor."""
         from pvqbounds.solvers.native.quantization.integer_codes import nearest_plane
 
-        stepped = {
-            i: problem
-            for i, problem in enumerate(problems)
-            if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted
-        }
-        others = {i: problem for i, problem in enumerate(problems) if i not in stepped}
+        stepped, others = steps_apart(problems)
         codes = dict(zip(others, nearest_values(list(others.values())), strict=True))
         places = list(stepped)
         for members in alike(list(stepped.values())):

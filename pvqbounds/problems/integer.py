@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,9 @@ from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.units import Units
 from pvqbounds.problems.validation import as_real_array, whole_number
 from pvqbounds.problems.values import Steps
+
+if TYPE_CHECKING:
+    from pvqbounds.problems.quadratic import Quadratic
 
 __all__ = ["IntegerLeastSquares", "error_form"]
 
@@ -102,6 +105,45 @@ class IntegerLeastSquares(LeastSquares):
         """The problem of these steps, in numbers where one serves all inputs: such channels are batched."""
         return cls(gram, weight, _one_or_each(steps.step), _one_or_each(steps.qmin), _one_or_each(steps.qmax))
 
+    @classmethod
+    def from_quadratic(
+        cls, P: ArrayLike, q: ArrayLike, qmin: int | ArrayLike, qmax: int | ArrayLike
+    ) -> IntegerLeastSquares:
+        """The problem of minimising f(z) = zᵀPz + 2qᵀz over whole z_i in [qmin_i, qmax_i].
+
+        Its `scale` is 1, its codes are z. Its E differs from f by a constant, and by the rounding of
+        `weight`: bounds on f itself are ``problem.quadratic.objective_bounds(solve(problem))``, values
+        ``problem.quadratic.value(codes)``. QUBO is the box 0, 1; spins x = 2z - 1 in {-1, 1} with xᵀAx are
+        P = 4A, q = -2A·1 there, up to the constant 1ᵀA1.
+
+        Parameters
+        ----------
+        P
+            Shape (n, n). Positive semidefinite where boxes have more than two codes; anything where they
+            have two (or one). A triangle, or another P that is not symmetric, counts as (P + Pᵀ)/2.
+        q
+            Shape (n,).
+        qmin, qmax
+            The box, as for the class.
+
+        Raises
+        ------
+        InputError
+            If shapes disagree, a number is not finite, qmin > qmax, (P + Pᵀ)/2 is not exact in float64, or
+            boxes of more than two codes meet an indefinite P, or a singular one with q outside its range.
+        """
+        from pvqbounds.problems.quadratic import least_squares_of
+
+        return least_squares_of(P, q, qmin, qmax)
+
+    @cached_property
+    def quadratic(self) -> Quadratic | None:
+        """The objective that :meth:`from_quadratic` was given; None for problems made otherwise.
+
+        It belongs to this very problem, as all that is cached: not to those made from it.
+        """
+        return None
+
     @property
     def is_uniform(self) -> bool:
         """Whether one scale and one box were given for all inputs."""
@@ -151,12 +193,13 @@ class IntegerLeastSquares(LeastSquares):
         return moved(super().among(inputs), **own)
 
 
-def error_form(problem: IntegerLeastSquares) -> NDArray[np.float64]:
-    """P = diag(s) G diag(s) over its mean diagonal: the error in units of codes, up to a factor."""
-    if np.ndim(problem.scale) == 0:
+def error_form(problem: LeastSquares) -> NDArray[np.float64]:
+    """P = diag(s) G diag(s) over its mean diagonal: the error in units of steps, up to a factor; else G's."""
+    steps = problem.values.lattice
+    if steps is None or (steps == steps[0]).all():
         form: NDArray[np.float64] = problem.shared.over_mean
         return form
-    ratio = problem.step / problem.step.max()
+    ratio = steps / steps.max()
     form = problem.gram * ratio[:, None] * ratio
     mean = float(np.mean(np.diagonal(form)))
     return form / mean if mean > 0.0 else form

@@ -136,7 +136,7 @@ class Problem(ABC):
     @cached_property
     def is_restricted(self) -> bool:
         """Whether some weights have to be zero."""
-        return any(most < len(group) for group, most in self.budgets)
+        return self.rule.restricts(self.n)
 
     @cached_property
     def units(self) -> Units:

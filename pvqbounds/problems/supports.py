@@ -40,6 +40,10 @@ class SupportRule(ABC):
     def __str__(self) -> str:
         """The rule in a few words."""
 
+    def restricts(self, n: int) -> bool:
+        """Whether some of the n weights have to be zero."""
+        return any(most < len(group) for group, most in self.budgets(n))
+
     def among(self, inputs: NDArray[np.bool_]) -> SupportRule:
         """The rule for the inputs of a mask, shape (n,), where those left out spend nothing."""
         groups = Groups.of(self, len(inputs))
@@ -52,6 +56,10 @@ class All(SupportRule):
 
     def __str__(self) -> str:
         return "keep all"
+
+    def restricts(self, n: int) -> bool:
+        """None has to."""
+        return False
 
     def among(self, inputs: NDArray[np.bool_]) -> All:
         """Themselves."""
@@ -135,6 +143,8 @@ def rule_of(n: int, nnz: int | None, pattern: tuple[int, int] | None, stride: in
     InputError
         If both `nnz` and `pattern` are given, or one is out of range, or the stride does not divide n.
     """
+    if nnz is None and pattern is None and stride == 1:
+        return ALL
     if nnz is not None and pattern is not None:
         raise InputError("Give either nnz or pattern, not both.")
     stride = whole_number(stride, "The stride of a pattern", 1, max(1, n))
@@ -145,7 +155,7 @@ def rule_of(n: int, nnz: int | None, pattern: tuple[int, int] | None, stride: in
         )
     if pattern is not None:
         return Pattern(*checked_pattern(pattern), stride)
-    return ALL if nnz is None else AtMost(whole_number(nnz, "nnz", 0, n))
+    return AtMost(whole_number(nnz, "nnz", 0, n))
 
 
 def checked_pattern(pattern: tuple[int, int]) -> tuple[int, int]:

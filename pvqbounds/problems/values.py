@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -109,11 +110,11 @@ class ValueSet(ABC):
         `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
         """
 
-    @property
+    @cached_property
     def largest(self) -> float:
         """Largest magnitude of the numbers and of the values; 0 where there is none."""
-        parts = (self.numbers, self.lowest, self.highest)
-        return max((float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts), default=0.0)
+        ends = (self.lowest, self.highest) if self.is_finite else ()
+        return max(float(np.abs(part).max(initial=0.0)) for part in (self.numbers, *ends))
 
     def reach(self, weight: Array) -> Array:
         """Largest |v - w| of each weight, rounded up, shape (n,)."""

@@ -138,9 +138,16 @@ def is_vector(values: object, n: int) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a finite number, and no truth value."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return whole or (isinstance(value, float) and math.isfinite(value))
+    """Whether this is a finite number of Python's, and no truth value.
+
+    Numbers of fewer bits are none: arithmetic with them is done in as few, and wraps around.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond float64
+        return False
 
 
 @np.errstate(over="ignore", under="ignore")  # multipliers that are not finite prove nothing

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pvqbounds.methods import label_of
-from pvqbounds.problems import Problem
+from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -50,13 +50,20 @@ def error_text(lower: float, upper: float, optimal: bool) -> str:
     return f"{_figures(lower, ROUND_FLOOR)} .. {_figures(upper, ROUND_CEILING)}"
 
 
-def _figures(value: float, rounding: str) -> str:
-    """`value` to six figures, rounded in one direction."""
+def objective_text(lower: float, upper: float) -> str:
+    """Name a least objective: the number where both ends are one, else the interval to nine figures."""
+    if lower == upper:
+        return repr(lower).removesuffix(".0")
+    return f"{_figures(lower, ROUND_FLOOR, 9)} .. {_figures(upper, ROUND_CEILING, 9)}"
+
+
+def _figures(value: float, rounding: str, figures: int = 6) -> str:
+    """`value` to so many figures, rounded in one direction."""
     exact = Decimal(value)
     if not exact:
         return "0"
-    place = Decimal(1).scaleb(exact.adjusted() - 5)
-    return f"{float(exact.quantize(place, rounding, Context(prec=50))):.6g}"
+    place = Decimal(1).scaleb(exact.adjusted() - figures + 1)
+    return f"{float(exact.quantize(place, rounding, Context(prec=50))):.{figures}g}"
 
 
 def plain_text(view: RenderableType) -> str:
@@ -422,10 +429,15 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
     table.add_column()
     table.add_row("problem", _problem_text(problem))
     optimal = bounds.status == "optimal"
-    table.add_row("least error", error_text(bounds.error_lower, bounds.error_upper, optimal))
-    best = sqnr_text(bounds.sqnr_lower, bounds.sqnr_upper, optimal)
-    table.add_row("best SQNR", Text(best, style="bold cyan"))
-    table.add_row("status", bounds.status)
+    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
+        ends = problem.quadratic.objective_bounds(bounds)
+        optimal |= ends.lower == ends.upper
+        table.add_row("least objective", Text(objective_text(*ends), style="bold cyan"))
+    else:
+        table.add_row("least error", error_text(bounds.error_lower, bounds.error_upper, optimal))
+        best = sqnr_text(bounds.sqnr_lower, bounds.sqnr_upper, optimal)
+        table.add_row("best SQNR", Text(best, style="bold cyan"))
+    table.add_row("status", "optimal" if optimal else bounds.status)
     table.add_row("proof", bounds.lower_kind)
     table.add_row("solver", f"{bounds.solver} {bounds.method}, {seconds_text(bounds.seconds)}")
     reason = _reason(result)
@@ -440,6 +452,9 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
 
 
 def _problem_text(problem: Problem) -> str:
+    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
+        low, high = problem.low.min(), problem.high.max()
+        return f"quadratic program, {problem.n} whole variables from {low:.0f} to {high:.0f}"
     called = "joint compression" if problem.task == "joint" else problem.task
     parts = [problem.values] if problem.values.is_finite else []
     rules = [problem.rule] if problem.is_restricted or not parts else []

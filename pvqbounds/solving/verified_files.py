@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pvqbounds.errors import InputError, PvqError, shown
+from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
@@ -99,6 +99,8 @@ def verify_file(
         derived = record.derived
     except (*BREAKDOWN, MemoryError) as error:
         findings.append(Finding("the file", False, f"its sums cannot be taken ({error})"))
+    except ContradictionError:  # an end of the error that no certificate proves, as the findings say
+        findings.append(Finding("result.objective", False, "its lower end lies above that of the codes"))
     else:
         first_version = record.first and "dead_inputs" not in stated
         findings += [

@@ -30,6 +30,7 @@ __all__ = [
     "LARGEST_FILE",
     "check_unpacked",
     "check_writable",
+    "inflated",
     "json_bytes",
     "native_array",
     "parse_arrays",
@@ -50,6 +51,9 @@ LONGEST_WHOLE = 20
 
 FREELY_UNPACKED, LARGEST_RATIO = 64 * 2**20, 100
 """Bytes that any file may unpack to, and how many times its own size a larger one may."""
+
+GZIP = 16
+"""What tells zlib that a stream has the frame of a gzip file."""
 
 DAMAGED = (
     EOFError,
@@ -145,6 +149,25 @@ def check_unpacked(size: int, packed: int, name: str | Path) -> None:
             f"{name} unpacks to {size} bytes, {size // max(packed, 1)} times its own size; "
             "if it is meant, save it without compression."
         )
+
+
+def inflated(data: bytes | memoryview, name: str | Path, *, gzip: bool = False) -> bytes:
+    """Unpack a zlib stream, or a gzip file, to as much as :func:`check_unpacked` lets pass.
+
+    Raises
+    ------
+    InputError
+        If it is larger than that.
+    zlib.error
+        If it is damaged, or ends too early.
+    """
+    stream = zlib.decompressobj(zlib.MAX_WBITS | GZIP if gzip else zlib.MAX_WBITS)
+    most = min(max(FREELY_UNPACKED, LARGEST_RATIO * len(data)), LARGEST_FILE)
+    content = stream.decompress(data, most + 1)
+    check_unpacked(len(content), len(data), name)
+    if not stream.eof:
+        raise zlib.error("the packed data end too early")
+    return content
 
 
 def parse_json(content: bytes, name: str | Path, *, constants: bool = False) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.storage.archive import FREELY_UNPACKED, LARGEST_FILE, LARGEST_RATIO, check_unpacked
+from pvqbounds.storage.archive import inflated
 
 __all__ = ["parse_matlab"]
 
@@ -62,7 +62,7 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
     try:
         for kind, data in _elements(memoryview(content)[HEADER_BYTES:], order):
             if kind == COMPRESSED:
-                ((kind, data),) = _elements(memoryview(_inflated(data, path)), order)
+                ((kind, data),) = _elements(memoryview(inflated(data, path)), order)
             if kind == MATRIX:
                 name, array = _matrix(data, order, names, path)
                 if array is not None:
@@ -77,16 +77,6 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
     if missing:
         raise InputError(f"{path} lacks the variable{'s' * (len(missing) > 1)} {', '.join(missing)}.")
     return found
-
-
-def _inflated(data: memoryview, path: str | Path) -> bytes:
-    stream = zlib.decompressobj()
-    most = min(max(FREELY_UNPACKED, LARGEST_RATIO * len(data)), LARGEST_FILE)
-    inflated = stream.decompress(data, most + 1)
-    check_unpacked(len(inflated), len(data), path)
-    if not stream.eof:
-        raise _DamagedError
-    return inflated
 
 
 def _elements(data: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:

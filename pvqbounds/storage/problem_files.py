@@ -1,4 +1,4 @@
-"""Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script.
+"""Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script, binary programs as text.
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
 (uniform steps; numbers, or one for each input, shape (n,)) or ``levels`` (m,) or (n, m), whose shorter rows
@@ -6,6 +6,9 @@ repeat their last; and ``nnz`` or ``pattern`` (two numbers N, M, with ``stride``
 lie apart), or ``group`` (n,) and ``group_nnz`` (groups,), any other rule. Values alone are quantization, a
 rule alone is pruning, both are joint compression. A file without any of these gets its budget from the
 caller.
+Or ``P`` (n, n), ``q`` (n,), ``qmin`` and ``qmax``: the quadratic program min zᵀPz + 2qᵀz.
+
+**.sparse**, **.mc** (and ``.gz`` of them): :mod:`pvqbounds.storage.quadratic_files`.
 
 **.mat**, the input of ``post_training_pruning_acts_sqnr.m`` (Kuzmin et al., NeurIPS 2023): ``P``
 (n, n), ``q`` and ``x0`` (n numbers each), ``r`` (one number), for the objective
@@ -43,6 +46,7 @@ from pvqbounds.storage.archive import (
     write_arrays,
 )
 from pvqbounds.storage.matlab import parse_matlab
+from pvqbounds.storage.quadratic_files import QUADRATIC_SUFFIXES, read_quadratic, suffix_of
 
 __all__ = ["Budget", "load_problem", "save_problem"]
 
@@ -55,6 +59,7 @@ RULE_KEYS = tuple(
     map(frozenset, ({"nnz"}, {"pattern"}, {"pattern", "stride"}, {"group", "group_nnz"}, set[str]()))
 )
 """What stands together."""
+QUADRATIC_KEYS = frozenset({"P", "q", "qmin", "qmax"})
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Budget:
 
 
 def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
-    """Read a problem from a `.npz` or `.mat` file.
+    """Read a problem from a `.npz`, `.mat`, `.sparse` or `.mc` file.
 
     Parameters
     ----------
@@ -137,13 +142,17 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
     """
     path = Path(path)
     budget = budget or Budget()
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
+    if suffix in QUADRATIC_SUFFIXES:
+        problem = read_quadratic(path)
+        _refuse_budget(budget, "codes 0 and 1", path)
+        return problem
     if suffix == ".mat":
         gram, weight = _read_matlab(path)
         return budget.problem(Gram(gram), as_real_array(weight, "The weight", ndim=1))
     if suffix != ".npz":
         raise InputError(
-            f"{path} has a name that ends in neither .npz nor .mat, the two kinds that are read."
+            f"{path} has a name that ends in neither .npz, .mat, .sparse nor .mc, the kinds that are read."
         )
     return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
 
@@ -159,7 +168,11 @@ def save_problem(path: str | Path, problem: Problem) -> None:
         If the file cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {"gram": problem.gram, "weight": problem.weight}
-    arrays |= _value_arrays(problem) | _rule_arrays(problem)
+    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
+        ends = {"qmin": np.array(problem.qmin), "qmax": np.array(problem.qmax)}
+        arrays = {"P": problem.quadratic.matrix, "q": problem.quadratic.linear, **ends}
+    else:
+        arrays |= _value_arrays(problem) | _rule_arrays(problem)
     with replacing(Path(path)) as temporary:
         write_arrays(temporary, arrays)
 
@@ -186,6 +199,9 @@ def _rule_arrays(problem: Problem) -> dict[str, NDArray[Any]]:
 
 
 def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> Problem:
+    if arrays.keys() == QUADRATIC_KEYS:
+        _refuse_budget(budget, _listed(QUADRATIC_KEYS), path)
+        return _quadratic_of(arrays, path)
     missing = {"gram", "weight"} - arrays.keys()
     if missing:
         raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
@@ -199,28 +215,34 @@ def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> 
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
         return budget.problem(gram, weight)
-    if budget.given:
-        raise InputError(f"{path} states {_listed(stated)} itself; leave the options for it out.")
+    _refuse_budget(budget, _listed(stated), path)
     problem: Problem
     if "levels" in values:
         levels = arrays["levels"]
         problem = CodebookLeastSquares(gram, weight, levels if levels.ndim == 2 else levels.ravel())
     elif values:
-        problem = _stepped(arrays, gram, weight, path)
+        scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
+        problem = IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))
     else:
         problem = SparseLeastSquares(gram, weight, nnz=0)
     return problem.under(_rule_of(arrays, rule, len(weight), path)) if rule else problem
 
 
-def _stepped(
-    arrays: dict[str, NDArray[Any]], gram: Gram, weight: NDArray[np.float64], path: Path
-) -> IntegerLeastSquares:
-    scale, *ends = (_one_or_each(arrays[name], name, len(weight), path) for name in ("scale", "qmin", "qmax"))
-    qmin, qmax = (
-        _whole(end, name, path) if isinstance(end, float) else end
-        for end, name in zip(ends, ("qmin", "qmax"), strict=True)
-    )
-    return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
+def _quadratic_of(arrays: dict[str, NDArray[Any]], path: Path) -> IntegerLeastSquares:
+    linear = as_real_array(arrays["q"], "q", ndim=1)
+    return IntegerLeastSquares.from_quadratic(arrays["P"], linear, *_box(arrays, len(linear), path))
+
+
+def _box(arrays: dict[str, NDArray[Any]], n: int, path: Path) -> tuple[Any, Any]:
+    """qmin and qmax: whole numbers, or one for each input."""
+    ends = {name: _one_or_each(arrays[name], name, n, path) for name in ("qmin", "qmax")}
+    qmin, qmax = (_whole(end, name, path) if isinstance(end, float) else end for name, end in ends.items())
+    return qmin, qmax
+
+
+def _refuse_budget(budget: Budget, stated: str, path: Path) -> None:
+    if budget.given:
+        raise InputError(f"{path} states {stated} itself; leave the options for it out.")
 
 
 def _rule_of(arrays: dict[str, NDArray[Any]], names: frozenset[str], n: int, path: Path) -> SupportRule:

@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.problems.formats import Format, parse
+from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -161,7 +163,18 @@ def _problem(node: Node, arrays: StoredArrays) -> SliceResult:
     node.text("source")
     task = node.text("task", tuple(KINDS))
     entry = node.node("result")
-    return _results([entry], entry, task, task, arrays)[0]
+    result = _results([entry], entry, task, task, arrays)[0]
+    if entry.values.get("objective") is not None:
+        _attach_objective(result.problem, entry, arrays)
+    return result
+
+
+def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> None:
+    """The objective of a quadratic program; what is said of its bounds is derived afresh."""
+    if not isinstance(problem, IntegerLeastSquares) or (problem.step != 1.0).any():
+        entry.fail("objective", "left out where no codes on a grid of scale 1 are sought", "one")
+    matrix = arrays.take("quadratic/P", np.float64, (problem.n, problem.n))
+    attach_objective(problem, matrix, arrays.take("quadratic/q", np.float64, (problem.n,)))
 
 
 def _side(node: Node, form: Format, prefix: str, arrays: StoredArrays, shape: tuple[int, int]) -> Side:

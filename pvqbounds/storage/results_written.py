@@ -39,7 +39,9 @@ be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz
 share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
 proved by the certificates of all entries together. The result of one problem from a file (schema
 ``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
-"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``.
+"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
+zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
+``quadratic/q``.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from pathlib import Path
 import numpy as np
 
 from pvqbounds.errors import OutputError
+from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_fields
@@ -192,14 +195,27 @@ def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays
     """What the two files of one problem hold; the document still without ``arrays``."""
     task = result.problem.task
     layout = KINDS[task].layout([result.problem])
+    objective, data = _objective(result)
     document: Document = {
         "schema": PROBLEM_SCHEMA,
         "source": source,
         "task": task,
         "inputs": result.problem.n,
-        "result": layout.alone(result.problem) | _entry(result, 0),
+        "result": layout.alone(result.problem) | _entry(result, 0) | objective,
     }
-    return document, _shared_arrays([result]) | _own_arrays(task, [result], KINDS[task], layout)
+    arrays = _shared_arrays([result]) | _own_arrays(task, [result], KINDS[task], layout)
+    return document, arrays | data
+
+
+def _objective(result: SliceResult) -> tuple[Document, Arrays]:
+    """The bounds on the objective of a quadratic program, and its data; nothing for other problems."""
+    problem = result.problem
+    if not isinstance(problem, IntegerLeastSquares) or problem.quadratic is None:
+        return {}, {}
+    quadratic = problem.quadratic
+    lower, upper = map(finite, quadratic.objective_bounds(result.bounds))
+    arrays = {"quadratic/P": quadratic.matrix, "quadratic/q": quadratic.linear}
+    return {"objective": {"lower": lower, "upper": upper}}, arrays
 
 
 def _place(result: SliceResult) -> tuple[int, tuple[int, int], int, bytes]:

@@ -7,6 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -324,4 +325,4 @@ def _spoil(rng: Generator, document: Any) -> None:
         new = float(min(max(old, -(10**300)), 10**300)) * factor
         node[key] = type(old)(new) if math.isfinite(new) and abs(new) < 1e18 else 10**400
     else:
-        node[key] = NUMBERS[int(rng.integers(len(NUMBERS)))]
+        node[key] = deepcopy(NUMBERS[int(rng.integers(len(NUMBERS)))])  # a list may be tampered with next

@@ -28,7 +28,7 @@ from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import write_layer
 
 QUANTIZATION = ["rtn", "nearest-plane", "k-best", "randomized"]
-JOINT = ["magnitude+rtn", "nearest-plane"]
+JOINT = ["magnitude+rtn", "nearest-plane", "k-best", "randomized"]
 PRUNING = ["magnitude", "magnitude+refit"]
 
 

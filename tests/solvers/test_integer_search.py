@@ -10,7 +10,7 @@ from truth import correlated_problem, exact_error_of_codes, random_gram, random_
 import pvqbounds as pvq
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.clock import Clock
-from pvqbounds.solvers.native.quantization import integer_search, integer_solver
+from pvqbounds.solvers.native.quantization import integer_search, integer_solver, integer_tree
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 
@@ -100,7 +100,7 @@ def test_any_multipliers_search_soundly(seed):
         for factor, provable in ((1 + 1e-6, False), (0.5, True)):
             value = factor * optimum.error_upper
             certificate = SearchCertificate(lam, nu, value, 10**6)
-            tree = integer_search.build_tree(problem, lam, nu)
+            tree = integer_tree.build_tree(problem, lam, nu)
             if tree is None or optimum.error_upper < 1e-9 * optimum.signal:
                 continue
             assert integer_search.prove(problem, certificate, Clock(60.0)) == provable
@@ -135,7 +135,7 @@ def test_singular_gram_is_not_damped():
 def test_equal_multiplier_order_of_levels_is_a_permutation():
     gram = random_gram(np.random.default_rng(0), 5) + np.eye(5)
     problem = IntegerLeastSquares(gram, np.ones(5), 1.0, -1, 1)
-    tree = integer_search.build_tree(problem, np.zeros(5), np.zeros(5))
+    tree = integer_tree.build_tree(problem, np.zeros(5), np.zeros(5))
     assert sorted(tree.order.tolist()) == list(range(5))
 
 

@@ -17,6 +17,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
 from pvqbounds.solvers.native.pruning.subset_search import SINGULAR, good_support, prove_sparse, search_sparse
@@ -301,3 +302,14 @@ def test_inputs_of_hardly_any_power_whose_products_are_all_rounding():
         bounds = pvq.solve(problem, method=method)
         assert bounds.error_lower <= bounds.error_upper
         assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("value", [np.int8(3), np.float32(3.0), True, 10**400, float("nan")])
+def test_claims_in_numbers_of_few_bits_are_no_claims(value):
+    """Found by the fuzz: a threshold taken in int8 wraps around, and a search below it meets nothing."""
+    gram = np.eye(6) + 0.999 * np.fliplr(np.diag([1.0, 1.0, -1.0, -1.0, 1.0, 1.0]))
+    weight = np.array([-0.0969, 188223.8391, -0.1038, 0.4188, -0.2786, -0.1155])
+    problem = SparseLeastSquares(gram, weight, nnz=2)
+    bounds = pvq.solve(problem)
+    lie = replace(bounds, error_lower=bounds.error_upper, certificate=SubsetCertificate(value, 10))
+    assert not pvq.verify(problem, lie)

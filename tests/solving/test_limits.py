@@ -11,6 +11,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.heuristics import local_search
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import magnitude_support
+from pvqbounds.problems.code_grids import in_codes
 from pvqbounds.solvers import memory
 from pvqbounds.solvers.base import Capability
 from pvqbounds.solvers.cone.clarabel_ import Clarabel
@@ -24,8 +25,11 @@ SLACK = 20.0
 """Seconds after which a time limit was not heard: no measure of speed, on however busy a machine."""
 
 
-def box(codes):
-    return np.full(len(codes), -8.0), np.full(len(codes), 7.0)
+def terms(gram, centre):
+    """What a descent reads of a problem over the codes from -8 to 7."""
+    problem = pvq.IntegerLeastSquares(gram, centre, 1.0, -8, 7)
+    inputs, most = local_search._inputs(in_codes(problem), None)
+    return gram, None, inputs, most
 
 
 def layer_like(n, seed=0):
@@ -57,11 +61,11 @@ def test_a_descent_makes_no_more_moves_than_it_may():
     centre = 100.0 * weight
     start = np.full(40, -8.0)
     codes = start.copy()
-    _, ended = local_search.descend(gram, centre, codes, *box(codes), False, 5)
+    _, ended = local_search.descend(*terms(gram, centre), codes, False, 5)
     assert not ended
     assert 0 < np.count_nonzero(codes != start) <= 5
     before = (codes - centre) @ gram @ (codes - centre)
-    error, ended = local_search.descend(gram, centre, codes, *box(codes), True, 10_000)
+    error, ended = local_search.descend(*terms(gram, centre), codes, True, 10_000)
     assert ended
     assert error < before
     assert error == pytest.approx((codes - centre) @ gram @ (codes - centre), rel=1e-9)

@@ -32,9 +32,24 @@ from numpy.typing import NDArray
 
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied
 
-__all__ = ["DONE", "Stack", "eliminate", "enumerate_sets", "exchange", "good_set", "new_stack"]
+__all__ = [
+    "DEPTH",
+    "DONE",
+    "FOUND",
+    "NODES",
+    "Stack",
+    "eliminate",
+    "enumerate_sets",
+    "exchange",
+    "good_set",
+    "new_stack",
+]
 
 RUNNING, DONE = 0, 1
+
+DEPTH, ENTERED, NODES, FOUND, STAMP = range(5)
+"""Entries of a state: depth, whether the node there is new, nodes so far, whether a set was found, and
+the number of the last marking."""
 
 
 class Stack(NamedTuple):
@@ -89,7 +104,7 @@ class Stack(NamedTuple):
     dual_scratch: NDArray[np.float64]
     left: NDArray[np.int64]
     state: NDArray[np.int64]
-    """(depth, whether the node there is new, nodes so far, whether a set was found, stamp)."""
+    """Whole numbers, by the names ``DEPTH`` to ``STAMP``, shape (5,)."""
 
 
 def new_stack(
@@ -201,7 +216,7 @@ def _least_extras(stack, depth, group):  # type: ignore[no-untyped-def]
         if missing == 0:
             break
         g = group[i]
-        if stack.mark[i] == stack.state[4] and left[g] > 0:
+        if stack.mark[i] == stack.state[STAMP] and left[g] > 0:
             left[g] -= 1
             missing -= 1
             total += stack.extra[i]
@@ -228,9 +243,9 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
     dual = len(stack.dual_rows) > 0
     dual_h, dual_room, dual_ratio, dual_beta = stack.dual_scratch, np.inf, 0.0, 0.0
     if dual:
-        stack.state[4] += 1
+        stack.state[STAMP] += 1
         for place in range(slot + 1, stack.open[depth]):
-            stack.mark[stack.inputs[depth, stack.order[depth, place]]] = stack.state[4]
+            stack.mark[stack.inputs[depth, stack.order[depth, place]]] = stack.state[STAMP]
         price = stack.dual_weight[depth, here] ** 2 / stack.dual_length[depth, here]
         stack.dual_cost[below] = stack.dual_cost[depth] + price + stack.extra[stack.inputs[depth, here]]
         rest = stack.dual_cost[below] + _least_extras(stack, below, group)
@@ -332,11 +347,11 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
     A complete set that costs less than ``best`` replaces it.
     """
     removals = len(stack.best_set)
-    depth, new = stack.state[0], stack.state[1]
+    depth, new = stack.state[DEPTH], stack.state[ENTERED]
     while depth >= 0 and work > 0:
         if new:
             new = 0
-            stack.state[2] += 1
+            stack.state[NODES] += 1
             if stack.open[depth] < removals - depth or not _sort(stack, depth, group):
                 depth -= 1
                 continue
@@ -345,7 +360,7 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
                 stack.best[0] = stack.cost[depth] + stack.price[depth, j]
                 stack.removed[depth] = stack.inputs[depth, j]
                 stack.best_set[:] = stack.removed[:removals]
-                stack.state[3] = 1
+                stack.state[FOUND] = 1
                 depth -= 1
                 continue
         slot = stack.position[depth]
@@ -363,7 +378,7 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
         _remove(stack, depth, slot, group)
         depth += 1
         new = 1
-    stack.state[0], stack.state[1] = depth, new
+    stack.state[DEPTH], stack.state[ENTERED] = depth, new
     return DONE if depth < 0 else RUNNING
 
 

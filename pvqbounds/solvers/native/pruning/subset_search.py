@@ -20,7 +20,16 @@ from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor, subset_factor
-from pvqbounds.solvers.native.pruning.subset_kernel import DONE, Stack, enumerate_sets, good_set, new_stack
+from pvqbounds.solvers.native.pruning.subset_kernel import (
+    DEPTH,
+    DONE,
+    FOUND,
+    NODES,
+    Stack,
+    enumerate_sets,
+    good_set,
+    new_stack,
+)
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
 from pvqbounds.solvers.native.pruning.supports import better_support, improved_support, support_from_inverse
 
@@ -87,13 +96,13 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
         # the proof repeats them, so that they are found whole or not at all
         dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
         best = float(stack.best[0])
-        removed = stack.best_set.copy() if stack.state[3] else removed
+        removed = stack.best_set.copy() if stack.state[FOUND] else removed
         stack = stack if dual is None else _start(factor, best, dual)
         _finish(stack, factor, clock.part(0.6))
-    removed = stack.best_set.copy() if stack.state[3] else removed
+    removed = stack.best_set.copy() if stack.state[FOUND] else removed
     best = float(stack.best[0])
     if _done(stack):
-        return _solution(factor, removed, factor.proved(best), int(stack.state[2]), "optimal")
+        return _solution(factor, removed, factor.proved(best), int(stack.state[NODES]), "optimal")
     return _bounded(problem, factor, dual, removed, best, clock)
 
 
@@ -110,9 +119,9 @@ def _singular(
         return replace(_solution(factor, removed, 0.0, 0, "optimal"), support=known)
     stack = _start(factor, cost * (1.0 - 1e-9), None)
     _finish(stack, factor, clock)
-    removed = stack.best_set.copy() if stack.state[3] else removed
+    removed = stack.best_set.copy() if stack.state[FOUND] else removed
     best = better_support(problem, [factor.support(removed), known])
-    return replace(_solution(factor, removed, 0.0, int(stack.state[2]), SINGULAR), support=best)
+    return replace(_solution(factor, removed, 0.0, int(stack.state[NODES]), SINGULAR), support=best)
 
 
 def _bounded(
@@ -139,10 +148,10 @@ def _bounded(
         _finish(stack, factor, clock)
         if not _done(stack):
             break
-        if stack.state[3]:  # a set far better than the best one known, and none below it
+        if stack.state[FOUND]:  # a set far better than the best one known, and none below it
             value = factor.proved(float(stack.best[0]))
-            return _solution(factor, stack.best_set, value, int(stack.state[2]), "optimal")
-        solution = _solution(factor, removed, value, int(stack.state[2]), "time limit")
+            return _solution(factor, stack.best_set, value, int(stack.state[NODES]), "optimal")
+        solution = _solution(factor, removed, value, int(stack.state[NODES]), "time limit")
     return solution
 
 
@@ -170,7 +179,7 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
         dual = multiplied(problem, factor)
         stack = stack if dual is None else _start(factor, threshold, dual)
         _finish(stack, factor, clock)
-    return _done(stack) and not stack.state[3]
+    return _done(stack) and not stack.state[FOUND]
 
 
 def relaxed_sparse(
@@ -219,7 +228,7 @@ def _finish(stack: Stack, factor: SubsetFactor, clock: Clock) -> None:
 
 
 def _done(stack: Stack) -> bool:
-    return bool(stack.state[0] < 0)
+    return bool(stack.state[DEPTH] < 0)
 
 
 def _incumbent(factor: SubsetFactor) -> tuple[NDArray[np.int64], float]:

@@ -13,7 +13,18 @@ from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.native.linalg.arrays import NUMPY, Arrays
 
-__all__ = ["VALUE_FLOOR", "Point", "State", "Task", "start", "task_of", "times", "trace_of", "values_of"]
+__all__ = [
+    "VALUE_FLOOR",
+    "Point",
+    "State",
+    "Task",
+    "first_lam",
+    "start",
+    "task_of",
+    "times",
+    "trace_of",
+    "values_of",
+]
 
 START_SHARE = 0.5
 """Share of the way to the boundary of definite S at which lam starts."""
@@ -182,7 +193,7 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
     """Iterates near the central path, with lam in proportion to the conditional variances of P."""
     arrays, xp = task.arrays, task.arrays.xp
     first = sdps[0]
-    lam_of_form = _first_lam(first.form)
+    lam_of_form = first_lam(first.form)
     lam = arrays.array(np.tile(lam_of_form, (len(sdps), 1)))
     if task.bounded:
         points = [box_minimiser(sdp.form, sdp.centre, sdp.qmin, sdp.qmax) for sdp in sdps]
@@ -249,7 +260,7 @@ def _no_reach(task: Task) -> Any:
     return task.arrays.array(np.ones((len(task.constant), 2)))
 
 
-def _first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
+def first_lam(form: NDArray[np.float64]) -> NDArray[np.float64]:
     """A lam > 0 well inside S > 0, shape (n,): shares of the conditional variances, equal ones."""
     diagonal = form.diagonal()
     unit = np.where(diagonal > 0.0, diagonal, 1.0)

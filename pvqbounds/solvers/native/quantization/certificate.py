@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import (
@@ -45,7 +46,7 @@ class SearchCertificate(SearchedCertificate):
     def fits(self, problem: Problem) -> bool:
         """Whether it holds finite multipliers about the inputs and a claim, and may be proved."""
         n = problem.n
-        if not (problem.values.is_finite and is_number(self.value) and is_number(self.nodes)):
+        if not (has_grid(problem.values) and is_number(self.value) and is_number(self.nodes)):
             return False
         return is_vector(self.lam, n) and is_vector(self.nu, n) and splits_fit(self.splits, problem)
 
@@ -57,7 +58,7 @@ class SearchCertificate(SearchedCertificate):
 
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value."""
-        from pvqbounds.problems import IntegerLeastSquares
+        from pvqbounds.problems import LeastSquares
         from pvqbounds.solvers.native.quantization.integer_search import prove
 
-        return isinstance(problem, IntegerLeastSquares) and prove(problem, self, clock)
+        return isinstance(problem, LeastSquares) and prove(problem, self, clock)

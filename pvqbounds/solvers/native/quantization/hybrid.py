@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
@@ -26,7 +26,7 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
     plain_codes,
     without_dead_moments,
 )
-from pvqbounds.solvers.native.quantization.integer_search import live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.integer_search import Outcome, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
@@ -39,11 +39,13 @@ from pvqbounds.solvers.relaxation import Relaxed, relax
 
 __all__ = [
     "Hybrid",
+    "better_codes",
     "hybrid_bound",
     "nodes_for",
     "not_searched",
     "or_the_box_hull",
     "raised_bound",
+    "raised_by",
     "spread",
 ]
 
@@ -138,7 +140,7 @@ def not_searched(n: int) -> str:
 
 
 def raised_bound(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     relaxed: Relaxed,
     trees: Sequence[MultipliedTree],
     codes: NDArray[np.int64],
@@ -154,13 +156,22 @@ def raised_bound(
     codes
         Feasible codes, the best known.
     """
-    root = dual_bound(problem, relaxed.certificate)
     if not trees:
         return Hybrid(codes, relaxed.certificate, "no tree could be built at the multipliers")
-    error = problem.error(codes).upper
-    chosen, outcome = search_best(trees, error, nodes, clock)
-    if outcome.codes is not None and problem.error(outcome.codes).upper < error:
-        codes = outcome.codes
+    chosen, outcome = search_best(trees, problem.error(codes).upper, nodes, clock)
+    return raised_by(problem, relaxed, codes, chosen, outcome)
+
+
+def raised_by(
+    problem: LeastSquares,
+    relaxed: Relaxed,
+    codes: NDArray[np.int64],
+    chosen: MultipliedTree,
+    outcome: Outcome,
+) -> Hybrid:
+    """The better of a relaxation and what the search of a tree proved, and of the codes of both."""
+    root = dual_bound(problem, relaxed.certificate)
+    codes = better_codes(problem, codes, outcome)
     certificate = chosen.certificate(outcome)
     value = certificate.value
     if not value > max(root, 0.0):
@@ -172,6 +183,12 @@ def raised_bound(
     )
     status = f"{search} raised the bound of the relaxation{gained}"
     return Hybrid(codes, certificate, status)
+
+
+def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
+    """What a search found, if that has less error than the codes known before."""
+    found = [codes] if outcome.codes is None else [outcome.codes, codes]
+    return min(found, key=lambda z: problem.error(z).upper)
 
 
 def spread(

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.nearest_plane import definite_factor
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.integer import error_form
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
+from pvqbounds.problems.code_grids import in_codes
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.native.quantization.integer_search import k_best, live_inputs, without_dead_inputs
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -120,7 +120,7 @@ def best_known_codes(
 
 
 def good_codes(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     relaxed: Relaxed,
     minimiser: Minimiser,
     trees: Sequence[MultipliedTree],
@@ -130,31 +130,42 @@ def good_codes(
 ) -> NDArray[np.int64]:
     """Best codes from every start, for sizes that trees are built at: 1-opt from each, 2-opt from the best.
 
+    The relaxation's moments are in units of the grid (:mod:`pvqbounds.problems.code_grids`).
+
     Starts are round to nearest, the box-constrained minimiser, the relaxation's mean, nearest plane,
     K-best leaves of each tree and, up to a few hundred inputs, random roundings. The more nodes a
     search on the trees may visit, the more time is spent here, too; starts that the clock leaves no time
     for are left out.
     """
     n, clock = problem.n, clock or Clock(math.inf)
-    simple = np.vstack([problem.centre, minimiser.point])
-    greedy = nearest_plane(error_form(problem), simple, problem.low, problem.high).astype(np.float64)
+    inner = in_codes(problem)
+    simple = np.vstack([inner.centre, minimiser.point])
+    greedy = simple[:0]
+    if inner.grid.table is None:
+        greedy = nearest_plane(inner.form, simple, inner.grid.low, inner.grid.high).astype(np.float64)
     width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
-    leaves = [k_best(candidate.tree, width).astype(np.float64) for candidate in trees if not clock.expired]
+    leaves = [
+        inner.grid.values_of(k_best(candidate.tree, width).astype(np.float64))
+        for candidate in trees
+        if not clock.expired
+    ]
     if n <= FEW_INPUTS and not clock.expired:
         random = gaussian_starts(relaxed.mean, relaxed.covariance, STARTS, seed)
     else:
         random = relaxed.mean[None]
     starts = np.vstack([*leaves, greedy, simple, random])  # the best first: time may not do for all
     codes = improve(problem, starts, pairs=False, clock=clock)
-    return improve(problem, codes[None].astype(np.float64), clock=clock)
+    best = inner.grid.values_of(codes.astype(np.float64))
+    return improve(problem, best[None], clock=clock)
 
 
-def plain_codes(
-    problem: IntegerLeastSquares, relaxed: Relaxed, clock: Clock | None = None
-) -> NDArray[np.int64]:
-    """Best of round to nearest, nearest plane and the relaxation's mean, 1-opt from each: any size."""
-    greedy = nearest_plane(error_form(problem), problem.centre[None], problem.low, problem.high)
-    starts = np.vstack([greedy, problem.centre, relaxed.mean])
+def plain_codes(problem: LeastSquares, relaxed: Relaxed, clock: Clock | None = None) -> NDArray[np.int64]:
+    """Best of round to nearest, nearest plane (of steps) and the relaxation's mean, 1-opt each: any size."""
+    inner = in_codes(problem)
+    starts = np.vstack([inner.centre, relaxed.mean])
+    if inner.grid.table is None:
+        greedy = nearest_plane(inner.form, inner.centre[None], inner.grid.low, inner.grid.high)
+        starts = np.vstack([greedy, starts])
     return improve(problem, starts, pairs=False, clock=clock)
 
 

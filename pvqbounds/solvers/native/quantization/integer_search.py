@@ -1,4 +1,4 @@
-"""Exact IntegerLeastSquares: Schnorr-Euchner search on a minorant, with the SDP's multipliers.
+"""Exact LeastSquares: Schnorr-Euchner search on a minorant, with the SDP's multipliers.
 
 **What is searched.** For any (lam, nu) with S = G - diag(lam) positive definite, let R be a
 float64 minorant of S (dᵀSd >= ||Rd||² for all d, :mod:`pvqbounds.arithmetic.definite`) and
@@ -30,27 +30,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.definite import minorant, proof_margin
-from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, total, up
+from pvqbounds.arithmetic.enclosures import TINY, UNIT, down
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+from pvqbounds.problems import LeastSquares
 from pvqbounds.solvers.native.quantization import integer_kernel
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build_tree
 
 __all__ = [
     "Outcome",
     "Run",
-    "SearchTree",
-    "build_tree",
     "claim",
-    "expected_nodes",
     "goal_of",
+    "in_problem_order",
     "k_best",
     "live_inputs",
     "prove",
@@ -63,206 +59,6 @@ NODES_A_SLICE = 1_000_000
 
 CHILDREN = 3
 """Codes that each node of the K-best search offers."""
-
-
-@dataclass(frozen=True, eq=False)
-class SearchTree:
-    """All that the search and its proof need, in search order and in units of the step."""
-
-    factor: NDArray[np.float64]
-    """s R, upper triangular, shape (n, n)."""
-    target: NDArray[np.float64]
-    """x = (w + m)/s, shape (n,): the point that the quadratic part is centred on."""
-    centre: NDArray[np.float64]
-    lam: NDArray[np.float64]
-    nu: NDArray[np.float64]
-    floor: NDArray[np.float64]
-    """h, shape (n,)."""
-    order: NDArray[np.int64]
-    """Input of each level; level n - 1 is fixed first."""
-    qmin: NDArray[np.float64]
-    """Smallest code of each level, shape (n,)."""
-    qmax: NDArray[np.float64]
-    """Largest code of each level, shape (n,)."""
-    root: float
-    """Proved bound on E before any search (rounded down): sum h - ||R m||² - Phi."""
-    blur: float
-    """eps, an upper bound."""
-    slack: float
-    """How much less the costs of a leaf near the target may prove in a tree with other roundings."""
-    slack_blur: float
-    """What its eps is there, for codes next to the target."""
-
-    @property
-    def n(self) -> int:
-        """Number of levels."""
-        return len(self.order)
-
-    def bound_at(self, threshold: float) -> float:
-        """What is proved on E once no node with a partial sum below `threshold` is left."""
-        if threshold <= 0.0:
-            return self.root
-        reduced = down(threshold * (1.0 - gamma(2 * self.n + 8)))
-        loss = up(2.0 * self.blur * up(math.sqrt(reduced)), 2)
-        return max(self.root, down(self.root + down(reduced - loss)))
-
-    def threshold_for(self, value: float) -> float:
-        """A threshold, as small as rounding allows, at which `value` is proved; inf if none is found."""
-        threshold = max(0.0, value - self.root)
-        step = max(threshold * UNIT, TINY)
-        for _ in range(100):
-            shortfall = value - self.bound_at(threshold)
-            if shortfall <= 0.0:
-                return threshold
-            # the first step makes good the loss at this threshold, the next ones its rounding
-            threshold += max(shortfall, step)
-            step *= 2.0
-        return math.inf
-
-
-@np.errstate(over="ignore", invalid="ignore")  # a tree whose arithmetic overflows is refused at the end
-def build_tree(
-    problem: IntegerLeastSquares,
-    lam: NDArray[np.float64],
-    nu: NDArray[np.float64],
-    splits: Splits = NO_SPLITS,
-) -> SearchTree | None:
-    """The search tree at these multipliers (units of the Gram), or None where S is not proved definite.
-
-    Parameters
-    ----------
-    problem
-        Without dead inputs: every diagonal entry of S must be positive.
-    lam, nu
-        Shape (n,) each.
-    """
-    n = problem.n
-    form = error_minorant(problem, splits)
-    matrix = form.matrix.copy()
-    diagonal = np.diag_indices(n)
-    matrix[diagonal] -= lam
-    exact_lam = np.diagonal(form.matrix) - matrix[diagonal]  # exact up to one rounding
-    # variances are compared in codes: of P = diag(s) S diag(s)
-    order = _search_order(matrix if problem.is_uniform else matrix * problem.step[:, None] * problem.step)
-    if order is None:
-        return None
-    factor = minorant(matrix[np.ix_(order, order)])
-    if factor is None:
-        return None
-    form, weight, lam, nu = form.among(order), problem.weight[order], exact_lam[order], nu[order]
-
-    # m is *defined* by the float64 vector w + m
-    middle = weight + _solve_normal(factor, nu)
-    shift = middle - weight
-    image = factor @ shift
-    pull = factor.T @ image  # nu := RᵀR m
-    size = np.abs(factor) @ np.abs(shift)
-    pull_error = gamma(2 * n + 8) * (np.abs(factor).T @ size)
-    image_norm = up(float(np.sum((np.abs(image) + gamma(n + 4) * size) ** 2)) * (1.0 + gamma(n + 4)), 2)
-
-    # in units of the steps
-    scale, low, high = problem.step[order], problem.low[order], problem.high[order]
-    centre, target = weight / scale, middle / scale
-    linear, radius = form.separable_linear(pull)
-    step_lam, step_nu = lam * scale * scale, linear * scale
-    floor = _separable_floor(centre, step_lam, step_nu, low, high)
-    reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + 1.0
-    phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
-    phi += 2.0 * scale * (pull_error + radius) * reach
-    root = down(down(total(floor.tolist())) - up(image_norm))
-    root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
-    # the same for codes next to the target, where those of nearly least error are, and by how much
-    # ||R d||² falls short of dᵀSd there
-    near = np.abs(target - centre) + 1.0
-    costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
-    costs += 2.0 * (scale * (pull_error + radius)) @ near
-    short = 2.0 * proof_margin(n) * np.diagonal(matrix)[order] @ (scale * near) ** 2
-    slack = 2.0 * float(costs + short)
-
-    factor = factor * scale
-    spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + 1.0
-    rounding = gamma(n + 16) * (np.abs(factor) @ spread)
-    blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
-    beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0))
-    slack_blur = math.sqrt(float(beside @ beside))
-    if not all(np.isfinite(part).all() for part in (factor, target, step_nu, floor, root, blur)):
-        return None  # multipliers at which the arithmetic overflows
-    return SearchTree(
-        factor,
-        target,
-        centre,
-        step_lam,
-        step_nu,
-        floor,
-        order,
-        low,
-        high,
-        root,
-        blur,
-        slack,
-        slack_blur,
-    )
-
-
-def _search_order(matrix: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Greedy order: the last level is the input of least conditional variance, and so on up.
-
-    The variance of input i given the ones already fixed is the diagonal of the inverse of the
-    rest: the best determined input is fixed first.
-    """
-    try:
-        inverse = np.linalg.inv(matrix)
-    except np.linalg.LinAlgError:
-        return None
-    order: NDArray[np.int64] = integer_kernel.greedy_order(inverse)
-    return order
-
-
-def _solve_normal(factor: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Approximate solution of RᵀR m = `vector`."""
-    from scipy.linalg import solve_triangular
-
-    half = solve_triangular(factor, vector, trans=1, check_finite=False)
-    solution: NDArray[np.float64] = solve_triangular(factor, half, check_finite=False)
-    return solution
-
-
-def _separable_floor(
-    centre: NDArray[np.float64],
-    lam: NDArray[np.float64],
-    nu: NDArray[np.float64],
-    qmin: NDArray[np.float64],
-    qmax: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over codes, u = k - c."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        stationary = np.where(lam > 0.0, centre - nu / lam, 0.0)
-    middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), qmin, qmax))
-    near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), qmin[:, None], qmax[:, None])
-    u = np.hstack([near, qmin[:, None], qmax[:, None]]) - centre[:, None]
-    return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
-
-
-def expected_nodes(tree: SearchTree, error: float) -> float:
-    """Rough count of the nodes below `error`: the volume heuristic, level by level.
-
-    The number of codes of the k levels fixed first that lie in the ball of squared radius
-    rho = error - root is about pi^(k/2) rho^(k/2) / Gamma(k/2 + 1) over the product of the
-    pivots, whose curvature includes a convex separable cost; the box caps it. On Grams of trained
-    layers it is within a factor of thirty of the truth, mostly above it.
-    """
-    pivots = np.diagonal(tree.factor)[::-1] ** 2 + np.maximum(tree.lam[::-1], 0.0)
-    k = np.arange(1, tree.n + 1)
-    radius = max(error - tree.root, TINY)
-    volume = 0.5 * k * math.log(math.pi * radius) - _log_gammas(tree.n) - 0.5 * np.cumsum(np.log(pivots))
-    box = np.cumsum(np.log(tree.qmax - tree.qmin + 1.0)[::-1])
-    return float(np.exp(np.minimum(np.minimum(volume, box), 600.0)).sum())
-
-
-@cache
-def _log_gammas(n: int) -> NDArray[np.float64]:
-    """log Gamma(k/2 + 1) for k = 1 to n."""
-    return np.array([math.lgamma(k / 2.0 + 1.0) for k in range(1, n + 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,56 +79,53 @@ class Run:
     def __init__(self, tree: SearchTree, threshold: float) -> None:
         n = tree.n
         self._tree = tree
-        self._path = [np.zeros(n), np.zeros(n), np.zeros(n), np.full(n, np.inf), np.full(n, np.inf)]
-        self._mode = np.zeros(n, dtype=np.int64)
-        self._partial, self._offsets, self._sums = np.zeros(n + 1), np.zeros(n), np.zeros((n, n + 1))
-        self._stale = np.full(n, n - 1)
+        self._path = np.zeros(n + 1, integer_kernel.STEP)
+        self._path["stale"] = n - 1
+        self._sums = np.zeros((n, n + 1))
+        self._leaf = np.zeros(n)
         self._level = -n  # level n - 1, entered afresh
-        self._best_codes = np.zeros(n)
         self.best = threshold
         self.found = False
         self.nodes = 0
 
     def advance(self, budget: int) -> bool:
         """Visit up to `budget` nodes; True when the tree is exhausted."""
-        tree = self._tree
         self._level, self.best, found, nodes = integer_kernel.advance(
-            tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
-            tree.qmin, tree.qmax,
-            *self._path, self._mode, self._partial, self._offsets, self._sums, self._stale,
-            self._level, self.best, self._best_codes, budget,
-        )  # fmt: skip
+            *self._tree.compiled, self._path, self._sums, self._leaf, self._level, self.best, budget
+        )
         self.found |= found
         self.nodes += nodes
-        return bool(self._level == tree.n)
+        return bool(self._level == self._tree.n)
 
     @property
     def codes(self) -> NDArray[np.int64] | None:
         """Best leaf, in the problem's order."""
-        if not self.found:
-            return None
-        codes = np.zeros(self._tree.n, dtype=np.int64)
-        codes[self._tree.order] = self._best_codes.astype(np.int64)
-        return codes
+        return in_problem_order(self._tree, self._leaf) if self.found else None
 
     @property
     def open_threshold(self) -> float:
         """Least partial sum over the nodes not yet visited, and the best leaf's."""
-        n, level = self._tree.n, self._level
+        n, level, path = self._tree.n, self._level, self._path
         if level == n:
             return float(self.best)
+        deepest = level
         least = float(self.best)
-        deepest = level if level >= 0 else -1 - level
         if level < 0:  # about to be entered: its parent's partial sum is all that is known
-            least = min(least, float(self._partial[deepest + 1]))
-            deepest += 1
-        left_cost, right_cost = self._path[3], self._path[4]
-        for i in range(deepest, n):
-            if self._mode[i] == integer_kernel.SCAN:
-                least = min(least, float(self._partial[i + 1]))
-            pending = min(left_cost[i], right_cost[i])
-            least = min(least, float(self._partial[i + 1] + pending))
-        return least
+            deepest = -level
+            least = min(least, float(path["partial"][deepest]))
+        parents, entered = path["partial"][deepest + 1 :], path[deepest:n]
+        scanning = entered["mode"] == integer_kernel.SCAN  # what is pending there may not be the least
+        pending = np.minimum(entered["left_cost"], entered["right_cost"])
+        if self._tree.tolls is not None:
+            pending = np.minimum(pending, entered["zero_cost"])
+        return float((parents + np.where(scanning, 0.0, pending)).min(initial=least))
+
+
+def in_problem_order(tree: SearchTree, leaf: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The codes of a leaf in the problem's order."""
+    codes = np.zeros(tree.n, dtype=np.int64)
+    codes[tree.order] = leaf.astype(np.int64)
+    return codes
 
 
 def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
@@ -340,13 +133,10 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
 
     Source: the K-best decoder, Guo and Nilsson, IEEE J. Sel. Areas Commun. 24, 2006.
     """
-    leaf = integer_kernel.beam(
-        tree.factor, tree.target, tree.centre, tree.lam, tree.nu, tree.floor,
-        tree.qmin, tree.qmax, width, CHILDREN,
-    )  # fmt: skip
-    codes = np.zeros(tree.n, dtype=np.int64)
-    codes[tree.order] = leaf.astype(np.int64)
-    return codes
+    children = CHILDREN if tree.tolls is None else CHILDREN + 1
+    path = np.zeros(tree.n + 1, integer_kernel.STEP)
+    values = integer_kernel.beam(*tree.compiled, path, width, children)
+    return in_problem_order(tree, tree.grid.nearest(values))
 
 
 def quick_search(tree: SearchTree, incumbent_error: float) -> Outcome:
@@ -373,7 +163,7 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
     return down(proved - doubt - 16.0 * UNIT * max(abs(tree.root), abs(proved)))
 
 
-def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
+def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
     live = live_inputs(problem)
     if not certificate.fits(problem):
@@ -396,11 +186,11 @@ def prove(problem: IntegerLeastSquares, certificate: SearchCertificate, clock: C
     return not run.found
 
 
-def live_inputs(problem: IntegerLeastSquares) -> NDArray[np.bool_]:
+def live_inputs(problem: LeastSquares) -> NDArray[np.bool_]:
     """Mask of the inputs that are not always zero, shape (n,)."""
     return np.asarray(problem.gram.any(axis=1), dtype=np.bool_)
 
 
-def without_dead_inputs(problem: IntegerLeastSquares, live: NDArray[np.bool_]) -> IntegerLeastSquares:
+def without_dead_inputs(problem: LeastSquares, live: NDArray[np.bool_]) -> LeastSquares:
     """The problem over the inputs that are not always zero; the others add nothing to E."""
     return problem.among(live)

@@ -18,7 +18,13 @@ from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-from pvqbounds.solvers.native.quantization.hybrid import nodes_for, not_searched, raised_bound, spread
+from pvqbounds.solvers.native.quantization.hybrid import (
+    better_codes,
+    nodes_for,
+    not_searched,
+    raised_bound,
+    spread,
+)
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
     plain_codes,
@@ -27,11 +33,11 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
 from pvqbounds.solvers.native.quantization.integer_search import (
     NODES_A_SLICE,
     Outcome,
-    expected_nodes,
     live_inputs,
     quick_search,
     without_dead_inputs,
 )
+from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
@@ -94,7 +100,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     error = problem.error(codes).upper
     if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
         outcome = quick_search(plain.tree, error)
-        codes = _better(problem, codes, outcome)
+        codes = better_codes(problem, codes, outcome)
         if outcome.exhausted:
             return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
 
@@ -158,7 +164,7 @@ def _searched(
 ) -> tuple[NDArray[np.int64], SearchCertificate, bool]:
     """The best codes, what a search proved, and whether it came to its end."""
     chosen, outcome = search_best(trees, problem.error(codes).upper, math.inf, clock)
-    return _better(problem, codes, outcome), chosen.certificate(outcome), outcome.exhausted
+    return better_codes(problem, codes, outcome), chosen.certificate(outcome), outcome.exhausted
 
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLERANCE) -> Relaxed:
@@ -182,8 +188,3 @@ def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> R
         stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)
-
-
-def _better(problem: IntegerLeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
-    found = [codes] if outcome.codes is None else [outcome.codes, codes]
-    return min(found, key=lambda z: problem.error(z).upper)

@@ -1,24 +1,185 @@
-"""Levels and joint compression: their relaxation and their exact search."""
+"""Levels and joint compression: their relaxation with codes, and their exact search.
+
+What is cheap comes first, as for uniform steps (:mod:`.integer_solver`): the tree around the minimiser
+between the least and the largest values closes most small problems without a support rule. What it leaves
+is searched at mixtures of the relaxation's multipliers, which know about levels and budgets.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import LeastSquares
-from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.problems.code_grids import has_grid, in_codes, unit_of
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.results.bounds import status_of
+from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
+from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.hybrid import (
+    better_codes,
+    nodes_for,
+    not_searched,
+    raised_bound,
+    raised_by,
+    spread,
+)
+from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
+from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, live_inputs, quick_search
+from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
+from pvqbounds.solvers.native.quantization.search_trees import (
+    minimiser_of,
+    mixed_trees,
+    plain_tree,
+    trees_fit,
+)
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["relax_codes", "solve_codes"]
 
+TOLERANCE = 1e-3
+"""Relative gap to which the relaxation is solved."""
+
+HOPELESS = 1e3
+"""A search that the volume heuristic expects to outlast its budget so many times is not begun."""
+
+TRIAL = 1e6
+"""Nodes after which a search has to tell how many more it needs, where it may begin only what it ends."""
+
+NO_GRID = "not searched: the values are neither steps nor in a table"
+
+Solve = Callable[[LeastSquares, Clock, Options], ExactSolution]
+
 
 def solve_codes(problem: LeastSquares, options: Options) -> ExactSolution:
-    """Least error over the values, or the best interval that the time limit allows."""
-    return relax_codes(problem, options)
+    """Least error over the values, or the best interval that the time limit allows.
+
+    With ``options.only_if_it_finishes`` a search that is expected to outlast the time limit ends early, and
+    what it and the relaxation have proved by then is given.
+    """
+    return _on_live_inputs(_solved, problem, options)
 
 
 def relax_codes(problem: LeastSquares, options: Options) -> ExactSolution:
-    """Bound a problem by its box-hull relaxation."""
-    zero = np.zeros(problem.n)
-    return ExactSolution(
-        problem.codes_of_nearest(), None, None, DualCertificate(zero, zero), "not relaxed", "box-hull"
-    )
+    """Codes, and the bound of the relaxation, which a search raises where that is "hybrid"."""
+    return _on_live_inputs(_relaxed, problem, options)
+
+
+def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> ExactSolution:
+    """Solve for the inputs that are not always zero; the others get codes that cost nothing."""
+    live = live_inputs(problem)
+    codes = problem.values.zero_codes() if problem.is_restricted else problem.codes_of_nearest()
+    if not live.any():
+        zero = np.zeros(problem.n)
+        return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
+    found = solve(problem.among(live), Clock(options.time_limit, options.cancelled), options)
+    codes[live] = found.codes
+    assert isinstance(found.certificate, DualCertificate | SearchCertificate)
+    return replace(found, codes=codes, certificate=spread(found.certificate, live))
+
+
+def _relaxation(problem: LeastSquares, clock: Clock, tolerance: float | None) -> Relaxed:
+    """The relaxation, with moments in units of the grid."""
+    relaxed = _relax_finite(problem, clock, tolerance or TOLERANCE)
+    unit = unit_of(problem.values)
+    return replace(relaxed, mean=relaxed.mean / unit, covariance=relaxed.covariance / np.outer(unit, unit))
+
+
+def _relax_finite(problem: LeastSquares, clock: Clock, tolerance: float) -> Relaxed:
+    """A stand-in for the relaxation: lam = 0, and the gradient at the minimiser between the ends."""
+    minimiser, inner = minimiser_of(problem, clock), in_codes(problem)
+    certificate = DualCertificate(np.zeros(problem.n), minimiser.nu)
+    mean, none = inner.grid.unit * minimiser.point, np.zeros((problem.n, problem.n))
+    return Relaxed(certificate, mean, none, dual_bound(problem, certificate), "not relaxed")
+
+
+def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:
+    relaxed = _relaxation(problem, clock, options.tolerance)
+    if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
+        return _not_searched(problem, relaxed, clock)
+    minimiser = minimiser_of(problem, clock)
+    trees = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
+    hybrid = options.relaxation == "hybrid"
+    nodes = nodes_for(options.search_share, options.time_limit) if hybrid else 0.0
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    codes = good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, clock)
+    if not hybrid:
+        return ExactSolution(
+            codes, None, relaxed.reported, relaxed.certificate, relaxed.status, options.relaxation
+        )
+    found = raised_bound(problem, relaxed, trees, codes, nodes, clock)
+    return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
+
+
+def _not_searched(problem: LeastSquares, relaxed: Relaxed, clock: Clock) -> ExactSolution:
+    """The relaxation's bound, and codes from few starts: for what is too large, or has no time."""
+    if has_grid(problem.values):
+        codes, status = plain_codes(problem, relaxed, clock), not_searched(problem.n)
+    else:
+        codes, status = problem.codes_of_nearest(), NO_GRID
+    return ExactSolution(codes, None, None, relaxed.certificate, status, relaxed.certificate.relaxation)
+
+
+def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:
+    if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
+        return _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+    minimiser = minimiser_of(problem, clock)
+    starts = np.vstack([minimiser.point, in_codes(problem).centre])
+    codes = improve(problem, starts, clock=clock)
+    plain = plain_tree(problem, minimiser)
+    error = problem.error(codes).upper
+    # budgets are not counted in what is expected, and the plain tree does not know of them
+    bearable = NODES_A_SLICE * (1.0 if problem.is_restricted else HOPELESS)
+    if expected_nodes(plain.tree, error) < bearable:
+        outcome = quick_search(plain.tree, error)
+        codes = better_codes(problem, codes, outcome)
+        if outcome.exhausted:
+            return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
+
+    relaxed = _relaxation(problem, clock, options.tolerance)
+    mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
+    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, 0.0, clock)
+    codes = min(codes, found, key=lambda z: problem.error(z).upper)
+    error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
+    if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
+        name = relaxed.certificate.relaxation
+        return ExactSolution(codes, None, None, relaxed.certificate, "optimal", name)
+    return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options)
+
+
+def _searched(
+    problem: LeastSquares,
+    relaxed: Relaxed,
+    codes: NDArray[np.int64],
+    searches: TreeSearches,
+    clock: Clock,
+    options: Options,
+) -> ExactSolution:
+    """What a search of the trees makes of a relaxation's bound and the best codes known."""
+    status = "time limit"
+    if options.only_if_it_finishes:
+        searches.advance(max(TRIAL, nodes_for(options.search_share, options.time_limit)), clock)
+        expected = searches.nodes_to_go
+        if expected > NODES_A_SECOND * clock.remaining:
+            about = f"about {times(expected)} nodes expected" if np.isfinite(expected) else "too many nodes"
+            status = f"not searched to the end: {about}"
+            if options.search_share > 0.0:
+                found = raised_by(problem, relaxed, codes, *searches.chosen)
+                return ExactSolution(found.codes, None, None, found.certificate, status, found.relaxation)
+            codes, name = better_codes(problem, codes, searches.chosen[1]), relaxed.certificate.relaxation
+            return ExactSolution(codes, None, None, relaxed.certificate, status, name)
+    searches.advance(np.inf, clock)
+    chosen, outcome = searches.chosen
+    if outcome.exhausted:
+        codes = better_codes(problem, codes, outcome)
+        return ExactSolution(codes, None, None, chosen.certificate(outcome), "optimal")
+    found = raised_by(problem, relaxed, codes, chosen, outcome)
+    name = found.relaxation if isinstance(found.certificate, DualCertificate) else None
+    return ExactSolution(found.codes, None, None, found.certificate, status, name)

@@ -22,13 +22,12 @@ from pvqbounds.clock import Clock
 from pvqbounds.solvers.native.quantization.integer_search import (
     Outcome,
     Run,
-    SearchTree,
-    expected_nodes,
     goal_of,
 )
+from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, expected_nodes
 from pvqbounds.solvers.native.quantization.search_trees import MultipliedTree
 
-__all__ = ["NODES_A_SECOND", "RisingSearch", "search_best"]
+__all__ = ["NODES_A_SECOND", "RisingSearch", "TreeSearches", "search_best"]
 
 NODES_A_SECOND = 1e7
 """Speed of the search before it is measured."""
@@ -167,6 +166,53 @@ class RisingSearch:
         return max(low, TINY)
 
 
+class TreeSearches:
+    """The searches of several trees of one problem: each is tried, the most promising one goes on.
+
+    Parameters
+    ----------
+    trees
+        At least one.
+    incumbent_error
+        Error of feasible codes.
+    """
+
+    def __init__(self, trees: Sequence[MultipliedTree], incumbent_error: float) -> None:
+        self._trees = trees
+        self._searches = [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
+        self._best: int | None = None
+
+    def advance(self, nodes: float, clock: Clock) -> None:
+        """Visit about so many nodes more, inf where the clock alone ends the search."""
+        budget = min(nodes, NODES_A_SECOND * clock.remaining)
+        before = sum(search.nodes for search in self._searches)
+        if self._best is None:
+            self._best = self._tried(budget, clock)
+        tried = sum(search.nodes for search in self._searches) - before
+        self._searches[self._best].advance(nodes - tried, clock)
+
+    def _tried(self, budget: float, clock: Clock) -> int:
+        """The most promising search, once each has had a small share of the budget."""
+        searches = self._searches
+        if len(searches) > 1:
+            for search in searches:
+                search.advance(min(TRIAL * budget, TRIAL_NODES), clock)
+                if search.exhausted:
+                    break
+        return max(range(len(searches)), key=lambda i: (searches[i].exhausted, *searches[i].promise(budget)))
+
+    @property
+    def chosen(self) -> tuple[MultipliedTree, Outcome]:
+        """The tree that goes on, and what its search found and proved so far."""
+        best = self._best or 0
+        return self._trees[best], self._searches[best].outcome
+
+    @property
+    def nodes_to_go(self) -> float:
+        """Nodes that the search is expected to visit until its codes are proved to be the best."""
+        return -self._searches[self._best or 0].promise(0.0)[1]
+
+
 def search_best(
     trees: Sequence[MultipliedTree], incumbent_error: float, nodes: float, clock: Clock
 ) -> tuple[MultipliedTree, Outcome]:
@@ -179,14 +225,6 @@ def search_best(
     clock
         Its time limit and `nodes` both hold.
     """
-    searches = [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
-    budget = min(nodes, NODES_A_SECOND * clock.remaining)
-    if len(trees) > 1:
-        for search in searches:
-            search.advance(min(TRIAL * budget, TRIAL_NODES), clock)
-            if search.exhausted:
-                break
-    left = nodes - sum(search.nodes for search in searches)
-    best = max(range(len(trees)), key=lambda i: (searches[i].exhausted, *searches[i].promise(budget)))
-    searches[best].advance(left, clock)
-    return trees[best], searches[best].outcome
+    searches = TreeSearches(trees, incumbent_error)
+    searches.advance(nodes, clock)
+    return searches.chosen

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.problems.integer import error_form
+from pvqbounds.problems import LeastSquares
+from pvqbounds.problems.code_grids import in_codes, unit_of
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-from pvqbounds.solvers.native.quantization.integer_search import Outcome, SearchTree, build_tree, claim
+from pvqbounds.solvers.native.quantization.integer_search import Outcome, claim
+from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build_tree
 
 __all__ = [
     "LARGEST_TREE",
@@ -68,7 +69,7 @@ class MultipliedTree:
 
 @dataclass(frozen=True, eq=False)
 class Minimiser:
-    """The box-constrained continuous minimiser: x in units of codes, and nu = G (s x - w) there."""
+    """The continuous minimiser between the least and the largest values: x in units of codes, nu = G (s x - w)."""
 
     point: NDArray[np.float64]
     nu: NDArray[np.float64]
@@ -80,13 +81,14 @@ def trees_fit(n: int, clock: Clock) -> bool:
     return n <= LARGEST_TREE and seconds < max(BRIEF, clock.remaining)
 
 
-def minimiser_of(problem: IntegerLeastSquares, clock: Clock | None = None) -> Minimiser:
+def minimiser_of(problem: LeastSquares, clock: Clock | None = None) -> Minimiser:
     """The box-constrained minimiser of a problem and its multipliers at lam = 0."""
-    point = box_minimiser(error_form(problem), problem.centre, problem.low, problem.high, clock)
-    return Minimiser(point, problem.gram @ (problem.step * (point - problem.centre)))
+    inner = in_codes(problem)
+    point = box_minimiser(inner.form, inner.centre, inner.grid.lowest, inner.grid.highest, clock)
+    return Minimiser(point, problem.gram @ (inner.grid.unit * (point - inner.centre)))
 
 
-def plain_tree(problem: IntegerLeastSquares, minimiser: Minimiser) -> MultipliedTree:
+def plain_tree(problem: LeastSquares, minimiser: Minimiser) -> MultipliedTree:
     """Tree around the box-constrained minimiser; a singular Gram borrows curvature from the box.
 
     lam_i = -e sum_j |G_ij| makes S definite and charges its share of (d_i - s x_i + w_i)² to the
@@ -103,7 +105,7 @@ def plain_tree(problem: IntegerLeastSquares, minimiser: Minimiser) -> Multiplied
 
 
 def mixed_trees(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     certificate: DualCertificate,
     minimiser: Minimiser,
     shares: Sequence[float] | None = None,
@@ -143,7 +145,7 @@ def _shares_for(n: int, certificate: DualCertificate) -> tuple[float, ...]:
 
 
 def _definite_tree(
-    problem: IntegerLeastSquares,
+    problem: LeastSquares,
     lam: NDArray[np.float64],
     nu: NDArray[np.float64],
     splits: Splits,
@@ -156,7 +158,8 @@ def _definite_tree(
     if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
         return None
     spread = np.abs(problem.gram).sum(axis=1)  # at most so much makes S diagonally dominant at lam <= 0
-    offset = problem.step * (point - problem.centre)
+    unit = unit_of(problem.values)
+    offset = unit * (point - problem.weight / unit)
     for exponent in (-np.inf, *range(-15, 2)):
         step = 10.0**exponent * (spread + np.abs(lam))
         lowered, moved = lam - step, nu + step * offset
