@@ -19,8 +19,9 @@ from numpy.random import Generator
 import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
+from pvqbounds.problems import Problem
+from pvqbounds.problems.formats import Format, density_format, int_format
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, PlainFormat, Uniform
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -29,14 +30,14 @@ from pvqbounds.solving.verified_files import Finding, verify_file
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_layer, write_problem
 
-from .case import Case, Problem, script_of
+from .case import Case, script_of
 from .checks import attempt, plans_for
 from .families import draw
-from .problems import small_codes, small_sparse
-from .rational import least_layer_error, least_sparse_errors
-from .tampering import lie_above, spoilt_array, spoilt_certificate, truth_of
+from .problems import random_kind, small
+from .rational import least_layer_error, least_sparse_errors, truth_of
+from .tampering import lie_above, spoilt_array, spoilt_certificate
 
-__all__ = ["attack", "spoilt_bytes"]
+__all__ = ["STORED", "attack", "spoilt_bytes"]
 
 NUMBERS: tuple[Any, ...] = (
     None, True, False, "", "x", "optimal", "certified", "native", 0, 1, -1, 2, -5, 2**31, 2**53, 2**63,
@@ -44,6 +45,10 @@ NUMBERS: tuple[Any, ...] = (
     -math.inf, [], [0], [1, 2], [[]], {}, {"kind": "integer search"}, "\ud800", "é" * 3, "../../etc/passwd",
 )  # fmt: skip
 """What may stand anywhere in a JSON file."""
+
+
+STORED = ("codes", "groups", "sparse")
+"""Kinds of problems that files hold."""
 
 
 def attack(case: Case) -> None:
@@ -129,7 +134,7 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
 
 
 def _problem(case: Case, path: Path) -> bool:
-    known = small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
+    known = small(case, random_kind(case.rng, STORED))
     if known is None or known.problem.n > 6:
         return False
     case.script = script_of(known.problem)
@@ -150,7 +155,7 @@ def _lie(case: Case, path: Path, problem: Problem, truth: Fraction, bounds: Boun
     """A file that is consistent in all but that its lower end is false."""
     lie = lie_above(case.rng, truth, problem.signal.upper)
     for _ in range(20):
-        certificate = spoilt_certificate(case.rng, problem, bounds.certificate, lie)
+        certificate = spoilt_certificate(case, problem, bounds.certificate, lie)
         false = replace(
             bounds, error_lower=lie, error_upper=max(lie, bounds.error_upper), certificate=certificate
         )
@@ -209,8 +214,8 @@ def _layer(case: Case, path: Path) -> bool:
             model="fuzz", layer="layer", description="a layer", protocol="full", inputs=n,
             channels=(channels, channels), positions=n, range_method="mse",
             sides=(
-                _side(Uniform(bits), coded, found, channels),
-                _side(Density(density), sparse, kept, channels, shared),
+                _side(int_format(bits), coded, found, channels),
+                _side(density_format(density), sparse, kept, channels, shared),
             ),
             seconds=0.0,
         )  # fmt: skip
@@ -221,7 +226,7 @@ def _layer(case: Case, path: Path) -> bool:
 
 
 def _side(
-    form: PlainFormat,
+    form: Format,
     problems: Sequence[Problem],
     bounds: Sequence[Bounds],
     channels: int,
@@ -236,7 +241,7 @@ def _side(
     slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
     n = problems[0].n
     name = "rtn" if form.task == "quantization" else "magnitude"
-    return Side(form.name, form.bits_per_weight(problems, channels * n, n), slices, {name: points}, shared)
+    return Side(form.name, form.size(problems, (channels, n)), slices, {name: points}, shared)
 
 
 # --------------------------------------------------------------------------- tampering

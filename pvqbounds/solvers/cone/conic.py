@@ -193,6 +193,7 @@ class PerspectiveDual(ConicProgram):
 class ConicBackend(Backend):
     """A backend that solves conic programs: both relaxations, in dual form."""
 
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
     triangle: ClassVar[Triangle]
 
     def memory(self, n: int) -> float:
@@ -204,11 +205,17 @@ class ConicBackend(Backend):
         return 0.0
 
     def refusal(
-        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+        self,
+        n: int,
+        needs: Capability,
+        options: Mapping[str, Any],
+        *,
+        time_limit: float = math.inf,
+        levels: int = 0,
     ) -> SolverError | None:
         """What memory or the time limit is too small for; see the base class."""
         if needs not in (Capability.BOX_HULL, Capability.PERSPECTIVE):
-            return super().refusal(n, needs, options, time_limit=time_limit)
+            return super().refusal(n, needs, options, time_limit=time_limit, levels=levels)
         seconds = self.seconds_to_start(n)
         if seconds > max(time_limit, BRIEF):
             from pvqbounds.solvers import alternatives
