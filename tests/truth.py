@@ -159,6 +159,35 @@ def least_sparse_error(problem: SparseLeastSquares) -> float:
     return float(best)
 
 
+def every_code(problem) -> np.ndarray:
+    """All codes that a problem of finite values allows, shape (points, n)."""
+    low, high = problem.values.code_ends
+    codes = np.array(list(itertools.product(*(range(a, b + 1) for a, b in zip(low, high, strict=True)))))
+    used = np.array([problem.values.weight_of(z) for z in codes]) != 0.0
+    allowed = [used[:, group].sum(axis=1) <= most for group, most in problem.budgets]
+    return codes[np.all(allowed, axis=0)]
+
+
+def least_error(problem) -> float:
+    """Minimum over all that a problem of any kind allows, in float64."""
+    if not problem.values.is_finite:
+        return least_sparse_error(problem)
+    return float(min(problem.error(z).middle for z in every_code(problem)))
+
+
+def feasible(program, x, tolerance=1e-9) -> bool:
+    """Whether x is a point of a mixed-integer quadratic program."""
+    inside = (x >= program.lower - tolerance).all() and (x <= program.upper + tolerance).all()
+    above = program.A @ x - program.b
+    rows = (above <= tolerance).all() and (above[: program.equations] >= -tolerance).all()
+    whole = (np.abs(x - np.rint(x)) <= tolerance)[program.integer].all()
+    cones = all(
+        (x[a] / size) ** 2 <= x[b] * x[c] + tolerance
+        for (a, b, c), size in zip(program.cones, program.sizes, strict=True)
+    )
+    return bool(inside and rows and whole and cones)
+
+
 def allowed_supports(problem):
     """Every maximal support that the budget allows."""
     choices = [itertools.combinations(group.tolist(), kept) for group, kept in problem.budgets]

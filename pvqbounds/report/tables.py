@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -22,8 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pvqbounds.methods import label_of
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.plain_formats import parse_format
+from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -255,7 +254,7 @@ def _dead_texts(report: LayerReport) -> dict[str, str]:
 def size_text(side: Side) -> str:
     """Name the size that a side was held to."""
     nnz = None if side.shared is None else side.shared.nnz
-    return parse_format(side.format).text([s.problem for s in side.slices], nnz)
+    return side.form.text([s.problem for s in side.slices], nnz)
 
 
 def _median_interval(side: Side) -> tuple[float, float]:
@@ -390,36 +389,33 @@ def _sqnr(result: SliceResult) -> tuple[float, float]:
 
 def conditions_text(report: LayerReport) -> str:
     """Say what the verdict rests on."""
-    conditions = dict.fromkeys(CONDITIONS[side.task](report, side) for side in report.sides)
+    conditions = dict.fromkeys(
+        condition(report, side)
+        for condition in (_scale_condition, _budget_condition)
+        for side in report.sides
+    )
     parts = ["weights only", *filter(None, conditions)]
     last = ", and" if len(parts) > 1 else " and"
     return f"For {', '.join(parts)}{last} the output error on this calibration data."
 
 
 def _scale_condition(report: LayerReport, side: Side) -> str:
-    problems = [s.problem for s in side.slices if isinstance(s.problem, IntegerLeastSquares)]
-    if not all(problem.is_uniform for problem in problems):
-        return f"fixed scales of groups ({side.format})"
-    scales = {float(problem.step[0]) for problem in problems}
+    rule = side.form.values
+    if rule is None:
+        return ""
+    if not rule.takes_scales:
+        return f"the fixed scales of {rule.name}"
+    scales = {float(s.problem.values.numbers[0]) for s in side.slices}
     # a layer of one channel cannot tell the two apart, and need not
     scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
     return f"{scale} ({report.range_method})"
 
 
 def _budget_condition(report: LayerReport, side: Side) -> str:
-    first = side.slices[0].problem
     if side.shared is not None:
         return "one pruning budget for the layer"
-    if isinstance(first, SparseLeastSquares) and first.pattern is not None:
-        return ""
-    return f"a pruning budget for each {'chunk' if report.protocol == 'chunked' else 'channel'}"
-
-
-CONDITIONS: Mapping[str, Callable[[LayerReport, Side], str]] = {
-    "quantization": _scale_condition,
-    "pruning": _budget_condition,
-}
-"""What a side's interval rests on beside the weights and the data, by its task."""
+    support = side.form.support
+    return "" if support is None else support.condition(_unit(report)[:-1])
 
 
 # ----------------------------------------------------------------------------- problem
@@ -459,18 +455,10 @@ def _problem_text(problem: Problem) -> str:
     if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
         low, high = problem.low.min(), problem.high.max()
         return f"quadratic program, {problem.n} whole variables from {low:.0f} to {high:.0f}"
-    if isinstance(problem, IntegerLeastSquares):
-        step, low, high = problem.step, problem.low, problem.high
-        if problem.is_uniform:
-            grid = f"scale {step[0]:.6g}, codes {low[0]:.0f}..{high[0]:.0f}"
-        else:
-            grid = (
-                f"scales {step.min():.3g} to {step.max():.3g}, codes from {low.min():.0f} to {high.max():.0f}"
-            )
-        return f"quantization of {problem.n} weights, {grid}"
-    if problem.pattern is not None:
-        return "pruning of {} weights, pattern {}:{}".format(problem.n, *problem.pattern)
-    return f"pruning of {problem.n} weights, keep {problem.nnz}"
+    called = "joint compression" if problem.task == "joint" else problem.task
+    parts = [problem.values] if problem.values.is_finite else []
+    rules = [problem.rule] if problem.is_restricted or not parts else []
+    return f"{called} of {problem.n} weights, {', '.join(map(str, [*rules, *parts]))}"
 
 
 # ----------------------------------------------------------------------------- solvers

@@ -20,8 +20,8 @@ import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
+from pvqbounds.problems.formats import Format, density_format, int_format
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, PlainFormat, Uniform
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -214,8 +214,8 @@ def _layer(case: Case, path: Path) -> bool:
             model="fuzz", layer="layer", description="a layer", protocol="full", inputs=n,
             channels=(channels, channels), positions=n, range_method="mse",
             sides=(
-                _side(Uniform(bits), coded, found, channels),
-                _side(Density(density), sparse, kept, channels, shared),
+                _side(int_format(bits), coded, found, channels),
+                _side(density_format(density), sparse, kept, channels, shared),
             ),
             seconds=0.0,
         )  # fmt: skip
@@ -226,7 +226,7 @@ def _layer(case: Case, path: Path) -> bool:
 
 
 def _side(
-    form: PlainFormat,
+    form: Format,
     problems: Sequence[Problem],
     bounds: Sequence[Bounds],
     channels: int,
@@ -241,7 +241,7 @@ def _side(
     slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
     n = problems[0].n
     name = "rtn" if form.task == "quantization" else "magnitude"
-    return Side(form.name, form.bits_per_weight(problems, channels * n, n), slices, {name: points}, shared)
+    return Side(form.name, form.size(problems, (channels, n)), slices, {name: points}, shared)
 
 
 # --------------------------------------------------------------------------- tampering

@@ -28,6 +28,7 @@ from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import write_layer
 
 QUANTIZATION = ["rtn", "nearest-plane", "k-best", "randomized"]
+JOINT = ["magnitude+rtn", "nearest-plane", "k-best", "randomized"]
 PRUNING = ["magnitude", "magnitude+refit"]
 
 
@@ -55,12 +56,13 @@ def error_of(problems: list[Any], points: Any) -> float:
 def test_names_by_kind_and_what_each_says_of_itself():
     assert methods.names("quantization") == QUANTIZATION
     assert methods.names("pruning") == PRUNING
-    assert pvq.methods.names() == QUANTIZATION + PRUNING
+    assert methods.names("joint") == JOINT
+    assert sorted(pvq.methods.names()) == sorted({*QUANTIZATION, *PRUNING, *JOINT})
     for name in methods.names():
         method = methods.get(name)
         assert (method.name, methods.label_of(name)) == (name, method.label)
         assert method.citation
-        assert name in methods.names(method.kind)
+        assert all(name in methods.names(task) for task in method.tasks)
 
 
 def test_each_method_is_one_small_file_of_its_own():
