@@ -357,3 +357,16 @@ def test_no_honest_values_have_a_fault(name, size):
     form = pvq.formats.parse(name)
     for values in form.grids(weights):
         assert form.values.fault(values) is None
+
+
+def test_the_documented_formats_work(register, tmp_path):
+    del registry.SUPPORT_RULES["halves"]
+    page = Path(__file__).parents[2] / "docs" / "adding-a-format.md"
+    names = dict(zip(("model", "data"), linear(8), strict=True))
+    names["model"] = nn.Sequential(names["model"])
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(code, str(page), "exec"), names)
+    assert [side.format for side in names["report"].sides] == ["ternary", "2:4+ternary", "25%"]
+    assert names["report"].side("ternary").status == "optimal"
+    written_and_verified(names["report"], tmp_path / "r.json")
+    written_and_verified(names["joint"], tmp_path / "j.json")
