@@ -87,7 +87,7 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
     if axes == 1:
         row = _checked_levels(cast(ArrayLike, levels), "")
         return np.broadcast_to(row, (n, len(row)))
-    if isinstance(levels, str) or not isinstance(levels, Sequence | np.ndarray):
+    if axes == 0 or not isinstance(levels, Sequence | np.ndarray):  # a text has no axes either
         raise InputError("The levels must be a list of rising numbers, or one such list for each input.")
     if len(levels) != n:
         raise InputError(f"There must be one list of levels, or {n}, one for each input, not {len(levels)}.")

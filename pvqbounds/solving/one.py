@@ -235,6 +235,8 @@ def _bounds(
         raise ContradictionError(problem, certificate, point.weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
     status = status_of(error_lower, error_upper, problem.signal.upper)
+    if kind == "reported" and status == "bounded" and not note:
+        note = f"{backend.name} states the lower end to within its tolerance, not proved."
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,

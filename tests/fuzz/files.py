@@ -19,6 +19,7 @@ from numpy.random import Generator
 import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
+from pvqbounds.problems import Problem
 from pvqbounds.problems.formats import Format, density_format, int_format
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
@@ -29,14 +30,14 @@ from pvqbounds.solving.verified_files import Finding, verify_file
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_layer, write_problem
 
-from .case import Case, Problem, script_of
+from .case import Case, script_of
 from .checks import attempt, plans_for
 from .families import draw
-from .problems import small_codes, small_sparse
-from .rational import least_layer_error, least_sparse_errors
-from .tampering import lie_above, spoilt_array, spoilt_certificate, truth_of
+from .problems import random_kind, small
+from .rational import least_layer_error, least_sparse_errors, truth_of
+from .tampering import lie_above, spoilt_array, spoilt_certificate
 
-__all__ = ["attack", "spoilt_bytes"]
+__all__ = ["STORED", "attack", "spoilt_bytes"]
 
 NUMBERS: tuple[Any, ...] = (
     None, True, False, "", "x", "optimal", "certified", "native", 0, 1, -1, 2, -5, 2**31, 2**53, 2**63,
@@ -44,6 +45,10 @@ NUMBERS: tuple[Any, ...] = (
     -math.inf, [], [0], [1, 2], [[]], {}, {"kind": "integer search"}, "\ud800", "é" * 3, "../../etc/passwd",
 )  # fmt: skip
 """What may stand anywhere in a JSON file."""
+
+
+STORED = ("codes", "groups", "sparse")
+"""Kinds of problems that files hold."""
 
 
 def attack(case: Case) -> None:
@@ -129,7 +134,7 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
 
 
 def _problem(case: Case, path: Path) -> bool:
-    known = small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
+    known = small(case, random_kind(case.rng, STORED))
     if known is None or known.problem.n > 6:
         return False
     case.script = script_of(known.problem)
@@ -150,7 +155,7 @@ def _lie(case: Case, path: Path, problem: Problem, truth: Fraction, bounds: Boun
     """A file that is consistent in all but that its lower end is false."""
     lie = lie_above(case.rng, truth, problem.signal.upper)
     for _ in range(20):
-        certificate = spoilt_certificate(case.rng, problem, bounds.certificate, lie)
+        certificate = spoilt_certificate(case, problem, bounds.certificate, lie)
         false = replace(
             bounds, error_lower=lie, error_upper=max(lie, bounds.error_upper), certificate=certificate
         )

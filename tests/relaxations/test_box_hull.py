@@ -116,7 +116,7 @@ def test_bound_is_below_the_optimum_and_above_the_continuous_one(
         if bound > optimum:  # weights a rounding off the grid have an error, too
             assert Fraction(bound) <= least_integer_error(problem)
         if build is box_hull:
-            x = box_minimiser(sdp.form, sdp.centre, sdp.qmin, sdp.qmax) - sdp.centre
+            x = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high) - sdp.centre
             # the minimiser is approximate, so that its value is from above
             continuous = float(x @ sdp.form @ x)
             assert value >= continuous - 1e-4 * (continuous + n)

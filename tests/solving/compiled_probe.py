@@ -6,6 +6,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 
 import pvqbounds as pvq
+from pvqbounds.problems import LeastSquares
 from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solving.channels import solve_channels
@@ -32,8 +33,17 @@ def main() -> None:
     weights = rng.standard_normal((3, 30))
     integer = [pvq.IntegerLeastSquares(gram, w, 0.2, -8, 7) for w in weights]
     sparse = [pvq.SparseLeastSquares(gram, w, nnz=8) for w in weights]
+    levels = [-2.0, -1.0, -0.4, 0.0, 0.3, 1.5]
+    coded = [
+        pvq.IntegerLeastSquares(gram, weights[0], 0.2, -8, 7, pattern=(2, 4)),
+        pvq.CodebookLeastSquares(gram, weights[0], levels),
+        pvq.CodebookLeastSquares(gram, weights[0], levels, nnz=8),
+        LeastSquares(gram, weights[0], integer[0].values),
+    ]
     for relaxation in RELAXATIONS:
         compile_for(integer[0], Options(relaxation=relaxation))
+    for problem in coded:
+        compile_for(problem, Options(relaxation="hybrid"))
     compile_for(sparse[0], Options())
     compile_layer_budget()
     before = compiled()
@@ -41,6 +51,10 @@ def main() -> None:
         for relaxation in RELAXATIONS:
             found = pvq.solve(integer[0], method=method, relaxation=relaxation, time_limit=0.3)
             assert pvq.verify(integer[0], found)
+        for problem in coded:
+            for relaxation in ("hybrid", "box-hull"):
+                found = pvq.solve(problem, method=method, relaxation=relaxation, time_limit=0.3)
+                assert pvq.verify(problem, found)
         found = pvq.solve(sparse[0], method=method, time_limit=2.0)
         assert pvq.verify(sparse[0], found)
     singular = x[:20].T @ x[:20] / 20.0

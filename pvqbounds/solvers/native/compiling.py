@@ -18,12 +18,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import (
+    CodebookLeastSquares,
+    IntegerLeastSquares,
+    LeastSquares,
+    Problem,
+    SparseLeastSquares,
+)
 
 if TYPE_CHECKING:
     from pvqbounds.solvers.base import Options
 
-__all__ = ["COMPILING", "compile_for", "compile_kind", "compile_once", "seconds_compiling", "telling"]
+__all__ = [
+    "COMPILING",
+    "KINDS",
+    "compile_for",
+    "compile_kind",
+    "compile_once",
+    "seconds_compiling",
+    "telling",
+]
 
 COMPILING = "compiling, once"
 """What to say meanwhile."""
@@ -60,16 +74,20 @@ def telling(notice: Notice) -> Iterator[None]:
 
 def compile_for(problem: Problem, options: Options) -> None:
     """Compile what a solve of such a problem needs, if that has not been done yet."""
-    compile_kind(options.relaxation if problem.values.is_finite else "perspective")
+    if not problem.values.is_finite:
+        compile_kind("perspective")
+    elif isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
+        compile_kind(options.relaxation)
+    else:  # what is compiled has no table for steps, and no budget where there is none
+        values = "steps" if problem.values.lattice is not None else "levels"
+        compile_kind(f"{values} with a budget" if problem.is_restricted else values)
 
 
-def compile_kind(relaxation: str) -> None:
-    """Compile what a relaxation of this name, and the search beside it, need."""
-    if relaxation == "perspective":
-        compile_once("pruning", _prune)
-    else:
-        kind = relaxation if relaxation in ("hybrid", "splits") else "box-hull"
-        compile_once(f"quantization {kind}", lambda: _quantize(kind))
+def compile_kind(kind: str) -> None:
+    """Compile one of `KINDS`, or what a relaxation of uniform steps of another name needs."""
+    if kind not in KINDS:
+        kind = "box-hull"
+    compile_once(kind, KINDS[kind])
 
 
 def compile_once(key: str, work: Callable[[], None]) -> None:
@@ -98,6 +116,25 @@ def compile_once(key: str, work: Callable[[], None]) -> None:
 def _tell(begins: bool) -> None:
     for notice in list(_notices):
         notice(begins)
+
+
+def _solve_codes(problem: LeastSquares) -> None:
+    """Both ends of a tiny problem over any values, under any rule."""
+    from pvqbounds.clock import Clock
+    from pvqbounds.relaxations.dual import dual_bound
+    from pvqbounds.solvers.base import Options
+    from pvqbounds.solvers.native.backend import Native
+
+    backend = Native()
+    options = Options(time_limit=60.0, relaxation="hybrid", search_share=1e-4)
+    relaxed = backend.relax_codes(problem, options)
+    found = backend.solve_codes(problem, options)
+    assert found.codes is not None
+    problem.error(found.codes)
+    for certificate in (relaxed.certificate, found.certificate):
+        if certificate is not None and certificate.searched:
+            certificate.prove(problem, Clock(60.0))
+    dual_bound(problem, backend.relax_codes(problem, Options(relaxation="box-hull")).certificate)
 
 
 def _quantize(relaxation: str) -> None:
@@ -146,3 +183,26 @@ def small_gram() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
 def small_weight() -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Eight weights."""
     return np.random.default_rng(1).standard_normal(8)
+
+
+def small_steps(nnz: int | None = None) -> IntegerLeastSquares:
+    """Eight inputs of eight codes each, with steps of their own."""
+    return IntegerLeastSquares(small_gram(), small_weight(), np.linspace(0.2, 0.4, 8), -4, 3, nnz=nnz)
+
+
+def small_levels(nnz: int | None = None) -> CodebookLeastSquares:
+    """Eight inputs of four levels each."""
+    return CodebookLeastSquares(small_gram(), small_weight(), [-1.0, 0.0, 0.5, 1.5], nnz=nnz)
+
+
+KINDS: dict[str, Callable[[], None]] = {
+    "hybrid": lambda: _quantize("hybrid"),
+    "splits": lambda: _quantize("splits"),
+    "box-hull": lambda: _quantize("box-hull"),
+    "steps": lambda: _solve_codes(small_steps()),
+    "levels": lambda: _solve_codes(small_levels()),
+    "steps with a budget": lambda: _solve_codes(small_steps(nnz=4)),
+    "levels with a budget": lambda: _solve_codes(small_levels(nnz=4)),
+    "perspective": _prune,
+}
+"""What there is to compile: relaxations of uniform steps, other values and rules, and pruning."""

@@ -25,7 +25,7 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
     is_definite,
     point_at,
 )
-from pvqbounds.solvers.native.quantization.finite_path import Path, Start, follow
+from pvqbounds.solvers.native.quantization.finite_path import Path, follow, start_of
 from pvqbounds.solvers.native.quantization.finite_values import Candidates, candidates
 from pvqbounds.solvers.relaxation import Relaxed
 
@@ -36,17 +36,8 @@ Array = NDArray[np.float64]
 ROUNDS = 5
 """Paths at most, each with the values that the one before left out and wants."""
 
-WARM = 0.2
-"""How far lam starts below what the curvature allows, in temperatures over the variance of the values."""
-
 WARMER = 30.0
 """Ratio of the temperature at which a later path starts to the one that the path before ended at."""
-
-COLDEST = 1e-4
-"""Least temperature of a start, as a share of the mean squared distance of neighbouring values."""
-
-VALUE_FLOOR = 1e-6
-"""Values below this share of the sum of those distances count as this in a relative gap."""
 
 FREE = 1e-30
 """A price of being non-zero that is next to none."""
@@ -138,7 +129,7 @@ def _solved(scaled: _Scaled, clock: Clock, tolerance: float) -> _Found:
     """The relaxation of inputs that all have power and several values."""
     near, n = scaled.minimiser(clock), scaled.problem.n
     chosen = candidates(scaled.problem.values, scaled.weight_of(near))
-    start = _start(scaled, scaled.task(chosen), near)
+    start = start_of(scaled.task(chosen), near, scaled.rounding_error())
     path = follow(start, clock, tolerance)
     if path is None:  # numbers out of all proportion
         zero = np.zeros(n)
@@ -207,6 +198,11 @@ class _Scaled:
         low, high = ((end - self.problem.weight) * self.root for end in (values.lowest, values.highest))
         return box_minimiser(self.form, np.asarray(centre, dtype=np.float64), low, high, clock)
 
+    def rounding_error(self) -> float:
+        """The error of weights that need no solver."""
+        offset = (self.problem.start().weight - self.problem.weight) * self.root
+        return float(offset @ (self.form @ offset + 2.0 * self.pull)) + self.constant
+
     def task(self, chosen: Candidates) -> Task:
         """The smoothed dual with some values."""
         budgets = [(group, most) for group, most in self.problem.budgets if most < len(group)]
@@ -242,25 +238,6 @@ class _Scaled:
         for group, most in self.problem.budgets:
             total += float(np.sort(extra[group])[: len(group) - most].sum())
         return total
-
-
-def _start(scaled: _Scaled, task: Task, near: Array) -> Start:
-    """A temperature and a point for a path.
-
-    The temperature is what rounding to nearest errs by, over n. lam is what leaves S half as definite as
-    P, less what makes the weights p as wide as the values where the temperature is high.
-    """
-    rounded = (scaled.problem.start().weight - scaled.problem.weight) * scaled.root
-    error = float(rounded @ (task.form @ rounded + 2.0 * task.pull)) + task.constant
-    distance = np.where(task.present, np.abs(task.offset - near[:, None]), np.inf)
-    gaps = np.partition(distance, 1, axis=1)[:, :2].sum(axis=1) ** 2
-    mu = max(error / task.n, COLDEST * float(gaps.mean()))
-    share = task.present / task.present.sum(axis=1)[:, None]
-    mean = (share * task.offset).sum(axis=1)
-    variance = (share * (task.offset - mean[:, None]) ** 2).sum(axis=1)
-    lam = first_lam(task.form) - WARM * mu / variance
-    at = Multipliers(lam, task.form @ near - lam * near, np.full(len(task.most), mu))
-    return Start(task, at, mu, VALUE_FLOOR * float(gaps.sum()))
 
 
 def _plain(task: Task, near: Array) -> list[Point]:

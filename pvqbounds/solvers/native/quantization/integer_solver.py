@@ -32,7 +32,6 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
 )
 from pvqbounds.solvers.native.quantization.integer_search import (
     NODES_A_SLICE,
-    Outcome,
     live_inputs,
     quick_search,
     without_dead_inputs,

@@ -22,6 +22,7 @@ from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
@@ -87,17 +88,9 @@ def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Ex
 
 def _relaxation(problem: LeastSquares, clock: Clock, tolerance: float | None) -> Relaxed:
     """The relaxation, with moments in units of the grid."""
-    relaxed = _relax_finite(problem, clock, tolerance or TOLERANCE)
+    relaxed = relax_finite(problem, clock, tolerance or TOLERANCE)
     unit = unit_of(problem.values)
     return replace(relaxed, mean=relaxed.mean / unit, covariance=relaxed.covariance / np.outer(unit, unit))
-
-
-def _relax_finite(problem: LeastSquares, clock: Clock, tolerance: float) -> Relaxed:
-    """A stand-in for the relaxation: lam = 0, and the gradient at the minimiser between the ends."""
-    minimiser, inner = minimiser_of(problem, clock), in_codes(problem)
-    certificate = DualCertificate(np.zeros(problem.n), minimiser.nu)
-    mean, none = inner.grid.unit * minimiser.point, np.zeros((problem.n, problem.n))
-    return Relaxed(certificate, mean, none, dual_bound(problem, certificate), "not relaxed")
 
 
 def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:

@@ -43,6 +43,9 @@ SHARES = {160: (0.6, 0.75, 0.87, 0.95), 400: (0.75, 0.95), 1536: (0.95,)}
 SPLIT_SHARES = (0.8, 0.95, 1.0)
 """The same for multipliers with split inequalities: the first ones find codes, the last proves most."""
 
+BUDGET_SHARES = (0.9, 0.98)
+"""The same under a support rule, whose part of the bound only the relaxation's multipliers know."""
+
 BUILD = 4.0
 """Operations that a tree takes, over n³: an inverse, a factorisation and the order of its levels."""
 
@@ -126,7 +129,7 @@ def mixed_trees(
         Shares for which it leaves no time are left out.
     """
     if shares is None:
-        shares = _shares_for(problem.n, certificate)
+        shares = _shares_for(problem, certificate)
     trees = []
     for share in reversed(shares):  # the last one proves most
         if clock is not None and not trees_fit(problem.n, clock):
@@ -137,11 +140,15 @@ def mixed_trees(
     return [tree for tree in reversed(trees) if tree is not None]
 
 
-def _shares_for(n: int, certificate: DualCertificate) -> tuple[float, ...]:
-    """Shares of the multipliers at which trees for n inputs are worth their building."""
+def _shares_for(problem: LeastSquares, certificate: DualCertificate) -> tuple[float, ...]:
+    """Shares of the multipliers at which trees are worth their building."""
+    if problem.n > LARGEST_TREE:
+        return ()
     if len(certificate.splits) > 0:
-        return SPLIT_SHARES if n <= LARGEST_TREE else ()
-    return next((shares for largest, shares in SHARES.items() if n <= largest), ())
+        return SPLIT_SHARES
+    if problem.is_restricted:
+        return BUDGET_SHARES
+    return next(shares for largest, shares in SHARES.items() if problem.n <= largest)
 
 
 def _definite_tree(
