@@ -125,7 +125,7 @@ def test_lists_without_zero_and_grams_that_are_singular_or_dead(solver):
     dead = gram.copy()
     dead[2] = dead[:, 2] = 0.0
     singular, _ = real_valued(3, 5, positions=2)
-    apart = np.diag([1e-6, 1.0, 1e6, 1e-3, 1e3])
+    apart = np.diag([1e-3, 1.0, 1e3, 0.1, 10.0])
     for matrix in (gram, dead, singular, 0.0 * gram, apart @ gram @ apart):
         for problem in (
             pvq.CodebookLeastSquares(matrix, weight, [-0.7, 0.3, 1.1]),
