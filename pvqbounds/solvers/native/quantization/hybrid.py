@@ -185,9 +185,7 @@ def raised_by(
     return Hybrid(codes, certificate, status)
 
 
-def better_codes(
-    problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome
-) -> NDArray[np.int64]:
+def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
     """What a search found, if that has less error than the codes known before."""
     found = [codes] if outcome.codes is None else [outcome.codes, codes]
     return min(found, key=lambda z: problem.error(z).upper)

@@ -32,7 +32,6 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
 )
 from pvqbounds.solvers.native.quantization.integer_search import (
     NODES_A_SLICE,
-    Outcome,
     live_inputs,
     quick_search,
     without_dead_inputs,
@@ -188,4 +187,3 @@ def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> R
         stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)
-
