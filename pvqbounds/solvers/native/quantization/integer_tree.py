@@ -146,7 +146,7 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     centre, target = weight / scale, middle / scale
     linear, radius = form.separable_linear(pull)
     step_lam, step_nu = lam * scale * scale, linear * scale
-    floor = _separable_floor(centre, step_lam, step_nu, grid, problem.is_restricted)
+    floor = _separable_floor(centre, step_lam, step_nu, grid)
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + grid.spacing
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
@@ -238,7 +238,7 @@ def _solve_normal(factor: Array, vector: Array) -> Array:
     return solution
 
 
-def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid, with_zero: bool) -> Array:
+def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Array:
     """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over values, u = value - c."""
     if grid.table is not None:
         candidates = grid.table
@@ -248,8 +248,7 @@ def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid, with_
         low, high = grid.low, grid.high
         middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), low, high))
         near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), low[:, None], high[:, None])
-        zeros = np.zeros((grid.n, int(with_zero)))
-        candidates = np.hstack([near, low[:, None], high[:, None], zeros])
+        candidates = np.hstack([near, low[:, None], high[:, None]])
     u = candidates - centre[:, None]
     return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
 
