@@ -32,7 +32,8 @@ def kept_by_magnitude(problem: LeastSquares) -> NDArray[np.bool_]:
     """Which weights magnitude pruning keeps, shape (n,): all without a support rule."""
     if not problem.is_restricted:
         return np.ones(problem.n, dtype=np.bool_)
-    return largest_kept(np.abs(problem.weight)[None], problem.budgets)[0]
+    kept: NDArray[np.bool_] = largest_kept(np.abs(problem.weight)[None], problem.budgets)[0]
+    return kept
 
 
 def among_kept(problem: LeastSquares, kept: NDArray[np.bool_]) -> LeastSquares:

@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -190,7 +190,10 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
     """A row for each side, for any number of them: what is possible, then what the methods make of it."""
     sides = report.sides
     width = min(LONGEST_UNFOLDED, max(len(side.format) for side in sides))
-    best = _table_of_rows("format", width, ("bits a weight", _best_heading(report), "status", "proof"))
+    best = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    best.add_column("format", header_style="bold", min_width=width, overflow="fold")
+    for heading in ("bits a weight", _best_heading(report), "status", "proof"):
+        best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
     for side in sides:
         texts = (_best_text(report, side), _status_text(side), _proof_text(side))
         best.add_row(side.format, f"{side.bits_per_weight:.2f}", *texts)
@@ -200,28 +203,30 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
     ]
     expected = [_expected_text(report, side) for side in sides]
     columns += [("expected (no bound)", expected)] if any(expected) else []
-    methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 4)]
-    solvers = ", ".join(dict.fromkeys(_solvers(side) for side in sides))
+    columns = [(heading, [text.removesuffix(" dB") for text in texts]) for heading, texts in columns]
+    methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 2)]
+    solvers = ", ".join(dict.fromkeys(solver for side in sides for solver in _solvers(side)))
     seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
     dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
     words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
     return [best, *methods, *words]
 
 
-def _table_of_rows(first: str, width: int, headings: Iterable[str]) -> Table:
-    """A table whose first column, so wide, names the formats."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(first, header_style="bold", min_width=width, overflow="fold")
-    for heading in headings:
-        table.add_column(heading, header_style="bold", min_width=_longest_word(heading))
-    return table
-
-
 def _methods_table(sides: Sequence[Side], width: int, columns: Sequence[Column]) -> Table:
-    table = _table_of_rows("dB", width, [heading for heading, _ in columns])
+    """A row for each side; the first column, so wide, names its format."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("dB", header_style="bold", width=width, overflow="fold")
+    for column in columns:
+        table.add_column(column[0], header_style="bold", width=_width(column))
     for i, side in enumerate(sides):
-        table.add_row(side.format, *(texts[i].removesuffix(" dB") for _, texts in columns))
+        table.add_row(side.format, *(texts[i] for _, texts in columns))
     return table
+
+
+def _width(column: Column) -> int:
+    """Characters that no word of a column is longer than."""
+    heading, texts = column
+    return max(_longest_word(heading), *map(len, texts))
 
 
 def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
@@ -229,7 +234,7 @@ def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]
     part: list[Column] = []
     used = 0
     for column in columns:
-        wide = max(_longest_word(column[0]), len("-00.00")) + 2
+        wide = _width(column) + 2  # two spaces stand between columns
         if part and used + wide > room:
             yield part
             part, used = [], 0
@@ -324,11 +329,11 @@ def _method_text(side: Side, name: str, full: bool) -> str:
 
 def _solver_text(side: Side) -> str:
     seconds = math.fsum(s.bounds.seconds for s in side.slices)
-    return f"{_solvers(side)}, {seconds_text(seconds)}"
+    return f"{', '.join(_solvers(side))}, {seconds_text(seconds)}"
 
 
-def _solvers(side: Side) -> str:
-    return ", ".join(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
+def _solvers(side: Side) -> list[str]:
+    return list(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
 
 
 def seconds_text(seconds: float) -> str:
