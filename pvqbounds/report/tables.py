@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -35,6 +35,9 @@ __all__ = [
     "solvers_view",
     "verdict_text",
 ]
+
+Column = tuple[str, list[str]]
+"""A heading, and a text for each side."""
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
@@ -173,8 +176,7 @@ def _side_table(report: LayerReport) -> Table:
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in _methods(report):
-        row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
-        table.add_row(label_of(name), *row)
+        table.add_row(label_of(name), *(_method_text(side, name, full) for side in sides))
     expected = [_expected_text(report, side) for side in sides]
     if any(expected):
         table.add_row("expected, fine grid", *(f"{text} (no bound)" if text else "" for text in expected))
@@ -186,35 +188,63 @@ def _side_table(report: LayerReport) -> Table:
 
 def _row_tables(report: LayerReport) -> list[RenderableType]:
     """A row for each side, for any number of them: what is possible, then what the methods make of it."""
-    sides, full = report.sides, report.protocol == "full"
-    best, methods = (Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)) for _ in range(2))
-    for heading in ("format", "bits a weight", _best_heading(report), "status", "proof"):
-        best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
-    names = _methods(report)
-    headings = [label_of(name) for name in names]
-    for heading in ("dB", *headings, "expected (no bound)"):
-        methods.add_column(heading, header_style="bold", min_width=_longest_word(heading))
+    sides = report.sides
+    width = min(LONGEST_UNFOLDED, max(len(side.format) for side in sides))
+    best = _table_of_rows("format", width, ("bits a weight", _best_heading(report), "status", "proof"))
     for side in sides:
-        best.add_row(
-            side.format,
-            f"{side.bits_per_weight:.2f}",
-            _best_text(report, side),
-            _status_text(side),
-            _proof_text(side),
-        )
-        texts = [_method_text(side, name, full) if name in side.methods else "" for name in names]
-        texts.append(_expected_text(report, side))
-        methods.add_row(side.format, *(text.removesuffix(" dB") for text in texts))
+        texts = (_best_text(report, side), _status_text(side), _proof_text(side))
+        best.add_row(side.format, f"{side.bits_per_weight:.2f}", *texts)
+    columns: list[Column] = [
+        (label_of(name), [_method_text(side, name, report.protocol == "full") for side in sides])
+        for name in _methods(report)
+    ]
+    expected = [_expected_text(report, side) for side in sides]
+    columns += [("expected (no bound)", expected)] if any(expected) else []
+    methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 4)]
     solvers = ", ".join(dict.fromkeys(_solvers(side) for side in sides))
     seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
     dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
     words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
-    return [best, methods, *words]
+    return [best, *methods, *words]
+
+
+def _table_of_rows(first: str, width: int, headings: Iterable[str]) -> Table:
+    """A table whose first column, so wide, names the formats."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(first, header_style="bold", min_width=width, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, header_style="bold", min_width=_longest_word(heading))
+    return table
+
+
+def _methods_table(sides: Sequence[Side], width: int, columns: Sequence[Column]) -> Table:
+    table = _table_of_rows("dB", width, [heading for heading, _ in columns])
+    for i, side in enumerate(sides):
+        table.add_row(side.format, *(texts[i].removesuffix(" dB") for _, texts in columns))
+    return table
+
+
+def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
+    """Columns in as many tables as they need, each no wider than the room."""
+    part: list[Column] = []
+    used = 0
+    for column in columns:
+        wide = max(_longest_word(column[0]), len("-00.00")) + 2
+        if part and used + wide > room:
+            yield part
+            part, used = [], 0
+        part.append(column)
+        used += wide
+    if part:
+        yield part
 
 
 def _longest_word(heading: str) -> int:
     return max(map(len, heading.split()))
 
+
+LONGEST_UNFOLDED = 30
+"""Characters of a format's name that stand in one line."""
 
 MOST_COLUMNS = 2
 """Sides that stand beside each other in 80 columns; more have a row each."""
@@ -279,6 +309,8 @@ def _proof_text(side: Side) -> str:
 
 
 def _method_text(side: Side, name: str, full: bool) -> str:
+    if name not in side.methods:
+        return ""
     if full:
         sqnr = side.method_sqnr(name)
         return "no signal" if math.isnan(sqnr) else f"{rounded_down(sqnr)} dB"

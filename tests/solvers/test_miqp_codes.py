@@ -257,6 +257,7 @@ def test_the_start_is_a_point_of_the_program_and_the_multipliers_are_used(monkey
             monkeypatch.setattr(Native, "relax_codes", lambda self, problem, options, given=given: given)
             posed = program_of_codes(problem, "perspective", Options(), Clock(10.0))
             program = posed.program
+            assert program.kind == ("perspective" if lists is None else "one-hot")
             assert feasible(program, program.start)
             assert program.codes(program.start).tolist() == codes.tolist()
             error = problem.error(codes).middle
