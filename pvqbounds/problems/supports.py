@@ -115,7 +115,8 @@ class Groups(SupportRule):
     @classmethod
     def of(cls, rule: SupportRule, n: int) -> Groups:
         """What a rule comes down to for n inputs."""
-        group, most = np.full(n, -1), []
+        group = np.full(n, -1)
+        most: list[int] = []
         for members, budget in rule.budgets(n):
             if len(members):  # groups without members would be more than there are inputs
                 group[members] = len(most)
