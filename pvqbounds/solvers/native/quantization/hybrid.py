@@ -187,8 +187,9 @@ def raised_by(
 
 def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
     """What a search found, if that has less error than the codes known before."""
-    found = [codes] if outcome.codes is None else [outcome.codes, codes]
-    return min(found, key=lambda z: problem.error(z).upper)
+    if outcome.codes is None or np.array_equal(outcome.codes, codes):
+        return codes
+    return min([outcome.codes, codes], key=lambda z: problem.error(z).upper)
 
 
 def spread(
