@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from exact import quantization_problem, slices, warm_up
+from exact import quantization_problem, slices, warm_up, written_by_hand
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +29,8 @@ import pvqbounds as pvq
 from pvqbounds.relaxations.miqp import MIQP, integer_program
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
-from pvqbounds.solvers.miqp.programs import in_tame_units, tight_perspective_program
+from pvqbounds.solvers.miqp.pruning import tight_perspective_program
+from pvqbounds.solvers.miqp.tame import tame_pruning
 from pvqbounds.solvers.relaxation import relax
 
 LIMIT = 60.0
@@ -299,13 +300,7 @@ def by_hand(program: MIQP) -> float:
         model.Params.FeasibilityTol = 1e-9
         model.Params.BarQCPConvTol = 1e-9
         model.Params.Threads = 1
-        kinds = np.where(program.integer, "I", "C")
-        x = model.addMVar(len(program.q), lb=program.lower, ub=program.upper, vtype=kinds)
-        model.setObjective(x @ program.Q @ x + program.q @ x + program.constant)
-        if len(program.b):
-            model.addConstr(program.A @ x <= program.b)
-        for a, b, c in program.cones:
-            model.addConstr(x[a] * x[a] <= x[b] * x[c])
+        written_by_hand(model, program)
         model.optimize()
         return time.perf_counter() - start
 
@@ -331,7 +326,7 @@ def gurobi() -> tuple[Table, bool]:
         cases.append((f"quantization, 36 inputs, {bits} bits", list(programs)))
     for nnz in (4, 9, 18):
         pruned = [pvq.SparseLeastSquares(g, w, nnz=nnz) for _, g, _, w in grams]
-        posed = [(p, tight_perspective_program(in_tame_units(p))) for p in pruned]
+        posed = [(p, tight_perspective_program(tame_pruning(p))) for p in pruned]
         cases.append((f"pruning, 36 inputs, keep {nnz}", list(posed)))
     fine = True
     for label, pairs in cases:

@@ -53,18 +53,25 @@ def slices(inputs: int, channels: int) -> Iterator[tuple[str, pvq.Gram, np.ndarr
                 yield f"{name}[{start}:]", gram, layer.weight, layer.weight[channel, part]
 
 
+def written_by_hand(model: gurobipy.Model, program: MIQP) -> gurobipy.MVar:
+    """The program as a script of one's own would pose it; its unknowns."""
+    kinds = np.where(program.integer, "I", "C")
+    x = model.addMVar(len(program.q), lb=program.lower, ub=program.upper, vtype=kinds)
+    first = x[: program.n]
+    model.setObjective(first @ program.Q @ first + program.q @ x + program.constant)
+    if len(program.b):
+        model.addConstr(program.A @ x <= program.b)
+    for (a, b, c), size in zip(program.cones, program.sizes, strict=True):
+        model.addConstr(x[a] * x[a] / size**2 <= x[b] * x[c])
+    return x
+
+
 def gurobi_seconds(program: MIQP) -> tuple[float, np.ndarray]:
     """Seconds to optimality (or the limit) and the solution found."""
     with gurobipy.Env(params={"OutputFlag": 0}) as env, gurobipy.Model(env=env) as model:
         model.Params.TimeLimit = GUROBI_LIMIT
         model.Params.MIPGap = 1e-6
-        kinds = np.where(program.integer, "I", "C")
-        x = model.addMVar(len(program.q), lb=program.lower, ub=program.upper, vtype=kinds)
-        model.setObjective(x @ program.Q @ x + program.q @ x + program.constant)
-        if len(program.b):
-            model.addConstr(program.A @ x <= program.b)
-        for a, b, c in program.cones:
-            model.addConstr(x[a] * x[a] <= x[b] * x[c])
+        x = written_by_hand(model, program)
         start = time.perf_counter()
         model.optimize()
         return time.perf_counter() - start, x.X

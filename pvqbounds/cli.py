@@ -27,6 +27,7 @@ from pvqbounds.commands.console import (
     DensityOption,
     FormatOption,
     MethodOption,
+    MethodsOption,
     PatternOption,
     RangeOption,
     RelaxationOption,
@@ -43,6 +44,7 @@ from pvqbounds.commands.console import (
     check_report_path,
     check_sizes,
     cores,
+    methods_of,
     options_by_solver,
     pattern_of,
     printing_anything,
@@ -141,7 +143,7 @@ def _pvqbounds(
 @app.command(
     epilog="Examples: [bold]pvqbounds layer[/bold]   |   "
     "[bold]pvqbounds layer --layer block4.0 --bits 3 --json r.json --plot r.png[/bold]   |   "
-    "[bold]pvqbounds layer --format int4 --format int3 --format 25% --format 2:4[/bold]   |   "
+    "[bold]pvqbounds layer --format int4:g12 --format nf4 --format 2:4+int4:g12[/bold]   |   "
     "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]"
 )
 def layer(
@@ -169,8 +171,10 @@ def layer(
     out_channels: Annotated[int | None, typer.Option(help="Only the first so many output channels.")] = None,
     range_method: RangeOption = "mse",
     per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="One scale for each output channel, not one for all.")
+        bool,
+        typer.Option("--per-channel", help="One scale of int4 for each output channel."),
     ] = False,
+    methods: MethodsOption = None,
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
     relaxation: RelaxationOption = None,
@@ -194,7 +198,7 @@ def layer(
     from pvqbounds.report.tables import layer_view
     from pvqbounds.storage.results_written import check_result_path, write_layer
 
-    names = check_sizes(formats, bits, density, pattern, range_method)
+    names, listed = check_sizes(formats, bits, density, pattern, range_method), methods_of(methods)
     options = solver_options_of(solver_option)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
@@ -222,6 +226,7 @@ def layer(
             out_channels=out_channels,
             range_method=cast(Any, range_method),
             per_channel=per_channel,
+            methods=listed,
             solver=solver,
             method=method,
             relaxation=relaxation,
@@ -247,7 +252,7 @@ def layer(
 @app.command(
     epilog="Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
-    "[bold]pvqbounds solve 0000_0000.mat --bits 4 --json r.json[/bold]   |   "
+    "[bold]pvqbounds solve 0000_0000.mat --format 2:4+int4 --json r.json[/bold]   |   "
     "[bold]pvqbounds solve be100.1.sparse.gz --method exact[/bold]   |   "
     "[bold]pvqbounds solve problem.npz --solver gurobi --solver-option MIPGap=1e-4[/bold]"
 )
@@ -260,6 +265,10 @@ def solve(
             metavar="FILE",
         ),
     ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="A format by name, such as nf4 or 2:4+int4:g32."),
+    ] = None,
     bits: Annotated[int | None, typer.Option(help="Quantize to so many bits, 2 to 16.")] = None,
     scale: Annotated[
         float | None, typer.Option(help="Step of the grid; found from the weights if left out.")
@@ -279,7 +288,7 @@ def solve(
     json_path: ResultOption = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Bound one problem from a file: the quantization or the pruning of one output channel."""
+    """Bound one problem from a file: the quantization or the pruning of one output channel, or both."""
     from pvqbounds.report.tables import problem_view
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.solving import one as api
@@ -288,7 +297,7 @@ def solve(
 
     if json_path is not None:
         check_result_path(json_path, file)
-    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, pattern_of(pattern))
+    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, pattern_of(pattern), form)
     problem = load_problem(file, budget)
     with progress_bar("solving"):
         bounds = api.solve(
@@ -382,7 +391,7 @@ def compare(
     seed: SeedOption = 0,
 ) -> None:
     """Bound the same layer with several backends: what each finds, what is proved, how long it takes."""
-    from pvqbounds.problems.plain_formats import parse_format
+    from pvqbounds.problems.formats import parse
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
     from pvqbounds.report.plot import check_plot_path
 
@@ -423,9 +432,7 @@ def compare(
             except (SolverError, SolverFailedError) as error:
                 if solver is not None and len(solver) == 1:
                     raise
-                entries += [
-                    Entry(name, form.task, form.name, note=str(error)) for form in map(parse_format, chosen)
-                ]
+                entries += [Entry(name, form.task, form.name, note=str(error)) for form in map(parse, chosen)]
             else:
                 entries += entries_of(name, report)
     title = f"{model} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"

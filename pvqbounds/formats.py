@@ -1,5 +1,29 @@
 """Formats by name: the door to :mod:`pvqbounds.problems.formats`."""
 
-from pvqbounds.problems.formats import Format, Options, ValueRule, levels_of, names, parse, register
+from pvqbounds.problems.formats import (
+    Format,
+    LevelRule,
+    Options,
+    Sparsity,
+    StepRule,
+    ValueRule,
+    levels_of,
+    names,
+    parse,
+    register,
+    register_support,
+)
 
-__all__ = ["Format", "Options", "ValueRule", "levels_of", "names", "parse", "register"]
+__all__ = [
+    "Format",
+    "LevelRule",
+    "Options",
+    "Sparsity",
+    "StepRule",
+    "ValueRule",
+    "levels_of",
+    "names",
+    "parse",
+    "register",
+    "register_support",
+]

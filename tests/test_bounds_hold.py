@@ -4,11 +4,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from fuzz import rational
 from truth import (
     exact_error_of_codes,
     least_integer_error,
     least_sparse_error,
     random_integer_problem,
+    random_joint_problem,
+    random_levels_problem,
     random_sparse_problem,
 )
 
@@ -74,3 +77,26 @@ def test_pruning(count, method):
         closed.append(bounds.error_upper - bounds.error_lower <= 1e-6 * signal)
     if method == "auto":
         assert np.mean(closed) > 0.99
+
+
+CODED = {"levels": random_levels_problem, "joint": random_joint_problem}
+
+
+@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("kind", CODED)
+def test_levels_and_joint_compression(kind, count):
+    rng = np.random.default_rng(4)
+    ways = [{}, {"method": "exact"}, *({"method": "relax", "relaxation": r} for r in ("box-hull", "hybrid"))]
+    for number in range(count):
+        problem = CODED[kind](rng)
+        truth = rational.least_value_error(problem)
+        bounds = pvq.solve(problem, **ways[number % len(ways)])
+        assert bounds.lower_kind == "certified"
+        assert Fraction(bounds.error_lower) <= truth
+        values = rational.exact_values(problem, bounds.codes)
+        assert rational.allowed(problem, values)
+        assert bounds.weight.tolist() == [float(value) for value in values]
+        achieved = rational.exact_error(problem.gram, problem.weight, values)
+        assert truth <= max(achieved, 0) <= Fraction(bounds.error_upper)
+        verification = pvq.verify(problem, bounds)
+        assert verification, verification.reason

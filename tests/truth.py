@@ -7,7 +7,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from pvqbounds import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, LeastSquares, SparseLeastSquares
+from pvqbounds.problems.formats.nf4 import NF4_LEVELS
 
 
 def exact_error(gram, difference) -> Fraction:
@@ -119,6 +120,71 @@ def random_sparse_problem(rng) -> SparseLeastSquares:
     return SparseLeastSquares(gram, weight, nnz=int(rng.integers(0, n + 1)))
 
 
+E2M1 = np.array([-6.0, -4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+
+
+def random_levels(rng, zero: bool) -> np.ndarray:
+    """Sorted levels for weights near 1: of formats, at random, nearly equal, of every size."""
+    family = rng.integers(7)
+    if family == 0:
+        levels = NF4_LEVELS * rng.uniform(0.5, 4.0)
+    elif family == 1:
+        levels = E2M1 * rng.uniform(0.1, 1.0)
+    elif family == 2:
+        levels = rng.uniform(-1.0, 1.0) * (1.0 + 2.0**-52 * rng.integers(-4, 5, 4))
+    elif family == 3:
+        levels = rng.choice([-1.0, 1.0], 6) * 10.0 ** rng.uniform(-9.0, 1.0, 6)
+    elif family == 4:
+        levels = np.abs(rng.standard_normal(4))
+    else:
+        levels = 2.0 * rng.standard_normal(int(rng.integers(2, 7)))
+    levels = np.unique(np.append(levels, 0.0) if zero else levels) + 0.0
+    return levels if len(levels) > 1 else np.append(levels, levels[-1] + 1.0)
+
+
+def random_rule(rng, n: int) -> dict:
+    """Arguments for a support rule."""
+    if rng.random() < 0.5:
+        return {"nnz": int(rng.integers(0, n + 1))}
+    size, stride = int(rng.integers(1, 5)), int(rng.choice([s for s in (1, 2, 3) if n % s == 0]))
+    return {"pattern": (int(rng.integers(0, size + 1)), size), "stride": stride}
+
+
+def random_levels_problem(rng) -> CodebookLeastSquares:
+    """Levels, one list or one for each input, few enough inputs that brute force takes milliseconds."""
+    n = int(rng.integers(1, 5))
+    lists = [random_levels(rng, zero=False) for _ in range(n)]
+    if rng.random() < 0.4:
+        lists = [lists[0]] * n
+    n = inputs_for(lists)
+    gram, weight = random_gram(rng, n), random_weight(rng, n)
+    return CodebookLeastSquares(gram, weight, lists[0] if n == 1 else lists[:n])
+
+
+def random_joint_problem(rng) -> LeastSquares:
+    """Steps of groups with zero points, or levels, under a support rule."""
+    n = int(rng.integers(1, 6))
+    if rng.random() < 0.5:
+        lists = [random_levels(rng, zero=True) for _ in range(n)]
+        n = inputs_for(lists)
+        gram, weight = random_gram(rng, n), random_weight(rng, n)
+        return CodebookLeastSquares(gram, weight, lists[:n], **random_rule(rng, n))
+    scale = 10.0 ** rng.uniform(-1.5, 0.5, n)[np.arange(n) // int(rng.integers(1, n + 1))]
+    qmin = -rng.integers(0, 4, n)
+    qmax = rng.integers(0, 4, n)
+    return IntegerLeastSquares(
+        random_gram(rng, n), random_weight(rng, n), scale, qmin, qmax, **random_rule(rng, n)
+    )
+
+
+def inputs_for(lists) -> int:
+    """How many of the inputs may stay, so that there are at most 1000 choices of all values but one."""
+    n = len(lists)
+    while np.prod(sorted(map(len, lists[:n]))[:-1]) > 1000:
+        n -= 1
+    return n
+
+
 def least_sparse_error(problem: SparseLeastSquares) -> float:
     """Minimum over every allowed support, re-fitted by least squares, in float64."""
     choices = [itertools.combinations(group, kept) for group, kept in problem.budgets]
@@ -127,6 +193,35 @@ def least_sparse_error(problem: SparseLeastSquares) -> float:
         support = np.array(sorted(itertools.chain.from_iterable(parts)), dtype=np.int64)
         best = min(best, problem.error(problem.refit(support)).middle)
     return float(best)
+
+
+def every_code(problem) -> np.ndarray:
+    """All codes that a problem of finite values allows, shape (points, n)."""
+    low, high = problem.values.code_ends
+    codes = np.array(list(itertools.product(*(range(a, b + 1) for a, b in zip(low, high, strict=True)))))
+    used = np.array([problem.values.weight_of(z) for z in codes]) != 0.0
+    allowed = [used[:, group].sum(axis=1) <= most for group, most in problem.budgets]
+    return codes[np.all(allowed, axis=0)]
+
+
+def least_error(problem) -> float:
+    """Minimum over all that a problem of any kind allows, in float64."""
+    if not problem.values.is_finite:
+        return least_sparse_error(problem)
+    return float(min(problem.error(z).middle for z in every_code(problem)))
+
+
+def feasible(program, x, tolerance=1e-9) -> bool:
+    """Whether x is a point of a mixed-integer quadratic program."""
+    inside = (x >= program.lower - tolerance).all() and (x <= program.upper + tolerance).all()
+    above = program.A @ x - program.b
+    rows = (above <= tolerance).all() and (above[: program.equations] >= -tolerance).all()
+    whole = (np.abs(x - np.rint(x)) <= tolerance)[program.integer].all()
+    cones = all(
+        (x[a] / size) ** 2 <= x[b] * x[c] + tolerance
+        for (a, b, c), size in zip(program.cones, program.sizes, strict=True)
+    )
+    return bool(inside and rows and whole and cones)
 
 
 def allowed_supports(problem):

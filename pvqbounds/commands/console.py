@@ -25,6 +25,7 @@ __all__ = [
     "DensityOption",
     "FormatOption",
     "MethodOption",
+    "MethodsOption",
     "PatternOption",
     "RangeOption",
     "RelaxationOption",
@@ -42,6 +43,7 @@ __all__ = [
     "check_sizes",
     "check_torch",
     "cores",
+    "methods_of",
     "option_value",
     "options_by_solver",
     "pattern_of",
@@ -63,7 +65,10 @@ MethodOption = Annotated[
 ]
 RelaxationOption = Annotated[
     str | None,
-    typer.Option(help="hybrid, splits, box-hull, shared or park-boyd (quantization), perspective (pruning)."),
+    typer.Option(
+        help="hybrid, box-hull (all but pruning), splits, shared, park-boyd (uniform steps), "
+        "perspective (pruning)."
+    ),
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of the backend, for each problem.")]
@@ -83,8 +88,16 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         metavar="NAME",
-        help="A format: int2 to int16, a density like 25%, a pattern like 2:4; once for each, "
-        "in place of --bits, --density and --pattern.",
+        help="A format: int4, int4:g128, nf4, nvfp4, a density like 25%, a pattern like 2:4, or both like "
+        "2:4+int4; once for each, in place of --bits, --density and --pattern.",
+    ),
+]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--methods",
+        metavar="NAME,...",
+        help="Methods to list beside the bounds, such as rtn,k-best; repeatable, none for none.",
     ),
 ]
 BitsOption = Annotated[int | None, typer.Option(help="Bits a weight, 2 to 16; 4 if left out.")]
@@ -164,6 +177,25 @@ def solver_options_of(texts: Sequence[str] | None) -> dict[str, Any]:
             raise InputError(f"The solver option {name} is given twice.")
         options[name] = option_value(value)
     return options
+
+
+def methods_of(texts: Sequence[str] | None) -> list[str] | None:
+    """Names of methods of texts like "rtn,k-best"; "none" stands for no method.
+
+    Raises
+    ------
+    InputError
+        If there is none of a name, or it is named twice.
+    """
+    from pvqbounds.methods import chosen
+
+    if texts is None:
+        return None
+    names = [name.strip() for text in texts for name in text.split(",")]
+    if names == ["none"]:
+        return []
+    chosen(names, "quantization", 1)  # whatever it is for, it must be known
+    return names
 
 
 def options_by_solver(texts: Sequence[str] | None, solvers: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -249,8 +281,8 @@ def check_sizes(
     InputError
         If so.
     """
+    from pvqbounds.problems.formats import asked_formats
     from pvqbounds.problems.grids import checked_range_method
-    from pvqbounds.problems.plain_formats import asked_formats
 
     checked_range_method(range_method)
     return tuple(form.name for form in asked_formats(formats or None, bits, density, pattern_of(pattern)))

@@ -14,46 +14,65 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, one_line, shown
-from pvqbounds.methods.base import Method, PruningMethod, QuantizationMethod
+from pvqbounds.methods.base import (
+    CodingMethod,
+    Method,
+    PruningMethod,
+    QuantizationMethod,
+    RoundingMethod,
+)
 from pvqbounds.methods.k_best import KBest
 from pvqbounds.methods.magnitude import Magnitude
 from pvqbounds.methods.magnitude_refit import MagnitudeRefit
+from pvqbounds.methods.magnitude_rtn import MagnitudeRtn
 from pvqbounds.methods.nearest_plane import NearestPlane
 from pvqbounds.methods.randomized import RandomizedRounding
 from pvqbounds.methods.rtn import RoundToNearest
-from pvqbounds.problems import Problem
-from pvqbounds.problems.plain_formats import Task
+from pvqbounds.problems import Problem, Task
 
 __all__ = [
+    "CodingMethod",
     "Method",
     "PruningMethod",
     "QuantizationMethod",
+    "RoundingMethod",
     "chosen",
     "get",
     "label_of",
     "names",
     "proposals",
+    "proposing",
     "register",
 ]
 
-_OWN = (RoundToNearest(), NearestPlane(), KBest(), RandomizedRounding(), Magnitude(), MagnitudeRefit())
+_OWN: tuple[Method[Any], ...] = (
+    RoundToNearest(),
+    MagnitudeRtn(),
+    NearestPlane(),
+    KBest(),
+    RandomizedRounding(),
+    Magnitude(),
+    MagnitudeRefit(),
+)
 _METHODS: dict[str, Method[Any]] = {method.name: method for method in _OWN}
 """All of them, in the order in which they are listed."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9+._-]{0,39}")
 
 
-def names(kind: Task | None = None) -> list[str]:
-    """Names of all methods, or of those that propose for "quantization" or for "pruning".
+def names(task: Task | None = None) -> list[str]:
+    """Names of all methods, or of those that propose for "quantization", "pruning" or "joint".
 
     Raises
     ------
     InputError
-        If there is no such kind.
+        If there is no such task.
     """
-    if kind not in (None, *get_args(Task)):
-        raise InputError(f"A method is one for {' or '.join(get_args(Task))}, not for {shown(kind)}.")
-    return [name for name, method in _METHODS.items() if kind in (None, method.kind)]
+    if task is None:
+        return list(_METHODS)
+    if task not in get_args(Task):
+        raise InputError(f"A method is one for {' or '.join(get_args(Task))}, not for {shown(task)}.")
+    return [name for name, method in _METHODS.items() if task in method.tasks]
 
 
 def get(name: str) -> Method[Any]:
@@ -82,8 +101,8 @@ def register(method: Method[Any]) -> None:
     """
     if not isinstance(method, Method):
         raise InputError(
-            "What is registered is an object of a class that derives from methods.QuantizationMethod or "
-            f"methods.PruningMethod, not {shown(method)}."
+            "What is registered is an object of a class that derives from methods.QuantizationMethod, "
+            f"methods.CodingMethod or methods.PruningMethod, not {shown(method)}."
         )
     texts = {part: getattr(method, part, None) for part in ("name", "label", "citation")}
     for part, text in texts.items():
@@ -103,8 +122,8 @@ def label_of(name: str) -> str:
     return _METHODS[name].label if name in _METHODS else name
 
 
-def chosen(methods: Iterable[str] | None, kind: Task, largest: int) -> list[str]:
-    """Those of `methods` that propose for `kind`.
+def chosen(methods: Iterable[str] | None, task: Task, largest: int) -> list[str]:
+    """Those of `methods` that propose for `task`.
 
     Parameters
     ----------
@@ -119,14 +138,19 @@ def chosen(methods: Iterable[str] | None, kind: Task, largest: int) -> list[str]
         If one is unknown or named twice.
     """
     if methods is None:
-        return [name for name in names(kind) if largest <= get(name).listed_up_to]
+        return [name for name in names(task) if largest <= get(name).listed_up_to]
     if isinstance(methods, str):
         raise InputError(f"The methods are a list of names, not one text; give [{shown(methods)}].")
     listed = list(methods)
-    kinds = [get(name).kind for name in listed]
+    tasks = [get(name).tasks for name in listed]
     if len(set(listed)) < len(listed):
         raise InputError(f"A method is named twice in {', '.join(listed)}; name each once.")
-    return [name for name, own in zip(listed, kinds, strict=True) if own == kind]
+    return [name for name, own in zip(listed, tasks, strict=True) if task in own]
+
+
+def proposing(methods: Iterable[str], problems: Sequence[Problem]) -> list[str]:
+    """Those of `methods` that are for every one of these problems: of steps alone, or of any values."""
+    return [name for name in methods if all(map(get(name).proposes_for, problems))]
 
 
 def proposals(
@@ -149,7 +173,7 @@ def _proposals(method: Method[Any], problems: Sequence[Problem], seed: int) -> t
     allowed = []
     for problem, point in zip(problems, points, strict=True):
         try:
-            allowed.append(method.checked(problem, point))
+            allowed.append(problem.checked(point))
         except InputError as error:
             raise InputError(f"Method {method.name} proposes what is not allowed: {error}") from error
     return tuple(allowed)

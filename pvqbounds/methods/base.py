@@ -1,4 +1,7 @@
-"""What a method is: a name, a citation, and proposals that nobody has to believe."""
+"""What a method is: a name, a citation, and proposals that nobody has to believe.
+
+A method says which problems it is for: by their task, and by their class where it needs more of them.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,24 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.plain_formats import Task
-from pvqbounds.problems.validation import as_real_array
+from pvqbounds.heuristics.nearest_plane import among_kept, kept_by_magnitude
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
 
-__all__ = ["Method", "PruningMethod", "QuantizationMethod", "alike"]
+__all__ = [
+    "CodingMethod",
+    "Method",
+    "PruningMethod",
+    "QuantizationMethod",
+    "RoundingMethod",
+    "alike",
+    "steps_apart",
+]
 
 P = TypeVar("P", bound=Problem)
 
 
 class Method(ABC, Generic[P]):
-    """One method. Derive from :class:`QuantizationMethod` or :class:`PruningMethod`.
+    """One method. Derive from :class:`QuantizationMethod`, :class:`CodingMethod` or :class:`PruningMethod`.
 
     It proves nothing: whoever asks evaluates the error of what it proposes.
     """
@@ -31,8 +40,10 @@ class Method(ABC, Generic[P]):
     """Its row in a table."""
     citation: ClassVar[str]
     """Where it comes from, in a line."""
-    kind: ClassVar[Task]
-    """What it proposes for."""
+    tasks: ClassVar[tuple[Task, ...]]
+    """Tasks that it proposes for."""
+    problems: ClassVar[type[Problem]]
+    """Class of the problems that it proposes for."""
     listed_up_to: ClassVar[float] = 0.0
     """Inputs up to which a layer lists it without being asked; 0 where it has to be named."""
 
@@ -49,39 +60,55 @@ class Method(ABC, Generic[P]):
             Of all that is random.
         """
 
-    @abstractmethod
-    def checked(self, problem: P, point: Any) -> NDArray[Any]:
-        """`point` as the array that it has to be.
+    def proposes_for(self, problem: Problem) -> bool:
+        """Whether a problem is one that it is for."""
+        return problem.task in self.tasks and isinstance(problem, self.problems)
 
-        Raises
-        ------
-        InputError
-            If the problem does not allow it.
-        """
+
+class CodingMethod(Method[LeastSquares]):
+    """A method that proposes codes of any finite value set; under a support rule if its tasks say so."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("quantization",)
+    problems: ClassVar[type[Problem]] = LeastSquares
+
+    def proposes_for(self, problem: Problem) -> bool:
+        """Whether a problem is one that it is for: what does with few non-zeros does where all may be."""
+        tasks = (*self.tasks, "quantization") if "joint" in self.tasks else self.tasks
+        return problem.task in tasks and isinstance(problem, self.problems)
+
+
+class RoundingMethod(CodingMethod):
+    """A method that rounds; under a support rule what magnitude keeps, around its re-fit."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("quantization", "joint")
+
+    def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
+        """Codes of the kept weights, and zeros."""
+        kept = [kept_by_magnitude(problem) for problem in problems]
+        places = [i for i, inputs in enumerate(kept) if inputs.any()]
+        rounded = self.rounded([among_kept(problems[i], kept[i]) for i in places])
+        codes = [problem.values.zero_codes().copy() for problem in problems]
+        for i, own in zip(places, rounded, strict=True):
+            codes[i][kept[i]] = own
+        return codes
+
+    @abstractmethod
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
+        """Codes of problems without a support rule, those that share one Gram together."""
 
 
 class QuantizationMethod(Method[IntegerLeastSquares]):
-    """A method that proposes codes."""
+    """A method that proposes codes of uniform steps."""
 
-    kind: ClassVar[Task] = "quantization"
-
-    def checked(self, problem: IntegerLeastSquares, point: Any) -> NDArray[np.int64]:
-        """`point` as codes of the grid."""
-        return problem.checked_codes(point)
+    tasks: ClassVar[tuple[Task, ...]] = ("quantization",)
+    problems: ClassVar[type[Problem]] = IntegerLeastSquares
 
 
 class PruningMethod(Method[SparseLeastSquares]):
     """A method that proposes weights, zero where they are removed."""
 
-    kind: ClassVar[Task] = "pruning"
-
-    def checked(self, problem: SparseLeastSquares, point: Any) -> NDArray[np.float64]:
-        """`point` as weights that keep to the budget."""
-        weight = as_real_array(point, "The weight", ndim=1)
-        if len(weight) != problem.n:
-            raise InputError(f"There must be {problem.n} weights, not {len(weight)}.")
-        problem.checked_support(np.flatnonzero(weight))
-        return weight
+    tasks: ClassVar[tuple[Task, ...]] = ("pruning",)
+    problems: ClassVar[type[Problem]] = SparseLeastSquares
 
 
 def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
@@ -90,3 +117,11 @@ def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     for i, problem in enumerate(problems):
         members.setdefault((id(problem.gram), problem.grid), []).append(i)
     return list(members.values())
+
+
+def steps_apart(
+    problems: Sequence[LeastSquares],
+) -> tuple[dict[int, IntegerLeastSquares], dict[int, LeastSquares]]:
+    """Problems of uniform steps, and all others, by their positions."""
+    stepped = {i: problem for i, problem in enumerate(problems) if isinstance(problem, IntegerLeastSquares)}
+    return stepped, {i: problem for i, problem in enumerate(problems) if i not in stepped}

@@ -9,14 +9,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.methods.base import QuantizationMethod, alike
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.methods.base import RoundingMethod, alike, steps_apart
+from pvqbounds.problems import LeastSquares, Problem
+from pvqbounds.problems.code_grids import has_grid, in_codes
 
 __all__ = ["KBest"]
 
 
 @dataclass(frozen=True)
-class KBest(QuantizationMethod):
+class KBest(RoundingMethod):
     """The best determined input first; `width` beginnings go on from each input to the next."""
 
     name: ClassVar[str] = "k-best"
@@ -26,26 +27,28 @@ class KBest(QuantizationMethod):
     width: int = 64
     """1 is Babai's nearest plane, in that order."""
 
-    def propose(self, problems: Sequence[IntegerLeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
-        """Problems that share one Gram and one grid are searched on one factor."""
-        from pvqbounds.solvers.native.quantization.integer_search import (
-            k_best,
-            live_inputs,
-            without_dead_inputs,
-        )
+    def proposes_for(self, problem: Problem) -> bool:
+        """Whether values are steps or in a table."""
+        return super().proposes_for(problem) and has_grid(problem.values)
+
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
+        """Problems of steps that share one Gram and one grid are searched on one factor."""
+        from pvqbounds.solvers.native.quantization.integer_search import k_best
         from pvqbounds.solvers.native.quantization.search_trees import Minimiser, plain_tree
 
+        stepped, others = steps_apart(problems)
+        groups = [[list(stepped)[i] for i in members] for members in alike(list(stepped.values()))]
         codes = [problem.codes_of_nearest() for problem in problems]
-        for members in alike(problems):
+        for members in [*groups, *([i] for i in others)]:
             first = problems[members[0]].normalised
-            live = live_inputs(first)
+            live = np.asarray(first.gram.any(axis=1))
             if not live.any():
                 continue
-            inner = without_dead_inputs(first, live)
-            tree = plain_tree(inner, Minimiser(inner.centre, np.zeros(inner.n))).tree
+            inner = first.among(live)
+            tree = plain_tree(inner, Minimiser(in_codes(inner).centre, np.zeros(inner.n))).tree
             for i in members:
-                # another step multiplies all costs alike, and its floors are the same for all beginnings
-                centre = problems[i].centre[live][tree.order]
-                found = k_best(replace(tree, centre=centre, target=centre), self.width)
-                codes[i][live] = np.clip(found, inner.low, inner.high)
+                if i in stepped:  # another step multiplies all costs alike, and its floors are the same
+                    centre = stepped[i].centre[live][tree.order]
+                    tree = replace(tree, centre=centre, target=centre)
+                codes[i][live] = np.clip(k_best(tree, self.width), *inner.values.code_ends)
         return codes

@@ -9,14 +9,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.methods.base import QuantizationMethod, alike
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.heuristics.nearest_plane import nearest_values
+from pvqbounds.methods.base import RoundingMethod, alike, steps_apart
+from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.integer import error_form
 
 __all__ = ["NearestPlane"]
 
 
-class NearestPlane(QuantizationMethod):
+class NearestPlane(RoundingMethod):
     """Inputs in their order, each making good the errors before it."""
 
     name: ClassVar[str] = "nearest-plane"
@@ -26,13 +27,16 @@ class NearestPlane(QuantizationMethod):
     )
     listed_up_to: ClassVar[float] = inf
 
-    def propose(self, problems: Sequence[IntegerLeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
-        """Problems that share one Gram and one grid are rounded together, on one factor."""
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
+        """Problems of steps that share one Gram and one grid are rounded together, on one factor."""
         from pvqbounds.solvers.native.quantization.integer_codes import nearest_plane
 
-        codes: dict[int, NDArray[np.int64]] = {}
-        for members in alike(problems):
-            first, centres = problems[members[0]], np.array([problems[i].centre for i in members])
+        stepped, others = steps_apart(problems)
+        codes = dict(zip(others, nearest_values(list(others.values())), strict=True))
+        places = list(stepped)
+        for members in alike(list(stepped.values())):
+            first = stepped[places[members[0]]]
+            centres = np.array([stepped[places[i]].centre for i in members])
             rounded = nearest_plane(error_form(first), centres, first.low, first.high)
-            codes |= zip(members, rounded, strict=True)
+            codes |= zip((places[i] for i in members), rounded, strict=True)
         return [codes[i] for i in range(len(problems))]

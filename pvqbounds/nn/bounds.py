@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, Unpack
 
 from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError, SolverError, shown
-from pvqbounds.methods import chosen, get, proposals
+from pvqbounds.methods import chosen, get, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.grams import Data, gram_of_layer
-from pvqbounds.nn.layers import find_layer
+from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.sides import (
-    ScaleRule,
     chosen_channels,
     given_scales,
     input_ranges,
@@ -27,17 +27,18 @@ from pvqbounds.nn.sides import (
     slices_of,
 )
 from pvqbounds.problems import Problem, SparseLeastSquares
+from pvqbounds.problems.formats import AskedScales, Format, asked_formats
 from pvqbounds.problems.grids import RangeMethod, checked_range_method
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Task, Uniform, asked_formats
-from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.results.bounds import Bounds
-from pvqbounds.results.layer import LayerReport, SharedBudget, Side
+from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
-from pvqbounds.solving.channels import solve_channels
+from pvqbounds.solving.channels import solve_all
 from pvqbounds.solving.choice import solver_for_side
-from pvqbounds.solving.kinds import PRUNING, PRUNING_RELAXATIONS, STEPS, Kind
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
 
@@ -64,16 +65,11 @@ def layer_bounds(
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
-    time_limit: float = 60.0,
-    threads: int = 1,
-    tolerance: float | None = None,
-    verbose: bool = False,
-    solver_options: Mapping[str, Any] | None = None,
     jobs: int = 1,
-    seed: int = 0,
     batch_size: int = 64,
     device: str = "cpu",
     progress: LayerProgress | None = None,
+    **options: Unpack[SolveKeywords],
 ) -> LayerReport:
     """How well one layer can be quantized and pruned at all, on the output error of its data.
 
@@ -87,9 +83,10 @@ def layer_bounds(
         Calibration inputs of the model: a tensor, an array or an iterable of batches (tensors,
         or tuples of one and its labels). A loaded model's own data if None.
     formats
-        Names of the formats that the layer is held to, each once: "int4" (a symmetric uniform grid of
-        2 to 16 bits), "25%" (a density), "2:4" (a pattern). In place of `bits`, `density` and
-        `pattern`, which are short for ``[f"int{bits}", density or pattern]``.
+        Names of the formats that the layer is held to, each once, as :func:`pvqbounds.formats.parse`
+        reads them: "int4", "int4:g128", "nf4", "25%" (a density), "2:4" (a pattern), "2:4+int4:g128".
+        In place of `bits`, `density` and `pattern`, which are short for
+        ``[f"int{bits}", density or pattern]``.
     bits
         Bits a weight of the symmetric uniform grid, 2 to 16; 4 if None.
     density
@@ -103,38 +100,39 @@ def layer_bounds(
         each output channel) is refused.
     budget
         "channel": each output channel keeps its `density`. "layer": all channels that are looked
-        at keep it together, however they share it. That takes the full protocol and no pattern,
-        and is solved by the native relaxation, without a `tolerance`.
+        at keep it together, however they share it. That takes the full protocol, no pattern
+        and no joint format, and is solved by the native relaxation, without a `tolerance`.
     opt_dim
         None for the protocol "full": each channel is one problem. Else the paper's protocol
         "chunked": slices of at most `opt_dim` inputs, whole input channels of a convolution
-        where they fit. An `opt_dim` that holds all inputs is the full problem again.
+        where they fit, and never a part of a group of scales or of a pattern. An `opt_dim` that
+        holds all inputs is the full problem again.
     out_channels
         The first so many output channels, or these ones; all if None.
     range_method
-        How the scale is found: "mse" (least squared weight error) or "minmax" (clips nothing).
-        It is found once from the whole layer, also where only some channels or chunks are
-        looked at. Weights on inputs that are always zero in the data have no part in it.
+        How the scale of a plain "int4" is found: "mse" (least squared weight error) or "minmax"
+        (clips nothing). Other formats have a rule of their own in their name. Scales are found once
+        from the whole layer, also where only some channels or chunks are looked at and under a
+        support rule. Weights on inputs that are always zero in the data have no part in it.
     per_channel
-        One scale for each output channel in place of one for the layer.
+        One scale of "int4" for each output channel in place of one for the layer.
     scales
-        Given scales in place of found ones: one for the layer, or one for each of its channels.
+        Given scales of "int4" in place of found ones: one for the layer, or one for each of its
+        channels.
     methods
         Names of the methods (:mod:`pvqbounds.methods`) that are evaluated beside the bounds, each on
         the sides that it proposes for; one that no format asks for is refused. If None round to
         nearest, nearest plane, randomized rounding up to 100 inputs, and magnitude pruning without
         and with a re-fit.
     solver
-        As for :func:`pvqbounds.solve`. Where the backend can do only one of quantization and
-        pruning, the native one does the other; each side says who solved it. A backend that can do
-        none of the formats is refused.
-    method, time_limit, threads, tolerance, verbose, seed
-        As for :func:`pvqbounds.solve`; `time_limit` in seconds and `threads` for one problem.
-    solver_options
-        As for :func:`pvqbounds.solve`; for `solver` itself, not for a native side beside it.
+        As for :func:`pvqbounds.solve`. Where the backend can do only some of the formats, the native
+        one does the others; each side says who solved it. A backend that can do none of the formats
+        is refused.
+    method
+        As for :func:`pvqbounds.solve`.
     relaxation
-        As for :func:`pvqbounds.solve`; it names one of quantization or of pruning, and sides of the
-        other take their default.
+        As for :func:`pvqbounds.solve`; it names one of some kinds of problems, and sides of others
+        take their default.
     jobs
         Problems that are solved at a time.
     batch_size
@@ -143,6 +141,9 @@ def layer_bounds(
         As for :func:`pvqbounds.solve_channels`.
     progress
         Called with (problems done, problems in all, what is being done).
+    **options
+        As for :func:`pvqbounds.solve`; `time_limit` in seconds and `threads` for one problem,
+        `solver_options` for `solver` itself, not for a native side beside it.
 
     Returns
     -------
@@ -166,72 +167,43 @@ def layer_bounds(
     if data is None:
         raise InputError("The model comes without data; give calibration inputs for it.")
     target = find_layer(loaded.module, layer)
+    asked, execution = SolveOptions(solver, method, relaxation, **options), Execution(jobs, device)
     forms = asked_formats(formats, bits, density, pattern)
     for form in forms:
         refuse_unfit(form, target)
-    ranges = input_ranges(target, opt_dim, [form for form in forms if isinstance(form, Pattern)])
+    ranges = input_ranges(target, opt_dim, forms)
     channels = chosen_channels(out_channels, target.channels)
-    _check_budget(budget, ranges, forms, method, tolerance)
+    _check_budget(budget, ranges, forms, asked)
     largest = max(stop - start for start, stop in ranges)
-    solver_of = _solvers(forms, solver, method, largest, solver_options, time_limit)
-    if budget == "layer" and solver_of["pruning"] not in ("auto", "native"):
-        raise InputError(
-            f"A budget over the layer is bounded by the native solver alone; leave out solver = {solver}."
-        )
-    relaxation_of = _relaxations(forms, relaxation)
-    listed = _methods(forms, methods, largest)
-    checked_range_method(range_method)
-    given = None if scales is None else given_scales(scales, target.channels)
-    if not any(isinstance(form, Uniform) for form in forms) and (given or per_channel):
-        raise InputError("No format of these has scales; leave out scales and per_channel.")
+    options_of = _options(forms, asked, largest, budget)
+    listed = [_methods(form, forms, methods, largest) for form in forms]
+    asked_scales = _asked_scales(forms, range_method, per_channel, scales, target)
 
     total = len(forms) * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
     report(0, total, "layer inputs")
     captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
-    rule = ScaleRule(range_method, per_channel, given)
     slices = list(slices_of(target, captured.grams, channels, ranges))
-
-    def solve(problems: Sequence[Problem], task: Task, done: Callable[[int], None]) -> list[Bounds]:
-        return solve_channels(
-            problems,
-            solver=solver_of[task],
-            method=method,
-            relaxation=relaxation_of[task],
-            time_limit=time_limit,
-            threads=threads,
-            tolerance=tolerance,
-            seed=seed,
-            verbose=verbose,
-            solver_options=solver_options if solver_of[task] == solver else None,
-            jobs=jobs,
-            device=device if task == "quantization" else "cpu",
-            progress=done,
-        )
-
-    tasks = [form.task for form in forms]
+    posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in forms]
+    fitting = [proposing(own, problems) for own, problems in zip(listed, posed, strict=True)]
+    _refuse_unused(methods, fitting)
+    names = labels([(form.task, form.name) for form in forms])
     sides = []
     for number, form in enumerate(forms):
-        label = form.task if len(set(tasks)) == len(tasks) else form.name
-        before = number * len(slices)
 
-        def done(channels: int, before: int = before, label: str = label) -> None:
-            report(before + channels, total, label)
+        def done(count: int, before: int = number * len(slices), name: str = names[number]) -> None:
+            report(before + count, total, name)
 
         done(0)
-        problems = problems_of(form, target, captured.grams, slices, rule)
-        shared: SharedBudget | None = None
-        if budget == "layer" and isinstance(form, Density):
-            options = {"time_limit": time_limit, "threads": threads, "jobs": jobs, "progress": done}
-            problems, bounds, shared, points = _under_one_budget(
-                problems, form, listed[form.task], seed, **options
-            )
+        own = options_of[_kind(form)], replace(execution, progress=done)
+        nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
+        if nnz is None:
+            found = _each_by_itself(posed[number], fitting[number], *own)
         else:
-            bounds = solve(problems, form.task, done)
-            points = proposals(listed[form.task], problems, seed)
-            bounds = at_least_methods(problems, bounds, points)
-        size = form.bits_per_weight(problems, target.channels * target.inputs, target.inputs)
-        sides.append(Side(form.name, size, results_of(slices, problems, bounds), points, shared))
+            found = _under_one_budget(posed[number], nnz, fitting[number], *own)
+        results = results_of(slices, found.problems, found.bounds)
+        size = form.size(found.problems, (target.channels, target.inputs))
+        sides.append(Side(form.name, size, results, found.points, found.shared))
     notes = (loaded.note, *captured.notes, *(note_of(form, target) for form in forms))
     return LayerReport(
         model=loaded.name,
@@ -248,80 +220,150 @@ def layer_bounds(
     )
 
 
+# ------------------------------------------------------------------------- what is asked for
+
+
 def _check_budget(
-    budget: str,
-    ranges: Sequence[tuple[int, int]],
-    formats: Sequence[PlainFormat],
-    method: str,
-    tolerance: float | None,
+    budget: str, ranges: Sequence[tuple[int, int]], forms: Sequence[Format], asked: SolveOptions
 ) -> None:
     if budget not in ("channel", "layer"):
         raise InputError(f"The budget is one of channel, layer, not {shown(budget)}.")
     if budget == "channel":
         return
-    if any(isinstance(form, Pattern) for form in formats):
-        raise InputError("An N:M pattern is a budget of its own; leave out budget = layer.")
-    if not any(isinstance(form, Density) for form in formats):
+    for form in forms:
+        if form.support is not None and form.layer_budget(1) is None:
+            raise InputError(
+                f"{form.name} has a budget of its own for each channel, as every N:M pattern and joint "
+                "format has; leave out budget = layer."
+            )
+    if not any(form.support is not None for form in forms):
         raise InputError("A budget over the layer is that of a density; give one, such as 25%.")
     if len(ranges) > 1:
         raise InputError("A budget over the layer needs the full protocol; leave out opt_dim.")
-    if method == "exact":
+    if asked.method == "exact":
         raise InputError("A budget over the layer is bounded by its relaxation; leave out method = exact.")
-    if tolerance is not None:
+    if asked.tolerance is not None:
         raise InputError("The bound of a budget over the layer takes no tolerance; leave it out.")
 
 
-KINDS: Mapping[Task, Kind] = {"quantization": STEPS, "pruning": PRUNING}
+def _kind(form: Format) -> Kind:
+    """How the problems of a format are solved."""
+    return kind_for(form.task, form.has_steps)
 
 
-def _solvers(
-    formats: Sequence[PlainFormat],
-    solver: str,
-    method: str,
-    largest: int,
-    solver_options: Mapping[str, Any] | None,
-    time_limit: float,
-) -> dict[Task, str]:
-    """The solver for each task; one that cannot be used is found before any work."""
-    solver_of = {
-        task: solver_for_side(solver, method, KINDS[task], largest, solver_options, time_limit)
-        for task in dict.fromkeys(form.task for form in formats)
-    }
-    if solver not in solver_of.values():
-        raise SolverError(
-            f"{solver} cannot do {' or '.join(solver_of)}; leave it out, or add a format that it can do."
+def _options(
+    forms: Sequence[Format], asked: SolveOptions, largest: int, budget: str
+) -> dict[Kind, SolveOptions]:
+    """What is asked of each kind of problem; a solver that cannot be used is found before any work."""
+    kinds = list(dict.fromkeys(map(_kind, forms)))
+    name = asked.relaxation
+    if name is not None and not any(kind.knows(name) for kind in kinds):
+        meant = [kind.called for kind in ALL_KINDS if kind.knows(name)]
+        if meant:
+            raise InputError(
+                f"The relaxation {shown(name)} is for {' or '.join(meant)}, which no format asks for."
+            )
+        kinds[0].checked_relaxation(name, asked.native)
+    solvers = {
+        kind: solver_for_side(
+            asked.solver, asked.method, kind, largest, asked.solver_options, asked.time_limit
         )
-    return solver_of
+        for kind in kinds
+    }
+    if asked.solver not in solvers.values():
+        raise SolverError(
+            f"{asked.solver} cannot do {' or '.join(kind.called for kind in kinds)}; leave it out, or add a "
+            "format that it can do."
+        )
+    if budget == "layer" and not replace(asked, solver=solvers[PRUNING], solver_options=None).native:
+        raise InputError(
+            "A budget over the layer is bounded by the native solver alone; leave out "
+            f"solver = {asked.solver}."
+        )
+    return {
+        kind: replace(
+            asked,
+            solver=solver,
+            relaxation=name if name is not None and kind.knows(name) else None,
+            solver_options=asked.solver_options if solver == asked.solver else None,
+        )
+        for kind, solver in solvers.items()
+    }
 
 
-def _relaxations(formats: Sequence[PlainFormat], relaxation: str | None) -> dict[Task, str | None]:
-    """The relaxation of each task: the one that is named belongs to quantization or to pruning."""
-    tasks = {form.task for form in formats}
-    meant: Task = "pruning" if relaxation in PRUNING_RELAXATIONS else "quantization"
-    if relaxation is not None and meant not in tasks:
-        raise InputError(f"The relaxation {shown(relaxation)} is for {meant}, which no format asks for.")
-    return {task: relaxation if task == meant else None for task in tasks}
-
-
-def _methods(
-    formats: Sequence[PlainFormat], methods: Sequence[str] | None, largest: int
-) -> dict[Task, list[str]]:
-    """The methods that are listed for each task; one that is named proposes for some format."""
-    listed = {form.task: chosen(methods, form.task, largest) for form in formats}
+def _methods(form: Format, forms: Sequence[Format], methods: Sequence[str] | None, largest: int) -> list[str]:
+    """The methods that are listed for a format; one that is named is for the task of some format."""
+    listed = chosen(methods, form.task, largest)
     for name in methods or ():
-        if get(name).kind not in listed:
-            raise InputError(f"The method {name} is for {get(name).kind}, which no format asks for.")
+        tasks = get(name).tasks
+        if not any(other.task in tasks for other in forms):
+            raise InputError(f"The method {name} is for {' or '.join(tasks)}, which no format asks for.")
     return listed
 
 
+def _refuse_unused(methods: Sequence[str] | None, fitting: Sequence[Sequence[str]]) -> None:
+    """Refuse a method that is named, and proposes for problems of the task but not for these."""
+    for name in methods or ():
+        if not any(name in names for names in fitting):
+            raise InputError(
+                f"The method {name} proposes nothing for these formats; leave it out, or add one like int4."
+            )
+
+
+def _asked_scales(
+    forms: Sequence[Format],
+    range_method: RangeMethod,
+    per_channel: bool,
+    scales: float | Sequence[float] | None,
+    target: Layer,
+) -> AskedScales:
+    """How the scales of plain grids are found."""
+    given = None if scales is None else given_scales(scales, target.channels)
+    if not any(form.takes_scales for form in forms) and (given or per_channel):
+        raise InputError(
+            "No format of these has scales that options may say, as int4 has; leave out scales and "
+            "per_channel."
+        )
+    return AskedScales(checked_range_method(range_method), per_channel, given)
+
+
+# ------------------------------------------------------------------------- the bounds of a side
+
+
+class Found(NamedTuple):
+    """What was found for one side."""
+
+    problems: Sequence[Problem]
+    bounds: list[Bounds]
+    points: Mapping[str, tuple[NDArray[Any], ...]]
+    """What each method proposes, by its name."""
+    shared: SharedBudget | None = None
+
+
+def _each_by_itself(
+    problems: Sequence[Problem], methods: Sequence[str], asked: SolveOptions, execution: Execution
+) -> Found:
+    """The bounds of problems, and what the methods make of them."""
+    own = execution if kind_of(problems[0]).batched else replace(execution, device="cpu")
+    bounds = solve_all(problems, asked, own)
+    points = proposals(methods, problems, asked.seed)
+    return Found(problems, at_least_methods(problems, bounds, points), points)
+
+
 def _under_one_budget(
-    problems: Sequence[Problem], form: Density, listed: Sequence[str], seed: int, **options: Any
-) -> tuple[list[Problem], list[Bounds], SharedBudget, Mapping[str, tuple[NDArray[Any], ...]]]:
+    problems: Sequence[Problem], nnz: int, methods: Sequence[str], asked: SolveOptions, execution: Execution
+) -> Found:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
     sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
-    nnz = nnz_of_density(form.density, sum(problem.n for problem in sparse))
-    allotted, bounds, error_lower = solve_layer_budget(sparse, nnz, **options)
+    allotted, bounds, error_lower = solve_layer_budget(
+        sparse,
+        nnz,
+        time_limit=asked.time_limit,
+        threads=asked.threads,
+        jobs=execution.jobs,
+        progress=execution.progress,
+    )
     spent = shared_by_magnitude(sparse, nnz)
-    points = proposals(listed, spent, seed)
+    points = proposals(methods, spent, asked.seed)
     allotted, bounds = at_least_methods_together(allotted, bounds, error_lower, spent, points)
-    return list(allotted), bounds, SharedBudget(nnz, error_lower), points
+    return Found(allotted, bounds, points, SharedBudget(nnz, error_lower))

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import Layer
-from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.chunks import chunk_ranges
-from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Stepped, Uniform
-from pvqbounds.problems.sparse import nnz_of_density
+from pvqbounds.problems import Gram, Problem
+from pvqbounds.problems.chunks import Slice, chunk_ranges
+from pvqbounds.problems.formats import AskedScales, Format
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.problems.values import Steps
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import SliceResult
 
 __all__ = [
-    "ScaleRule",
-    "Slice",
     "chosen_channels",
     "given_scales",
     "input_ranges",
@@ -34,26 +26,6 @@ __all__ = [
     "results_of",
     "slices_of",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class Slice:
-    """What one problem is about: a channel, or a chunk of its inputs."""
-
-    channel: int
-    inputs: tuple[int, int]
-    gram: Gram
-    weight: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ScaleRule:
-    """How the scale of each output channel is found."""
-
-    range_method: RangeMethod
-    per_channel: bool
-    given: Sequence[float] | None
-    """One for each channel, in place of found ones."""
 
 
 # ------------------------------------------------------------------------- what is asked for
@@ -91,24 +63,28 @@ def given_scales(scales: float | Sequence[float], channels: int) -> list[float]:
 # ------------------------------------------------------------------------- the slices
 
 
-def input_ranges(layer: Layer, opt_dim: int | None, patterns: Sequence[Pattern]) -> list[tuple[int, int]]:
-    """Slices of the fan-in, one problem each; the groups of N:M patterns are never cut.
+def input_ranges(layer: Layer, opt_dim: int | None, forms: Sequence[Format]) -> list[tuple[int, int]]:
+    """Slices of the fan-in, one problem each; groups of scales and of N:M patterns are never cut.
 
     Raises
     ------
     InputError
-        If `opt_dim` cannot be, or holds no whole group of each pattern.
+        If `opt_dim` cannot be, or holds no whole group of each format.
     """
-    if opt_dim is None or (patterns and opt_dim >= layer.inputs):
+    if opt_dim is None:
         return [(0, layer.inputs)]
-    if not patterns:
+    together = math.lcm(*(form.together(layer.inputs, layer.block) for form in forms))
+    if together == 1 or opt_dim >= layer.inputs:
         return chunk_ranges(layer.inputs, opt_dim, layer.block)
-    group = math.lcm(*(pattern.size for pattern in patterns))
-    together = group * layer.block  # so many whole input channels
     if together > opt_dim:
-        what = f"{group} weights" if layer.block == 1 else f"{group} input channels of {layer.block} weights"
-        raise InputError(f"opt_dim = {opt_dim} cannot hold a group of {what}; take {together} or more.")
-    return chunk_ranges(layer.inputs, opt_dim, together)
+        names = [form.name for form in forms if form.together(layer.inputs, layer.block) > 1]
+        raise InputError(
+            f"opt_dim = {opt_dim} cannot hold a group of {together} inputs, which {' and '.join(names)} "
+            f"keep{'s' * (len(names) == 1)} together; take {together} or more."
+        )
+    # whole input channels of a convolution too, where they fit
+    blocks = math.lcm(together, layer.block)
+    return chunk_ranges(layer.inputs, opt_dim, blocks if blocks <= opt_dim else together)
 
 
 def slices_of(
@@ -145,7 +121,7 @@ def results_of(
 # ------------------------------------------------------------------------- the problems of a format
 
 
-def refuse_unfit(form: PlainFormat, layer: Layer) -> None:
+def refuse_unfit(form: Format, layer: Layer) -> None:
     """Find out before any work whether a format means something for a layer.
 
     Raises
@@ -153,91 +129,26 @@ def refuse_unfit(form: PlainFormat, layer: Layer) -> None:
     InputError
         If a pattern would remove none of its weights.
     """
-    if not isinstance(form, Pattern):
-        return
-    if layer.input_channels <= form.kept and layer.input_channels < form.size:
+    if form.support is not None and form.support.removes_nothing(layer.input_channels):
         few = f"{layer.input_channels} input channel{'s' * (layer.input_channels > 1)}"
         raise InputError(
-            f"Layer '{layer.name}' has {few} behind each output channel, of which a pattern {form.name} "
-            "along the input channels removes none; give a density for it."
+            f"Layer '{layer.name}' has {few} behind each output channel, of which a pattern "
+            f"{form.support.name} along the input channels removes none; give a density for it."
         )
 
 
-def note_of(form: PlainFormat, layer: Layer) -> str:
-    """Say where the last group of a pattern is shorter."""
-    if not isinstance(form, Pattern) or not layer.input_channels % form.size:
-        return ""
-    short = layer.input_channels % form.size
-    return (
-        f"The last group of {form.size} input channels has only {short}, and may keep "
-        f"{min(short, form.kept)} of them."
-    )
+def note_of(form: Format, layer: Layer) -> str:
+    """What a reader must know of a format on this layer; empty where there is nothing."""
+    return "" if form.support is None else form.support.note(layer.input_channels)
 
 
 def problems_of(
-    form: PlainFormat, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
+    form: Format, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], asked: AskedScales
 ) -> list[Problem]:
-    """The problems of one format, one for each slice; `grams` are those of the whole layer."""
-    return PROBLEMS[type(form)](form, layer, grams, slices, rule)
+    """The problems of one format, one for each slice; `grams` are those of the whole layer.
 
-
-def _quantized(
-    form: Uniform, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
-) -> list[Problem]:
-    codes = symmetric_codes(form.bits)
-    steps = _scales(layer, grams, rule, *codes)
-    return [IntegerLeastSquares(s.gram, s.weight, steps[s.channel], *codes) for s in slices]
-
-
-def _stepped(
-    form: Stepped, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
-) -> list[Problem]:
+    Scales are found on the whole layer, from weights on inputs that are alive, whatever is looked at.
+    """
     alive = np.stack([np.diagonal(gram.matrix) > 0.0 for gram in grams])
     live = alive[[layer.group_of(channel) for channel in range(layer.channels)]]
-    grids = form.form.grids(layer.weight, live)
-    problems: list[Problem] = []
-    for s in slices:
-        grid = grids[s.channel]
-        assert isinstance(grid, Steps)
-        steps = grid.among(np.arange(*s.inputs))
-        problems.append(
-            IntegerLeastSquares(s.gram, s.weight, *map(_one, (steps.step, steps.qmin, steps.qmax)))
-        )
-    return problems
-
-
-def _one(values: NDArray[Any]) -> Any:
-    """The number that all of them are, else themselves: problems of one scale are solved together."""
-    return values[0].item() if (values == values[0]).all() else values
-
-
-def _thinned(
-    form: Density, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
-) -> list[Problem]:
-    return [SparseLeastSquares(s.gram, s.weight, nnz_of_density(form.density, len(s.weight))) for s in slices]
-
-
-def _patterned(
-    form: Pattern, layer: Layer, grams: Sequence[Gram], slices: Sequence[Slice], rule: ScaleRule
-) -> list[Problem]:
-    pair = (form.kept, form.size)
-    return [SparseLeastSquares(s.gram, s.weight, pattern=pair, stride=layer.block) for s in slices]
-
-
-PROBLEMS: Mapping[
-    type[Any], Callable[[Any, Layer, Sequence[Gram], Sequence[Slice], ScaleRule], list[Problem]]
-]
-PROBLEMS = {Uniform: _quantized, Stepped: _stepped, Density: _thinned, Pattern: _patterned}
-"""What makes the problems of a format, by its kind."""
-
-
-def _scales(layer: Layer, grams: Sequence[Gram], rule: ScaleRule, qmin: int, qmax: int) -> Sequence[float]:
-    """Find the scale of each output channel on the whole layer, from weights on inputs that are alive."""
-    if rule.given is not None:
-        return rule.given
-    alive = [np.diagonal(gram.matrix) > 0.0 for gram in grams]
-    rows = [row[alive[layer.group_of(channel)]] for channel, row in enumerate(layer.weight)]
-    parts = rows if rule.per_channel else [np.concatenate(rows)]
-    # where every input is dead each scale is as good: the error is zero
-    found = [range_scale(rule.range_method, part, qmin, qmax) if len(part) else 1.0 for part in parts]
-    return found if rule.per_channel else found * layer.channels
+    return form.problems_of(slices, form.grids(layer.weight, live, asked), layer.block)

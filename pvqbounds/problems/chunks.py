@@ -6,11 +6,30 @@ Chunks drop the cross terms between slices: their bounds do not add up to one fo
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
-from pvqbounds.errors import InputError, shown
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["chunk_ranges"]
+from pvqbounds.errors import InputError, shown
+from pvqbounds.problems.gram import Gram
+
+__all__ = ["Slice", "chunk_ranges"]
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """What one problem of a layer is about: a channel, or a chunk of its inputs."""
+
+    channel: int
+    """Output channel in the layer's own count."""
+    inputs: tuple[int, int]
+    """First and one past the last input of the channel's fan-in."""
+    gram: Gram
+    """Of these inputs; slices of one group of a convolution and one range share it."""
+    weight: NDArray[np.float64]
+    """Of these inputs."""
 
 
 def chunk_ranges(inputs: int, opt_dim: int, block: int = 1) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.problems.values import Levels
 
-__all__ = ["CodebookLeastSquares"]
+__all__ = ["CodebookLeastSquares", "checked_table"]
 
 MOST_LEVELS = 2**16
 
@@ -33,7 +33,8 @@ class CodebookLeastSquares(LeastSquares):
         w, shape (n,).
     levels
         The levels in rising order, at least two: one list for all inputs, shape (m,), or a list of n of
-        them, which may differ in length. Scales are multiplied in.
+        them, which may differ in length. Scales are multiplied in. In an array, shape (n, m), rows that
+        have fewer levels repeat their last one.
     nnz
         At most so many non-zeros in all (joint compression); 0 must be a level of each input then.
     pattern
@@ -69,6 +70,13 @@ class CodebookLeastSquares(LeastSquares):
         table = _table(levels, len(vector))
         super().__init__(shared, vector, Levels(table), rule_of(len(vector), nnz, pattern, stride))
 
+    @classmethod
+    def of_levels(cls, gram: Gram | ArrayLike, weight: ArrayLike, levels: Levels) -> CodebookLeastSquares:
+        """The problem of level sets that are sorted already; rows that share memory go on sharing it."""
+        problem = cls.__new__(cls)
+        LeastSquares.__init__(problem, gram, weight, levels)
+        return problem
+
 
 def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float64]:
     """The levels of each input, shape (n, m): shorter lists repeat their last level."""
@@ -79,10 +87,12 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
     if axes == 1:
         row = _checked_levels(cast(ArrayLike, levels), "")
         return np.broadcast_to(row, (n, len(row)))
-    if isinstance(levels, str) or not isinstance(levels, Sequence | np.ndarray):
+    if axes == 0 or not isinstance(levels, Sequence | np.ndarray):  # a text has no axes either
         raise InputError("The levels must be a list of rising numbers, or one such list for each input.")
     if len(levels) != n:
         raise InputError(f"There must be one list of levels, or {n}, one for each input, not {len(levels)}.")
+    if isinstance(levels, np.ndarray) and levels.dtype != np.object_:
+        return checked_table(levels)
     known: dict[int, NDArray[np.float64]] = {}  # groups share their lists
     rows = []
     for i, listed in enumerate(cast(Sequence[Any], levels)):
@@ -92,6 +102,29 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
     most = max(len(row) for row in rows)
     table = np.array([np.pad(row, (0, most - len(row)), mode="edge") for row in rows])
     table.flags.writeable = False
+    return table
+
+
+def checked_table(levels: ArrayLike) -> NDArray[np.float64]:
+    """Rows of rising levels, shape (rows, m), of which those that have fewer repeat their last one.
+
+    Raises
+    ------
+    InputError
+        If they are anything else.
+    """
+    table = as_real_array(levels, "The levels", ndim=2)
+    if not 2 <= table.shape[1] <= MOST_LEVELS:
+        raise InputError(f"There must be 2 to {MOST_LEVELS} levels in each row, not {table.shape[1]}.")
+    step, ended = np.diff(table), table[:, :-1] == table[:, -1:]
+    wrong = np.argwhere(~((step > 0.0) | ((step == 0.0) & ended)))
+    if len(wrong):
+        row, place = wrong[0]
+        a, b = table[row, place : place + 2]
+        raise InputError(
+            f"The levels in row {row} must rise, but after {a:g} comes {b:g}: sort them, each once; only the "
+            "last may be repeated."
+        )
     return table
 
 

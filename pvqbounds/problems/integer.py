@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -99,6 +99,11 @@ class IntegerLeastSquares(LeastSquares):
             raise InputError("The grid is so large that its ends overflow; rescale the weights.")
         check_magnitude(shared.matrix, float(steps.step.max()))
         super().__init__(shared, vector, steps, rule_of(n, nnz, pattern, stride))
+
+    @classmethod
+    def of_steps(cls, gram: Gram | ArrayLike, weight: ArrayLike, steps: Steps) -> IntegerLeastSquares:
+        """The problem of these steps, in numbers where one serves all inputs: such channels are batched."""
+        return cls(gram, weight, _one_or_each(steps.step), _one_or_each(steps.qmin), _one_or_each(steps.qmax))
 
     @classmethod
     def from_quadratic(
@@ -198,6 +203,11 @@ def error_form(problem: LeastSquares) -> NDArray[np.float64]:
     form = problem.gram * ratio[:, None] * ratio
     mean = float(np.mean(np.diagonal(form)))
     return form / mean if mean > 0.0 else form
+
+
+def _one_or_each(values: NDArray[Any]) -> Any:
+    """The number that all of them are, else themselves."""
+    return values[0].item() if (values == values[0]).all() else values
 
 
 def _axes(value: object) -> int:

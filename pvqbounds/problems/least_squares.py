@@ -167,6 +167,18 @@ class Problem(ABC):
             values=self.values.times(-units.weight),
         )
 
+    def under(self: P, rule: SupportRule) -> P:
+        """The same channel, of the same Gram, under another support rule.
+
+        Raises
+        ------
+        InputError
+            If the rule needs a 0 that is not among the values.
+        """
+        other = moved(self, rule=rule)
+        other._refuse_missing_zeros()
+        return other
+
     @cached_property
     def signal(self) -> Enclosure:
         """Enclosure of wᵀGw."""
@@ -201,6 +213,16 @@ class Problem(ABC):
                     f"where {kept} are allowed."
                 )
         return indices
+
+    @abstractmethod
+    def checked(self, values: Any) -> NDArray[Any]:
+        """Codes, or weights where values have no codes, as the array that they have to be.
+
+        Raises
+        ------
+        InputError
+            If the problem does not allow them.
+        """
 
     @abstractmethod
     def error(self, values: NDArray[Any]) -> Enclosure:
@@ -294,6 +316,10 @@ class LeastSquares(Problem):
         if self.is_restricted:
             self.checked_support(np.flatnonzero(self.weight_of(whole)))
         return whole
+
+    def checked(self, values: Any) -> NDArray[np.int64]:
+        """:meth:`checked_codes`."""
+        return self.checked_codes(values)
 
     def weight_of(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """The values of codes, shape (n,), rounded to float64."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.arithmetic.enclosures import Enclosure, difference, quadratic_form
 from pvqbounds.errors import InputError
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.least_squares import Point, Problem, checked_pair, moved, scaled_weights
+from pvqbounds.problems.least_squares import Point, Problem, checked_pair, scaled_weights
 from pvqbounds.problems.supports import largest_kept, rule_of
 from pvqbounds.problems.units import enclosure_scaled
 from pvqbounds.problems.validation import as_real_array
@@ -66,7 +66,7 @@ class SparseLeastSquares(Problem):
 
     def with_nnz(self, nnz: int) -> SparseLeastSquares:
         """The same channel, of the same Gram array, with `nnz` non-zeros allowed."""
-        return moved(self, rule=rule_of(self.n, nnz, None))
+        return self.under(rule_of(self.n, nnz, None))
 
     def refit(self, support: NDArray[np.int64]) -> NDArray[np.float64]:
         """Best weights on `support` (least squares, least change of power where singular), shape (n,).
@@ -98,11 +98,18 @@ class SparseLeastSquares(Problem):
         form = quadratic_form(inner.gram, *difference(weight, inner.weight))
         return enclosure_scaled(form, self.units.error)
 
+    def checked(self, values: Any) -> NDArray[np.float64]:
+        """Weights that keep to the budget, shape (n,)."""
+        weight = as_real_array(values, "The weight", ndim=1)
+        if len(weight) != self.n:
+            raise InputError(f"There must be {self.n} weights, not {len(weight)}.")
+        self.checked_support(np.flatnonzero(weight))
+        return weight
+
     def point(self, values: NDArray[Any]) -> Point:
         """Weights, checked and evaluated."""
-        weight = as_real_array(values, "The weight", ndim=1)
-        support = self.checked_support(np.flatnonzero(weight))
-        return Point(weight, None, support, self.error(weight))
+        weight = self.checked(values)
+        return Point(weight, None, np.flatnonzero(weight), self.error(weight))
 
     def on_support(self, support: ArrayLike) -> Point:
         """The re-fit on a support, checked and evaluated."""

@@ -36,22 +36,26 @@ class SupportRule(ABC):
     def budgets(self, n: int) -> list[Budget]:
         """Disjoint groups of the n inputs with the number of non-zeros that each may have."""
 
+    @abstractmethod
+    def __str__(self) -> str:
+        """The rule in a few words."""
+
     def restricts(self, n: int) -> bool:
         """Whether some of the n weights have to be zero."""
         return any(most < len(group) for group, most in self.budgets(n))
 
     def among(self, inputs: NDArray[np.bool_]) -> SupportRule:
         """The rule for the inputs of a mask, shape (n,), where those left out spend nothing."""
-        group, most = np.full(len(inputs), -1), []
-        for number, (members, budget) in enumerate(self.budgets(len(inputs))):
-            group[members] = number
-            most.append(budget)
-        return Groups(group[inputs], np.array(most, dtype=np.int64))
+        groups = Groups.of(self, len(inputs))
+        return Groups(groups.group[inputs], groups.most)
 
 
 @dataclass(frozen=True)
 class All(SupportRule):
     """All weights may be non-zero."""
+
+    def __str__(self) -> str:
+        return "keep all"
 
     def restricts(self, n: int) -> bool:
         """None has to."""
@@ -72,6 +76,9 @@ class AtMost(SupportRule):
 
     nnz: int
 
+    def __str__(self) -> str:
+        return f"keep {self.nnz}"
+
     def budgets(self, n: int) -> list[Budget]:
         """One group."""
         return [(np.arange(n), min(self.nnz, n))]
@@ -84,6 +91,9 @@ class Pattern(SupportRule):
     kept: int
     size: int
     stride: int = 1
+
+    def __str__(self) -> str:
+        return f"pattern {self.kept}:{self.size}"
 
     def budgets(self, n: int) -> list[Budget]:
         """One group for every `size` inputs."""
@@ -101,6 +111,19 @@ class Groups(SupportRule):
     """Number of the group of each input, -1 for those without a limit, shape (n,)."""
     most: NDArray[np.int64]
     """Non-zeros that each group may have."""
+
+    @classmethod
+    def of(cls, rule: SupportRule, n: int) -> Groups:
+        """What a rule comes down to for n inputs."""
+        group, most = np.full(n, -1), []
+        for members, budget in rule.budgets(n):
+            if len(members):  # groups without members would be more than there are inputs
+                group[members] = len(most)
+                most.append(budget)
+        return cls(group, np.array(most, dtype=np.int64))
+
+    def __str__(self) -> str:
+        return f"{len(self.most)} groups with budgets of their own"
 
     def budgets(self, n: int) -> list[Budget]:
         """One group for each number, and the inputs without a limit."""

@@ -9,9 +9,10 @@ one it is. Of a finite set a table of its levels is enough (:class:`Tabulated`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,15 @@ class ValueSet(ABC):
     @abstractmethod
     def numbers(self) -> Array:
         """The numbers that the values are made of: what must not be lost in other units."""
+
+    @property
+    @abstractmethod
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """What the values are made of by name, a row for each weight: as files hold them."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """The values in a few words."""
 
     @property
     @abstractmethod
@@ -143,6 +153,22 @@ class Steps(ValueSet):
     def numbers(self) -> Array:
         """The steps."""
         return self.step
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Steps and boxes."""
+        return {"step": self.step, "qmin": self.qmin, "qmax": self.qmax}
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all weights have one step and one box."""
+        return all(bool((array == array[0]).all()) for array in self.arrays.values())
+
+    def __str__(self) -> str:
+        low, high = self.qmin.min(), self.qmax.max()
+        if self.is_uniform:
+            return f"scale {self.step[0]:.6g}, codes {low}..{high}"
+        return f"scales {self.step.min():.3g} to {self.step.max():.3g}, codes from {low} to {high}"
 
     @property
     def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -237,6 +263,16 @@ class Tabulated(ValueSet):
         return self.table
 
     @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The levels."""
+        return {"levels": self.table}
+
+    def __str__(self) -> str:
+        most = int(self.code_ends[1].max()) + 1
+        ends = f"{self.table.min():.3g} to {self.table.max():.3g}"
+        return f"{'' if (self.table == self.table[0]).all() else 'up to '}{most} levels from {ends}"
+
+    @property
     def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """0, and the number of the first level that is the last one."""
         last = (self.table < self.table[:, -1:]).sum(axis=1)
@@ -255,7 +291,15 @@ class Tabulated(ValueSet):
         return np.asarray(np.abs(self.table - weight[:, None]).argmin(axis=1), dtype=np.int64)
 
     def weight_of(self, codes: NDArray[np.int64]) -> Array:
-        """The levels of these numbers."""
+        """The levels of these numbers.
+
+        Raises
+        ------
+        InputError
+            If a level has no such number.
+        """
+        if ((codes < 0) | (codes >= self.table.shape[1])).any():
+            raise InputError(f"Codes of levels are numbers from 0 to {self.table.shape[1] - 1}.")
         return np.asarray(self.table[np.arange(self.n), codes], dtype=np.float64)
 
     def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
@@ -317,6 +361,14 @@ class Reals(ValueSet):
     def numbers(self) -> Array:
         """None."""
         return np.zeros(0)
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """None."""
+        return {}
+
+    def __str__(self) -> str:
+        return "any values"
 
     @property
     def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,19 +1,19 @@
-"""The box-hull SDP of IntegerLeastSquares and the Park-Boyd SDP, as plain data.
+"""The box-hull SDP of values without a support rule and the Park-Boyd SDP, as plain data.
 
-**Primal.** Every code k gives a point (k, k²). The pair (z_i, Z_ii) lies in the polygon with
-those points as vertices,
+**Primal.** Every value v of an input, in units of the SDP, gives a point (v, v²): codes k of uniform
+steps, (k, k²), or levels. The pair (z_i, Z_ii) lies in the polygon with those points as vertices,
 
-    tangents   Z_ii >= (2k+1) z_i - k (k+1)           for neighbouring codes k and k+1
-    one chord  Z_ii <= (qmin+qmax) z_i - qmin qmax
+    tangents   Z_ii >= (a+b) z_i - a b                for neighbouring values a < b, codes k and k+1
+    one chord  Z_ii <= (l+h) z_i - l h                for the ends l and h
 
 and [[1, zᵀ], [z, Z]] is positive semidefinite. The relaxation minimises the error, linear in
-(z, Z). **Box-hull** has all tangents and the chord; of long grids it has those tangents near the
-continuous minimiser, and :func:`tightened` adds the ones that a solution violates (at most one an
-input can be: Z_ii >= z_i², so that only the tangent at k = floor(z_i) can fail). **Park-Boyd**
+(z, Z). **Box-hull** has all tangents and the chord; of long lists of values it has those tangents near
+the continuous minimiser, and :func:`tightened` adds the ones that a solution violates (at most one an
+input can be: Z_ii >= z_i², so that only the tangent at the values around z_i can fail). **Park-Boyd**
 ("A semidefinite programming method for integer convex quadratic minimization", Optimization
-Letters 12, 2018) has the single tangent at k = floor(c_i), no chord and no box.
+Letters 12, 2018), of codes, has the single tangent at k = floor(c_i), no chord and no box.
 
-**Dual.** Let r be a vector of codes near the solution, d = z - r, e = c - r and q = -P e, so that
+**Dual.** Let r be a vector of values near the solution, d = z - r, e = c - r and q = -P e, so that
 E = eᵀPe + 2qᵀd + dᵀPd in numbers of moderate size even where c is far outside the grid. With
 (x_iv, y_iv) the vertices of polygon i in these coordinates, all engines here pose
 
@@ -23,7 +23,7 @@ E = eᵀPe + 2qᵀd + dᵀPd in numbers of moderate size even where c is far out
 
 For Park-Boyd, with r = floor(c), the polygon is the half-plane D_ii >= d_i: lam_i >= 0,
 mu_i = -lam_i/2 and t_i = 0. The matrix dual to the constraint is [[D, d], [dᵀ, 1]]. Of the box-hull
-dual both sides always have interior points (for more than one code): any mixture of vertices
+dual both sides always have interior points (for more than one value): any mixture of vertices
 gives a positive definite matrix, and any lam far enough below zero is feasible.
 
 **The same multipliers around c.** With nu = mu + lam e this is the bound of
@@ -39,9 +39,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.integer import error_form
 from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.points import CodePoints, Points, ValuePoints
 
 __all__ = [
     "BoxHullSDP",
@@ -55,18 +56,21 @@ __all__ = [
 ]
 
 ALL_TANGENTS = 16
-"""Grids of at most so many codes get all their tangents."""
+"""Lists of at most so many values get all their tangents."""
 
 WINDOW = 4
-"""Longer grids get the tangents of so many codes on each side of the continuous minimiser."""
+"""Longer ones get the tangents of so many values on each side of the continuous minimiser."""
 
 VIOLATION = 1e-7
-"""Violation of a tangent that counts, in squared codes (a tangent cuts off at most 1/4)."""
+"""Violation of a tangent that counts, over the squared distance of its values (it is at most 1/4)."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoxHullSDP:
-    """Minimise the error over the polygons and the positive semidefinite cone, in units of codes."""
+    """Minimise the error over the polygons and the positive semidefinite cone, in units of codes.
+
+    Of levels the unit is a number near their distances.
+    """
 
     form: NDArray[np.float64]
     """P over `unit`, shape (n, n): mean diagonal 1, or all zero."""
@@ -75,17 +79,15 @@ class BoxHullSDP:
     centre: NDArray[np.float64]
     """c = w/s, shape (n,)."""
     scale: float | NDArray[np.float64]
-    """The step s, or one for each input."""
-    qmin: NDArray[np.float64]
-    """Smallest code of each input, shape (n,)."""
-    qmax: NDArray[np.float64]
-    """Largest code of each input, shape (n,): one more where a single code is left beside others."""
+    """The step s, or one for each input; the unit of levels."""
+    points: Points
+    """The values of each input: one more where a single one is left beside others."""
     reference: NDArray[np.float64]
-    """r, the whole numbers that d = z - r is counted from, shape (n,)."""
+    """r, the values that d = z - r is counted from, shape (n,)."""
     tangent: NDArray[np.float64]
-    """Lower codes k of the tangents of each input, whole numbers, ascending, shape (n, m).
+    """Numbers of the lower values a of the tangents of each input (codes k), ascending, shape (n, m).
 
-    Repetitions are allowed. Box-hull: the first and the last code of a row are qmin and qmax - 1.
+    Repetitions are allowed. Box-hull: a row begins with the first value and ends with the last but one.
     """
     chord: bool
     """False: the polygons are open above and the box is dropped (Park-Boyd)."""
@@ -95,10 +97,20 @@ class BoxHullSDP:
         """Fan-in."""
         return len(self.centre)
 
+    @cached_property
+    def low(self) -> NDArray[np.float64]:
+        """Smallest value of each input, shape (n,)."""
+        return self.points.low
+
+    @cached_property
+    def high(self) -> NDArray[np.float64]:
+        """Largest value of each input, shape (n,)."""
+        return self.points.high
+
     @property
     def is_point(self) -> bool:
-        """Whether every input has a single code."""
-        return bool((self.qmin == self.qmax).all())
+        """Whether every input has a single value."""
+        return bool((self.points.first == self.points.last).all())
 
     @cached_property
     def linear(self) -> NDArray[np.float64]:
@@ -111,6 +123,12 @@ class BoxHullSDP:
         return float((self.reference - self.centre) @ self.linear)
 
     @cached_property
+    def edges(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Both values of each tangent in the coordinates d, both of shape (n, m)."""
+        reference = self.reference[:, None]
+        return self.points.at(self.tangent) - reference, self.points.at(self.tangent + 1.0) - reference
+
+    @cached_property
     def vertices(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """x and y of the polygons' vertices in the coordinates d, both of shape (n, m + 1).
 
@@ -119,13 +137,16 @@ class BoxHullSDP:
         """
         if not self.chord:
             return np.zeros((self.n, 1)), np.zeros((self.n, 1))
-        ends = np.stack([self.qmin, self.qmax], axis=1) - self.reference[:, None]
+        ends = np.stack([self.low, self.high], axis=1) - self.reference[:, None]
         if self.is_point:
             return ends[:, :1], ends[:, :1] ** 2
-        k = self.tangent - self.reference[:, None]
-        # tangents k <= l meet halfway between k + 1 and l
-        x = np.minimum(0.5 * (k[:, :-1] + k[:, 1:] + 1.0), ends[:, 1:])
-        y = (2.0 * k[:, :-1] + 1.0) * x - k[:, :-1] * (k[:, :-1] + 1.0)
+        a, b = self.edges
+        total, square = a + b, (b - a) ** 2
+        rise = total[:, 1:] - total[:, :-1]
+        # where two tangents meet: at the middle of one that is repeated
+        bend = (square[:, 1:] - square[:, :-1]) / np.where(rise > 0.0, rise, 1.0)
+        x = np.minimum(0.25 * (total[:, :-1] + total[:, 1:] - bend), ends[:, 1:])
+        y = total[:, :-1] * x - a[:, :-1] * b[:, :-1]
         return (
             np.hstack([ends[:, :1], x, ends[:, 1:]]),
             np.hstack([ends[:, :1] ** 2, y, ends[:, 1:] ** 2]),
@@ -136,28 +157,58 @@ class BoxHullSDP:
         return mu + lam * (self.centre - self.reference)
 
 
-def box_hull(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
-    """The box-hull relaxation; on grids of more than 16 codes with the tangents near the minimiser.
+def box_hull(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
+    """The box-hull relaxation; of more than 16 values with the tangents near the minimiser.
 
     The tangents left out only loosen it: solve, then ask :func:`tightened` for the rest.
 
     Parameters
     ----------
+    problem
+        Uniform steps or levels; its support rule plays no part.
     form
         `form` of another channel's SDP on the same Gram, so that a layer holds it once.
     """
-    form, unit = _normalised(problem, form)
-    centre, qmin, qmax = problem.centre, problem.low, problem.high
-    minimiser = box_minimiser(form, centre, qmin, qmax)
-    if (qmin < qmax).any():  # a polygon of one point among others would leave the primal side no interior
-        qmax = np.maximum(qmax, qmin + 1.0)
-    last, span = qmax - 1.0, int((qmax - qmin).max())
+    sdp = _of_codes(problem, form) if isinstance(problem, IntegerLeastSquares) else _of_levels(problem, form)
+    points, first, last = sdp.points, sdp.points.first, sdp.points.last - 1.0
+    minimiser = sdp.reference
+    span = int((points.last - first).max())
     if span < ALL_TANGENTS:
-        tangent = np.minimum(qmin[:, None] + np.arange(span), last[:, None])
+        tangent = np.minimum(first[:, None] + np.arange(span), last[:, None])
     else:
-        window = _window(np.floor(minimiser), qmin, last)
-        tangent = np.sort(np.hstack([qmin[:, None], last[:, None], window]), axis=1)
-    return BoxHullSDP(form, unit, centre, problem.scale, qmin, qmax, np.rint(minimiser), tangent, chord=True)
+        window = _window(points.below(minimiser), first, last)
+        tangent = np.sort(np.hstack([first[:, None], last[:, None], window]), axis=1)
+    return replace(sdp, reference=points.nearest(minimiser), tangent=tangent)
+
+
+def _of_codes(problem: IntegerLeastSquares, form: NDArray[np.float64] | None) -> BoxHullSDP:
+    """The SDP in units of codes without tangents, with the continuous minimiser in the place of r."""
+    form, unit = _normalised(problem, form)
+    low, high = problem.low, problem.high
+    minimiser = box_minimiser(form, problem.centre, low, high)
+    if (low < high).any():
+        high = np.maximum(high, low + 1.0)
+    points = CodePoints(low, high)
+    nothing = np.zeros((problem.n, 0))
+    return BoxHullSDP(form, unit, problem.centre, problem.scale, points, minimiser, nothing, chord=True)
+
+
+def _of_levels(problem: LeastSquares, form: NDArray[np.float64] | None) -> BoxHullSDP:
+    """The same in units of a power of two near the distances of the levels next to the weights."""
+    values = problem.values
+    inside = np.clip(problem.weight, values.lowest, values.highest)
+    points = ValuePoints(values, 1.0)
+    number = points.below(inside)
+    distance = float(np.median(points.at(number + 1.0) - points.at(number)))
+    scale = float(np.ldexp(1.0, int(np.rint(np.log2(distance)))))
+    mean = float(np.mean(np.diagonal(problem.gram)))
+    if form is None:
+        form = problem.shared.over_mean
+    centre, low, high = (v / scale for v in (problem.weight, values.lowest, values.highest))
+    minimiser = box_minimiser(form, centre, low, high)
+    unit = scale**2 * (mean if mean > 0.0 else 1.0)
+    nothing = np.zeros((problem.n, 0))
+    return BoxHullSDP(form, unit, centre, scale, ValuePoints(values, scale), minimiser, nothing, chord=True)
 
 
 def park_boyd(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
@@ -172,8 +223,7 @@ def park_boyd(problem: IntegerLeastSquares, form: NDArray[np.float64] | None = N
         unit,
         problem.centre,
         problem.scale,
-        problem.low,
-        problem.high,
+        CodePoints(problem.low, problem.high),
         reference=floor,
         tangent=floor[:, None],
         chord=False,
@@ -190,14 +240,16 @@ def tightened(
     mean, covariance
         Relaxed z, shape (n,), and Z - zzᵀ, shape (n, n), of a solution of `sdp`.
     """
-    if not sdp.chord or (sdp.qmax - sdp.qmin).max() < ALL_TANGENTS:
+    first, last = sdp.points.first, sdp.points.last - 1.0
+    if not sdp.chord or (last - first).max() + 1.0 < ALL_TANGENTS:
         return None
-    first, last = sdp.qmin, sdp.qmax - 1.0
-    cell = np.clip(np.floor(mean), first, last)
+    cell = sdp.points.below(mean)
+    below = sdp.points.at(cell)
+    width = sdp.points.at(cell + 1.0) - below
     missing = ~(sdp.tangent == cell[:, None]).any(axis=1)
-    # Z_ii - (2k+1) z_i + k(k+1) = variance + (z_i - k)(z_i - k - 1)
-    slack = np.diagonal(covariance) + (mean - cell) * (mean - cell - 1.0)
-    violated = missing & (slack < -VIOLATION)
+    # Z_ii - (a+b) z_i + ab = variance + (z_i - a)(z_i - b)
+    slack = np.diagonal(covariance) + (mean - below) * (mean - below - width)
+    violated = missing & (slack < -VIOLATION * width**2)
     if not violated.any():
         return None
     added = np.where(violated[:, None], _window(cell, first, last), first[:, None])
@@ -207,7 +259,7 @@ def tightened(
 def dual_value(sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]) -> float:
     """Dual value of any multipliers in plain float64, -inf where S = P - diag(lam) is not definite.
 
-    The inner minimum runs over *all* codes of the box, or all integers for Park-Boyd, not only
+    The inner minimum runs over *all* values, or all integers for Park-Boyd, not only
     over the vertices of the tangents present: it is a bound on the error over `unit`, up to
     rounding (:func:`pvqbounds.relaxations.dual.dual_bound` proves it).
     """
@@ -262,12 +314,12 @@ def definite_multipliers(
 
 
 def point_multipliers(sdp: BoxHullSDP) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Optimal (lam, nu) on a grid of one code, whose polygons are points and whose S may be any.
+    """Optimal (lam, nu) where inputs have one value, whose polygons are points and whose S may be any.
 
-    For all lam the best nu is S (k - c), and its value is the error itself.
+    For all lam the best nu is S (v - c), and its value is the error itself.
     """
     lam = np.full(sdp.n, -1.0)
-    offset = sdp.qmin - sdp.centre
+    offset = sdp.low - sdp.centre
     return lam, sdp.form @ offset - lam * offset
 
 
@@ -290,7 +342,7 @@ def _normalised(
 def _window(
     near: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Tangents of the codes around `near` that stay on the grid, shape (n, 2 WINDOW + 1)."""
+    """Tangents of the values around the number `near` that stay on the list, shape (n, 2 WINDOW + 1)."""
     inside = np.maximum(np.minimum(near, last - WINDOW), first + WINDOW)
     return np.clip(inside[:, None] + np.arange(-WINDOW, WINDOW + 1), first[:, None], last[:, None])
 
@@ -298,15 +350,16 @@ def _window(
 def _separable_minima(
     sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """min over k of lam (k-c)² + 2 nu (k-c), shape (n,): convex next to c - nu/lam, concave at an end."""
+    """min over v of lam (v-c)² + 2 nu (v-c), shape (n,): convex next to c - nu/lam, concave at an end."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        lowest = np.floor(np.where(lam > 0.0, sdp.centre - nu / lam, sdp.centre))
+        stationary = np.nan_to_num(np.where(lam > 0.0, sdp.centre - nu / lam, sdp.centre))
     if sdp.chord:
-        codes = np.stack([lowest, lowest + 1.0, sdp.qmin, sdp.qmax])
-        codes = np.clip(np.nan_to_num(codes), sdp.qmin, sdp.qmax)
+        number = sdp.points.below(stationary)
+        beside = sdp.points.at(number), np.minimum(sdp.points.at(number + 1.0), sdp.high)
+        values = np.stack([*beside, sdp.low, sdp.high])
     else:
-        codes = np.nan_to_num(np.stack([lowest, lowest + 1.0]))
-    u = codes - sdp.centre
+        values = np.stack([np.floor(stationary), np.floor(stationary) + 1.0])
+    u = values - sdp.centre
     with np.errstate(over="ignore", invalid="ignore"):
         minima: NDArray[np.float64] = (lam * u * u + 2.0 * nu * u).min(axis=0)
     if not sdp.chord:

@@ -179,7 +179,7 @@ class SeparableTerms(NamedTuple):
     lowered: bool
     """Whether lam was lowered."""
     lam: Array
-    """The multipliers that it was proved at, shape (n,)."""
+    """The multipliers that it was proved at, shape (n,): a proof of them takes the same S."""
     nu: Array
 
 
@@ -243,7 +243,7 @@ def _live_terms(
         feasible = _shrunk(form.matrix, lam, nu, margins, proofs if proofs is not None else {}, key)
     if feasible is None:
         return None
-    matrix, nu, smallest, lowered = feasible
+    matrix, lam, nu, smallest, lowered = feasible
     quadratic, blur = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
     linear, radius = form.separable_linear(nu)
@@ -257,7 +257,7 @@ def _live_terms(
         return None
     extra, lams, nus = np.zeros(problem.n), certificate.lam.copy(), certificate.nu.copy()
     extra[live] = np.maximum(np.nextafter(zero - least, -np.inf), 0.0)
-    lams[live], nus[live] = np.ldexp(rest, 2 * power), np.ldexp(nu, power)
+    lams[live], nus[live] = np.ldexp(lam, 2 * power), np.ldexp(nu, power)
     return SeparableTerms(constant, extra, blur, lowered > 0.0, lams, nus)
 
 
@@ -270,7 +270,7 @@ def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
 
 def _shrunk(
     gram: Array, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[int, bytes]
-) -> tuple[Array, Array, float, float] | None:
+) -> tuple[Array, Array, Array, float, float] | None:
     """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu zero where it is 0.
 
     Weights that are re-fitted freely have no least cost at other multipliers.
@@ -282,7 +282,8 @@ def _shrunk(
     if definite is None:
         return None
     matrix, smallest, step = definite
-    return matrix, np.where(np.diagonal(gram) > np.diagonal(matrix), nu, 0.0), smallest, step
+    rest = np.diagonal(gram) - np.diagonal(matrix)
+    return matrix, rest, np.where(rest > 0.0, nu, 0.0), smallest, step
 
 
 def _definite_rest(
@@ -302,7 +303,7 @@ def _definite_rest(
 
 def feasible_multipliers(
     gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64], margins: float = 1.0
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float] | None:
+) -> tuple[Array, Array, Array, float, float] | None:
     """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
 
     Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
@@ -319,8 +320,9 @@ def feasible_multipliers(
 
     Returns
     -------
-    The matrix S, shape (n, n), nu, shape (n,), a proved lower bound on the least eigenvalue of
-    S, and the share of `spread` by which lam was lowered; None where overflow leaves no such S.
+    The matrix S, shape (n, n), lam and nu, shape (n,), a proved lower bound on the least eigenvalue of
+    S, and the share of `spread` by which lam was lowered; None where overflow leaves no such S. The
+    diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam finds the same S.
     """
     diagonal = np.diagonal(gram)
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
@@ -332,7 +334,8 @@ def feasible_multipliers(
         least = proof_margin(len(lam)) * float((diagonal / spread).min())
         ladder = (0.0, *(least * 2.0**k for k in range(80)))
     for step in ladder:
-        matrix[np.diag_indices(len(lam))] = diagonal - lam + step * spread
+        lowered = lam - step * spread
+        matrix[np.diag_indices(len(lam))] = diagonal - lowered
         if not np.isfinite(matrix).all():
             return None
         if step > 0.0 and target is None:
@@ -340,7 +343,7 @@ def feasible_multipliers(
         shift = proved_shift(matrix, margins)
         if shift is not None:
             moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
-            return matrix, moved if np.isfinite(moved).all() else nu, shift, step
+            return matrix, lowered, moved if np.isfinite(moved).all() else nu, shift, step
     return None
 
 

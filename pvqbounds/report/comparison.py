@@ -17,7 +17,7 @@ from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.report.tables import seconds_text
 from pvqbounds.results.bounds import Bounds, sqnr
 from pvqbounds.results.decibels import interval_text
-from pvqbounds.results.layer import LayerReport
+from pvqbounds.results.layer import LayerReport, labels
 from pvqbounds.storage.archive import replacing
 
 __all__ = ["Entry", "comparison_view", "entries_of", "entry_of", "plot_comparison"]
@@ -36,7 +36,7 @@ class Entry:
 
     solver: str
     task: str
-    """"quantization" or "pruning"."""
+    """"quantization", "pruning" or "joint"."""
     format: str = ""
     """Name of the side's format; empty for a problem without one."""
     method: str = ""
@@ -102,12 +102,12 @@ def _stated(bounds: Sequence[Bounds]) -> float:
 
 
 def by_side(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
-    """The entries of each side by its name: its task where no other has the same, its format else."""
+    """The entries of each side by its name, as in the table of a layer."""
     sides = list(dict.fromkeys((entry.task, entry.format) for entry in entries))
-    alike = len({task for task, _ in sides}) < len(sides)
+    names = dict(zip(sides, labels(sides), strict=True))
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
-        groups.setdefault(entry.format if alike else entry.task, []).append(entry)
+        groups.setdefault(names[entry.task, entry.format], []).append(entry)
     return groups
 
 

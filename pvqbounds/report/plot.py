@@ -26,14 +26,22 @@ __all__ = ["COLOURS", "check_plot_path", "figure_class", "plot_layer"]
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
-# colour-blind safe (Okabe and Ito, "Color universal design", 2008)
-COLOURS = {"quantization": "#0072B2", "pruning": "#D55E00"}
+# colour-blind safe (Okabe and Ito, "Color universal design", 2008; Tol, "Colour schemes", 2021, muted)
 SHADES = {
-    "quantization": ("#0072B2", "#56B4E9", "#009E73", "#000000"),
+    "quantization": ("#0072B2", "#56B4E9", "#332288", "#000000"),
     "pruning": ("#D55E00", "#E69F00", "#CC79A7", "#999999"),
+    "joint": ("#009E73", "#882255", "#44AA99", "#999933"),
 }
 """Colours of the sides of one task, in their order; beyond them they begin anew."""
-MARKERS = {"rtn": "o", "nearest-plane": "s", "randomized": "D", "magnitude": "o", "magnitude+refit": "D"}
+COLOURS = {task: shades[0] for task, shades in SHADES.items()}
+MARKERS = {
+    "rtn": "o",
+    "nearest-plane": "s",
+    "randomized": "D",
+    "magnitude": "o",
+    "magnitude+refit": "D",
+    "magnitude+rtn": "^",
+}
 
 MOST_LABELLED_ROWS = 40
 TALLEST = 14.0

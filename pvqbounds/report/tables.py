@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -22,8 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pvqbounds.methods import label_of
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
-from pvqbounds.problems.plain_formats import parse_format
+from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -36,6 +35,9 @@ __all__ = [
     "solvers_view",
     "verdict_text",
 ]
+
+Column = tuple[str, list[str]]
+"""A heading, and a text for each side."""
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
@@ -174,8 +176,7 @@ def _side_table(report: LayerReport) -> Table:
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in _methods(report):
-        row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
-        table.add_row(label_of(name), *row)
+        table.add_row(label_of(name), *(_method_text(side, name, full) for side in sides))
     expected = [_expected_text(report, side) for side in sides]
     if any(expected):
         table.add_row("expected, fine grid", *(f"{text} (no bound)" if text else "" for text in expected))
@@ -187,35 +188,68 @@ def _side_table(report: LayerReport) -> Table:
 
 def _row_tables(report: LayerReport) -> list[RenderableType]:
     """A row for each side, for any number of them: what is possible, then what the methods make of it."""
-    sides, full = report.sides, report.protocol == "full"
-    best, methods = (Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)) for _ in range(2))
-    for heading in ("format", "bits a weight", _best_heading(report), "status", "proof"):
+    sides = report.sides
+    width = min(LONGEST_UNFOLDED, max(len(side.format) for side in sides))
+    best = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    best.add_column("format", header_style="bold", min_width=width, overflow="fold")
+    for heading in ("bits a weight", _best_heading(report), "status", "proof"):
         best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
-    names = _methods(report)
-    headings = [label_of(name) for name in names]
-    for heading in ("dB", *headings, "expected (no bound)"):
-        methods.add_column(heading, header_style="bold", min_width=_longest_word(heading))
     for side in sides:
-        best.add_row(
-            side.format,
-            f"{side.bits_per_weight:.2f}",
-            _best_text(report, side),
-            _status_text(side),
-            _proof_text(side),
-        )
-        texts = [_method_text(side, name, full) if name in side.methods else "" for name in names]
-        texts.append(_expected_text(report, side))
-        methods.add_row(side.format, *(text.removesuffix(" dB") for text in texts))
-    solvers = ", ".join(dict.fromkeys(_solvers(side) for side in sides))
+        texts = (_best_text(report, side), _status_text(side), _proof_text(side))
+        best.add_row(side.format, f"{side.bits_per_weight:.2f}", *texts)
+    columns: list[Column] = [
+        (label_of(name), [_method_text(side, name, report.protocol == "full") for side in sides])
+        for name in _methods(report)
+    ]
+    expected = [_expected_text(report, side) for side in sides]
+    columns += [("expected (no bound)", expected)] if any(expected) else []
+    columns = [(heading, [text.removesuffix(" dB") for text in texts]) for heading, texts in columns]
+    methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 2)]
+    solvers = ", ".join(dict.fromkeys(solver for side in sides for solver in _solvers(side)))
     seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
     dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
     words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
-    return [best, methods, *words]
+    return [best, *methods, *words]
+
+
+def _methods_table(sides: Sequence[Side], width: int, columns: Sequence[Column]) -> Table:
+    """A row for each side; the first column, so wide, names its format."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("dB", header_style="bold", width=width, overflow="fold")
+    for column in columns:
+        table.add_column(column[0], header_style="bold", width=_width(column))
+    for i, side in enumerate(sides):
+        table.add_row(side.format, *(texts[i] for _, texts in columns))
+    return table
+
+
+def _width(column: Column) -> int:
+    """Characters that no word of a column is longer than."""
+    heading, texts = column
+    return max(_longest_word(heading), *map(len, texts))
+
+
+def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
+    """Columns in as many tables as they need, each no wider than the room."""
+    part: list[Column] = []
+    used = 0
+    for column in columns:
+        wide = _width(column) + 2  # two spaces stand between columns
+        if part and used + wide > room:
+            yield part
+            part, used = [], 0
+        part.append(column)
+        used += wide
+    if part:
+        yield part
 
 
 def _longest_word(heading: str) -> int:
     return max(map(len, heading.split()))
 
+
+LONGEST_UNFOLDED = 30
+"""Characters of a format's name that stand in one line."""
 
 MOST_COLUMNS = 2
 """Sides that stand beside each other in 80 columns; more have a row each."""
@@ -255,7 +289,7 @@ def _dead_texts(report: LayerReport) -> dict[str, str]:
 def size_text(side: Side) -> str:
     """Name the size that a side was held to."""
     nnz = None if side.shared is None else side.shared.nnz
-    return parse_format(side.format).text([s.problem for s in side.slices], nnz)
+    return side.form.text([s.problem for s in side.slices], nnz)
 
 
 def _median_interval(side: Side) -> tuple[float, float]:
@@ -280,6 +314,8 @@ def _proof_text(side: Side) -> str:
 
 
 def _method_text(side: Side, name: str, full: bool) -> str:
+    if name not in side.methods:
+        return ""
     if full:
         sqnr = side.method_sqnr(name)
         return "no signal" if math.isnan(sqnr) else f"{rounded_down(sqnr)} dB"
@@ -293,11 +329,11 @@ def _method_text(side: Side, name: str, full: bool) -> str:
 
 def _solver_text(side: Side) -> str:
     seconds = math.fsum(s.bounds.seconds for s in side.slices)
-    return f"{_solvers(side)}, {seconds_text(seconds)}"
+    return f"{', '.join(_solvers(side))}, {seconds_text(seconds)}"
 
 
-def _solvers(side: Side) -> str:
-    return ", ".join(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
+def _solvers(side: Side) -> list[str]:
+    return list(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
 
 
 def seconds_text(seconds: float) -> str:
@@ -390,36 +426,33 @@ def _sqnr(result: SliceResult) -> tuple[float, float]:
 
 def conditions_text(report: LayerReport) -> str:
     """Say what the verdict rests on."""
-    conditions = dict.fromkeys(CONDITIONS[side.task](report, side) for side in report.sides)
+    conditions = dict.fromkeys(
+        condition(report, side)
+        for condition in (_scale_condition, _budget_condition)
+        for side in report.sides
+    )
     parts = ["weights only", *filter(None, conditions)]
     last = ", and" if len(parts) > 1 else " and"
     return f"For {', '.join(parts)}{last} the output error on this calibration data."
 
 
 def _scale_condition(report: LayerReport, side: Side) -> str:
-    problems = [s.problem for s in side.slices if isinstance(s.problem, IntegerLeastSquares)]
-    if not all(problem.is_uniform for problem in problems):
-        return f"fixed scales of groups ({side.format})"
-    scales = {float(problem.step[0]) for problem in problems}
+    rule = side.form.values
+    if rule is None:
+        return ""
+    if not rule.takes_scales:
+        return f"the fixed scales of {rule.name}"
+    scales = {float(s.problem.values.numbers[0]) for s in side.slices}
     # a layer of one channel cannot tell the two apart, and need not
     scale = "one fixed scale" if len(scales) == 1 else "a fixed scale a channel"
     return f"{scale} ({report.range_method})"
 
 
 def _budget_condition(report: LayerReport, side: Side) -> str:
-    first = side.slices[0].problem
     if side.shared is not None:
         return "one pruning budget for the layer"
-    if isinstance(first, SparseLeastSquares) and first.pattern is not None:
-        return ""
-    return f"a pruning budget for each {'chunk' if report.protocol == 'chunked' else 'channel'}"
-
-
-CONDITIONS: Mapping[str, Callable[[LayerReport, Side], str]] = {
-    "quantization": _scale_condition,
-    "pruning": _budget_condition,
-}
-"""What a side's interval rests on beside the weights and the data, by its task."""
+    support = side.form.support
+    return "" if support is None else support.condition(_unit(report)[:-1])
 
 
 # ----------------------------------------------------------------------------- problem
@@ -459,18 +492,10 @@ def _problem_text(problem: Problem) -> str:
     if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
         low, high = problem.low.min(), problem.high.max()
         return f"quadratic program, {problem.n} whole variables from {low:.0f} to {high:.0f}"
-    if isinstance(problem, IntegerLeastSquares):
-        step, low, high = problem.step, problem.low, problem.high
-        if problem.is_uniform:
-            grid = f"scale {step[0]:.6g}, codes {low[0]:.0f}..{high[0]:.0f}"
-        else:
-            grid = (
-                f"scales {step.min():.3g} to {step.max():.3g}, codes from {low.min():.0f} to {high.max():.0f}"
-            )
-        return f"quantization of {problem.n} weights, {grid}"
-    if problem.pattern is not None:
-        return "pruning of {} weights, pattern {}:{}".format(problem.n, *problem.pattern)
-    return f"pruning of {problem.n} weights, keep {problem.nnz}"
+    called = "joint compression" if problem.task == "joint" else problem.task
+    parts = [problem.values] if problem.values.is_finite else []
+    rules = [problem.rule] if problem.is_restricted or not parts else []
+    return f"{called} of {problem.n} weights, {', '.join(map(str, [*rules, *parts]))}"
 
 
 # ----------------------------------------------------------------------------- solvers

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -15,11 +14,12 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems import Problem, Task
+from pvqbounds.problems.formats import Format, parse
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 
-__all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict"]
+__all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict", "labels"]
 
 Verdict = tuple[tuple[str, str], ...]
 """Pairs of formats: the first is provably better than the second."""
@@ -67,22 +67,27 @@ class Side:
     """The layer in one format."""
 
     format: str
-    """Its name: "int4", "25%", "2:4"."""
+    """Its name: "int4", "25%", "2:4+nf4"."""
     bits_per_weight: float
     """Its size, scales and masks counted."""
     slices: tuple[SliceResult, ...]
     methods: Mapping[str, tuple[NDArray[Any], ...]]
-    """What each method makes of each slice, by its name: codes (quantization), weights (pruning)."""
+    """What each method makes of each slice, by its name: codes, or weights where values have none."""
     shared: SharedBudget | None = None
     """One budget over the layer (pruning); None where each channel has its own."""
 
     def __repr__(self) -> str:
         return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
 
+    @cached_property
+    def form(self) -> Format:
+        """The format of that name."""
+        return parse(self.format)
+
     @property
-    def task(self) -> str:
-        """Kind of its problems: "quantization" or "pruning"."""
-        return self.slices[0].problem.task
+    def task(self) -> Task:
+        """Kind of its problems: "quantization", "pruning" or "joint"."""
+        return self.form.task
 
     @property
     def error_lower(self) -> float:
@@ -124,24 +129,24 @@ class Side:
 
     @cached_property
     def expected_errors(self) -> tuple[float, ...]:
-        """Typical least error of each slice on a fine, wide grid: a label, not a bound (quantization).
+        """Typical least error of each slice on a fine, wide grid: a label, not a bound.
 
         At most the signal, so that a channel of zeros adds nothing whatever its scale. 0 where the Gram
-        is singular; empty for pruning.
+        is singular; empty where values are not all whole multiples of a step, or weights are removed.
         """
         pivots: dict[int, tuple[int, float]] = {}
         errors = []
-        for problem in (s.problem for s in self.slices):  # code 0, where there is one, leaves the signal
-            if not isinstance(problem, IntegerLeastSquares):
+        for problem in (s.problem for s in self.slices):
+            steps, gram = problem.values.lattice, problem.gram
+            if steps is None or self.task != "quantization":
                 return ()
-            if id(problem.gram) not in pivots:
-                live = int(problem.gram.any(axis=1).sum())
-                pivots[id(problem.gram)] = live, log_mean_pivot(problem.gram)
-            live, pivot = pivots[id(problem.gram)]
+            used = gram.any(axis=1)
+            if id(gram) not in pivots:
+                pivots[id(gram)] = int(used.sum()), log_mean_pivot(gram)
+            live, pivot = pivots[id(gram)]
+            # code 0, where there is one, leaves the signal
             most = problem.signal.upper if problem.values.has_zero().all() else math.inf
-            used = problem.gram.any(axis=1)  # steps of their own count by their geometric mean, as D in DGD
-            step = problem.scale if np.ndim(problem.scale) == 0 else np.exp(np.log(problem.step[used]).mean())
-            errors.append(max(0.0, min(expected_error(live, float(step), pivot), most)))
+            errors.append(max(0.0, min(expected_error(live, _mean_step(steps[used]), pivot), most)))
         return tuple(errors)
 
     @property
@@ -166,6 +171,14 @@ class Side:
     def method_sqnr(self, name: str) -> float:
         """SQNR of a simple method over the slices, dB."""
         return sqnr(self.signal_enclosure.middle, self.method_error(name))
+
+
+def _mean_step(steps: NDArray[np.float64]) -> float:
+    """The step that counts: steps of their own by their geometric mean, as D in DGD."""
+    if len(steps) == 0:
+        return 1.0
+    alike = (steps == steps[0]).all()  # one step is not rounded
+    return float(steps[0] if alike else np.exp(np.log(steps).mean()))
 
 
 TABLE = ("pvqbounds.report.tables", "layer_text")
@@ -204,6 +217,20 @@ class LayerReport:
         if not formats or len(set(formats)) < len(formats):
             raise InputError(f"A report is about different formats, at least one, not {shown(formats)}.")
 
+    def side(self, name: str) -> Side:
+        """The side of this format, or the one of this name in the table.
+
+        Raises
+        ------
+        InputError
+            If there is none.
+        """
+        known = dict(zip(self.names, self.sides, strict=True)) | {side.format: side for side in self.sides}
+        if name not in known:
+            formats = ", ".join(side.format for side in self.sides)
+            raise InputError(f"The report has no side of {shown(name)}; there are {formats}.")
+        return known[name]
+
     @property
     def quantization(self) -> Side:
         """The first side that quantizes."""
@@ -223,10 +250,8 @@ class LayerReport:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What to call each side: by its task where no other has the same, by its format else."""
-        times = Counter(side.task for side in self.sides)
-        alike = max(times.values()) > 1
-        return tuple(side.format if alike else side.task for side in self.sides)
+        """What to call each side in tables and pictures."""
+        return labels([(side.task, side.format) for side in self.sides])
 
     @property
     def dead_inputs(self) -> tuple[int, int]:
@@ -261,6 +286,13 @@ class LayerReport:
             if first is not second
             and surely_better(first.sqnr_interval, second.sqnr_interval, second.lower_kind)
         )
+
+
+def labels(sides: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """What to call sides of these tasks and formats: by tasks that tell them apart, else by formats."""
+    tasks = [task for task, _ in sides]
+    plain = "joint" not in tasks and len(set(tasks)) == len(tasks)
+    return tuple(task if plain else form for task, form in sides)
 
 
 def _brief(side: Side) -> str:

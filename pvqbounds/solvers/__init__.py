@@ -180,9 +180,13 @@ def _cvxpy() -> SolverInfo:
         )
         licence = Licence(bool(usable), text or "CVXPY finds no solver that can do any of it")
     able = frozenset[Capability]().union(*(usable or {}).values())
-    known = frozenset(Capability) - {Capability.SPLITS}
     return SolverInfo(
-        CVXPY, usable is not None, licence, able if usable else known, Cvxpy.install, Cvxpy.citation
+        CVXPY,
+        usable is not None,
+        licence,
+        able if usable else Cvxpy.capabilities,
+        Cvxpy.install,
+        Cvxpy.citation,
     )
 
 

@@ -177,7 +177,13 @@ class Backend(ABC):
         return Licence(True, "free, no licence needed")
 
     def refusal(
-        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+        self,
+        n: int,
+        needs: Capability,
+        options: Mapping[str, Any],
+        *,
+        time_limit: float = math.inf,
+        levels: int = 0,
     ) -> SolverError | None:
         """What to raise, before any work, for a problem that licence, memory or time here are too small for.
 
@@ -189,6 +195,9 @@ class Backend(ABC):
             Those of the backend, by name.
         time_limit
             Seconds.
+        levels
+            Levels of all inputs together that programs have an unknown for each of; 0 where the values are
+            steps or reals, or that is not known.
 
         Returns
         -------

@@ -20,7 +20,7 @@ from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Backend, Capability, Licence, Options
 from pvqbounds.solvers.cone.conic import SQRT2, ConicBackend, ConicProgram, ConicSolution, Triangle
-from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.miqp.programs import EXACT, MIQPBackend, MIQPSolution, square_root
 
 __all__ = ["CVXPY", "PREFIX", "Cvxpy", "cvxpy_backend", "usable_solvers"]
 
@@ -74,6 +74,8 @@ class Cvxpy(ConicBackend, MIQPBackend):
 
     module: ClassVar[str] = "cvxpy"
     install: ClassVar[str] = "pip install cvxpy"
+    capabilities: ClassVar[frozenset[Capability]] = ConicBackend.capabilities | EXACT
+    """What the best of them can do; a solver's own are read off CVXPY."""
     triangle: ClassVar[Triangle] = Triangle.LOWER
     accuracy: ClassVar[float] = 1e-2
     solver: ClassVar[str]
@@ -108,14 +110,19 @@ class Cvxpy(ConicBackend, MIQPBackend):
         return Licence(True, "as far as CVXPY knows")
 
     def refusal(
-        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+        self,
+        n: int,
+        needs: Capability,
+        options: Mapping[str, Any],
+        *,
+        time_limit: float = math.inf,
+        levels: int = 0,
     ) -> SolverError | None:
         """What the backend of the same solver refuses, where there is one."""
         own = _own_backend(self.solver)
-        refusal = None
         if own is not None and needs in own.capabilities:
-            refusal = own.refusal(n, needs, options, time_limit=time_limit)
-        return refusal
+            return own.refusal(n, needs, options, time_limit=time_limit, levels=levels)
+        return super().refusal(n, needs, options, time_limit=time_limit, levels=levels)
 
     def solve_conic(self, program: ConicProgram, options: Options) -> ConicSolution:
         """Solve the program; the status is CVXPY's.
@@ -159,16 +166,21 @@ class Cvxpy(ConicBackend, MIQPBackend):
 
         whole = [np.flatnonzero(program.integer)]
         x = cvxpy.Variable(len(program.q), integer=whole)
-        constraints = [program.A @ x <= program.b] if len(program.b) else []
+        constraints = []
+        split = program.equations
+        if split:
+            constraints.append(program.A[:split] @ x == program.b[:split])
+        if len(program.b) > split:
+            constraints.append(program.A[split:] @ x <= program.b[split:])
         for bound, sign in ((program.lower, -1.0), (program.upper, 1.0)):
             finite = np.flatnonzero(np.isfinite(bound))
             if len(finite):
                 constraints.append(sign * x[finite] <= sign * bound[finite])
         if len(program.cones):
             a, b, c = program.cones.T
-            sides = cvxpy.vstack([x[b] - x[c], 2.0 * x[a]])
+            sides = cvxpy.vstack([x[b] - x[c], cvxpy.multiply(2.0 / program.sizes, x[a])])
             constraints.append(cvxpy.SOC(x[b] + x[c], sides, axis=0))
-        error = cvxpy.sum_squares(square_root(program.Q) @ x) + program.q @ x + program.constant
+        error = cvxpy.sum_squares(square_root(program.Q) @ x[: program.n]) + program.q @ x + program.constant
         problem = cvxpy.Problem(cvxpy.Minimize(error), constraints)
         status = self._solve(problem, options)
         stated = None
@@ -220,8 +232,7 @@ def cvxpy_backend(name: str) -> Cvxpy:
     """
     solver = name.removeprefix(PREFIX).upper()
     # without CVXPY nothing is known of it; that it is not installed is found out next
-    anything = frozenset(Capability) - {Capability.SPLITS}
-    able = anything if find_spec("cvxpy") is None else _capabilities(solver)
+    able = Cvxpy.capabilities if find_spec("cvxpy") is None else _capabilities(solver)
     class_of_it = type("Cvxpy", (Cvxpy,), {"name": PREFIX + solver, "solver": solver, "capabilities": able})
     backend: Cvxpy = class_of_it()
     return backend
@@ -263,9 +274,9 @@ def _capabilities(solver: str) -> frozenset[Capability]:
     cones = {kind.__name__ for kind in getattr(conic, "SUPPORTED_CONSTRAINTS", [])}
     whole = {kind.__name__ for kind in getattr(conic, "MI_SUPPORTED_CONSTRAINTS", [])}
     if cones & {"PSD", "SvecPSD"}:
-        able |= {Capability.BOX_HULL, Capability.PERSPECTIVE}
+        able |= ConicBackend.capabilities
     if "SOC" in whole:
-        able |= {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING}
-    elif getattr(quadratic, "MIP_CAPABLE", False):
-        able.add(Capability.EXACT_QUANTIZATION)
+        able |= EXACT
+    elif getattr(quadratic, "MIP_CAPABLE", False):  # no cones
+        able |= {Capability.EXACT_QUANTIZATION, Capability.EXACT_LEVELS}
     return frozenset(able)

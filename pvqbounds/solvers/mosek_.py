@@ -1,9 +1,9 @@
-"""MOSEK: both relaxations as conic programs, both exact problems as mixed-integer conic programs.
+"""MOSEK: both relaxations as conic programs, every exact problem as a mixed-integer conic program.
 
 Everything is written as affine conic constraints, the quadratic objective too: models can then be
 written out in every one of MOSEK's conic formats. A MIQP
 
-    minimise xᵀQx + qᵀx + constant   becomes   minimise t + qᵀx + constant,  t >= ||F x||²,  FᵀF = Q.
+    minimise yᵀQy + qᵀx + constant   becomes   minimise t + qᵀx + constant,  t >= ||F y||²,  FᵀF = Q.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Licence, Options
 from pvqbounds.solvers.cone.conic import ConicBackend, ConicProgram, ConicSolution, Triangle, entries_of_cone
-from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.miqp.programs import EXACT, MIQPBackend, MIQPSolution, square_root
 from pvqbounds.solvers.stopping import Stop
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Mosek(ConicBackend, MIQPBackend):
     name: ClassVar[str] = "mosek"
     module: ClassVar[str] = "mosek"
     install: ClassVar[str] = "pip install mosek"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(Capability) - {Capability.SPLITS}
+    capabilities: ClassVar[frozenset[Capability]] = ConicBackend.capabilities | EXACT
     triangle: ClassVar[Triangle] = Triangle.LOWER
     citation: ClassVar[str] = """\
 @manual{mosek,
@@ -163,22 +163,23 @@ def miqp_task(environment: mosek.Env, program: MIQP) -> mosek.Task:
     whole = np.flatnonzero(program.integer).tolist()
     task.putvartypelist(whole, [mosek.variabletype.type_int] * len(whole))
     task.appendcons(len(program.b))
-    for row, (entries, bound) in enumerate(zip(program.A, program.b, strict=True)):
-        used = np.flatnonzero(entries)
-        task.putarow(row, used.tolist(), entries[used].tolist())
-        task.putconbound(row, mosek.boundkey.up, 0.0, float(bound))
-    # 2 u v >= ||y||² is MOSEK's rotated cone: u = t, v = 1/2, y = F x
+    for number, bound in enumerate(program.b.tolist()):
+        row = program.A[number]
+        task.putarow(number, row.indices.tolist(), row.data.tolist())
+        key = mosek.boundkey.fx if number < program.equations else mosek.boundkey.up
+        task.putconbound(number, key, bound, bound)
+    # 2 u v >= ||y||² is MOSEK's rotated cone: u = t, v = 1/2, F times the first unknowns
     root = square_root(program.Q)
     rows = np.zeros((2 + len(root), m + 1))
     rows[0, m] = 1.0
-    rows[2:, :m] = root
+    rows[2:, : program.n] = root
     offset = np.zeros(len(rows))
     offset[1] = 0.5
     task.appendaccseq(task.appendrquadraticconedomain(len(rows)), _add_rows(task, rows, offset), None)
     rotated = task.appendrquadraticconedomain(3) if len(program.cones) else 0
-    for a, b, c in program.cones.tolist():
+    for (a, b, c), size in zip(program.cones.tolist(), program.sizes.tolist(), strict=True):
         rows = np.zeros((3, m + 1))
-        rows[0, b], rows[1, c], rows[2, a] = 1.0, 0.5, 1.0
+        rows[0, b], rows[1, c], rows[2, a] = 1.0, 0.5, 1.0 / size
         task.appendaccseq(rotated, _add_rows(task, rows, np.zeros(3)), None)
     return task
 

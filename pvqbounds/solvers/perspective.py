@@ -22,14 +22,10 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import ExactSolution
-from pvqbounds.solvers.miqp.programs import (
-    NATIVE_SHARE,
-    MIQPSolution,
-    TamePruning,
-    in_tame_units,
-    tight_perspective_program,
-    usable,
-)
+from pvqbounds.solvers.miqp.coded import NATIVE_SHARE
+from pvqbounds.solvers.miqp.programs import MIQPSolution, usable
+from pvqbounds.solvers.miqp.pruning import tight_perspective_program
+from pvqbounds.solvers.miqp.tame import TamePruning, tame_pruning
 
 __all__ = ["NO_BOUND", "certificate_of_point", "no_relaxation", "relax_by_its_point"]
 
@@ -41,7 +37,7 @@ def relax_by_its_point(
     problem: SparseLeastSquares, solve: Callable[[MIQP], MIQPSolution], clock: Clock
 ) -> ExactSolution:
     """Solve the perspective form with k continuous, and prove what its weights are worth."""
-    tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
+    tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
     if not tame.relaxed.lam.any():
         return no_relaxation(tame)
     program = tight_perspective_program(tame)

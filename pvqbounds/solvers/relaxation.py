@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, park_boyd, tightened
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 
-__all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_together"]
+__all__ = ["QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_levels", "relax_together"]
 
 BuildSDP = Callable[[IntegerLeastSquares, "NDArray[np.float64] | None"], BoxHullSDP]
+SolveSDPs = Callable[[Sequence[BoxHullSDP]], list[SDPSolution]]
 
 QUANTIZATION_RELAXATIONS: dict[str, BuildSDP] = {"box-hull": box_hull, "park-boyd": park_boyd}
 
@@ -26,13 +27,16 @@ ROUNDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """Multipliers in units of the Gram, and the moments that randomized rounding draws from."""
+    """Multipliers in units of the Gram, and the moments that randomized rounding draws from.
+
+    Moments of uniform steps without a support rule count in codes, all others in units of the weights.
+    """
 
     certificate: DualCertificate
     mean: NDArray[np.float64]
-    """Relaxed z, shape (n,)."""
+    """Relaxed z or v, shape (n,)."""
     covariance: NDArray[np.float64]
-    """Z - zzᵀ, shape (n, n)."""
+    """Its covariance in the relaxation, Z - zzᵀ, shape (n, n)."""
     reported: float
     """The error bound that the solver states."""
     status: str
@@ -52,13 +56,29 @@ def relax(
 def relax_together(
     problems: Sequence[IntegerLeastSquares],
     relaxation: str,
-    solve: Callable[[Sequence[BoxHullSDP]], list[SDPSolution]],
+    solve: SolveSDPs,
     clock: Clock | None = None,
 ) -> list[Relaxed]:
     """:func:`relax` for channels of one Gram and one grid of codes, which `solve` takes together."""
     build = QUANTIZATION_RELAXATIONS[relaxation]
     sdps = [build(problems[0], None)]
     sdps += [build(problem, sdps[0].form) for problem in problems[1:]]
+    return _relaxed(sdps, solve, clock)
+
+
+def relax_levels(
+    problem: LeastSquares, solve: Callable[[BoxHullSDP], SDPSolution], clock: Clock | None = None
+) -> Relaxed:
+    """The box-hull relaxation of any finite values without a support rule, by a backend that solves SDPs."""
+    sdp = box_hull(problem)
+    relaxed = _relaxed([sdp], lambda sdps: [solve(sdp) for sdp in sdps], clock)[0]
+    scale = sdp.scale
+    covariance = relaxed.covariance * np.multiply.outer(scale, scale)
+    return replace(relaxed, mean=relaxed.mean * scale, covariance=covariance)
+
+
+def _relaxed(sdps: list[BoxHullSDP], solve: SolveSDPs, clock: Clock | None) -> list[Relaxed]:
+    """Solve relaxations, and again with the tangents that their solutions violate."""
     solutions = solve(sdps)
     for _ in range(ROUNDS - 1):
         tighter = {

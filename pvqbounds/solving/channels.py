@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Unpack
 
 import numpy as np
 
 from pvqbounds.clock import Clock
-from pvqbounds.errors import InputError, SolverFailedError, shown
+from pvqbounds.errors import InputError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem
-from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.base import Options, SDPSolution
@@ -30,14 +29,13 @@ from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.quantization.shared import relax_shared
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
+from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.guards import blas_threads
+from pvqbounds.solving.kinds import SHARED, kind_of
 from pvqbounds.solving.one import solve_one, weak_bounds
-from pvqbounds.solving.options import SolveOptions
+from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
-__all__ = ["SHARED", "solve_channels"]
-
-SHARED = "shared"
-"""The relaxation in which all channels of a Gram have the same lam."""
+__all__ = ["SHARED", "solve_all", "solve_channels"]
 
 NOTICEABLE = 0.1
 """Share of a time limit from which on the seconds of a batch count against it: below, results are the
@@ -61,25 +59,21 @@ def solve_channels(
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
-    time_limit: float = 60.0,
-    threads: int = 1,
-    tolerance: float | None = None,
-    seed: int = 0,
-    verbose: bool = False,
-    solver_options: Mapping[str, Any] | None = None,
     jobs: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
+    **options: Unpack[SolveKeywords],
 ) -> list[Bounds]:
     """Solve many channels, `jobs` at a time; arguments not named here are those of :func:`solve`.
 
     Parameters
     ----------
     relaxation
-        Also "shared" for quantization: the box-hull bound with one lam for all channels of a Gram,
+        Also "shared" for uniform steps: the box-hull bound with one lam for all channels of a Gram,
         valid and weaker, for O(n²) a channel.
     device
-        Where the native relaxations are solved: "cpu", or "cuda" in batches (needs PyTorch).
+        Where the native relaxations of uniform steps are solved: "cpu", or "cuda" in batches (needs
+        PyTorch).
     progress
         Called with the number of channels done after each one.
 
@@ -95,72 +89,76 @@ def solve_channels(
     SolverFailedError
         If every channel fails.
     """
-    cancelled = threading.Event()
-    asked = SolveOptions(
-        solver=solver,
-        method=method,
-        relaxation=relaxation,
-        time_limit=time_limit,
-        threads=threads,
-        tolerance=tolerance,
-        seed=seed,
-        verbose=verbose,
-        cancelled=cancelled,
-        solver_options={} if solver_options is None else solver_options,
-    )
-    jobs = whole_number(jobs, "The number of jobs", 1, 2**16)
-    if not isinstance(device, str):
-        raise InputError(f"The device is given by its name, not {shown(device)}.")
-    if relaxation == SHARED and (not asked.native or method == "exact"):
+    asked = SolveOptions(solver, method, relaxation, **options)
+    return solve_all(problems, asked, Execution(jobs, device, progress))
+
+
+def solve_all(problems: Sequence[Problem], asked: SolveOptions, execution: Execution) -> list[Bounds]:
+    """:func:`solve_channels` with its options in two objects."""
+    if asked.relaxation == SHARED and (not asked.native or asked.method == "exact"):
         raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
-    each = replace(asked, method="relax", relaxation="box-hull") if relaxation == SHARED else asked
-    failures: list[Exception] = []
-    stopped: list[BaseException] = []
-
-    def one(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
-        found = attempted(position, relaxed, spent)
-        return replace(found, seconds=found.seconds + spent)
-
-    def attempted(position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
-        if stopped:  # a thread takes its next problem before the main one hears of the error
-            raise stopped[0]
-        problem = problems[position]
-        left = time_limit if spent < NOTICEABLE * time_limit else max(time_limit - spent, 1e-3)
-        try:
-            return solve_one(problem, replace(each, time_limit=left), relaxed)
-        except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
-            failures.append(error)
-            name = "native" if solver == "auto" else solver
-            return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
-        except BaseException as error:
-            stopped.append(error)
-            cancelled.set()
-            raise
-
-    report = progress if progress is not None else lambda done: None
+    cancelled = asked.cancelled or threading.Event()
+    each = replace(asked, cancelled=cancelled)
+    if asked.relaxation == SHARED:
+        each = replace(each, method="relax", relaxation="box-hull")
+    work = Work(problems, each, cancelled)
     results: dict[int, Bounds] = {}
-    with blas_threads(asked.threads), ThreadPoolExecutor(jobs) as pool:
-        for batch in _batches(problems, asked, device):
+    with blas_threads(asked.threads), ThreadPoolExecutor(execution.jobs) as pool:
+        for batch in _batches(problems, asked, execution.device):
             members = list(zip(batch.positions, batch.relaxed, strict=True))
-            if jobs == 1:  # in this thread, where solvers see an interrupt
+            if execution.jobs == 1:  # in this thread, where solvers see an interrupt
                 for position, known in members:
-                    results[position] = one(position, known, batch.seconds)
-                    report(len(results))
+                    results[position] = work.one(position, known, batch.seconds)
+                    execution.report(len(results))
                 continue
             futures = {
-                pool.submit(one, position, known, batch.seconds): position for position, known in members
+                pool.submit(work.one, position, known, batch.seconds): position for position, known in members
             }
             try:
                 for future in _as_they_end(futures):
                     results[futures[future]] = future.result()
-                    report(len(results))
+                    execution.report(len(results))
             except BaseException:
                 cancelled.set()  # the searches stop at their next slice
                 pool.shutdown(cancel_futures=True)
                 raise
-    if failures and len(failures) == len(problems):
-        raise SolverFailedError(f"Every channel failed; the first: {failures[0]}") from failures[0]
+    if work.failures and len(work.failures) == len(problems):
+        first = work.failures[0]
+        raise SolverFailedError(f"Every channel failed; the first: {first}") from first
     return [results[position] for position in range(len(problems))]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """The channels, and what went wrong with some of them so far."""
+
+    problems: Sequence[Problem]
+    asked: SolveOptions
+    cancelled: threading.Event
+    """Set where one channel raises what no other can survive."""
+    failures: list[Exception] = field(default_factory=list)
+    stopped: list[BaseException] = field(default_factory=list)
+
+    def one(self, position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
+        """The bounds of one channel, on whose relaxation so many seconds were spent."""
+        found = self._attempted(position, relaxed, spent)
+        return replace(found, seconds=found.seconds + spent)
+
+    def _attempted(self, position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
+        if self.stopped:  # a thread takes its next problem before the main one hears of the error
+            raise self.stopped[0]
+        problem, limit = self.problems[position], self.asked.time_limit
+        left = limit if spent < NOTICEABLE * limit else max(limit - spent, 1e-3)
+        try:
+            return solve_one(problem, replace(self.asked, time_limit=left), relaxed)
+        except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
+            self.failures.append(error)
+            name = "native" if self.asked.solver == "auto" else self.asked.solver
+            return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
+        except BaseException as error:
+            self.stopped.append(error)
+            self.cancelled.set()
+            raise
 
 
 def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
@@ -182,7 +180,7 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> I
     for group in _by_gram(problems):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
-        together = sdps and isinstance(first, IntegerLeastSquares)
+        together = sdps and kind_of(first).batched
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
             rest += group
@@ -209,12 +207,12 @@ def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> b
 
 
 def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
-    """Positions of the channels that share a Gram and a grid of codes."""
+    """Positions of the channels that share a Gram, a kind and a grid of codes."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, problem in enumerate(problems):
-        integer = isinstance(problem, IntegerLeastSquares)
-        grid = (problem.normalised.grid,) if isinstance(problem, IntegerLeastSquares) else ()
-        groups.setdefault((integer, id(problem.normalised.gram), *grid), []).append(position)
+        inner = problem.normalised
+        grid = (inner.grid,) if isinstance(inner, IntegerLeastSquares) else ()
+        groups.setdefault((kind_of(problem), id(inner.gram), *grid), []).append(position)
     return list(groups.values())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pvqbounds.errors import SolverError
 from pvqbounds.problems import Problem
+from pvqbounds.relaxations.miqp import indicators_of
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Options
 from pvqbounds.solving.kinds import ALL_KINDS, Kind, kind_of
@@ -22,7 +23,9 @@ def usable_backend(problem: Problem, solver: str, method: str, options: Options)
     backend, searches = _backend_for(solver, method, kind)
     if options.relaxed is None:
         needs = kind.exact if searches else kind.relaxed
-        refusal = backend.refusal(problem.n, needs, options.extra, time_limit=options.time_limit)
+        refusal = backend.refusal(
+            problem.n, needs, options.extra, time_limit=options.time_limit, levels=indicators_of(problem)
+        )
         if refusal is not None:
             raise refusal
     return backend, searches
@@ -42,6 +45,7 @@ def solver_for_side(
     inputs: int,
     solver_options: Mapping[str, Any] | None = None,
     time_limit: float = math.inf,
+    levels: int = 0,
 ) -> str:
     """The solver for one side of a layer: the one named, or "native" for what it cannot do.
 
@@ -53,6 +57,8 @@ def solver_for_side(
         Fan-in of its largest problem.
     time_limit
         Seconds for one of them.
+    levels
+        Levels of all its inputs together, where the values are no steps.
 
     Raises
     ------
@@ -69,7 +75,7 @@ def solver_for_side(
             raise  # it is of no use at all
         return "native"
     needs = kind.exact if searches else kind.relaxed
-    refusal = backend.refusal(inputs, needs, solver_options or {}, time_limit=time_limit)
+    refusal = backend.refusal(inputs, needs, solver_options or {}, time_limit=time_limit, levels=levels)
     if refusal is not None:
         raise refusal
     return solver

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem, SparseLeastSquares, Task
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
 
-__all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "PRUNING_RELAXATIONS", "STEPS", "Kind", "kind_of"]
+__all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "SHARED", "STEPS", "Kind", "kind_for", "kind_of"]
 
-PRUNING_RELAXATIONS = ("perspective",)
+SHARED = "shared"
+"""The relaxation in which all channels of a Gram have the same lam."""
 
 
 class Kind(ABC):
@@ -35,6 +36,10 @@ class Kind(ABC):
     """Names of its relaxations, the native solver's default first."""
     plain: ClassVar[str]
     """The relaxation that other solvers are asked for."""
+    together: ClassVar[tuple[str, ...]] = ()
+    """Names of relaxations of many channels at once."""
+    batched: ClassVar[bool] = False
+    """Whether relaxations of channels that share a Gram are solved in batches, on a GPU too."""
 
     def checked_relaxation(self, name: str | None, native: bool) -> str:
         """The relaxation that is asked for, or the default.
@@ -50,6 +55,10 @@ class Kind(ABC):
             names = " or ".join(self.relaxations)
             raise InputError(f"There is no relaxation '{name}' for {self.called}; use {names}.")
         return name
+
+    def knows(self, relaxation: str) -> bool:
+        """Whether a relaxation of this name is one of its own."""
+        return relaxation in (*self.relaxations, *self.together)
 
     @abstractmethod
     def solve(self, backend: Backend, problem: Any, options: Options) -> ExactSolution:
@@ -129,6 +138,8 @@ class Steps(Coded):
     called = "quantization"
     exact, relaxed = Capability.EXACT_QUANTIZATION, Capability.BOX_HULL
     relaxations = ("hybrid", "splits", *QUANTIZATION_RELAXATIONS)
+    together = (SHARED,)
+    batched = True
 
     def solve(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
         """The exact method for uniform steps."""
@@ -179,7 +190,7 @@ class Pruning(Kind):
 
     called = "pruning"
     exact, relaxed = Capability.EXACT_PRUNING, Capability.PERSPECTIVE
-    relaxations = PRUNING_RELAXATIONS
+    relaxations = ("perspective",)
     plain = "perspective"
 
     def solve(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
@@ -214,11 +225,13 @@ STEPS, LEVELS, JOINT, PRUNING = Steps(), Levels(), Joint(), Pruning()
 ALL_KINDS = (STEPS, LEVELS, JOINT, PRUNING)
 
 
+def kind_for(task: Task, has_steps: bool) -> Kind:
+    """How problems of a task are solved, of uniform steps or of other values."""
+    kinds: dict[Task, Kind] = {"pruning": PRUNING, "joint": JOINT, "quantization": LEVELS}
+    return STEPS if has_steps and task == "quantization" else kinds[task]
+
+
 def kind_of(problem: Problem) -> Kind:
     """How a problem is solved."""
-    if not problem.values.is_finite:
-        return PRUNING
-    if problem.is_restricted:
-        return JOINT
     # a box and a step for each input are what the engines for codes are made for
-    return STEPS if isinstance(problem, IntegerLeastSquares) else LEVELS
+    return kind_for(problem.task, isinstance(problem, IntegerLeastSquares))

@@ -7,11 +7,9 @@ backends: whatever a solver says, the result is true.
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 
@@ -28,7 +26,7 @@ from pvqbounds.solvers.relaxation import Relaxed
 from pvqbounds.solving.choice import usable_backend
 from pvqbounds.solving.guards import blas_threads, breakdowns
 from pvqbounds.solving.kinds import Kind, kind_of
-from pvqbounds.solving.options import SolveOptions
+from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["solve", "solve_one", "weak_bounds"]
 
@@ -44,44 +42,39 @@ def solve(
     solver: str = "auto",
     method: str = "auto",
     relaxation: str | None = None,
-    *,
-    time_limit: float = 60.0,
-    threads: int = 1,
-    tolerance: float | None = None,
-    seed: int = 0,
-    verbose: bool = False,
-    cancelled: threading.Event | None = None,
-    solver_options: Mapping[str, Any] | None = None,
+    **options: Unpack[SolveKeywords],
 ) -> Bounds:
     """Bounds on the least error of one channel, from below and from above.
 
     Parameters
     ----------
     problem
-        An :class:`IntegerLeastSquares` (quantization) or :class:`SparseLeastSquares` (pruning).
+        An :class:`IntegerLeastSquares` or :class:`CodebookLeastSquares` (quantization, or joint
+        compression under a support rule), or a :class:`SparseLeastSquares` (pruning).
     solver
         Name of a backend, see :func:`pvqbounds.solvers`; "auto" is the native one.
     method
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
         "auto": exact where it is expected to finish within the time limit, else relax.
     relaxation
-        "hybrid", "splits", "box-hull" or "park-boyd" for quantization, "perspective" for pruning.
+        "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, "hybrid" or "box-hull" for levels
+        and joint compression, "perspective" for pruning.
         "splits" is the box-hull SDP with split inequalities, by the native solver. "hybrid" searches
         on what the multipliers of that (of the SDP alone with other solvers) leave until the time
         limit; left out, the native solver does so in a small share of it, the others solve the
         box-hull SDP alone.
     time_limit
-        Seconds. An exact method that reaches it gives the interval proved so far. What is compiled
-        when it is first used counts neither here nor in ``Bounds.seconds``.
+        Seconds, 60 unless told. An exact method that reaches it gives the interval proved so far. What is
+        compiled when it is first used counts neither here nor in ``Bounds.seconds``.
     threads
-        Threads that a backend and BLAS may use; the native searches, SCS and SCIP use one.
+        Threads (1) that a backend and BLAS may use; the native searches, SCS and SCIP use one.
     tolerance
         Relative accuracy that the backend is asked for: the gap of an integer program, the
         residuals of a relaxation, the gap of the last barrier with split inequalities (0.4, 0.15, 0.1
         or 0.01). Its own (see ``tolerance`` of its class) if None. The native searches end with a
         proof of the optimum whatever it is.
     seed
-        Seed of the randomized rounding.
+        Seed (0) of the randomized rounding.
     verbose
         Whether the backend prints its log; the native one has none.
     cancelled
@@ -105,19 +98,7 @@ def solve(
     ContradictionError
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
-    asked = SolveOptions(
-        solver=solver,
-        method=method,
-        relaxation=relaxation,
-        time_limit=time_limit,
-        threads=threads,
-        tolerance=tolerance,
-        seed=seed,
-        verbose=verbose,
-        cancelled=cancelled,
-        solver_options={} if solver_options is None else solver_options,
-    )
-    return solve_one(problem, asked)
+    return solve_one(problem, SolveOptions(solver, method, relaxation, **options))
 
 
 def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = None) -> Bounds:
@@ -147,7 +128,7 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         tolerance=asked.tolerance,
         seed=asked.seed,
         verbose=asked.verbose,
-        extra=dict(asked.solver_options),
+        extra=dict(asked.solver_options or {}),
         relaxed=relaxed,
     )
     # multipliers and codes are proposals: what overflows on the way to them proves nothing later
@@ -254,6 +235,8 @@ def _bounds(
         raise ContradictionError(problem, certificate, point.weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
     status = status_of(error_lower, error_upper, problem.signal.upper)
+    if kind == "reported" and status == "bounded" and not note:
+        note = f"{backend.name} states the lower end to within its tolerance, not proved."
     return Bounds(
         error_lower=error_lower,
         error_upper=error_upper,

@@ -5,15 +5,27 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.validation import whole_number
 
-__all__ = ["METHODS", "SolveOptions"]
+__all__ = ["METHODS", "SolveKeywords", "SolveOptions"]
 
 METHODS = ("auto", "exact", "relax")
+
+
+class SolveKeywords(TypedDict, total=False):
+    """The keywords of :class:`SolveOptions` behind its first three, for functions that pass them on."""
+
+    time_limit: float
+    threads: int
+    tolerance: float | None
+    seed: int
+    verbose: bool
+    cancelled: threading.Event | None
+    solver_options: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,8 @@ class SolveOptions:
     seed: int = 0
     verbose: bool = False
     cancelled: threading.Event | None = None
-    solver_options: Mapping[str, Any] = field(default_factory=dict)
+    solver_options: Mapping[str, Any] | None = None
+    """None is the same as no options."""
 
     def __post_init__(self) -> None:
         for name, value in (("solver", self.solver), ("method", self.method)):
@@ -55,9 +68,8 @@ class SolveOptions:
         object.__setattr__(self, "seed", whole_number(self.seed, "The seed", 0, 2**63))
         event = self.cancelled is None or isinstance(self.cancelled, threading.Event)
         _check(event, "What cancels a solve is a threading.Event", self.cancelled)
-        _check(
-            isinstance(self.solver_options, Mapping), "Solver options are values by name", self.solver_options
-        )
+        mapping = self.solver_options is None or isinstance(self.solver_options, Mapping)
+        _check(mapping, "Solver options are values by name", self.solver_options)
         if self.solver_options and self.native:
             raise InputError(
                 "The native solver has no options of its own; name the one that has: solver=NAME."

@@ -19,13 +19,10 @@ import numpy as np
 
 from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.problems.plain_formats import Density, parse_format
-from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.verification import verify
-from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.results_read import read_record
 
 __all__ = ["Finding", "verify_file"]
@@ -180,19 +177,17 @@ def _shared_budget_faults(
     report: LayerReport, where: str, side: Side, shared: SharedBudget
 ) -> Iterator[Finding]:
     """Whether the entries spend the layer's budget, and the budget is that of the density."""
-    form = parse_format(side.format)
-    if not isinstance(form, Density):
-        yield Finding(f"{where}.budget", False, f"the format {form.name} has no budget over the layer")
-        return
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     spent = sum(p.nnz or 0 for p in problems)
     if report.protocol != "full" or any(p.nnz is None for p in problems):
         yield Finding(f"{where}.budget", False, "chunks and N:M patterns have no budget over the layer")
     if spent > shared.nnz:
         yield Finding(f"{where}.nnz", False, f"the entries keep {spent}, more than {shared.nnz}")
-    allowed = nnz_of_density(form.density, sum(p.n for p in problems))
-    if shared.nnz != allowed:
-        text = f"{shared.nnz}, but a density of {form.density} allows {allowed}"
+    allowed = side.form.layer_budget(sum(p.n for p in problems))
+    if allowed is None:
+        yield Finding(f"{where}.budget", False, f"the format {side.format} has no budget over the layer")
+    elif shared.nnz != allowed:
+        text = f"{shared.nnz}, but a density of {side.form.density} allows {allowed}"
         yield Finding(f"{where}.nnz", False, text)
     for name, points in side.methods.items():
         kept = sum(int(np.count_nonzero(point)) for point in points)
@@ -218,7 +213,7 @@ def _place_faults(report: LayerReport, result: SliceResult) -> Iterator[tuple[st
 
 def _format_faults(side: Side, result: SliceResult) -> Iterator[tuple[str, str]]:
     """Whether the problem of an entry is one of the side's format; a budget of the layer is its own."""
-    fault = parse_format(side.format).fault(result.problem)
+    fault = side.form.fault(result.problem)
     if fault is not None and not (side.shared is not None and fault[0] == "nnz"):
         yield fault
 
@@ -230,7 +225,7 @@ def _infeasible_methods(side: Side, i: int) -> Iterator[tuple[str, str]]:
         return  # the methods spend the layer's budget in their own ways
     for name, points in side.methods.items():
         try:
-            KINDS[side.task].check_point(problem, points[i])
+            problem.checked(points[i])
         except InputError as error:
             yield f"methods.{name}", str(error)
 

@@ -1,20 +1,24 @@
-"""What the files of a result hold of each kind of problem: one class for each, found by its task."""
+"""What the files of a result hold of each kind of problem, by its task: values, a rule, best weights."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems import Gram, IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
+from pvqbounds.storage.stored_rules import RuleLayout, read_rules, rules_of
+from pvqbounds.storage.stored_values import ValueLayout, layout_of, stated_layout
 
-__all__ = ["KINDS", "Kind", "Stored"]
+__all__ = ["KINDS", "Kind", "Layout", "Stored"]
+
+Given = Sequence[tuple[Gram, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,33 @@ class Stored:
     support: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How some problems of one kind lie in files."""
+
+    values: ValueLayout | None
+    rules: RuleLayout | None
+
+    def common(self, problem: Problem) -> Document:
+        """What all entries of a side share."""
+        values = {} if self.values is None else self.values.common(problem.values)
+        return values | ({} if self.rules is None else self.rules.common(problem))
+
+    def own(self, problem: Problem) -> Document:
+        """What an entry has for itself, beside its arrays."""
+        return {} if self.rules is None else self.rules.own(problem)
+
+    def alone(self, problem: Problem) -> Document:
+        """What is allowed, of a problem without a layer."""
+        values = {} if self.values is None else self.values.alone(problem.values)
+        return values | self.own(problem) | ({} if self.rules is None else self.rules.common(problem))
+
+    def arrays(self, problems: Sequence[Problem]) -> Arrays:
+        """What is allowed of problems of one Gram, one row each."""
+        values = {} if self.values is None else self.values.arrays([problem.values for problem in problems])
+        return values | ({} if self.rules is None else self.rules.arrays(problems))
+
+
 class Kind(ABC):
     """How one kind of problem lies in files."""
 
@@ -34,136 +65,82 @@ class Kind(ABC):
     """Type of what a simple method makes of the weights: codes, or weights."""
 
     @abstractmethod
-    def common(self, problem: Any) -> Document:
-        """What all entries of a side share."""
+    def layout(self, problems: Sequence[Problem]) -> Layout:
+        """The layout that serves all problems of a side."""
 
     @abstractmethod
-    def own(self, problem: Any) -> Document:
-        """What an entry has for itself, beside its arrays."""
-
-    @abstractmethod
-    def alone(self, problem: Any) -> Document:
-        """What is allowed, of a problem without a layer."""
-
-    @abstractmethod
-    def arrays(self, slices: Sequence[SliceResult]) -> Arrays:
-        """The best weights of problems of one Gram, one row each, and what is allowed of them."""
+    def best(self, slices: Sequence[SliceResult]) -> Arrays:
+        """The best weights of problems of one Gram, one row each."""
 
     @abstractmethod
     def read(
-        self,
-        entries: Sequence[Node],
-        common: Node,
-        arrays: StoredArrays,
-        prefix: str,
-        given: Sequence[tuple[Gram, NDArray[np.float64]]],
+        self, entries: Sequence[Node], common: Node, arrays: StoredArrays, prefix: str, given: Given
     ) -> list[Stored]:
         """The problems of one side, each on its Gram and weight in `given`."""
 
-    @abstractmethod
-    def check_point(self, problem: Any, point: NDArray[Any]) -> None:
-        """Raise InputError where a point of a simple method is not allowed."""
 
-
-STEPS = "steps"
-"""The grid that has a scale and a box for each input."""
-
-
-class Quantization(Kind):
-    """Codes on a uniform grid: one scale and one box a channel, or (grid "steps") one of each an input."""
+class Coded(Kind):
+    """Codes of steps or levels, under a support rule or not."""
 
     points = np.int64
 
-    def common(self, problem: IntegerLeastSquares) -> Document:
-        return {"qmin": problem.qmin, "qmax": problem.qmax} if problem.is_uniform else {"grid": STEPS}
+    def __init__(self, ruled: bool) -> None:
+        self.ruled = ruled
 
-    def own(self, problem: IntegerLeastSquares) -> Document:
-        return {}
+    def layout(self, problems: Sequence[Problem]) -> Layout:
+        values = layout_of([problem.values for problem in problems])
+        return Layout(values, rules_of(problems) if self.ruled else None)
 
-    def alone(self, problem: IntegerLeastSquares) -> Document:
-        scale = {"scale": problem.scale} if problem.is_uniform else {}
-        return scale | self.common(problem)
-
-    def arrays(self, slices: Sequence[SliceResult]) -> Arrays:
-        problems = [cast(IntegerLeastSquares, s.problem) for s in slices]
-        codes = {"codes": np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in slices])}
-        if all(problem.is_uniform for problem in problems):
-            return {"scale": np.array([p.scale for p in problems])} | codes
-        grid = ("step", "qmin", "qmax")
-        return {name: np.stack([getattr(p.values, name) for p in problems]) for name in grid} | codes
+    def best(self, slices: Sequence[SliceResult]) -> Arrays:
+        return {"codes": np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in slices])}
 
     def read(
-        self,
-        entries: Sequence[Node],
-        common: Node,
-        arrays: StoredArrays,
-        prefix: str,
-        given: Sequence[tuple[Gram, NDArray[np.float64]]],
+        self, entries: Sequence[Node], common: Node, arrays: StoredArrays, prefix: str, given: Given
     ) -> list[Stored]:
         sizes = [gram.n for gram, _ in given]
         best = arrays.rows(entries, f"{prefix}/codes", np.int64, sizes)
-        grids: list[tuple[Any, Any, Any]]
-        if common.optional("grid", lambda name: common.text(name, (STEPS,))) is not None:
-            kinds: dict[str, type[Any]] = {"step": np.float64, "qmin": np.int64, "qmax": np.int64}
-            parts = [arrays.rows(entries, f"{prefix}/{name}", kind, sizes) for name, kind in kinds.items()]
-            grids = list(zip(*parts, strict=True))
-        else:
-            ends = common.whole("qmin"), common.whole("qmax")
-            scales = arrays.rows(entries, f"{prefix}/scale", np.float64)
-            grids = [(float(cast(Any, scale)), *ends) for scale in scales]
+        problems = stated_layout(common).read(entries, common, arrays, prefix, given)
+        if self.ruled:
+            rules = read_rules(entries, common, arrays, prefix, sizes)
+            problems = [problem.under(rule) for problem, rule in zip(problems, rules, strict=True)]
         found = []
-        for (gram, weight), grid, codes in zip(given, grids, best, strict=True):
-            problem = IntegerLeastSquares(gram, weight, *grid)
-            found.append(Stored(problem, problem.weight_of(codes), codes=codes))
+        for problem, codes in zip(problems, best, strict=True):
+            inside = np.clip(codes, *problem.values.code_ends)  # others are found out when they are verified
+            weight = problem.weight_of(inside)
+            support = np.flatnonzero(weight) if problem.is_restricted else None
+            found.append(Stored(problem, weight, codes, support))
         return found
 
-    def check_point(self, problem: IntegerLeastSquares, point: NDArray[Any]) -> None:
-        problem.checked_codes(point)
 
-
-class Pruning(Kind):
+class Pruned(Kind):
     """Weights of which few are kept."""
 
     points = np.float64
 
-    def common(self, problem: SparseLeastSquares) -> Document:
-        stride = {} if problem.stride == 1 else {"pattern_stride": problem.stride}
-        return {"pattern": None if problem.pattern is None else list(problem.pattern)} | stride
+    def layout(self, problems: Sequence[Problem]) -> Layout:
+        return Layout(None, rules_of(problems))
 
-    def own(self, problem: SparseLeastSquares) -> Document:
-        return {"nnz": problem.nnz}
-
-    def alone(self, problem: SparseLeastSquares) -> Document:
-        return self.own(problem) | self.common(problem)
-
-    def arrays(self, slices: Sequence[SliceResult]) -> Arrays:
+    def best(self, slices: Sequence[SliceResult]) -> Arrays:
         kept = np.zeros((len(slices), slices[0].problem.n), dtype=bool)
         for row, member in zip(kept, slices, strict=True):
             row[member.bounds.support] = True
         return {"kept": kept, "weight": np.stack([s.bounds.weight for s in slices])}
 
     def read(
-        self,
-        entries: Sequence[Node],
-        common: Node,
-        arrays: StoredArrays,
-        prefix: str,
-        given: Sequence[tuple[Gram, NDArray[np.float64]]],
+        self, entries: Sequence[Node], common: Node, arrays: StoredArrays, prefix: str, given: Given
     ) -> list[Stored]:
         sizes = [gram.n for gram, _ in given]
         best = arrays.rows(entries, f"{prefix}/weight", np.float64, sizes)
         kept = arrays.rows(entries, f"{prefix}/kept", np.bool_, sizes)
-        pattern = common.optional("pattern", common.pair)
-        stride = common.optional("pattern_stride", common.whole) or 1
-        found = []
-        for entry, (gram, weight), refitted, row in zip(entries, given, best, kept, strict=True):
-            nnz = entry.optional("nnz", entry.count)
-            problem = SparseLeastSquares(gram, weight, nnz, pattern, stride)
-            found.append(Stored(problem, refitted, support=np.flatnonzero(row)))
-        return found
-
-    def check_point(self, problem: SparseLeastSquares, point: NDArray[Any]) -> None:
-        problem.checked_support(np.flatnonzero(point))
+        rules = read_rules(entries, common, arrays, prefix, sizes)
+        return [
+            Stored(SparseLeastSquares(*own, nnz=0).under(rule), weight, support=np.flatnonzero(row))
+            for own, rule, weight, row in zip(given, rules, best, kept, strict=True)
+        ]
 
 
-KINDS: Mapping[str, Kind] = {"quantization": Quantization(), "pruning": Pruning()}
+KINDS: Mapping[str, Kind] = {
+    "quantization": Coded(ruled=False),
+    "pruning": Pruned(),
+    "joint": Coded(ruled=True),
+}

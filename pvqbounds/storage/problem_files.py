@@ -1,8 +1,11 @@
 """Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script, binary programs as text.
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
-(quantization; numbers, or one for each input, shape (n,)), or ``nnz`` (pruning), or ``pattern`` (two
-numbers N, M; N:M pruning). A file without any of these gets its budget from the caller.
+(uniform steps; numbers, or one for each input, shape (n,)) or ``levels`` (m,) or (n, m), whose shorter rows
+repeat their last; and ``nnz`` or ``pattern`` (two numbers N, M, with ``stride`` where the weights of a group
+lie apart), or ``group`` (n,) and ``group_nnz`` (groups,), any other rule. Values alone are quantization, a
+rule alone is pruning, both are joint compression. A file without any of these gets its budget from the
+caller.
 Or ``P`` (n, n), ``q`` (n,), ``qmin`` and ``qmax``: the quadratic program min zᵀPz + 2qᵀz.
 
 **.sparse**, **.mc** (and ``.gz`` of them): :mod:`pvqbounds.storage.quadratic_files`.
@@ -27,10 +30,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.problems.codebook import CodebookLeastSquares
+from pvqbounds.problems.formats import parse
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.grids import RangeMethod, range_scale, symmetric_codes
 from pvqbounds.problems.integer import IntegerLeastSquares
+from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.sparse import SparseLeastSquares, nnz_of_density
+from pvqbounds.problems.supports import Groups, SupportRule, rule_of
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.storage.archive import (
     parse_arrays,
@@ -47,6 +54,11 @@ MATLAB_TOLERANCE = 1e-5
 """Relative disagreement of q and r with P and x0 that passes: the paper's code has r from float32."""
 
 GRID_KEYS = frozenset({"scale", "qmin", "qmax"})
+VALUE_KEYS = (GRID_KEYS, frozenset({"levels"}), frozenset[str]())
+RULE_KEYS = tuple(
+    map(frozenset, ({"nnz"}, {"pattern"}, {"pattern", "stride"}, {"group", "group_nnz"}, set[str]()))
+)
+"""What stands together."""
 QUADRATIC_KEYS = frozenset({"P", "q", "qmin", "qmax"})
 
 
@@ -54,7 +66,7 @@ QUADRATIC_KEYS = frozenset({"P", "q", "qmin", "qmax"})
 class Budget:
     """What the compressed weights may look like, where the file does not say.
 
-    Give one of `bits`, `nnz`, `density` and `pattern`.
+    Give one of `bits`, `nnz`, `density`, `pattern` and `format`.
     """
 
     bits: int | None = None
@@ -68,26 +80,30 @@ class Budget:
     """Pruning to at most this fraction of the weights, in (0, 1]."""
     pattern: tuple[int, int] | None = None
     """N:M pruning."""
+    format: str | None = None
+    """A format by name, joint ones too."""
 
     @property
     def given(self) -> bool:
         """Whether anything was asked for."""
         return any(
-            value is not None for value in (self.bits, self.scale, self.nnz, self.density, self.pattern)
+            value is not None
+            for value in (self.bits, self.scale, self.nnz, self.density, self.pattern, self.format)
         )
 
-    def problem(self, gram: Gram, weight: NDArray[np.float64]) -> IntegerLeastSquares | SparseLeastSquares:
+    def problem(self, gram: Gram, weight: NDArray[np.float64]) -> Problem:
         """Build the problem of `weight` under this budget.
 
         Raises
         ------
         InputError
-            If not exactly one of the four was given, or its value cannot be used.
+            If not exactly one of the five was given, or its value cannot be used.
         """
-        chosen = [value for value in (self.bits, self.nnz, self.density, self.pattern) if value is not None]
-        if len(chosen) != 1:
+        sizes = (self.bits, self.nnz, self.density, self.pattern, self.format)
+        if sum(value is not None for value in sizes) != 1:
             raise InputError(
-                "Say how to compress: give one of bits (quantization), density, nnz or pattern (pruning)."
+                "Say how to compress: give one of bits (quantization), density, nnz or pattern (pruning), or "
+                "a format (any of them, and both at once)."
             )
         if self.bits is not None:
             qmin, qmax = symmetric_codes(self.bits)
@@ -98,13 +114,15 @@ class Budget:
             return IntegerLeastSquares(gram, weight, scale, qmin, qmax)
         if self.scale is not None:
             raise InputError("A scale belongs to quantization; give bits with it, or leave it out.")
+        if self.format is not None:
+            return parse(self.format).problems(gram, weight[None])[0]
         if self.pattern is not None:
             return SparseLeastSquares(gram, weight, pattern=self.pattern)
         nnz = self.nnz if self.density is None else nnz_of_density(self.density, gram.n)
         return SparseLeastSquares(gram, weight, nnz=nnz)
 
 
-def load_problem(path: str | Path, budget: Budget | None = None) -> IntegerLeastSquares | SparseLeastSquares:
+def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
     """Read a problem from a `.npz`, `.mat`, `.sparse` or `.mc` file.
 
     Parameters
@@ -139,11 +157,13 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> IntegerLeast
     return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
 
 
-def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSquares) -> None:
+def save_problem(path: str | Path, problem: Problem) -> None:
     """Write `problem` to a `.npz` file, whole or not at all.
 
     Raises
     ------
+    InputError
+        If its values are of a kind of their own that files do not hold.
     OutputError
         If the file cannot be written.
     """
@@ -151,25 +171,34 @@ def save_problem(path: str | Path, problem: IntegerLeastSquares | SparseLeastSqu
     if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
         ends = {"qmin": np.array(problem.qmin), "qmax": np.array(problem.qmax)}
         arrays = {"P": problem.quadratic.matrix, "q": problem.quadratic.linear, **ends}
-    elif isinstance(problem, IntegerLeastSquares):
-        arrays |= {
-            "scale": np.array(problem.scale),
-            "qmin": np.array(problem.qmin),
-            "qmax": np.array(problem.qmax),
-        }
-    elif problem.nnz is not None:
-        arrays["nnz"] = np.array(problem.nnz)
     else:
-        arrays["pattern"] = np.array(problem.pattern)
-        if problem.stride != 1:
-            arrays["stride"] = np.array(problem.stride)
+        arrays |= _value_arrays(problem) | _rule_arrays(problem)
     with replacing(Path(path)) as temporary:
         write_arrays(temporary, arrays)
 
 
-def _problem_of(
-    arrays: dict[str, NDArray[Any]], path: Path, budget: Budget
-) -> IntegerLeastSquares | SparseLeastSquares:
+def _value_arrays(problem: Problem) -> dict[str, NDArray[Any]]:
+    """The values; one number, or one row, where all inputs have the same."""
+    names = {"step": "scale"}
+    parts = {names.get(name, name): np.asarray(array) for name, array in problem.values.arrays.items()}
+    if frozenset(parts) not in VALUE_KEYS:
+        raise InputError(f"Files hold no values that are made of {_listed(set(parts))}.")
+    return {name: array[0] if (array == array[0]).all() else array for name, array in parts.items()}
+
+
+def _rule_arrays(problem: Problem) -> dict[str, NDArray[Any]]:
+    if problem.nnz is not None:
+        return {"nnz": np.array(problem.nnz)}
+    if problem.pattern is not None:
+        stride = {} if problem.stride == 1 else {"stride": np.array(problem.stride)}
+        return {"pattern": np.array(problem.pattern)} | stride
+    if problem.values.is_finite and not problem.is_restricted:
+        return {}
+    groups = Groups.of(problem.rule, problem.n)
+    return {"group": groups.group, "group_nnz": groups.most}
+
+
+def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> Problem:
     if arrays.keys() == QUADRATIC_KEYS:
         _refuse_budget(budget, _listed(QUADRATIC_KEYS), path)
         return _quadratic_of(arrays, path)
@@ -177,27 +206,26 @@ def _problem_of(
     if missing:
         raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
     stated = frozenset(arrays) - {"gram", "weight"}
-    if stated and stated not in (GRID_KEYS, {"nnz"}, {"pattern"}, {"pattern", "stride"}):
+    values, rule = stated & {"levels", *GRID_KEYS}, stated - {"levels", *GRID_KEYS}
+    if values not in VALUE_KEYS or rule not in RULE_KEYS:
         raise InputError(
-            f"{path} holds {_listed(stated)} beside gram and weight; "
-            "it must hold scale, qmin and qmax, or nnz, or pattern (and stride), or none of them."
+            f"{path} holds {_listed(stated)} beside gram and weight; it must hold scale, qmin and qmax, or "
+            "levels, and nnz, or pattern (and stride), or group and group_nnz; or none of them."
         )
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
         return budget.problem(gram, weight)
     _refuse_budget(budget, _listed(stated), path)
-    if "pattern" in stated:
-        if arrays["pattern"].shape != (2,):
-            raise InputError(f"The pattern in {path} must be two whole numbers N, M.")
-        kept, size = (_whole(number, "pattern", path) for number in arrays["pattern"])
-        stride = (
-            _whole(_scalar(arrays["stride"], "stride", path), "stride", path) if "stride" in stated else 1
-        )
-        return SparseLeastSquares(gram, weight, pattern=(kept, size), stride=stride)
-    if "nnz" in stated:
-        return SparseLeastSquares(gram, weight, nnz=_whole(_scalar(arrays["nnz"], "nnz", path), "nnz", path))
-    scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
-    return IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))
+    problem: Problem
+    if "levels" in values:
+        levels = arrays["levels"]
+        problem = CodebookLeastSquares(gram, weight, levels if levels.ndim == 2 else levels.ravel())
+    elif values:
+        scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
+        problem = IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))
+    else:
+        problem = SparseLeastSquares(gram, weight, nnz=0)
+    return problem.under(_rule_of(arrays, rule, len(weight), path)) if rule else problem
 
 
 def _quadratic_of(arrays: dict[str, NDArray[Any]], path: Path) -> IntegerLeastSquares:
@@ -215,6 +243,32 @@ def _box(arrays: dict[str, NDArray[Any]], n: int, path: Path) -> tuple[Any, Any]
 def _refuse_budget(budget: Budget, stated: str, path: Path) -> None:
     if budget.given:
         raise InputError(f"{path} states {stated} itself; leave the options for it out.")
+
+
+def _rule_of(arrays: dict[str, NDArray[Any]], names: frozenset[str], n: int, path: Path) -> SupportRule:
+    """The support rule that a file states."""
+    if "group" in names:
+        group, most = (_whole_numbers(arrays[name], name, path) for name in ("group", "group_nnz"))
+        if len(group) != n or group.min() < -1 or group.max() >= len(most) or most.min() < 0:
+            raise InputError(
+                f"group in {path} must name for each of {n} inputs a group of group_nnz, or -1, and no "
+                "budget may be negative."
+            )
+        return Groups(group, most)
+    if "pattern" not in names:
+        return rule_of(n, _whole(_scalar(arrays["nnz"], "nnz", path), "nnz", path), None)
+    if arrays["pattern"].shape != (2,):
+        raise InputError(f"The pattern in {path} must be two whole numbers N, M.")
+    kept, size = (_whole(number, "pattern", path) for number in arrays["pattern"])
+    stride = _whole(_scalar(arrays["stride"], "stride", path), "stride", path) if "stride" in names else 1
+    return rule_of(n, None, (kept, size), stride)
+
+
+def _whole_numbers(array: NDArray[Any], name: str, path: Path) -> NDArray[np.int64]:
+    numbers = as_real_array(array, f"{name} in {path}", ndim=1)
+    if (numbers != np.rint(numbers)).any() or np.abs(numbers).max() > 2**31:
+        raise InputError(f"{name} in {path} must hold whole numbers.")
+    return numbers.astype(np.int64)
 
 
 def _one_or_each(array: NDArray[Any], name: str, n: int, path: Path) -> float | NDArray[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pvqbounds.problems.plain_formats import Density, Pattern, PlainFormat, Uniform
+from pvqbounds.problems.formats import Format, density_format, int_format, pattern_format
 from pvqbounds.storage.nodes import Document, Node
 
 __all__ = ["FIRST_LAYER_SCHEMA", "FIRST_SIDES", "first_document", "first_format", "with_todays_kinds"]
@@ -18,20 +18,21 @@ FIRST_SIDES = ("quantization", "pruning")
 """Names of the two sides, in the JSON and of their arrays."""
 
 
-def first_format(side: Node, task: str) -> PlainFormat:
+def first_format(side: Node, task: str) -> Format:
     """The format of a side that says its size alone."""
     if task == "quantization":
-        return Uniform(side.count("bits"))
+        return int_format(side.count("bits"))
     pattern = side.optional("pattern", side.pair)
-    return Density(side.number("density")) if pattern is None else Pattern(*pattern)
+    return density_format(side.number("density")) if pattern is None else pattern_format(pattern)
 
 
-def first_document(document: Document, formats: tuple[PlainFormat, ...]) -> Document:
+def first_document(document: Document, formats: tuple[Format, ...]) -> Document:
     """What a file of schema 1 ought to say of a result, from what one of today would say."""
     rest = {name: value for name, value in document.items() if name not in ("schema", "sides", "verdict")}
     sides: dict[str, Any] = {}
     for task, side, form in zip(FIRST_SIDES, document["sides"], formats, strict=True):
-        size = {name: getattr(form, name) for name in ("bits", "density") if hasattr(form, name)}
+        numbers = {"bits": form.bits, "density": form.density}
+        size = {name: number for name, number in numbers.items() if number is not None}
         told = {name: value for name, value in side.items() if name not in NEWER}
         sides[task] = size | told
     better = [[form.name for form in formats].index(first) for first, _ in document["verdict"]]

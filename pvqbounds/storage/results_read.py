@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, Problem
-from pvqbounds.problems.plain_formats import PlainFormat, parse_format
+from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
@@ -73,7 +73,7 @@ class Record:
         document = layer_document(self.result)[0]
         if not self.first:
             return document
-        return first_document(document, tuple(parse_format(side.format) for side in self.result.sides))
+        return first_document(document, tuple(side.form for side in self.result.sides))
 
 
 def read_layer(path: str | Path) -> LayerReport:
@@ -126,19 +126,19 @@ def _arrays_of(node: Node, path: Path) -> Arrays:
 
 def _layer(node: Node, arrays: StoredArrays, schema: str) -> LayerReport:
     channels, inputs = (node.count("channels"), node.count("channels_in_layer")), node.count("inputs")
-    weights = channels[1] * inputs
+    shape = channels[1], inputs
     if schema == FIRST_LAYER_SCHEMA:
         nodes = [node.node(task) for task in FIRST_SIDES]
         formats = [first_format(side, task) for side, task in zip(nodes, FIRST_SIDES, strict=True)]
         sides = [
-            _side(side, form, task, arrays, weights, inputs)
+            _side(side, form, task, arrays, shape)
             for side, form, task in zip(nodes, formats, FIRST_SIDES, strict=True)
         ]
     else:
         nodes = node.nodes("sides")
-        formats = [parse_format(side.text("format")) for side in nodes]
+        formats = [parse(side.text("format")) for side in nodes]
         sides = [
-            _side(side, form, f"sides/{i}", arrays, weights, inputs)
+            _side(side, form, f"sides/{i}", arrays, shape)
             for i, (side, form) in enumerate(zip(nodes, formats, strict=True))
         ]
     places = [[(s.channel, s.inputs) for s in side.slices] for side in sides]
@@ -177,10 +177,8 @@ def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> No
     attach_objective(problem, matrix, arrays.take("quadratic/q", np.float64, (problem.n,)))
 
 
-def _side(
-    node: Node, form: PlainFormat, prefix: str, arrays: StoredArrays, weights: int, inputs: int
-) -> Side:
-    """One side, its arrays under `prefix`, of a layer of so many weights and inputs."""
+def _side(node: Node, form: Format, prefix: str, arrays: StoredArrays, shape: tuple[int, int]) -> Side:
+    """One side, its arrays under `prefix`, of a layer of this shape (output channels, inputs)."""
     entries = node.nodes("per_channel")
     slices = _results(entries, node, form.task, prefix, arrays)
     points: dict[str, tuple[NDArray[Any], ...]] = {}
@@ -189,7 +187,7 @@ def _side(
         points[name] = tuple(arrays.rows(entries, f"{prefix}/method/{name}", KINDS[form.task].points, sizes))
     return Side(
         format=form.name,
-        bits_per_weight=form.bits_per_weight([s.problem for s in slices], weights, inputs),
+        bits_per_weight=form.size([s.problem for s in slices], shape),
         slices=tuple(slices),
         methods=points,
         shared=_shared_budget(node),

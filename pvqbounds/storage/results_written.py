@@ -13,9 +13,15 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 =========================== ======= ======= ======================================================
 ``gram/g``                  (n, n)  float64 XᵀX/N
 ``weight/g``                (m, n)  float64 the weights w
-``SIDE/scale/g``            (m,)    float64 step of the grid, where a side quantizes,
-``SIDE/codes/g``            (m, n)  int64   and the best codes found
-``SIDE/kept/g``             (m, n)  bool    the best support found, where a side prunes,
+``SIDE/scale/g``            (m,)    float64 step of the grid, where each entry has one of its own,
+``SIDE/step/g``             (m, n)  float64 or steps and boxes of each input (``grid`` "steps"),
+``SIDE/qmin/g``, ``qmax/g`` (m, n)  int64
+``SIDE/levels/g``           (k, L)  float64 or tables of levels (``grid`` "levels"; rows that have
+``SIDE/level_row/g``        (m, n)  int64   fewer repeat their last), and which of them an input has
+``SIDE/codes/g``            (m, n)  int64   the best codes found: multiples of steps, numbers of levels
+``SIDE/group/g``            (m, n)  int64   group of each input, -1 without one (``rule`` "groups"),
+``SIDE/group_nnz/g``        (m, j)  int64   and non-zeros that each group may have
+``SIDE/kept/g``             (m, n)  bool    the best support found, where values are re-fitted,
 ``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
@@ -27,13 +33,15 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 
 What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
 ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is not 1: the
-size of a convolution's kernel, so that groups run along input channels). It must be what the side's
-``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those of the
-entries are how the best weights found spend it, and the side's ``error_lower`` is proved by the
-certificates of all entries together. The result of one problem from a file (schema
-``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization" or "pruning",
-in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program zᵀPz + 2qᵀz has its
-``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and ``quadratic/q``.
+size of a convolution's kernel, so that groups run along input channels); ``rule`` "groups" stands for
+any other rule. A side that quantizes has the former, one that prunes the latter, a joint one both. It must
+be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries
+share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
+proved by the certificates of all entries together. The result of one problem from a file (schema
+``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
+"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
+zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
+``quadratic/q``.
 """
 
 from __future__ import annotations
@@ -51,7 +59,7 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_fields
-from pvqbounds.storage.kinds import KINDS
+from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
 
@@ -156,8 +164,10 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         raise ValueError("the sides of a layer must cover the same slices in one order")
     arrays = _shared_arrays(slices)
     grams = _gram_numbers(slices)
-    for i, side in enumerate(report.sides):
-        arrays |= _own_arrays(f"sides/{i}", side.slices) | _method_arrays(f"sides/{i}", side)
+    layouts = [KINDS[side.task].layout([s.problem for s in side.slices]) for side in report.sides]
+    for i, (side, layout) in enumerate(zip(report.sides, layouts, strict=True)):
+        arrays |= _own_arrays(f"sides/{i}", side.slices, KINDS[side.task], layout)
+        arrays |= _method_arrays(f"sides/{i}", side)
     document: Document = {
         "schema": LAYER_SCHEMA,
         "model": report.model,
@@ -169,7 +179,10 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "channels": report.channels[0],
         "channels_in_layer": report.channels[1],
         "positions": report.positions,
-        "sides": [_side_document(side, grams, report.protocol == "full") for side in report.sides],
+        "sides": [
+            _side_document(side, layout, grams, report.protocol == "full")
+            for side, layout in zip(report.sides, layouts, strict=True)
+        ],
         "dead_inputs": report.dead_inputs[0],
         "notes": list(report.notes),
         "verdict": [list(pair) for pair in report.verdict],
@@ -181,15 +194,17 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
 def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays]:
     """What the two files of one problem hold; the document still without ``arrays``."""
     task = result.problem.task
+    layout = KINDS[task].layout([result.problem])
     objective, data = _objective(result)
     document: Document = {
         "schema": PROBLEM_SCHEMA,
         "source": source,
         "task": task,
         "inputs": result.problem.n,
-        "result": KINDS[task].alone(result.problem) | _entry(result, 0) | objective,
+        "result": layout.alone(result.problem) | _entry(result, 0) | objective,
     }
-    return document, _shared_arrays([result]) | _own_arrays(task, [result]) | data
+    arrays = _shared_arrays([result]) | _own_arrays(task, [result], KINDS[task], layout)
+    return document, arrays | data
 
 
 def _objective(result: SliceResult) -> tuple[Document, Arrays]:
@@ -228,11 +243,11 @@ def _shared_arrays(slices: Sequence[SliceResult]) -> Arrays:
     return arrays
 
 
-def _own_arrays(prefix: str, slices: Sequence[SliceResult]) -> Arrays:
-    """Best weights and certificates of one side."""
+def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: Kind, layout: Layout) -> Arrays:
+    """What is allowed, best weights and certificates of one side."""
     arrays: Arrays = {}
     for g, members in enumerate(_by_gram(slices)):
-        own = KINDS[members[0].problem.task].arrays(members)
+        own = layout.arrays([s.problem for s in members]) | kind.best(members)
         arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
         for name, value in certificate_fields(result.bounds.certificate).items():
@@ -253,15 +268,14 @@ def _method_arrays(prefix: str, side: Side) -> Arrays:
     }
 
 
-def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
-    kind = KINDS[side.task]
+def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool) -> Document:
     shared = {} if side.shared is None else {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
     return {
         "format": side.format,
         "task": side.task,
         "bits_per_weight": side.bits_per_weight,
-        **kind.common(side.slices[0].problem),
+        **layout.common(side.slices[0].problem),
         **shared,
         "error_lower": side.error_lower if sums else None,
         "error_upper": side.error_upper if sums else None,
@@ -282,7 +296,7 @@ def _side_document(side: Side, grams: Sequence[int], sums: bool) -> Document:
         },
         "per_channel": [
             _entry(result, gram)
-            | kind.own(result.problem)
+            | layout.own(result.problem)
             | ({"expected_error": side.expected_errors[i]} if side.expected_errors else {})
             | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
             for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))

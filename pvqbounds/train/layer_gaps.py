@@ -180,10 +180,9 @@ def against_bounds(
             SliceResult(channel, (0, layer.inputs), problem, found)
             for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
         )
-        weights = layer.channels * layer.inputs
         side = Side(
             format=outcome.form.name,
-            bits_per_weight=outcome.form.bits_per_weight(problems, weights, layer.inputs),
+            bits_per_weight=outcome.form.size(problems, (layer.channels, layer.inputs)),
             slices=slices,
             methods={TRAINED: tuple(points)},
         )

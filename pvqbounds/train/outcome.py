@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems.formats import Format, density_format, int_format, pattern_format
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, Uniform
 from pvqbounds.storage.archive import parse_json, read_bytes, replacing
 
 __all__ = ["Outcome", "PrunedLayer", "QuantizedLayer", "read_outcome", "write_outcome"]
@@ -40,9 +40,9 @@ class QuantizedLayer:
     """The weights behind the codes, shape (channels, n); None where there are none."""
 
     @property
-    def form(self) -> Uniform:
+    def form(self) -> Format:
         """The format that the run was to reach."""
-        return Uniform(self.bits)
+        return int_format(self.bits)
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -80,9 +80,9 @@ class PrunedLayer:
     """How far apart the weights of a group of the pattern lie: the kernel's size of a convolution."""
 
     @property
-    def form(self) -> Density | Pattern:
+    def form(self) -> Format:
         """The format that the run was to reach."""
-        return Density(self.density) if self.pattern is None else Pattern(*self.pattern)
+        return density_format(self.density) if self.pattern is None else pattern_format(self.pattern)
 
     def posed(
         self, gram: Gram, weight: NDArray[np.float64], channel: int

@@ -12,7 +12,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pvqbounds.problems.plain_formats import Density, Uniform, parse_format
 from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import Side
@@ -31,6 +30,9 @@ __all__ = [
     "plot_against",
 ]
 
+TASKS = ("quantization", "pruning")
+"""What networks are trained to."""
+
 SIZES_A_TABLE = 7
 """Sizes side by side in 80 columns; more go into further tables."""
 
@@ -47,10 +49,10 @@ def percent(fraction: float) -> str:
 
 def size_of(layer: LayerAgainst) -> str:
     """Name the size of a layer's weights in a few characters."""
-    form = parse_format(layer.side.format)
-    if isinstance(form, Uniform):
+    form = layer.side.form
+    if form.bits is not None:
         return f"{form.bits} bits"
-    return f"{form.density:.3g}" if isinstance(form, Density) else form.name
+    return form.name if form.layer_budget(1) is None else f"{form.density:.3g}"
 
 
 def gap_text(lower: float, upper: float) -> str:
@@ -115,7 +117,7 @@ def against_document(run: RunAgainst) -> dict[str, Any]:
 
 def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
     side = layer.side
-    form = parse_format(side.format)
+    form = side.form
     lower, upper = side.sqnr_interval
     least, most = layer.gap
     return {
@@ -125,9 +127,9 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
         "channels": layer.channels,
         "channels_bounded": len(side.slices),
         "format": form.name,
-        "bits": getattr(form, "bits", None),
-        "density": getattr(form, "density", None),
-        "pattern": getattr(side.slices[0].problem, "pattern", None),
+        "bits": form.bits,
+        "density": form.density,
+        "pattern": side.slices[0].problem.pattern,
         "error": layer.error,
         "sqnr": finite(layer.sqnr),
         "error_lower": side.error_lower,
@@ -250,9 +252,9 @@ def _accuracy_table(accuracies: AccuracyTable, sizes: Sequence[int]) -> Table:
         table.add_column(f"{bits} b", justify="right", no_wrap=True)
     densities = [f"{100 * (1 - bits / 16):.4g}" for bits in sizes]
     table.add_row("sparsity", *densities, style="dim")
-    for task in COLOURS:
+    for task in TASKS:
         cells = [accuracies.cell(task, bits) for bits in sizes]
-        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in COLOURS) for cell in cells]
+        best = [cell.mean >= max(accuracies.cell(t, cell.bits).mean for t in TASKS) for cell in cells]
         texts = [Text(f"{100 * c.mean:.1f}", "bold" if b else "") for c, b in zip(cells, best, strict=True)]
         table.add_row(task, *texts)
         if accuracies.seeds > 1:
@@ -290,7 +292,8 @@ def plot_accuracy(accuracies: AccuracyTable, path: Path) -> None:
     check_plot_path(path)
     figure: Any = figure_class()(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    for task, colour in COLOURS.items():
+    for task in TASKS:
+        colour = COLOURS[task]
         cells = [accuracies.cell(task, bits) for bits in accuracies.bits]
         means = [100 * cell.mean for cell in cells]
         axes.plot(accuracies.bits, means, marker="o", color=colour, label=task)

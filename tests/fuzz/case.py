@@ -15,12 +15,13 @@ import numpy as np
 from numpy.random import Generator
 
 import pvqbounds
-from pvqbounds import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import ContradictionError, PvqError
+from pvqbounds.problems import Problem
+from pvqbounds.problems.supports import All, Groups, SupportRule
+from pvqbounds.problems.values import Steps, Tabulated
 
-__all__ = ["Case", "Fault", "Problem", "Step", "script_of"]
-
-Problem = IntegerLeastSquares | SparseLeastSquares
+__all__ = ["Case", "Fault", "Step", "script_of"]
 
 PACKAGE = Path(pvqbounds.__file__).parent
 
@@ -67,10 +68,11 @@ class Case:
         """Count something that was done."""
         self.counts[what] += number
 
-    def guarded(self, place: str, call: str = "", *, refusals: bool = True) -> Guard:
+    def guarded(self, place: str, call: str | Callable[[], str] = "", *, refusals: bool = True) -> Guard:
         """Turn exceptions into faults: those that are no PvqError, and, without `refusals`, those too.
 
-        A contradiction is a fault whatever is allowed: something false was proved.
+        A contradiction is a fault whatever is allowed: something false was proved. `call`, Python that does
+        the same, may be made only when it is wanted.
         """
         return Guard(self, place, call, refusals)
 
@@ -78,7 +80,7 @@ class Case:
 class Guard:
     """What :meth:`Case.guarded` gives: a block in which no exception goes unnoticed."""
 
-    def __init__(self, case: Case, place: str, call: str, refusals: bool) -> None:
+    def __init__(self, case: Case, place: str, call: str | Callable[[], str], refusals: bool) -> None:
         self.case, self.place, self.call, self.refusals = case, place, call, refusals
         self.catching = warnings.catch_warnings(record=True)
 
@@ -96,16 +98,18 @@ class Guard:
         if isinstance(error, PvqError):
             self.case.count("refused")
             if isinstance(error, ContradictionError) or not self.refusals:
-                what = f"{type(error).__name__} where there must be a result"
-                self.case.fault(what, self.place, str(error), self.call)
+                self._fault(f"{type(error).__name__} where there must be a result", str(error))
             elif "\n" in str(error).strip():
-                self.case.fault("a message of several lines", self.place, str(error), self.call)
+                self._fault("a message of several lines", str(error))
         elif isinstance(error, Exception):
-            what = f"{type(error).__name__} in {place_of(error)}"
-            self.case.fault(what, self.place, f"{error}"[:300], self.call)
+            self._fault(f"{type(error).__name__} in {place_of(error)}", f"{error}"[:300])
         else:
             return False
         return True
+
+    def _fault(self, kind: str, text: str) -> None:
+        call = self.call if isinstance(self.call, str) else self.call()
+        self.case.fault(kind, self.place, text, call)
 
 
 def _short(filename: str) -> str:
@@ -125,13 +129,50 @@ def script_of(problem: Problem, name: str = "p") -> str:
     head = f"G = {_listed(problem.gram)}\nw = {_listed(problem.weight)}\n"
     if isinstance(problem, IntegerLeastSquares):
         grid = ", ".join(repr(_listed(part)) for part in (problem.scale, problem.qmin, problem.qmax))
-        made = f"IntegerLeastSquares(G, w, {grid})"
-    elif problem.nnz is not None:
-        made = f"SparseLeastSquares(G, w, nnz={problem.nnz})"
+        made = f"IntegerLeastSquares(G, w, {grid}{_rule(problem)}"
+    elif isinstance(problem, CodebookLeastSquares):
+        made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)}"
+    elif isinstance(problem, SparseLeastSquares):
+        made = f"SparseLeastSquares(G, w{_rule(problem)}"
     else:
-        made = f"SparseLeastSquares(G, w, pattern={problem.pattern}, stride={problem.stride})"
+        made = f"LeastSquares(G, w, {_value_set(problem)}, {_shown_rule(problem.rule)})"
+    if "Groups(" in made or made.startswith("LeastSquares"):
+        head = "from pvqbounds.problems.supports import *\nfrom pvqbounds.problems.values import *\n" + head
     return f"{head}{name} = pvq.{made}"
 
 
 def _listed(array: np.ndarray | Sequence[float]) -> Any:
     return np.asarray(array).tolist()
+
+
+def _rule(problem: Problem) -> str:
+    """The end of a constructor's arguments, and what follows, that say which weights may be non-zero."""
+    if problem.nnz is not None:
+        return f", nnz={problem.nnz})"
+    if problem.pattern is not None:
+        return f", pattern={problem.pattern}, stride={problem.stride})"
+    if isinstance(problem.rule, All):
+        return ")"
+    empty = "" if problem.values.is_finite else ", nnz=0"
+    return f"{empty}).under({_shown_rule(problem.rule)})"
+
+
+def _levels(problem: CodebookLeastSquares) -> list[Any]:
+    """One list, or one for each input without the repetitions at its end."""
+    rows = [np.unique(row).tolist() for row in problem.values.levels]
+    return rows[0] if all(row == rows[0] for row in rows) and len(rows) != 1 else rows
+
+
+def _value_set(problem: Problem) -> str:
+    values = problem.values
+    if isinstance(values, Steps):
+        parts = (values.step, values.qmin, values.qmax)
+        return f"Steps({', '.join(f'np.array({_listed(part)!r})' for part in parts)})"
+    assert isinstance(values, Tabulated)
+    return f"Levels(np.array({_listed(values.table)!r}))"
+
+
+def _shown_rule(rule: SupportRule) -> str:
+    if isinstance(rule, Groups):
+        return f"Groups(np.array({_listed(rule.group)!r}), np.array({_listed(rule.most)!r}))"
+    return repr(rule)

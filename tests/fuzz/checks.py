@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 import pvqbounds as pvq
-from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import Bounds
+from pvqbounds.problems import Problem
 from pvqbounds.solvers import BACKENDS, backend_named
 from pvqbounds.solvers.base import Capability
+from pvqbounds.solving.kinds import PRUNING, Kind, kind_of
 
-from .case import Case, Problem, script_of
-from .rational import exact_error, exact_error_of_codes, exact_signal, fractions
+from .case import Case, script_of
+from .rational import allowed, exact_error, exact_signal, exact_values, fractions
 
 __all__ = ["Plan", "attempt", "check_agreement", "check_bounds", "decibels", "plans_for", "solve_all"]
 
@@ -56,17 +58,11 @@ class Plan:
         return self.solver in ("auto", "native")
 
 
-QUANTIZATION_PLANS = [
-    Plan(method="auto"),
-    Plan(method="exact"),
-    *(Plan(method="relax", relaxation=name) for name in (None, "hybrid", "splits", "box-hull", "park-boyd")),
-]
-PRUNING_PLANS = [Plan(method=method) for method in ("auto", "exact", "relax")]
-
-_ABLE = {
-    "quantization": ((Capability.EXACT_QUANTIZATION, "exact"), (Capability.BOX_HULL, "relax")),
-    "pruning": ((Capability.EXACT_PRUNING, "exact"), (Capability.PERSPECTIVE, "relax")),
-}
+def native_plans(kind: Kind) -> list[Plan]:
+    """Every way in which the native solver bounds problems of a kind."""
+    names = () if kind is PRUNING else (None, *kind.relaxations)
+    relaxed = [Plan(method="relax", relaxation=name) for name in names] or [Plan(method="relax")]
+    return [Plan(method="auto"), Plan(method="exact"), *relaxed]
 
 
 def other_solvers() -> list[str]:
@@ -87,11 +83,11 @@ def _capabilities(name: str) -> frozenset[Capability]:
 
 def plans_for(problem: Problem, solvers: tuple[str, ...] = ()) -> list[Plan]:
     """Every way in which the native solver and `solvers` can bound the problem."""
-    quantized = isinstance(problem, IntegerLeastSquares)
-    plans = list(QUANTIZATION_PLANS if quantized else PRUNING_PLANS)
+    kind = kind_of(problem)
+    plans = native_plans(kind)
     for name in solvers:
         able = _capabilities(name)
-        for capability, method in _ABLE["quantization" if quantized else "pruning"]:
+        for capability, method in ((kind.exact, "exact"), (kind.relaxed, "relax")):
             if capability in able:
                 plans.append(Plan(name, method))
     return plans
@@ -223,25 +219,27 @@ def exact_error_of(problem: Problem, bounds: Bounds, fault: Any) -> Fraction | N
     if weight.shape != (problem.n,) or weight.dtype != np.float64 or not np.isfinite(weight).all():
         fault("weights that are none", f"{weight!r}")
         return None
-    if isinstance(problem, SparseLeastSquares):
-        for group, kept in problem.budgets:
-            if np.count_nonzero(weight[group]) > kept:
-                fault("weights beyond the budget", f"{weight!r}")
-                return None
+    v = fractions(weight)
+    if problem.values.is_finite:
+        codes = np.asarray(bounds.codes)
+        if codes.shape != (problem.n,) or codes.dtype.kind != "i":
+            fault("codes that are none", f"{codes!r}")
+            return None
+        exact = exact_values(problem, codes.tolist())
+        if exact is None:
+            fault("codes outside the box", f"{codes!r}")
+            return None
+        if [float(value) for value in exact] != weight.tolist():
+            fault("weights that are not the codes' own", f"{weight!r}, {codes!r}")
+        v = exact
+    if not allowed(problem, v):
+        fault("weights beyond the budget", f"{weight!r}")
+        return None
+    if not problem.values.is_finite or problem.is_restricted:
         support = set(np.asarray(bounds.support).tolist())
-        if not set(np.flatnonzero(weight).tolist()) <= support:
+        if not {i for i, value in enumerate(v) if value != 0} <= support:
             fault("weights outside the support", f"{weight!r}, {sorted(support)}")
-        return exact_error(problem.gram, problem.weight, fractions(weight))
-    codes = np.asarray(bounds.codes)
-    if codes.shape != (problem.n,) or codes.dtype.kind != "i":
-        fault("codes that are none", f"{codes!r}")
-        return None
-    if codes.min() < problem.qmin or codes.max() > problem.qmax:
-        fault("codes outside the box", f"{codes!r}")
-        return None
-    if not np.array_equal(weight, problem.scale * codes.astype(float)):
-        fault("weights that are not the codes' own", f"{weight!r}, {codes!r}")
-    return exact_error_of_codes(problem, codes)
+    return exact_error(problem.gram, problem.weight, v)
 
 
 # --------------------------------------------------------------------------- decibels

@@ -10,21 +10,31 @@ import numpy as np
 import scipy.io
 
 import pvqbounds as pvq
-from pvqbounds import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import Problem
 from pvqbounds.storage.problem_files import load_problem, save_problem
 
-from .case import Case, Problem, script_of
+from .case import Case, script_of
 from .checks import Plan, solve_all
 from .families import draw
 from .files import spoilt_bytes
-from .problems import small_codes, small_sparse
-from .tampering import HOSTILE, spoilt_array, truth_of
+from .grids import random_rule
+from .problems import same, small
+from .rational import truth_of, values_of
+from .tampering import HOSTILE, spoilt_array
 
 __all__ = ["arguments", "problem_files"]
 
 
 def _hostile(case: Case, honest: Any) -> Any:
     """The argument spoilt, or something else in its place."""
+    if isinstance(honest, list) and honest and case.rng.random() < 0.7:  # one of its lists
+        spoilt = list(honest)
+        at = int(case.rng.integers(len(spoilt)))
+        spoilt[at] = _hostile(case, spoilt[at])
+        return spoilt
+    if isinstance(honest, tuple) and case.rng.random() < 0.7:  # one of its numbers
+        return (*honest[:1], HOSTILE[int(case.rng.integers(len(HOSTILE)))])
     if isinstance(honest, np.ndarray) and case.rng.random() < 0.7:
         return spoilt_array(case.rng, honest)
     return HOSTILE[int(case.rng.integers(len(HOSTILE)))]
@@ -37,12 +47,9 @@ def _shown(value: Any) -> str:
 def _solve_small(case: Case, problem: Problem, what: str) -> None:
     """What has come through a door is a problem like any other."""
     case.count(f"{what} accepted")
-    if isinstance(problem, IntegerLeastSquares) and not (problem.is_uniform and abs(problem.high[0]) < 2**30):
-        return  # steps of their own have tests/solving/test_group_scales.py
-    if problem.n <= 6 and not (
-        isinstance(problem, IntegerLeastSquares) and problem.high[0] - problem.low[0] > 20
-    ):
-        solve_all(case, problem, truth_of(problem), [Plan(time_limit=1.0)])
+    few = not problem.values.is_finite or max(map(len, values_of(problem))) <= 21
+    if problem.n <= 6 and few:
+        solve_all(case, problem, truth_of(problem, 1000), [Plan(time_limit=1.0)])
 
 
 def arguments(case: Case) -> None:
@@ -50,11 +57,22 @@ def arguments(case: Case) -> None:
     rng = case.rng
     n = int(rng.integers(1, 5))
     drawn = draw(rng, n, one_step=True)
+    grid = {"scale": drawn.scale, "qmin": -2, "qmax": 1}
+    own = {"scale": np.full(n, drawn.scale), "qmin": np.full(n, -2), "qmax": np.arange(n) % 3}
+    row = drawn.scale * np.array([-1.0, -0.25, 0.0, 1.5])
+    values: list[tuple[Any, dict[str, Any]]] = [
+        (SparseLeastSquares, {}),
+        (IntegerLeastSquares, grid),
+        (IntegerLeastSquares, own),
+        (CodebookLeastSquares, {"levels": row}),
+        (CodebookLeastSquares, {"levels": [row[: 2 + i % 3] for i in range(n)]}),
+        (CodebookLeastSquares, {"levels": np.tile(row, (n, 1))}),
+    ]
     for _ in range(20):
-        quantized = rng.random() < 0.5
-        kept = {"nnz": int(rng.integers(0, n + 1))} if rng.random() < 0.5 else {"pattern": (1, 2)}
-        grid = {"scale": drawn.scale, "qmin": -2, "qmax": 1}
-        given: dict[str, Any] = {"gram": drawn.gram, "weight": drawn.weight} | (grid if quantized else kept)
+        made, allowed = values[int(rng.integers(len(values)))]
+        given: dict[str, Any] = {"gram": drawn.gram, "weight": drawn.weight} | allowed
+        if made is SparseLeastSquares or rng.random() < 0.5:
+            given |= random_rule(rng, n)
         for _ in range(int(rng.integers(1, 3))):
             name = list(given)[int(rng.integers(len(given)))]
             given[name] = _hostile(case, given[name])
@@ -62,8 +80,8 @@ def arguments(case: Case) -> None:
         case.count("hostile arguments")
         case.step("a constructor", 5.0)
         problem: Problem | None = None
-        with case.guarded("IntegerLeastSquares" if quantized else "SparseLeastSquares"):
-            problem = IntegerLeastSquares(**given) if quantized else SparseLeastSquares(**given)
+        with case.guarded(made.__name__):
+            problem = made(**given)
         if problem is not None:
             case.script = script_of(problem)
             _solve_small(case, problem, "hostile arguments")
@@ -75,6 +93,8 @@ def _options(case: Case) -> None:
     rng = case.rng
     problems: list[Problem] = [
         IntegerLeastSquares([[2.0, 1.0], [1.0, 2.0]], [0.3, 0.7], 0.5, -2, 1),
+        IntegerLeastSquares([[2.0, 1.0], [1.0, 2.0]], [0.3, 0.7], [0.5, 0.25], -2, [1, 0], pattern=(1, 2)),
+        CodebookLeastSquares([[2.0, 1.0], [1.0, 2.0]], [0.3, 0.7], [-1.0, 0.0, 0.6]),
         SparseLeastSquares([[2.0, 1.0], [1.0, 2.0]], [0.3, 0.7], nnz=1),
     ]
     names = ("solver", "method", "relaxation", "time_limit", "threads", "tolerance", "seed", "solver_options")
@@ -84,7 +104,7 @@ def _options(case: Case) -> None:
         hostile = HOSTILE[int(rng.integers(len(HOSTILE)))]
         if name in ("time_limit", "threads") and isinstance(hostile, int | float) and hostile > 1000:
             continue  # a limit of years is allowed
-        problem = problems[int(rng.integers(2))]
+        problem = problems[int(rng.integers(len(problems)))]
         case.script = script_of(problem)
         call = f"pvq.solve(p, {name}={_shown(hostile)})"
         case.count("hostile options")
@@ -98,7 +118,7 @@ def _options(case: Case) -> None:
 def problem_files(case: Case) -> None:
     """Problem files come back as they were; spoilt ones are refused or are the problem that they hold."""
     rng = case.rng
-    known = small_codes(case) if rng.random() < 0.5 else small_sparse(case)
+    known = small(case)
     if known is None:
         return
     problem = known.problem
@@ -109,7 +129,7 @@ def problem_files(case: Case) -> None:
         with case.guarded("save_problem", "from pvqbounds.storage.problem_files import *", refusals=False):
             save_problem(path, problem)
             again = load_problem(path)
-            if script_of(again) != script_of(problem):
+            if not same(again, problem):
                 case.fault("a file that holds another problem", "load_problem", script_of(again))
         content = path.read_bytes()
         with np.load(path) as stored:

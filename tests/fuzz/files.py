@@ -19,8 +19,9 @@ from numpy.random import Generator
 import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
+from pvqbounds.problems import Problem
+from pvqbounds.problems.formats import Format, density_format, int_format, parse
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, PlainFormat, Uniform
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -29,12 +30,12 @@ from pvqbounds.solving.verified_files import Finding, verify_file
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_layer, write_problem
 
-from .case import Case, Problem, script_of
+from .case import Case, script_of
 from .checks import attempt, plans_for
 from .families import draw
-from .problems import small_codes, small_sparse
-from .rational import least_layer_error, least_sparse_errors
-from .tampering import lie_above, spoilt_array, spoilt_certificate, truth_of
+from .problems import small
+from .rational import least_layer_error, least_sparse_errors, truth_of
+from .tampering import lie_above, spoilt_array, spoilt_certificate
 
 __all__ = ["attack", "spoilt_bytes"]
 
@@ -129,7 +130,7 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
 
 
 def _problem(case: Case, path: Path) -> bool:
-    known = small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
+    known = small(case)
     if known is None or known.problem.n > 6:
         return False
     case.script = script_of(known.problem)
@@ -150,7 +151,7 @@ def _lie(case: Case, path: Path, problem: Problem, truth: Fraction, bounds: Boun
     """A file that is consistent in all but that its lower end is false."""
     lie = lie_above(case.rng, truth, problem.signal.upper)
     for _ in range(20):
-        certificate = spoilt_certificate(case.rng, problem, bounds.certificate, lie)
+        certificate = spoilt_certificate(case, problem, bounds.certificate, lie)
         false = replace(
             bounds, error_lower=lie, error_upper=max(lie, bounds.error_upper), certificate=certificate
         )
@@ -209,19 +210,43 @@ def _layer(case: Case, path: Path) -> bool:
             model="fuzz", layer="layer", description="a layer", protocol="full", inputs=n,
             channels=(channels, channels), positions=n, range_method="mse",
             sides=(
-                _side(Uniform(bits), coded, found, channels),
-                _side(Density(density), sparse, kept, channels, shared),
+                _side(int_format(bits), coded, found, channels),
+                _side(density_format(density), sparse, kept, channels, shared),
             ),
             seconds=0.0,
         )  # fmt: skip
+        if rng.random() < 0.5:
+            report = replace(report, sides=(*report.sides, *_sides_of_formats(rng, gram, weights)))
     if report is None:
         return False
     layer = report
     return _write(case, lambda: write_layer(layer, path))
 
 
+FORMATS = ("nf4:b2", "nvfp4", "mxfp4", "int3:g2:asym", "1:2+int3:g2", "2:4+nf4:b4", "50%+int4", "1:2")
+"""Formats of sides beside the plain ones."""
+
+
+def _sides_of_formats(rng: Generator, gram: pvq.Gram, weights: Sequence[np.ndarray]) -> list[Side]:
+    """Sides of one or two formats; none where one has no grid for these weights."""
+    sides = []
+    for at in rng.permutation(len(FORMATS))[: int(rng.integers(1, 3))]:
+        form = parse(FORMATS[at])
+        try:
+            problems = form.problems(gram, np.array(weights))
+            bounds = pvq.solve_channels(problems, time_limit=5.0)
+        except PvqError:
+            continue
+        slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
+        starts = [p.start() for p in problems]
+        points = tuple(one.weight if one.codes is None else one.codes for one in starts)
+        size = form.size(problems, (len(weights), gram.n))
+        sides.append(Side(form.name, size, slices, {"start": points}))
+    return sides
+
+
 def _side(
-    form: PlainFormat,
+    form: Format,
     problems: Sequence[Problem],
     bounds: Sequence[Bounds],
     channels: int,
@@ -236,7 +261,7 @@ def _side(
     slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
     n = problems[0].n
     name = "rtn" if form.task == "quantization" else "magnitude"
-    return Side(form.name, form.bits_per_weight(problems, channels * n, n), slices, {name: points}, shared)
+    return Side(form.name, form.size(problems, (channels, n)), slices, {name: points}, shared)
 
 
 # --------------------------------------------------------------------------- tampering

@@ -1,35 +1,38 @@
-"""Random problems, and larger ones whose least error is known because it was planted."""
+"""Random problems of every kind, and the same problem in other units, another order, another form."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from pvqbounds import InputError, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import CodebookLeastSquares, InputError, IntegerLeastSquares, LeastSquares, SparseLeastSquares
+from pvqbounds.problems import Problem
+from pvqbounds.problems.supports import All, Groups, Pattern, SupportRule
+from pvqbounds.problems.values import Levels, Steps, ValueSet
 
-from .case import Case, Problem
-from .families import BOXES, draw, random_box, random_gram, random_weight
-from .rational import (
-    exact_error,
-    fractions,
-    is_semidefinite,
-    least_codes_error,
-    least_layer_error,
-    least_sparse_error,
-    least_sparse_errors,
-)
+from .case import Case
+from .families import draw, random_box
+from .grids import random_grid, random_levels, random_rule, spread_levels
+from .rational import MOST, budgets_of, truth_of, values_of
 
 __all__ = [
+    "FINITE",
+    "KINDS",
     "Known",
-    "planted_codes",
-    "planted_sparse",
-    "random_codes",
-    "random_sparse",
-    "small_codes",
-    "small_sparse",
+    "moved",
+    "permuted",
+    "random_kind",
+    "random_order",
+    "random_problem",
+    "rebuilt",
+    "same",
+    "small",
 ]
 
 
@@ -43,193 +46,222 @@ class Known:
     family: str
 
 
-def random_codes(
-    rng: Generator, n: int, box: tuple[int, int] | None = None
-) -> tuple[IntegerLeastSquares, str]:
-    """Quantization of n inputs."""
+def _codes(rng: Generator, n: int) -> tuple[Problem, str]:
+    """Quantization with one step and one box."""
     drawn = draw(rng, n, one_step=True)
-    qmin, qmax = random_box(rng) if box is None else box
+    qmin, qmax = random_box(rng)
     weight = drawn.weight
     if rng.random() < 0.3:  # weights in the box, where it is far away
         weight = weight + drawn.scale * float(qmin)
     return IntegerLeastSquares(drawn.gram, weight, drawn.scale, qmin, qmax), drawn.families
 
 
-def random_sparse(rng: Generator, n: int) -> tuple[SparseLeastSquares, str]:
-    """Pruning of n inputs to some non-zeros, or N:M of neighbours or of inputs some way apart."""
-    drawn = draw(rng, n, one_step=False)
-    if rng.random() < 0.35:
-        size = int(rng.integers(1, 6))
-        pattern = int(rng.integers(0, size + 1)), size
-        stride = int(rng.choice([step for step in (1, 1, 2, 3, 4) if n % step == 0]))
-        return SparseLeastSquares(drawn.gram, drawn.weight, pattern=pattern, stride=stride), drawn.families
-    return SparseLeastSquares(drawn.gram, drawn.weight, nnz=int(rng.integers(0, n + 1))), drawn.families
+def _groups(rng: Generator, n: int) -> tuple[Problem, str]:
+    """Quantization with steps and boxes of their own."""
+    drawn = draw(rng, n, one_step=bool(rng.random() < 0.5))
+    grid = random_grid(rng, n, drawn.scale)
+    weight = _into_the_box(rng, drawn.weight, drawn.scale, grid.scale, grid.qmin)
+    return IntegerLeastSquares(drawn.gram, weight, *grid), drawn.families
 
 
-def small_codes(case: Case) -> Known | None:
-    """A small problem of quantization with its least error; None where its numbers are refused."""
-    rng = case.rng
-    n = int(rng.integers(1, 9))
-    box = random_box(rng)
-    codes = box[1] - box[0] + 1
-    while n > 1 and codes ** (n - 1) > 3000 and not (codes > 100 and n <= 3):
-        n -= 1
-    try:
-        problem, family = random_codes(rng, n, box)
-    except InputError:
-        case.count("refused at the door")
-        return None
-    return Known(problem, least_codes_error(problem, 6000), family)
+def _into_the_box(rng: Generator, weight: Any, scale: float, step: Any, qmin: Any) -> Any:
+    """The weights in units of their own steps, and now and then beside their own boxes."""
+    kind = int(rng.integers(3))
+    if kind == 0:
+        return weight
+    own = weight * (step / scale)
+    return own if kind == 1 else own + step * np.asarray(qmin, dtype=np.float64)
 
 
-def small_sparse(case: Case) -> Known | None:
-    """A small problem of pruning with its least error; None where its numbers are refused."""
-    try:
-        problem, family = random_sparse(case.rng, int(case.rng.integers(1, 9)))
-    except InputError:
-        case.count("refused at the door")
-        return None
-    return Known(problem, least_sparse_error(problem), family)
+def _levels(rng: Generator, n: int) -> tuple[Problem, str]:
+    """Quantization to levels."""
+    drawn = draw(rng, n, one_step=bool(rng.random() < 0.5))
+    levels, family = random_levels(rng, n, drawn.scale)
+    weight = _near_levels(rng, drawn.weight, levels)
+    return CodebookLeastSquares(drawn.gram, weight, levels), f"{drawn.families}/{family}"
 
 
-# --------------------------------------------------------------------------- planted
-
-
-def _larger(rng: Generator) -> int:
-    return int(rng.integers(9, 25)) if rng.random() < 0.7 else int(rng.integers(25, 61))
-
-
-def _blocks(rng: Generator, n: int, largest: int) -> list[int]:
-    """Sizes of blocks that make up n inputs."""
-    sizes: list[int] = []
-    while sum(sizes) < n:
-        sizes.append(min(int(rng.integers(1, largest + 1)), n - sum(sizes)))
-    return sizes
-
-
-def _together(grams: list[np.ndarray]) -> np.ndarray:
-    n = sum(len(gram) for gram in grams)
-    whole, at = np.zeros((n, n)), 0
-    for gram in grams:
-        whole[at : at + len(gram), at : at + len(gram)] = gram
-        at += len(gram)
-    return whole
-
-
-def planted_codes(case: Case) -> Known | None:
-    """Quantization of 9 to 60 inputs with a least error that is known."""
-    rng = case.rng
-    n, kind = _larger(rng), int(rng.integers(3))
-    qmin, qmax = BOXES[int(rng.integers(10))]
-    scale = float(rng.choice([1.0, 0.5, 0.1, 3e-5]))
-    try:
-        if kind == 0:  # weights that lie on the grid
-            family, gram = random_gram(rng, n)
-            codes = rng.integers(qmin, qmax + 1, n)
-            weight = scale * codes.astype(float)
-            problem = IntegerLeastSquares(gram, weight, scale, qmin, qmax)
-            exact = exact_error(gram, weight, [Fraction(scale) * int(k) for k in codes])
-            # s z rounds unless s is a power of two: what is left is an upper bound, and 0 a lower one
-            return Known(problem, Fraction(0) if exact <= 0 else None, f"on the grid, {family}")
-        if kind == 1:  # inputs that have nothing to do with one another
-            gram = np.diag(np.asarray(rng.integers(0, 5, n), dtype=float))
-            weight = random_weight(rng, n, scale)[1]
-            problem = IntegerLeastSquares(gram, weight, scale, qmin, qmax)
-            errors = sum(
-                (_one_input(float(gram[i, i]), float(weight[i]), scale, qmin, qmax) for i in range(n)),
-                Fraction(0),
-            )
-            return Known(problem, errors, "diagonal")
-        while (qmax - qmin + 1) ** 2 > 300:
-            qmin, qmax = BOXES[int(rng.integers(10))]
-        parts: list[Problem] = []
-        truth: Fraction | None = Fraction(0)
-        for size in _blocks(rng, n, 4 if qmax - qmin < 4 else 3):
-            part = IntegerLeastSquares(
-                random_gram(rng, size)[1], random_weight(rng, size, scale)[1], scale, qmin, qmax
-            )
-            least = least_codes_error(part) if is_semidefinite(part.gram) else None
-            truth = None if truth is None or least is None else truth + least
-            parts.append(part)
-        order = rng.permutation(n)
-        gram = _together([part.gram for part in parts])[np.ix_(order, order)]
-        weight = np.concatenate([part.weight for part in parts])[order]
-        return Known(IntegerLeastSquares(gram, weight, scale, qmin, qmax), truth, "blocks")
-    except InputError:
-        case.count("refused at the door")
-        return None
-
-
-def _one_input(power: float, weight: float, scale: float, qmin: int, qmax: int) -> Fraction:
-    least = least_codes_error(IntegerLeastSquares([[power]], [weight], scale, qmin, qmax))
-    assert least is not None
-    return least
-
-
-def planted_sparse(case: Case) -> Known | None:
-    """Pruning of 9 to 60 inputs with a least error that is known."""
-    rng = case.rng
-    n, kind = _larger(rng), int(rng.integers(3))
-    try:
-        if kind == 0:  # weights that are sparse already
-            family, gram = random_gram(rng, n)
-            weight = random_weight(rng, n, 1.0)[1] * (rng.random(n) < rng.uniform(0.1, 0.7))
-            if rng.random() < 0.4:
-                size = int(rng.integers(2, 6))
-                kept = max(int(np.count_nonzero(weight[i : i + size])) for i in range(0, n, size))
-                return Known(
-                    SparseLeastSquares(gram, weight, pattern=(kept, size)), Fraction(0), f"sparse, {family}"
-                )
-            nnz = int(np.count_nonzero(weight))
-            return Known(SparseLeastSquares(gram, weight, nnz=nnz), Fraction(0), f"sparse, {family}")
+def _near_levels(rng: Generator, weight: Any, levels: Any) -> Any:
+    """The weights as they are, or some on levels, or between two of them."""
+    if rng.random() < 0.5:
+        return weight
+    near = weight.copy()
+    for i, row in enumerate(spread_levels(levels, len(weight))):
+        at, kind = int(rng.integers(len(row) - 1)), int(rng.integers(4))
         if kind == 1:
-            power = np.asarray(rng.integers(0, 5, n), dtype=float) * 2.0 ** rng.integers(-3, 4, n)
-            weight = random_weight(rng, n, 1.0)[1]
-            nnz = int(rng.integers(0, n + 1))
-            lost = sorted(g * x * x for g, x in zip(fractions(power), fractions(weight), strict=True))
-            return Known(
-                SparseLeastSquares(np.diag(power), weight, nnz=nnz),
-                sum(lost[: n - nnz], Fraction(0)),
-                "diagonal",
-            )
-        parts = [
-            SparseLeastSquares(random_gram(rng, size)[1], random_weight(rng, size, 1.0)[1], nnz=0)
-            for size in _blocks(rng, n, 4)
-        ]
-        nnz = int(rng.integers(0, n + 1))
-        truth = None  # a block that rounding has left indefinite takes from the errors of the others
-        if all(is_semidefinite(part.gram) for part in parts):
-            truth = least_layer_error([least_sparse_errors(part) for part in parts], nnz)
-        order = rng.permutation(n)
-        gram = _together([part.gram for part in parts])[np.ix_(order, order)]
-        weight = np.concatenate([part.weight for part in parts])[order]
-        return Known(SparseLeastSquares(gram, weight, nnz=nnz), truth, "blocks")
+            near[i] = row[at]
+        elif kind == 2:
+            near[i] = 0.5 * row[at] + 0.5 * row[at + 1]
+        elif kind == 3:
+            near[i] = row[at] + rng.uniform(-1.0, 2.0) * (row[at + 1] - row[at])
+    return near
+
+
+def _joint(rng: Generator, n: int) -> tuple[Problem, str]:
+    """Steps or levels under a support rule."""
+    drawn = draw(rng, n, one_step=bool(rng.random() < 0.5))
+    rule = random_rule(rng, n)
+    if rng.random() < 0.5:
+        levels, family = random_levels(rng, n, drawn.scale, zero=True)
+        weight = _near_levels(rng, drawn.weight, levels)
+        coded = CodebookLeastSquares(drawn.gram, weight, levels, **rule)
+        return _regrouped(rng, coded), f"{drawn.families}/{family}"
+    grid = random_grid(rng, n, drawn.scale, zero=True)
+    weight = _into_the_box(rng, drawn.weight, drawn.scale, grid.scale, 0)
+    return _regrouped(rng, IntegerLeastSquares(drawn.gram, weight, *grid, **rule)), drawn.families
+
+
+def _regrouped(rng: Generator, problem: Problem) -> Problem:
+    """The problem, or now and then the same under budgets of any groups."""
+    if rng.random() < 0.8:
+        return problem
+    n = problem.n
+    groups = int(rng.integers(1, n + 1))
+    return problem.under(Groups(rng.integers(-1, groups, n), rng.integers(0, 4, groups)))
+
+
+def _sparse(rng: Generator, n: int) -> tuple[Problem, str]:
+    """Pruning to some non-zeros, or N:M of neighbours or of inputs some way apart."""
+    drawn = draw(rng, n, one_step=False)
+    rule = random_rule(rng, n)
+    return SparseLeastSquares(drawn.gram, drawn.weight, **rule), drawn.families
+
+
+def _own(rng: Generator, n: int) -> tuple[Problem, str]:
+    """A value set and a support rule of one's own, through the door for them."""
+    kind = ("groups", "levels", "joint")[int(rng.integers(3))]
+    problem, family = KINDS[kind](rng, n)
+    return LeastSquares(problem.shared, problem.weight, problem.values, problem.rule), family
+
+
+KINDS: dict[str, Callable[[Generator, int], tuple[Problem, str]]] = {
+    "codes": _codes,
+    "groups": _groups,
+    "levels": _levels,
+    "joint": _joint,
+    "own": _own,
+    "sparse": _sparse,
+}
+"""Random problems of n inputs by the name of their kind."""
+
+FINITE = tuple(kind for kind in KINDS if kind != "sparse")
+
+SHARES = {"codes": 2.0, "groups": 2.0, "levels": 3.0, "joint": 4.0, "own": 1.0, "sparse": 3.0}
+
+
+def random_kind(rng: Generator, among: tuple[str, ...] = tuple(KINDS)) -> str:
+    """A kind of problem."""
+    shares = np.array([SHARES[kind] for kind in among])
+    return str(rng.choice(list(among), p=shares / shares.sum()))
+
+
+def random_problem(case: Case, n: int, kind: str = "") -> tuple[Problem, str] | None:
+    """A problem of n inputs, of a kind or of any; None where its numbers are refused."""
+    try:
+        return KINDS[kind or random_kind(case.rng)](case.rng, n)
     except InputError:
         case.count("refused at the door")
         return None
+
+
+def small(case: Case, kind: str = "", most: int = MOST) -> Known | None:
+    """A small problem, of a kind or of any, with its least error; None where its numbers are refused."""
+    kind, n = kind or random_kind(case.rng), int(case.rng.integers(1, 9))
+    while True:
+        found = random_problem(case, n, kind)
+        if found is None:
+            return None
+        problem, family = found
+        if n <= 2 or kind == "sparse" or _choices(problem) <= most // 2:
+            return Known(problem, truth_of(problem, most), f"{kind}: {family}")
+        n -= 1
+
+
+def _choices(problem: Problem) -> int:
+    """Choices of all values but one, as brute force meets them; long boxes have searches."""
+    sizes = sorted(map(len, values_of(problem)))
+    return math.prod(size if size <= 100 or problem.n > 3 else 10 for size in sizes[:-1])
+
+
+# --------------------------------------------------------------------------- the same in another form
+
+
+def rebuilt(problem: Problem, gram: Any, weight: np.ndarray, values: ValueSet, rule: SupportRule) -> Problem:
+    """A problem from these parts, of the class of `problem` where that holds such values."""
+    if isinstance(problem, SparseLeastSquares):
+        return SparseLeastSquares(gram, weight, nnz=0).under(rule)
+    if isinstance(problem, IntegerLeastSquares) and isinstance(values, Steps):
+        grid: list[Any] = [values.step, values.qmin, values.qmax]
+        if problem.is_uniform and all((part == part[0]).all() for part in grid):
+            grid = [part[0].item() for part in grid]
+        return IntegerLeastSquares(gram, weight, *grid).under(rule)
+    if isinstance(problem, CodebookLeastSquares) and isinstance(values, Levels):
+        return CodebookLeastSquares(gram, weight, [np.unique(row) for row in values.levels]).under(rule)
+    return LeastSquares(gram, weight, values, rule)
+
+
+def same(problem: Problem, other: Problem) -> bool:
+    """Whether two problems have the same numbers, however they were given."""
+    arrays = np.array_equal(problem.gram, other.gram) and np.array_equal(problem.weight, other.weight)
+    if not (arrays and _budgets(problem) == _budgets(other)):
+        return False
+    finite = problem.values.is_finite, other.values.is_finite
+    if False in finite:
+        return not any(finite)
+    return values_of(problem) == values_of(other)
+
+
+def _budgets(problem: Problem) -> set[tuple[tuple[int, ...], int]]:
+    """The groups that are not free, with what each may have."""
+    budgets = budgets_of(problem)
+    members = [
+        tuple(i for i, group in enumerate(budgets.group) if group == g) for g in range(len(budgets.most))
+    ]
+    return {(own, most) for own, most in zip(members, budgets.most, strict=True) if most < len(own)}
+
+
+def times(values: ValueSet, power: int) -> ValueSet:
+    """The values times 2^power."""
+    if isinstance(values, Steps):
+        return Steps(np.ldexp(values.step, power), values.qmin, values.qmax)
+    return Levels(np.ldexp(values.levels, power)) if isinstance(values, Levels) else values
+
+
+def chosen(values: ValueSet, inputs: np.ndarray) -> ValueSet:
+    """The values of some inputs, in this order."""
+    if isinstance(values, Steps):
+        return Steps(values.step[inputs], values.qmin[inputs], values.qmax[inputs])
+    return Levels(values.levels[inputs]) if isinstance(values, Levels) else values
+
+
+def as_groups(problem: Problem, inputs: np.ndarray) -> SupportRule:
+    """The support rule for some inputs, in this order, as groups that need no order."""
+    budgets = budgets_of(problem)
+    if not budgets.most:
+        return All()
+    return Groups(np.array(budgets.group)[inputs], np.array(budgets.most))
 
 
 def moved(problem: Problem, gram_power: int, weight_power: int) -> Problem:
-    """The problem in other units: the Gram times 2^gram_power, weights and step times 2^weight_power."""
+    """The problem in other units: the Gram times 2^gram_power, weights and values times 2^weight_power."""
     with np.errstate(all="ignore"):
         gram, weight = np.ldexp(problem.gram, gram_power), np.ldexp(problem.weight, weight_power)
-    if isinstance(problem, IntegerLeastSquares):
-        scale = float(np.ldexp(problem.scale, weight_power))
-        return IntegerLeastSquares(gram, weight, scale, problem.qmin, problem.qmax)
-    return SparseLeastSquares(gram, weight, problem.nnz, problem.pattern, problem.stride)
+        values = times(problem.values, weight_power)
+    return rebuilt(problem, gram, weight, values, problem.rule)
 
 
 def permuted(problem: Problem, order: np.ndarray) -> Problem:
-    """The problem with its inputs in another order; of N:M the groups must stay together."""
+    """The problem with its inputs in another order, groups and lists of values moved along."""
     gram, weight = problem.gram[np.ix_(order, order)], problem.weight[order]
-    if isinstance(problem, IntegerLeastSquares):
-        return IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
-    return SparseLeastSquares(gram, weight, problem.nnz, problem.pattern, problem.stride)
+    rule = problem.rule
+    if isinstance(rule, Pattern | Groups) and not isinstance(problem, SparseLeastSquares):
+        rule = as_groups(problem, order)
+    return rebuilt(problem, gram, weight, chosen(problem.values, order), rule)
 
 
 def random_order(rng: Generator, problem: Problem) -> np.ndarray:
-    """An order of the inputs under which the problem stays the same one."""
-    if isinstance(problem, IntegerLeastSquares) or problem.pattern is None:
+    """An order of the inputs under which the problem stays the same one: any, but for pruning to N:M."""
+    if not isinstance(problem, SparseLeastSquares) or problem.pattern is None:
         return rng.permutation(problem.n)
     if problem.stride > 1:
         return np.arange(problem.n)

@@ -32,6 +32,9 @@ PATIENCE = 45.0
 WALL_PATIENCE = 300.0
 """The same by the clock on the wall, for a step that sleeps or waits: the machine may be busy."""
 
+IMPORTS = "import numpy as np\nimport pvqbounds as pvq"
+"""What the script of a fault begins with."""
+
 SHOWN = 3
 """Faults of one kind whose cases are printed."""
 
@@ -279,7 +282,7 @@ def _one(scenario: str, seed: int, number: int) -> int:
     """Run one case in this process, saying what is being done."""
     case = run_case(scenario, seed, number, lambda text, limit, script: print(f"# {text}", flush=True))
     for fault in case.faults:
-        print(f"\n# {fault.kind}: {fault.place}\n# {fault.text}\nimport pvqbounds as pvq\n{fault.script}")
+        print(f"\n# {fault.kind}: {fault.place}\n# {fault.text}\n{IMPORTS}\n{fault.script}")
     counts = ", ".join(f"{number} {name}" for name, number in sorted(case.counts.items()))
     print(f"\n{scenario}: {counts}; {len(case.faults)} faults")
     return 1 if case.faults else 0

@@ -13,37 +13,30 @@ from typing import NamedTuple
 import numpy as np
 
 import pvqbounds as pvq
-from pvqbounds import InputError, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import InputError, SparseLeastSquares
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
+from pvqbounds.problems import Problem
+from pvqbounds.problems.supports import AtMost
 from pvqbounds.results.bounds import sqnr_interval
+from pvqbounds.solving.channels import SHARED
+from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
 
-from . import doors, files, tampering
+from . import doors, files, quadratics, relations, tampering
 from .case import Case, script_of
 from .checks import (
     Plan,
     attempt,
-    check_agreement,
     check_bounds,
     decibels,
     other_solvers,
     plans_for,
     solve_all,
 )
-from .families import draw, powers
-from .problems import (
-    Known,
-    moved,
-    permuted,
-    planted_codes,
-    planted_sparse,
-    random_codes,
-    random_order,
-    random_sparse,
-    small_codes,
-    small_sparse,
-)
-from .rational import least_layer_error, least_sparse_errors
+from .families import draw
+from .planted import planted
+from .problems import Known, random_kind, random_problem, rebuilt, small
+from .rational import least_layer_error, least_sparse_errors, truth_of
 
 __all__ = ["SCENARIOS", "Scenario"]
 
@@ -81,149 +74,18 @@ def _solve_known(case: Case, known: Known | None, number: int = 99) -> None:
     solve_all(case, known.problem, known.truth, plans)
 
 
-def _codes_small(case: Case) -> None:
-    _solve_known(case, small_codes(case))
+def _small(kind: str) -> Callable[[Case], None]:
+    """Small problems of one kind, solved in every way."""
+    return lambda case: _solve_known(case, small(case, kind))
 
 
-def _sparse_small(case: Case) -> None:
-    _solve_known(case, small_sparse(case))
-
-
-def _codes_planted(case: Case) -> None:
-    known = planted_codes(case)
-    if known is not None:
-        case.count("truth known" if known.truth is not None else "truth unknown")
-        plans = [
-            Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem, _solvers(case))
-        ]
-        solve_all(case, known.problem, known.truth, _some(case, plans, 3))
-
-
-def _sparse_planted(case: Case) -> None:
-    known = planted_sparse(case)
-    if known is not None:
-        case.count("truth known" if known.truth is not None else "truth unknown")
-        plans = [
-            Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem, _solvers(case))
-        ]
-        solve_all(case, known.problem, known.truth, _some(case, plans, 2))
-
-
-# --------------------------------------------------------------------------- relations
-
-
-def _related(case: Case) -> Known | None:
-    """A small problem with its least error, or one of 9 to 40 inputs without it."""
-    if case.rng.random() < 0.5:
-        return small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
-    n = int(case.rng.integers(9, 41))
-    try:
-        make = random_codes if case.rng.random() < 0.5 else random_sparse
-        problem, family = make(case.rng, n)
-    except InputError:
-        case.count("refused at the door")
-        return None
-    return Known(problem, None, family)
-
-
-def _units(case: Case) -> None:
-    """In other units by powers of two every interval holds the same least error."""
-    known = _related(case)
+def _planted(case: Case) -> None:
+    known = planted(case)
     if known is None:
         return
-    problem = known.problem
-    plan = _some(case, plans_for(problem), 1)[0]
-    plan = Plan(plan.solver, plan.method, plan.relaxation, 1.0, 0)
-    a, b = powers(case.rng)
-    try:
-        other = moved(problem, a, b)
-    except InputError:
-        case.count("refused at the door")
-        return
-    exact = moved_back_exactly(problem, other, a, b)
-    if not exact:
-        case.count("not moved exactly")
-        return
-    factor = Fraction(2) ** (a + 2 * b)
-    here = solve_all(case, problem, known.truth, [plan], verified=False)
-    there = solve_all(case, other, None if known.truth is None else factor * known.truth, [plan])
-    for (_, one), (_, two) in zip(here, there, strict=False):
-        case.script = script_of(problem) + "\n" + script_of(other, "q")
-        ends = f"{one.error_lower!r} .. {one.error_upper!r}, times 2^{a + 2 * b}: "
-        ends += f"{two.error_lower!r} .. {two.error_upper!r}"
-        lower, upper = factor * Fraction(one.error_lower), factor * Fraction(one.error_upper)
-        if Fraction(two.error_lower) > upper or lower > Fraction(two.error_upper):
-            certified = one.lower_kind == two.lower_kind == "certified"
-            if certified:
-                case.fault("contradiction in other units", str(plan), ends, plan.call)
-        elif max(one.seconds, two.seconds) < 0.5 and (lower, upper) != (
-            Fraction(two.error_lower),
-            Fraction(two.error_upper),
-        ):
-            case.count("other ends in other units")
-
-
-def moved_back_exactly(one: object, other: object, a: int, b: int) -> bool:
-    """Whether nothing was lost to underflow or overflow on the way."""
-    assert isinstance(one, IntegerLeastSquares | SparseLeastSquares)
-    back = moved(other, -a, -b)  # type: ignore[arg-type]
-    same = np.array_equal(back.gram, one.gram) and np.array_equal(back.weight, one.weight)
-    if isinstance(one, IntegerLeastSquares) and isinstance(back, IntegerLeastSquares):
-        return same and one.scale == back.scale
-    return same
-
-
-def _orders(case: Case) -> None:
-    """The order of the inputs means nothing."""
-    known = _related(case)
-    if known is None:
-        return
-    other = permuted(known.problem, random_order(case.rng, known.problem))
-    plans = [Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem)]
-    plans = _some(case, plans, 2)
-    found = solve_all(case, known.problem, known.truth, plans, verified=False)
-    again = solve_all(case, other, known.truth, plans)
-    case.script = script_of(known.problem) + "\n" + script_of(other, "q")
-    check_agreement(case, [*found, *again], "contradiction in another order")
-
-
-def _larger_sets(case: Case) -> None:
-    """What allows more cannot have a larger least error."""
-    rng = case.rng
-    n = int(rng.integers(2, 25))
-    try:
-        if rng.random() < 0.5:
-            small, _ = random_codes(rng, n)
-            lower, higher = (int(rng.integers(0, 4)) for _ in range(2))
-            limits = max(-(2**31), small.qmin - lower), min(2**31, small.qmax + higher)
-            large: IntegerLeastSquares | SparseLeastSquares = IntegerLeastSquares(
-                small.gram, small.weight, small.scale, *limits
-            )
-            first: IntegerLeastSquares | SparseLeastSquares = small
-        else:
-            sparse, _ = random_sparse(rng, n)
-            first = sparse
-            if sparse.nnz is not None:
-                large = sparse.with_nnz(int(rng.integers(sparse.nnz, n + 1)))
-            else:
-                assert sparse.pattern is not None
-                kept = sum(count for _, count in sparse.budgets)
-                large = SparseLeastSquares(sparse.gram, sparse.weight, nnz=kept)
-    except InputError:
-        case.count("refused at the door")
-        return
-    plans = [Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(first)]
-    plans = _some(case, plans, 2)
-    inner = solve_all(case, first, None, plans, verified=False)
-    outer = solve_all(case, large, None, plans, verified=False)
-    case.script = script_of(first) + "\n" + script_of(large, "q")
-    for plan, more in outer:
-        for other, less in inner:
-            if more.lower_kind == "certified" and more.error_lower > less.error_upper:
-                text = (
-                    f"the larger set has at least {more.error_lower!r}, the smaller one {less.error_upper!r}"
-                )
-                case.fault("contradiction of a larger set", f"{plan} against {other}", text, plan.call)
+    case.count("truth known" if known.truth is not None else "truth unknown")
+    plans = [Plan(p.solver, p.method, p.relaxation, 1.0, 0) for p in plans_for(known.problem, _solvers(case))]
+    solve_all(case, known.problem, known.truth, _some(case, plans, 3))
 
 
 # --------------------------------------------------------------------------- layers
@@ -276,30 +138,63 @@ def _layer_budget(case: Case) -> None:
     tampering.attack_layer(case, problems, nnz, truth, [b.certificate for b in bounds])
 
 
-def _channels(case: Case) -> None:
-    """Channels of one Gram, solved together."""
+def _layer_multipliers(case: Case) -> None:
+    """One budget over channels of any values and Grams: no multipliers prove more than the truth."""
     rng = case.rng
-    n, count = int(rng.integers(1, 7)), int(rng.integers(1, 6))
-    quantized = rng.random() < 0.7
+    problems, least = [], []
+    for _ in range(int(rng.integers(1, 4))):
+        found = random_problem(case, int(rng.integers(1, 4)), random_kind(rng, ("joint", "sparse")))
+        if found is None:
+            return
+        problem = found[0]
+        if isinstance(problem, SparseLeastSquares):
+            errors: list[Fraction | None] = list(least_sparse_errors(problem.with_nnz(0)))
+        else:
+            free = [
+                rebuilt(problem, problem.shared, problem.weight, problem.values, AtMost(k))
+                for k in range(problem.n + 1)
+            ]
+            errors = [truth_of(one, 500) for one in free]
+        known = [error for error in errors if error is not None]
+        if len(known) < len(errors):
+            return
+        problems.append(problem)
+        least.append(known)
+    nnz = int(rng.integers(0, sum(problem.n for problem in problems) + 1))
+    truth = least_layer_error(least, nnz)
+    case.script = "\n".join(script_of(p, f"p{i}") for i, p in enumerate(problems))
+    tampering.attack_layer(case, problems, nnz, truth, [None] * len(problems), tries=40, apart=True)
+
+
+def _channels(case: Case) -> None:
+    """Channels of one Gram, solved together: all of one kind, or one of another among them."""
+    rng = case.rng
+    n, count = int(rng.integers(1, 6)), int(rng.integers(1, 6))
+    found = random_problem(case, n)
+    if found is None:
+        return
+    first = found[0]
     try:
-        drawn = draw(rng, n, one_step=quantized)
-        gram = pvq.Gram(drawn.gram)
-        signs = [rng.choice([-1.0, 1.0, 0.5], n) for _ in range(count)]
-        problems: list[IntegerLeastSquares | SparseLeastSquares] = [
-            IntegerLeastSquares(gram, drawn.weight * sign, drawn.scale, -2, 1)
-            if quantized
-            else SparseLeastSquares(gram, drawn.weight * sign, nnz=int(rng.integers(0, n + 1)))
-            for sign in signs
+        problems: list[Problem] = [
+            rebuilt(
+                first, first.shared, first.weight * rng.choice([-1.0, 1.0, 0.5], n), first.values, first.rule
+            )
+            for _ in range(count)
         ]
+        if rng.random() < 0.3:
+            problems.append(SparseLeastSquares(first.shared, first.weight, nnz=int(rng.integers(0, n + 1))))
     except InputError:
         case.count("refused at the door")
         return
-    names = ("shared", "box-hull", "park-boyd", "splits", None) if quantized else (None,)
+    kinds = {kind_of(problem) for problem in problems}
+    names: list[str | None] = [None]
+    if len(kinds) == 1:
+        names += [*kind_of(first).relaxations, *([SHARED] if kinds == {STEPS} else [])]
     relaxation = names[int(rng.integers(len(names)))]
     jobs = int(rng.integers(1, 3))
     case.script = "\n".join(script_of(p, f"p{i}") for i, p in enumerate(problems))
     call = (
-        f"b = pvq.solve_channels([{', '.join(f'p{i}' for i in range(count))}], method='relax', "
+        f"b = pvq.solve_channels([{', '.join(f'p{i}' for i in range(len(problems)))}], method='relax', "
         f"relaxation={relaxation!r}, jobs={jobs}, time_limit=5.0)"
     )
     place = f"channels/{relaxation}"
@@ -311,17 +206,14 @@ def _channels(case: Case) -> None:
         )
     case.count("solves", len(results))
     for problem, bounds in zip(problems, results, strict=False):
-        truth = None
-        if (isinstance(problem, IntegerLeastSquares) and n <= 6) or isinstance(problem, SparseLeastSquares):
-            truth = tampering.truth_of(problem)
-        check_bounds(case, problem, bounds, truth, place, call)
+        check_bounds(case, problem, bounds, truth_of(problem, 1000), place, call)
 
 
 # --------------------------------------------------------------------------- the rest
 
 
 def _tampered(case: Case) -> None:
-    known = small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
+    known = small(case)
     if known is None or known.truth is None:
         return
     case.script = script_of(known.problem)
@@ -332,7 +224,7 @@ def _tampered(case: Case) -> None:
 
 
 def _multipliers(case: Case) -> None:
-    known = small_codes(case) if case.rng.random() < 0.5 else small_sparse(case)
+    known = small(case, most=1000)
     if known is not None and known.truth is not None:
         case.script = script_of(known.problem)
         tampering.attack_with_noise(case, known.problem, known.truth)
@@ -382,16 +274,22 @@ def _crash(case: Case) -> None:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "codes": Scenario(_codes_small, 5.0),
-    "sparse": Scenario(_sparse_small, 5.0),
-    "codes-planted": Scenario(_codes_planted, 1.0),
-    "sparse-planted": Scenario(_sparse_planted, 1.0),
+    "codes": Scenario(_small("codes"), 3.0),
+    "groups": Scenario(_small("groups"), 3.0),
+    "levels": Scenario(_small("levels"), 4.0),
+    "joint": Scenario(_small("joint"), 5.0),
+    "own": Scenario(_small("own"), 1.0),
+    "sparse": Scenario(_small("sparse"), 3.0),
+    "planted": Scenario(_planted, 3.0),
     "layer-budget": Scenario(_layer_budget, 2.0),
     "channels": Scenario(_channels, 1.5),
-    "units": Scenario(_units, 2.0),
-    "orders": Scenario(_orders, 1.0),
-    "larger-sets": Scenario(_larger_sets, 1.0),
-    "multipliers": Scenario(_multipliers, 2.0),
+    "units": Scenario(relations.units, 2.0),
+    "orders": Scenario(relations.orders, 1.5),
+    "equals": Scenario(relations.equals, 2.0),
+    "larger-sets": Scenario(relations.larger_sets, 1.5),
+    "quadratic": Scenario(quadratics.quadratic, 1.0),
+    "layer-multipliers": Scenario(_layer_multipliers, 0.7),
+    "multipliers": Scenario(_multipliers, 3.0),
     "tampered": Scenario(_tampered, 3.0),
     "files": Scenario(files.attack, 2.0),
     "problem-files": Scenario(doors.problem_files, 1.0),

@@ -13,25 +13,30 @@ from numpy.random import Generator
 
 import pvqbounds as pvq
 from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.clock import Clock
 from pvqbounds.errors import PvqError
-from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.problems import Problem
+from pvqbounds.relaxations.certificates import Certificate, SearchedCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.relaxations.splits import Splits
-from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
-from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
-from .case import Case, Problem
+from .case import Case
 from .checks import Plan
+from .formula import faults_of_a_form, faults_of_a_proof
+from .multipliers import changed, noise, random_dual, random_splits
+from .problems import random_problem
 from .rational import (
+    Multiples,
+    allowed,
     exact_error,
     exact_error_of_codes,
+    exact_values,
     fractions,
-    least_codes_error,
-    least_sparse_error,
+    values_of,
 )
 
-__all__ = ["HOSTILE", "attack", "attack_layer", "attack_with_noise", "lie_above", "spoilt_array", "truth_of"]
+__all__ = ["HOSTILE", "attack", "attack_layer", "attack_with_noise", "lie_above", "spoilt_array"]
 
 HOSTILE: tuple[Any, ...] = (
     None, True, "x", "1.0", b"x", math.nan, math.inf, -math.inf, 10**400, -(10**400), -1, 0, 1, 0.5, 1e308,
@@ -44,13 +49,6 @@ TYPES = (
     np.float32, np.float16, np.longdouble, np.int64, np.int8, np.uint8, np.bool_, np.complex128, np.object_,
     ">f8", np.str_,
 )  # fmt: skip
-
-
-def truth_of(problem: Problem) -> Fraction | None:
-    """The least error; None where that takes too long."""
-    if isinstance(problem, IntegerLeastSquares):
-        return least_codes_error(problem, 6000)
-    return least_sparse_error(problem)
 
 
 def lie_above(rng: Generator, truth: Fraction, signal: float) -> float:
@@ -118,7 +116,7 @@ def attack(
     rng, signal = case.rng, problem.signal.upper
     for _ in range(tries):
         lie = lie_above(rng, truth, signal)
-        certificate = spoilt_certificate(rng, problem, bounds.certificate, lie)
+        certificate = spoilt_certificate(case, problem, bounds.certificate, lie)
         false = replace(
             bounds,
             error_lower=lie,
@@ -191,22 +189,11 @@ def spoilt_result(case: Case, problem: Problem, bounds: Bounds, truth: Fraction)
         lie = Fraction(upper) < achieved * (1 - Fraction(1, 10**11))
         return must_refuse(case, problem, truth, false, "a false upper end", lie=lie)
     if kind == 1:
-        far = replace(bounds, error_upper=max(1e300, bounds.error_upper))
-        at = int(rng.integers(problem.n))
-        if isinstance(problem, IntegerLeastSquares):
-            assert bounds.codes is not None
-            codes = bounds.codes.copy()
-            codes[at] = problem.qmax + 1 if rng.random() < 0.5 else problem.qmin - 1
-            far = replace(far, codes=codes, weight=problem.scale * codes.astype(np.float64))
-        else:
-            if all(kept == len(group) for group, kept in problem.budgets):
-                return None  # all is allowed
-            full = np.where(bounds.weight != 0.0, bounds.weight, 1.0)
-            far = replace(far, support=np.arange(problem.n), weight=full)
-        return must_refuse(case, problem, truth, far, "weights that are not allowed", lie=True)
+        far = beyond(rng, problem, replace(bounds, error_upper=max(1e300, bounds.error_upper)))
+        return far and must_refuse(case, problem, truth, far, "weights that are not allowed", lie=True)
     lie_at = lie_above(rng, truth, problem.signal.upper)
     names = ["error_lower", "error_upper", "lower_kind", "certificate", "weight"]
-    names += ["codes"] if isinstance(problem, IntegerLeastSquares) else ["support"]
+    names += ["codes"] if problem.values.is_finite else ["support"]
     name = names[int(rng.integers(len(names)))]
     old = getattr(bounds, name)
     hostile = HOSTILE[int(rng.integers(len(HOSTILE)))]
@@ -220,9 +207,34 @@ def spoilt_result(case: Case, problem: Problem, bounds: Bounds, truth: Fraction)
     return must_refuse(case, problem, truth, replace(bounds, **changes), f"a spoilt {name}")
 
 
+def beyond(rng: Generator, problem: Problem, bounds: Bounds) -> Bounds | None:
+    """The result with a code that stands for no value, or with more non-zeros than are allowed."""
+    if not problem.values.is_finite:
+        full = np.where(bounds.weight != 0.0, bounds.weight, 1.0)
+        if allowed(problem, full):
+            return None
+        return replace(bounds, support=np.arange(problem.n), weight=full)
+    assert bounds.codes is not None
+    codes, lists = bounds.codes.copy(), values_of(problem)
+    first = [values.low if isinstance(values, Multiples) else 0 for values in lists]
+    if rng.random() < 0.5:
+        at = int(rng.integers(problem.n))
+        codes[at] = first[at] - 1 if rng.random() < 0.5 else first[at] + len(lists[at])
+        return replace(bounds, codes=codes)
+    for i, values in enumerate(lists):  # an end that is not 0, where there is one
+        at = 0 if values[0] != 0 else len(values) - 1
+        codes[i] = first[i] + at
+    exact = exact_values(problem, codes.tolist())
+    assert exact is not None
+    if allowed(problem, exact):
+        return None
+    weight = np.array([float(value) for value in exact])
+    return replace(bounds, codes=codes, weight=weight, support=np.flatnonzero(weight))
+
+
 def achieved_error(problem: Problem, bounds: Bounds) -> Fraction:
     """The exact error of the weights of an honest result."""
-    if isinstance(problem, IntegerLeastSquares):
+    if problem.values.is_finite:
         assert bounds.codes is not None
         return exact_error_of_codes(problem, bounds.codes)
     return exact_error(problem.gram, problem.weight, fractions(bounds.weight))
@@ -231,24 +243,20 @@ def achieved_error(problem: Problem, bounds: Bounds) -> Fraction:
 # --------------------------------------------------------------------------- certificates
 
 
-def spoilt_certificate(rng: Generator, problem: Problem, certificate: Certificate | None, lie: float) -> Any:
+def spoilt_certificate(case: Case, problem: Problem, certificate: Certificate | None, lie: float) -> Any:
     """A certificate for the value `lie`: changed in one or two places, of another kind, or made of noise."""
+    rng = case.rng
     kind = int(rng.integers(9))
     if certificate is None or kind == 0:
         return noise(rng, problem, lie)
     if kind == 8:
-        return foreign(rng, problem, lie)
+        return foreign(case, problem, lie)
     if kind == 1:
         return HOSTILE[int(rng.integers(len(HOSTILE)))]
-    if kind == 2:  # a kind that the problem does not have
-        other: Problem = (
-            SparseLeastSquares(problem.gram, problem.weight, nnz=0)
-            if isinstance(problem, IntegerLeastSquares)
-            else IntegerLeastSquares(np.eye(problem.n), np.zeros(problem.n), 1.0, 0, 1)
-        )
-        return noise(rng, other, lie)
+    if kind == 2:
+        return of_another_kind(rng, problem, lie)
     changes: dict[str, Any] = {}
-    if isinstance(certificate, SearchCertificate | SubsetCertificate):
+    if isinstance(certificate, SearchedCertificate):
         changes["value"] = lie
     names = [field.name for field in fields(certificate)]
     for _ in range(int(rng.integers(0, 3))):
@@ -267,26 +275,38 @@ def spoilt_certificate(rng: Generator, problem: Problem, certificate: Certificat
     return replace(certificate, **changes)
 
 
-def foreign(rng: Generator, problem: Problem, lie: float) -> Any:
-    """The certificate of another problem of as many inputs, with its own value or the lie's."""
-    X = rng.standard_normal((problem.n + 2, problem.n))
-    gram, weight = float(rng.choice([1.0, 100.0])) * X.T @ X, 3.0 * rng.standard_normal(problem.n)
+def of_another_kind(rng: Generator, problem: Problem, lie: float) -> Certificate:
+    """Noise about the same inputs with other values: splits where there are no whole codes, supports."""
+    largest = float(np.abs(problem.weight).max()) or 1.0
+    step = 2.0 ** int(np.clip(np.frexp(largest)[1] - int(rng.integers(4)), -500, 500))
+    others: list[Problem] = []
     try:
-        other: Problem = SparseLeastSquares(gram, weight, nnz=0)
-        if isinstance(problem, IntegerLeastSquares):
-            other = IntegerLeastSquares(gram, weight, problem.scale, problem.qmin, problem.qmax)
+        others.append(IntegerLeastSquares(problem.shared, problem.weight, step, -8, 7))
+        others.append(SparseLeastSquares(problem.shared, problem.weight, nnz=0))
+    except PvqError:
+        pass
+    return noise(rng, others[int(rng.integers(len(others)))] if others else problem, lie)
+
+
+def foreign(case: Case, problem: Problem, lie: float) -> Any:
+    """The certificate of another problem of as many inputs, with its own value or the lie's."""
+    rng = case.rng
+    other = random_problem(case, problem.n)
+    if other is None:
+        return None
+    try:
         method = "relax" if rng.random() < 0.5 else "auto"
-        certificate = pvq.solve(other, method=method, time_limit=1.0).certificate
+        certificate = pvq.solve(other[0], method=method, time_limit=1.0).certificate
     except (PvqError, ArithmeticError, ValueError):
         return None
-    if isinstance(certificate, SearchCertificate | SubsetCertificate) and rng.random() < 0.7:
-        return replace(certificate, value=lie)
+    if isinstance(certificate, SearchedCertificate) and rng.random() < 0.7:
+        return replace(certificate, value=lie)  # type: ignore[call-arg]
     return certificate
 
 
 def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
     """Split inequalities that are none, or that say too much."""
-    if not isinstance(problem, IntegerLeastSquares):
+    if problem.values.lattice is None:
         return splits
     made = splits if len(splits) > 0 and rng.random() < 0.6 else random_splits(rng, problem, 1.0)
     names = [field.name for field in fields(made)]
@@ -296,100 +316,105 @@ def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
     return replace(made, **{name: new})
 
 
-def random_splits(rng: Generator, problem: IntegerLeastSquares, unit: float) -> Splits:
-    """True inequalities about random sums of codes, with random multipliers in units of the Gram."""
-    m = int(rng.integers(1, 5))
-    index = rng.integers(0, problem.n, (m, 3)).astype(np.int32)
-    sign = rng.integers(-1, 2, (m, 3)).astype(np.int8)
-    near = (sign * problem.weight[index]).sum(axis=1) / problem.scale
-    low = np.floor(np.clip(near, -(2.0**40), 2.0**40) + rng.integers(-2, 3, m)).astype(np.int64)
-    multiplier = unit * 10.0 ** rng.uniform(-4.0, 1.0, m)
-    return Splits(index, sign, low, np.where(np.isfinite(multiplier), multiplier, 0.0))
-
-
-def noise(rng: Generator, problem: Problem, lie: float) -> Certificate:
-    """A certificate of the right kind and type, made of random numbers."""
-    gram, n = problem.gram, problem.n
-    diagonal = np.diagonal(gram)
-    with np.errstate(all="ignore"):
-        if rng.random() < 0.7:
-            lam = diagonal * rng.uniform(-0.5, 1.0) * rng.uniform(0.0, 1.0, n)
-        else:
-            lam = rng.standard_normal(n) * 10.0 ** rng.uniform(-20, 20)
-        smallest = float(np.linalg.eigvalsh(gram)[0]) if rng.random() < 0.5 else 0.0
-        lam = np.minimum(lam, smallest) if rng.random() < 0.4 else lam
-        step = (
-            problem.scale if isinstance(problem, IntegerLeastSquares) else float(np.abs(problem.weight).max())
-        )
-        nu = lam * step * rng.standard_normal(n) * 10.0 ** rng.uniform(-3.0, 1.5)
-        if rng.random() < 0.1:
-            nu = rng.standard_normal(n) * 10.0 ** rng.uniform(-300, 300)
-        lam = np.where(np.isfinite(lam), lam, 0.0)
-        nu = np.where(np.isfinite(nu), nu, 0.0)
-    if isinstance(problem, SparseLeastSquares):
-        if rng.random() < 0.4:
-            radius = float(rng.choice([0.0, -1.0, 1e-8, 1.0, 1e8, math.inf]))
-            return SubsetCertificate(lie, int(rng.integers(0, 100)), radius)
-        return DualCertificate(lam, nu)
-    kept = random_splits(rng, problem, float(diagonal.max(initial=0.0)))
-    parts = {"splits": kept} if rng.random() < 0.5 else {}
-    if rng.random() < 0.4:
-        return SearchCertificate(lam, nu, lie, int(rng.integers(0, 100)), **parts)
-    return DualCertificate(lam, nu, **parts)
-
-
 def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int = 60) -> None:
-    """Whatever the multipliers, what they prove is true; a search is never believed above the truth."""
+    """Whatever the multipliers, what they prove is true; a search is never believed above the truth.
+
+    Some of the tries climb: of multipliers a little beside the best ones so far, those are kept that
+    prove more, so that what is proved comes near to the truth.
+    """
     rng, signal = case.rng, problem.signal.upper
-    for _ in range(tries):
+    best, proved_best = random_dual(rng, problem), -math.inf
+    for number in range(tries):
         lie = lie_above(rng, truth, signal)
-        certificate = noise(rng, problem, lie)
-        place = "dual_bound" if isinstance(certificate, DualCertificate) else f"prove {_kind(certificate)}"
-        call = f"print({place}(p, {shown(certificate)}))"
-        case.step(f"a proof from noise: n = {problem.n}", 5.0, call)
-        proved = -math.inf
-        with case.guarded(place, call, refusals=False):
-            if isinstance(certificate, DualCertificate):
-                proved = dual_bound(problem, certificate)
-            else:
-                proved = lie if prove(problem, certificate) else 0.0
-        case.count("proofs from noise")
-        if exceeds(proved, truth):
-            case.fault("a proof of what is false", place, f"{proved!r}, least error {float(truth)!r}", call)
+        if number % 3 == 2:
+            certificate: Certificate = changed(rng, problem, best)
+        else:
+            certificate = noise(rng, problem, lie)
+        proved = prove(case, problem, certificate, truth, lie)
+        if isinstance(certificate, DualCertificate) and proved >= proved_best:
+            best, proved_best = certificate, proved
+        if isinstance(certificate, DualCertificate) and number % 4 == 0:
+            look_inside(case, problem, certificate)
 
 
-def prove(problem: Problem, certificate: Certificate) -> bool:
-    """Whether a search certificate is believed."""
-    from pvqbounds.clock import Clock
-    from pvqbounds.solvers.native.pruning.subset_search import prove_sparse
-    from pvqbounds.solvers.native.quantization.integer_search import prove as prove_codes
+def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fraction, lie: float) -> float:
+    """What a certificate proves, held against the truth; a search that is believed proves its lie."""
+    searched = isinstance(certificate, SearchedCertificate)
+    place = f"prove {_kind(certificate)}"
 
-    clock = Clock(5.0)
-    if isinstance(problem, IntegerLeastSquares) and isinstance(certificate, SearchCertificate):
-        return bool(prove_codes(problem, certificate, clock))
-    if isinstance(problem, SparseLeastSquares) and isinstance(certificate, SubsetCertificate):
-        return bool(prove_sparse(problem, certificate, clock))
-    return False
+    def call() -> str:
+        return f"c = {shown(certificate)}\nprint(c.fits(p) and c.prove(p, Clock(5.0)))"
+
+    case.step(f"a proof from noise: n = {problem.n}", 5.0)
+    proved = -math.inf
+    with case.guarded(place, call, refusals=False):
+        if certificate.fits(problem):
+            proved = certificate.prove(problem, Clock(5.0))
+        if isinstance(certificate, DualCertificate) and case.rng.random() < 0.2:
+            proved = max(proved, claimed(case, problem, certificate))
+    case.count("searches from noise" if searched else "proofs from noise")
+    if proved > 0.0 and not searched:
+        case.count("proofs from noise of more than 0")
+    if exceeds(proved, truth):
+        text = f"{proved!r}, least error {float(truth)!r}, lie {lie!r}"
+        case.fault("a proof of what is false", place, text, call())
+    return proved
+
+
+def claimed(case: Case, problem: Problem, certificate: DualCertificate) -> float:
+    """What is stated from multipliers, which those that it comes with prove again."""
+    steady, stated = certificate.claim(problem)
+    again = steady.prove(problem, Clock(5.0)) if steady.fits(problem) else 0.0
+    if stated > 0.0 and again < stated:
+        call = f"c = {shown(certificate)}\ns, stated = c.claim(p)\nprint(stated, s.prove(p, Clock(5.0)))"
+        text = f"claims {stated!r}, proves {again!r}"
+        case.fault("a claim that its own certificate does not prove", "claim", text, call)
+    return stated
+
+
+def look_inside(case: Case, problem: Problem, certificate: DualCertificate) -> None:
+    """The parts of a proof, held against what they stand for without rounding."""
+
+    def call() -> str:
+        return f"c = {shown(certificate)}\nprint(faults_of_a_proof(p, c))"
+
+    case.step(f"the parts of a proof: n = {problem.n}", 20.0)
+    found: list[str] = []
+    with case.guarded("the parts of a proof", call, refusals=False):
+        if len(certificate.splits) == 0:
+            found = faults_of_a_proof(problem, certificate)
+        elif certificate.fits(problem):
+            low, high = problem.values.code_ends
+            found = faults_of_a_form(problem, certificate, case.rng.integers(low, high + 1))
+        case.count("proofs looked into")
+    for text in found:
+        case.fault("a proof that is wrong inside", "dual", text, call())
 
 
 def attack_layer(
     case: Case,
-    problems: Sequence[SparseLeastSquares],
+    problems: Sequence[Problem],
     nnz: int,
     truth: Fraction,
     certificates: Sequence[Certificate | None],
     tries: int = 10,
+    *,
+    apart: bool = False,
 ) -> None:
-    """Whatever the multipliers of the channels, what they prove of one budget for the layer is true."""
+    """Whatever the multipliers of the channels, what they prove of one budget for the layer is true.
+
+    Parameters
+    ----------
+    apart
+        Whether numbers of channels may have no unit in common, which may be refused.
+    """
     rng = case.rng
     for _ in range(tries):
         tampered = []
         for problem, certificate in zip(problems, certificates, strict=True):
             made = certificate
             if not isinstance(made, DualCertificate) or rng.random() < 0.3:
-                made = noise(rng, problem, 1.0)
-                while not isinstance(made, DualCertificate):
-                    made = noise(rng, problem, 1.0)
+                made = random_dual(rng, problem)
             elif rng.random() < 0.5:
                 with np.errstate(all="ignore"):
                     factor = float(rng.choice([0.5, 2.0, -1.0, 1e150, 1e308]))
@@ -398,7 +423,7 @@ def attack_layer(
         case.step("a proof for a layer from noise", 5.0)
         call = f"print(layer_dual_bound({len(problems)} problems, {nnz}))"
         proved = 0.0
-        with case.guarded("layer_dual_bound", call, refusals=False):
+        with case.guarded("layer_dual_bound", call, refusals=apart):
             proved = layer_dual_bound(problems, tampered, nnz)
         case.count("proofs from noise")
         if exceeds(proved, truth):

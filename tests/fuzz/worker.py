@@ -67,7 +67,7 @@ def main(seed: int, compiled: bool) -> None:
 
 def _warm_up(replies: TextIO) -> None:
     """Compile what is compiled on first use, which counts for no limit."""
-    for scenario in ("codes", "sparse", "layer-budget", "channels", "tampered", "files"):
+    for scenario in ("codes", "levels", "joint", "sparse", "layer-budget", "channels", "tampered", "files"):
         for number in range(2):
             _say(replies, "warming up")
             with contextlib.suppress(Exception):

@@ -19,8 +19,8 @@ import pvqbounds.nn.bounds as bounds_module
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, gram_of_layer, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
+from pvqbounds.problems.formats import density_format, parse
 from pvqbounds.problems.grids import minmax_scale, mse_scale
-from pvqbounds.problems.plain_formats import Density, parse_format
 from pvqbounds.report.tables import layer_view, verdict_text
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solving.verified_files import verify_file
@@ -28,10 +28,8 @@ from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import layer_document, write_layer
 
 
-def heuristic(problems, *, progress, time_limit, **options):
+def heuristic(problems, asked, execution):
     """In place of a solver: the simple methods, and a lower bound of zero."""
-    passed = {"solver", "method", "relaxation", "solver_options", "threads", "tolerance", "verbose", "seed"}
-    assert set(options) == passed | {"jobs", "device"}
     found = []
     for done, problem in enumerate(problems, start=1):
         quantization = isinstance(problem, IntegerLeastSquares)
@@ -55,13 +53,13 @@ def heuristic(problems, *, progress, time_limit, **options):
                 certificate=None,
             )
         )
-        progress(done)
+        execution.report(done)
     return found
 
 
 @pytest.fixture
 def simple(monkeypatch):
-    monkeypatch.setattr(bounds_module, "solve_channels", heuristic)
+    monkeypatch.setattr(bounds_module, "solve_all", heuristic)
 
 
 def conv(groups: int = 2) -> nn.Conv2d:
@@ -194,7 +192,7 @@ def test_a_budget_of_the_layer_drops_no_option(options, message, monkeypatch):
         given.update(options)
         raise InputError("heard")
 
-    monkeypatch.setattr(bounds_module, "solve_channels", heuristic)
+    monkeypatch.setattr(bounds_module, "solve_all", heuristic)
     monkeypatch.setattr(bounds_module, "solve_layer_budget", listen)
     with pytest.raises(InputError, match="heard"):
         layer_bounds(conv(1), "", X, budget="layer", threads=3, jobs=2, time_limit=7.0)
@@ -241,7 +239,7 @@ def test_chunks_are_whole_input_channels(simple):
 def test_budget_of_pruning(simple, options, nnz, density):
     report = layer_bounds(conv(2), "", X, out_channels=1, **options)
     assert [s.problem.nnz for s in report.pruning.slices] == [nnz]
-    assert parse_format(report.pruning.format) == Density(density)
+    assert parse(report.pruning.format) == density_format(density)
 
 
 def test_patterns_are_never_cut(simple):
@@ -249,7 +247,7 @@ def test_patterns_are_never_cut(simple):
     assert report.pruning.format == "1:2"
     assert [s.inputs for s in report.pruning.slices] == [(0, 18), (18, 36)]
     assert [(s.problem.pattern, s.problem.stride) for s in report.pruning.slices] == [((1, 2), 9)] * 2
-    with pytest.raises(InputError, match="group of 4 input channels of 9 weights; take 36"):
+    with pytest.raises(InputError, match="group of 36 inputs, which 2:4 keeps together; take 36"):
         layer_bounds(conv(1), "", X, pattern=(2, 4), opt_dim=35)
     whole = layer_bounds(conv(1), "", X, pattern=(3, 5), opt_dim=36, out_channels=1)
     assert whole.protocol == "full"
@@ -358,11 +356,11 @@ def test_dead_channels_are_reported(simple):
 def test_a_relaxation_is_meant_for_one_side(monkeypatch, name):
     given = []
 
-    def listen(problems, *, relaxation, **options):
-        given.append(relaxation)
-        return heuristic(problems, relaxation=relaxation, **options)
+    def listen(problems, asked, execution):
+        given.append(asked.relaxation)
+        return heuristic(problems, asked, execution)
 
-    monkeypatch.setattr(bounds_module, "solve_channels", listen)
+    monkeypatch.setattr(bounds_module, "solve_all", listen)
     layer_bounds(conv(1), "", X, relaxation=name)
     assert given == ([None, name] if name == "perspective" else [name, None])
 
@@ -394,7 +392,7 @@ def test_a_loaded_model_brings_name_and_data(simple):
         ({"density": float("nan")}, "density"),
         ({"density": 0.5, "pattern": (2, 4)}, "not both"),
         ({"pattern": (5, 4)}, "N of the pattern"),
-        ({"pattern": (2, 4), "opt_dim": 3}, "cannot hold a group of 4"),
+        ({"pattern": (2, 4), "opt_dim": 3}, "cannot hold a group of 36"),
         ({"opt_dim": 0}, "opt_dim must be a positive"),
         ({"out_channels": 0}, "output channels?.* to [56]"),
         ({"out_channels": 7}, "output channels?.* to [56]"),

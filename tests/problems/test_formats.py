@@ -403,7 +403,7 @@ def test_supports_keep_the_largest_magnitudes():
 @pytest.mark.parametrize(
     ("name", "bits"),
     [
-        ("int4", 4 + 64 / 2**20),
+        ("int4", 4 + 16 / 2**20),
         ("int4:channel", 4 + 16 / 1024),
         ("int4:g128", 4.125),
         ("int4:g128:asym", 4 + 20 / 128),
@@ -420,7 +420,9 @@ def test_supports_keep_the_largest_magnitudes():
         ("25%", 16 / 4 + 1),
         ("2:4", 16 / 2 + 1),
         ("2:4+int4:g128", 4 / 2 + 1 + 16 / 128),
-        ("25%+int8", 8 / 4 + 1 + 64 / 2**20),
+        ("25%+int8", 8 / 4 + 1 + 16 / 2**20),
+        ("1:4", 16 / 4 + 2 / 4),
+        ("4:8", 16 / 2 + 3 / 2),
     ],
 )
 def test_bits_a_weight_count_scales_zero_points_and_masks(name, bits):

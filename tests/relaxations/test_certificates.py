@@ -9,6 +9,7 @@ from truth import least_integer_error, random_integer_problem
 
 from pvqbounds import IntegerLeastSquares
 from pvqbounds.arithmetic.definite import minorant, proved_shift, proves_definite
+from pvqbounds.clock import Clock
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 
 
@@ -46,6 +47,15 @@ def test_multipliers_of_the_wrong_size_prove_nothing():
     problem = random_integer_problem(np.random.default_rng(0))
     certificate = DualCertificate(np.zeros(problem.n + 1), np.zeros(problem.n))
     assert dual_bound(problem, certificate) == -math.inf
+
+
+def test_lowered_multipliers_prove_what_is_stated_from_them():
+    # S is 1e-10 of G: one rounding of lam moves it, and the bound, by 1e-6
+    problem = IntegerLeastSquares([[0.7]], [-3.519173867553886], 1.0, -1, 0)
+    given = DualCertificate(np.array([0.7000000000973388]), np.array([3.0906618524016783e-06]))
+    steady, stated = given.claim(problem)
+    assert stated > 4.37
+    assert steady.prove(problem, Clock(1.0)) >= stated
 
 
 def test_minorant_lies_below_its_matrix_exactly():

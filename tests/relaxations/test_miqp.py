@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from truth import allowed_supports, real_valued
+from truth import allowed_supports, feasible, real_valued
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
@@ -15,14 +15,6 @@ from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspecti
 from pvqbounds.solvers.native.pruning.subset_search import search_sparse
 
 BUDGETS = [{"nnz": 3}, {"nnz": 0}, {"nnz": 9}, {"pattern": (2, 4)}]
-
-
-def feasible(program, x, tolerance=1e-9):
-    inside = (x >= program.lower - tolerance).all() and (x <= program.upper + tolerance).all()
-    rows = (program.A @ x <= program.b + tolerance).all()
-    whole = (np.abs(x - np.rint(x)) <= tolerance)[program.integer].all()
-    cones = all(x[a] ** 2 <= x[b] * x[c] + tolerance for a, b, c in program.cones)
-    return inside and rows and whole and cones
 
 
 def sparse(budget, n=9, seed=0):
@@ -108,9 +100,13 @@ def gurobi_solution(program):
             ub=np.where(np.isinf(program.upper), gurobipy.GRB.INFINITY, program.upper),
             vtype=np.where(program.integer, "I", "C").tolist(),
         )
-        model.setObjective(x @ program.Q @ x + program.q @ x + program.constant)
-        if len(program.b):
-            model.addConstr(program.A @ x <= program.b)
+        first = x[: program.n]
+        model.setObjective(first @ program.Q @ first + program.q @ x + program.constant)
+        split = program.equations
+        if split:
+            model.addConstr(program.A[:split] @ x == program.b[:split])
+        if len(program.b) > split:
+            model.addConstr(program.A[split:] @ x <= program.b[split:])
         for a, b, c in program.cones.tolist():
             model.addConstr(x[a] * x[a] <= x[b] * x[c])
         model.optimize()

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
-from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.plain_formats import Density, Pattern, Uniform, asked_formats, parse_format
+from pvqbounds.problems.formats import asked_formats, density_format, int_format, parse, pattern_format
 from pvqbounds.report.plot import colours_of, plot_layer
 from pvqbounds.report.tables import conditions_text, verdict_text
 from pvqbounds.results.decibels import rounded_down
@@ -37,14 +36,14 @@ def _report(formats: tuple[str, ...], protocol: Any = "full") -> LayerReport:
     gram = pvq.Gram(inputs.T @ inputs / 40)
     sides = []
     for name in formats:
-        form = parse_format(name)
-        problems = [_problem(form, gram, weight) for weight in weights]
+        form = parse(name)
+        problems = form.problems(gram, weights)
         bounds = pvq.solve_channels(problems)
         slices = tuple(
             SliceResult(i, (0, INPUTS), p, b) for i, (p, b) in enumerate(zip(problems, bounds, strict=True))
         )
         points = {"best": tuple(b.weight if b.codes is None else b.codes for b in bounds)}
-        size = form.bits_per_weight(problems, CHANNELS * INPUTS, INPUTS)
+        size = form.size(problems, (CHANNELS, INPUTS))
         sides.append(Side(name, size, slices, points))
     return LayerReport(
         model="tiny",
@@ -58,14 +57,6 @@ def _report(formats: tuple[str, ...], protocol: Any = "full") -> LayerReport:
         sides=tuple(sides),
         seconds=0.1,
     )
-
-
-def _problem(form: Any, gram: pvq.Gram, weight: np.ndarray) -> Any:
-    if isinstance(form, Uniform):
-        return pvq.IntegerLeastSquares(gram, weight, 2.0 / 2**form.bits, *symmetric_codes(form.bits))
-    if isinstance(form, Pattern):
-        return pvq.SparseLeastSquares(gram, weight, pattern=(form.kept, form.size))
-    return pvq.SparseLeastSquares(gram, weight, nnz=int(form.density * INPUTS))
 
 
 @pytest.fixture(scope="module", params=[("int4",), ("2:4",), ("int4", "25%"), ("int4", "int3"), FIVE])
@@ -84,34 +75,34 @@ def five() -> LayerReport:
 @pytest.mark.parametrize(
     ("name", "form", "bits"),
     [
-        ("int4", Uniform(4), 4 + 16 / 64),
-        ("int16", Uniform(16), 16 + 16 / 64),
-        ("25%", Density(0.25), 5.0),
-        ("12.5%", Density(0.125), 3.0),
-        ("2:4", Pattern(2, 4), 0.5 * 18),
+        ("int4", int_format(4), 4 + 16 / 64),
+        ("int16", int_format(16), 16 + 16 / 64),
+        ("25%", density_format(0.25), 5.0),
+        ("12.5%", density_format(0.125), 3.0),
+        ("2:4", pattern_format((2, 4)), 0.5 * 18),
     ],
 )
 def test_a_name_and_its_format(name: str, form: Any, bits: float) -> None:
-    assert parse_format(name) == form
+    assert parse(name) == form
     assert form.name == name
     one = pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 0.5, -2, 1)
-    assert form.bits_per_weight([one, one], 64, 16) == bits
+    assert form.size([one, one], (4, 16)) == form.bits_per_weight((4, 16)) == bits
     other = pvq.IntegerLeastSquares(np.eye(2), np.ones(2), 0.25, -2, 1)
-    assert Uniform(4).bits_per_weight([one, other], 64, 16) == 5.0  # a scale a channel of 16 inputs
+    assert int_format(4).size([one, other], (4, 16)) == 5.0  # a scale a channel of 16 inputs
 
 
 @given(st.floats(0.0, 1.0, exclude_min=True))
 def test_any_density_comes_back_from_its_name(density: float) -> None:
-    assert parse_format(Density(density).name) == Density(density)
+    assert parse(density_format(density).name) == density_format(density)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("int1", "from 2 to 16"),
-        ("int17", "from 2 to 16"),
-        ("0%", "density must lie"),
-        ("101%", "density must lie"),
+        ("int1", "int2 to int16"),
+        ("int17", "int2 to int16"),
+        ("0%", "above 0% and up to 100%"),
+        ("101%", "above 0% and up to 100%"),
         ("5:4", "N of the pattern"),
         ("2:0", "M of the pattern"),
         ("in4", "no format 'in4'; did you mean 'int4'"),
@@ -123,7 +114,7 @@ def test_any_density_comes_back_from_its_name(density: float) -> None:
 )
 def test_what_is_no_format(name: Any, says: str) -> None:
     with pytest.raises(InputError, match=says) as error:
-        parse_format(name)
+        parse(name)
     assert len(str(error.value)) < 250
 
 
@@ -138,7 +129,7 @@ def test_formats_and_their_short_forms() -> None:
     assert names(["25.0%", "2:4", "int4"], None, None, None) == ["25%", "2:4", "int4"]
     for wrong, says in (
         ((["int4"], 4, None, None), "short forms"),
-        ((["int4", "int04"], None, None, None), "int4 is given 2 times"),
+        ((["int4", "int4:tensor"], None, None, None), "int4 is given 2 times"),
         (([], None, None, None), "at least one"),
         (("int4", None, None, None), "list of names"),
         ((None, None, 0.5, (2, 4)), "not both"),

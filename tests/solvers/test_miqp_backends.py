@@ -14,7 +14,9 @@ from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options, error_unit
-from pvqbounds.solvers.miqp.programs import MIQPSolution, in_tame_units, tight_perspective_program
+from pvqbounds.solvers.miqp.programs import MIQPSolution
+from pvqbounds.solvers.miqp.pruning import tight_perspective_program
+from pvqbounds.solvers.miqp.tame import tame_pruning
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.pruning.subset_search import good_support
 
@@ -212,7 +214,7 @@ def test_gurobi_without_its_licence_file(monkeypatch):
 def test_tame_units_are_exact():
     gram, weight = real_valued(1, 9)
     problem = pvq.SparseLeastSquares(gram * 3e-9, weight * 1e4, nnz=4)
-    tame = in_tame_units(problem)
+    tame = tame_pruning(problem)
     scaled = tame.problem
     v = problem.refit(np.arange(4))
     error = scaled.error(v / (problem.weight[5] / scaled.weight[5]))
@@ -232,7 +234,7 @@ def test_the_tight_diagonal_closes_the_root_further():
     problem = pvq.SparseLeastSquares(gram, weight, nnz=5)
     backend = backend_named("gurobi", Capability.EXACT_PRUNING)
     values = []
-    tame = in_tame_units(problem)
+    tame = tame_pruning(problem)
     for program in (perspective_program(tame.problem), tight_perspective_program(tame)):
         relaxed = replace(program, integer=np.zeros_like(program.integer))
         values.append(program.objective(backend.solve_miqp(relaxed, Options()).x))

@@ -7,13 +7,20 @@ import itertools
 import numpy as np
 import pytest
 from scipy import sparse
-from truth import real_valued
+from truth import least_error, real_valued
 
 import pvqbounds as pvq
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.box_hull import box_hull, park_boyd
 from pvqbounds.relaxations.dual import dual_bound
-from pvqbounds.relaxations.miqp import big_m_program, integer_program, perspective_program
+from pvqbounds.relaxations.miqp import (
+    big_m_program,
+    integer_program,
+    joint_perspective_program,
+    joint_program,
+    one_hot_program,
+    perspective_program,
+)
 from pvqbounds.solvers import mosek_
 from pvqbounds.solvers.base import Capability, Licence, Options
 from pvqbounds.solvers.cone.clarabel_ import Clarabel
@@ -80,13 +87,38 @@ def test_conic_models_are_read_back_as_they_were(environment, tmp_path, number, 
         assert {model.getvarbound(i)[0] for i in range(model.getnumvar())} == {mosek.boundkey.fr}
 
 
+def joint(**budget):
+    gram, weight = real_valued(3, 5)
+    return pvq.IntegerLeastSquares(gram, weight, 0.4, -2, 1, **budget)
+
+
+def levels(**budget):
+    gram, weight = real_valued(3, 5)
+    return pvq.CodebookLeastSquares(gram, weight, [-1.0, -0.3, 0.0, 0.5], **budget)
+
+
+PROBLEMS = [
+    integer(),
+    pruning(),
+    pruning(pattern=(1, 3)),
+    joint(nnz=2),
+    joint(pattern=(1, 2)),
+    levels(),
+    levels(nnz=2),
+]
+
+
 def program_cases():
-    yield integer_program(integer())
-    yield big_m_program(pruning())
-    yield perspective_program(pruning(pattern=(1, 3)))
+    yield integer_program(PROBLEMS[0])
+    yield big_m_program(PROBLEMS[1])
+    yield perspective_program(PROBLEMS[2])
+    yield joint_program(PROBLEMS[3])
+    yield joint_perspective_program(PROBLEMS[4], np.full(5, 0.9 * np.linalg.eigvalsh(PROBLEMS[4].gram)[0]))
+    yield one_hot_program(PROBLEMS[5])
+    yield one_hot_program(PROBLEMS[6])
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(len(PROBLEMS)))
 def test_integer_models_are_read_back_as_they_were(environment, tmp_path, number):
     program = list(program_cases())[number]
     with mosek_.miqp_task(environment, program) as task, environment.Task() as model:
@@ -111,13 +143,15 @@ def test_integer_models_are_read_back_as_they_were(environment, tmp_path, number
             count, columns, values = model.getarow(row)
             dense = np.zeros(m + 1)
             dense[columns[:count]] = values[:count]
-            np.testing.assert_array_equal(dense, [*program.A[row], 0.0])
+            np.testing.assert_array_equal(dense, [*program.A[row].toarray()[0], 0.0])
             key, _, high = model.getconbound(row)
-            assert (key, high) == (mosek.boundkey.up, program.b[row])
+            kind = mosek.boundkey.fx if row < program.equations else mosek.boundkey.up
+            assert (key, high) == (kind, program.b[row])
         matrix, offset, domains = affine_rows(model)
         assert domains == [mosek.domaintype.rquadratic_cone] * (1 + len(program.cones))
         size = model.getaccn(0)
-        root = matrix[2:size, :m]
+        root = matrix[2:size, : program.n]
+        assert not matrix[2:size, program.n :].any()
         scale = np.abs(program.Q).max()
         np.testing.assert_allclose(root.T @ root, program.Q, atol=1e-14 * scale)
         assert matrix[0].tolist() == [0.0] * m + [1.0]
@@ -126,7 +160,7 @@ def test_integer_models_are_read_back_as_they_were(environment, tmp_path, number
         for k, (a, b, c) in enumerate(program.cones):
             rows = matrix[size + 3 * k : size + 3 * k + 3]
             expected = np.zeros((3, m + 1))
-            expected[0, b], expected[1, c], expected[2, a] = 1.0, 0.5, 1.0
+            expected[0, b], expected[1, c], expected[2, a] = 1.0, 0.5, 1.0 / program.sizes[k]
             np.testing.assert_array_equal(rows, expected)
         assert not offset[2:].any()
 
@@ -219,12 +253,12 @@ def test_the_written_sdp_is_the_formulation(environment, tmp_path):
     assert of_mu[n, n] == 1.0
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(len(PROBLEMS)))
 def test_integer_models_have_the_optimum_of_the_search(environment, number):
     """The task's data, handed to Gurobi row by row."""
     gurobipy = pytest.importorskip("gurobipy")
     program = list(program_cases())[number]
-    problem = [integer(), pruning(), pruning(pattern=(1, 3))][number]
+    problem = PROBLEMS[number]
     try:
         gurobi = gurobipy.Env(params={"OutputFlag": 0})
     except gurobipy.GurobiError as error:
@@ -244,7 +278,9 @@ def test_integer_models_have_the_optimum_of_the_search(environment, number):
                 x[i].VType = "I"
         for row in range(task.getnumcon()):
             used, columns, values = task.getarow(row)
-            model.addConstr(np.array(values[:used]) @ x[np.array(columns[:used])] <= task.getconbound(row)[2])
+            left = np.array(values[:used]) @ x[np.array(columns[:used])]
+            key, _, right = task.getconbound(row)
+            model.addConstr(left == right if key == mosek.boundkey.fx else left <= right)
         matrix, offset, _ = affine_rows(task)
         start = 0
         for size in (task.getaccn(i) for i in range(task.getnumacc())):
@@ -256,7 +292,7 @@ def test_integer_models_have_the_optimum_of_the_search(environment, number):
         task.getc(cost)
         model.setObjective(cost @ x + task.getcfix())
         model.optimize()
-        assert model.ObjVal == pytest.approx(pvq.solve(problem).error_upper, rel=1e-4)
+        assert model.ObjVal == pytest.approx(least_error(problem), rel=1e-4)
 
 
 def test_incumbents_are_read(monkeypatch):

@@ -108,7 +108,7 @@ def test_no_method_of_the_table_is_better_than_the_best_possible(options):
 
 
 def test_methods_are_candidates_whatever_the_solver_found(monkeypatch):
-    def poor(problems, **_):
+    def poor(problems, *_):
         return [pvq.Bounds(**vars(weak_bounds(p, "poor", "")) | worst(p)) for p in problems]
 
     def worst(problem):
@@ -125,7 +125,7 @@ def test_methods_are_candidates_whatever_the_solver_found(monkeypatch):
             "status": "bounded",
         }
 
-    monkeypatch.setattr(bounds_module, "solve_channels", poor)
+    monkeypatch.setattr(bounds_module, "solve_all", poor)
     torch.manual_seed(0)
     data = torch.randn(100, 12, dtype=torch.float64)
     report = layer_bounds(nn.Sequential(nn.Linear(12, 3).double()), "0", data)

@@ -214,9 +214,3 @@ def test_problem_files_hold_steps_of_their_own(tmp_path):
     again = load_problem(tmp_path / "p.npz")
     for name in ("step", "low", "high", "weight"):
         assert np.array_equal(getattr(again, name), getattr(problem, name))
-
-
-@pytest.mark.parametrize("name", ["nf4", "nvfp4", "2:4+int4:g128"])
-def test_formats_that_are_not_bounded_yet_say_so(name):
-    with pytest.raises(pvq.InputError, match="known, but nothing is bounded in it yet"):
-        pvq.nn.layer_bounds(pvq.nn.load_model("digits"), "block2.0", formats=[name])

@@ -15,7 +15,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems import magnitude_support
-from pvqbounds.problems.plain_formats import parse_format
+from pvqbounds.problems.formats import parse
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_read import read_layer, read_record
@@ -45,7 +45,7 @@ def _report(protocol: str = "full") -> LayerReport:
             SliceResult(c, r, problem, bounds)
             for (c, r), problem, bounds in zip(places, problems, solved, strict=True)
         )
-        size = parse_format(form).bits_per_weight(problems, 5 * 4, 4)
+        size = parse(form).size(problems, (5, 4))
         return Side(form, size, slices, {name: tuple(map(f, problems)) for name, f in methods.items()})
 
     return LayerReport(

@@ -20,7 +20,6 @@ from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.nn.bounds import layer_bounds  # noqa: E402
 from pvqbounds.nn.grams import gram_of_layer  # noqa: E402
 from pvqbounds.nn.layers import find_layer  # noqa: E402
-from pvqbounds.report.plot import COLOURS  # noqa: E402
 from pvqbounds.train import layer_gaps  # noqa: E402
 from pvqbounds.train.accuracy_table import AccuracyTable, Cell  # noqa: E402
 from pvqbounds.train.data import calibration_batches  # noqa: E402
@@ -29,7 +28,7 @@ from pvqbounds.train.layer_gaps import RunAgainst, against_bounds  # noqa: E402
 from pvqbounds.train.layer_reconstruction import Rounding  # noqa: E402
 from pvqbounds.train.outcome import PrunedLayer, QuantizedLayer, read_outcome, write_outcome  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
-from pvqbounds.train.views import accuracy_view, against_view  # noqa: E402
+from pvqbounds.train.views import TASKS, accuracy_view, against_view  # noqa: E402
 
 DATA = few_digits()
 SHORT = ["--model", "train_helpers:tiny", "--epochs", "2", "--batch-size", "256"]
@@ -281,7 +280,7 @@ def test_a_table_in_miniature(tmp_path, monkeypatch, capsys):
 
 
 def test_a_table_of_all_sizes_fits_into_80_columns():
-    cells = [Cell(task, bits, (0.9712, 0.9833, 1.0)) for task in COLOURS for bits in range(2, 17)]
+    cells = [Cell(task, bits, (0.9712, 0.9833, 1.0)) for task in TASKS for bits in range(2, 17)]
     console = Console(width=80)
     with console.capture() as capture:
         console.print(accuracy_view(AccuracyTable("digits", "digits", 0.99, 360, {}, tuple(cells), 12.0)))

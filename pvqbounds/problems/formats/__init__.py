@@ -1,8 +1,27 @@
 """Quantization formats and sparsity by name: ``parse("2:4+int4:g128")``."""
 
+from pvqbounds.problems.formats.asked import asked_formats, density_format, int_format, pattern_format
 from pvqbounds.problems.formats.format import Format
 from pvqbounds.problems.formats.options import Options
-from pvqbounds.problems.formats.registry import names, parse, register
-from pvqbounds.problems.formats.rules import ValueRule, levels_of
+from pvqbounds.problems.formats.registry import names, parse, register, register_support
+from pvqbounds.problems.formats.rules import AskedScales, LevelRule, StepRule, ValueRule, levels_of
+from pvqbounds.problems.formats.sparsity import Sparsity
 
-__all__ = ["Format", "Options", "ValueRule", "levels_of", "names", "parse", "register"]
+__all__ = [
+    "AskedScales",
+    "Format",
+    "LevelRule",
+    "Options",
+    "Sparsity",
+    "StepRule",
+    "ValueRule",
+    "asked_formats",
+    "density_format",
+    "int_format",
+    "levels_of",
+    "names",
+    "parse",
+    "pattern_format",
+    "register",
+    "register_support",
+]

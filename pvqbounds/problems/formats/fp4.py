@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.problems.formats.number_types import E2M1, E4M3, FP32, in_float32
 from pvqbounds.problems.formats.options import Options
-from pvqbounds.problems.formats.rules import ValueRule, level_sets, levels_of
+from pvqbounds.problems.formats.rules import LevelRule, ValueRule, level_sets, levels_of
 from pvqbounds.problems.formats.scopes import TENSOR, Blocks, Scope
 from pvqbounds.problems.values import ValueSet
 
@@ -66,7 +66,7 @@ NVFP4_SCALES = {"amax": _amax_six, "4over6": _four_or_six, "mse": _mse}
 
 
 @dataclass(frozen=True)
-class NVFP4(ValueRule):
+class NVFP4(LevelRule):
     """E2M1 in blocks of 16: an E4M3 scale a block, a float32 scale a tensor (amax / 2688)."""
 
     scale: str
@@ -83,6 +83,16 @@ class NVFP4(ValueRule):
     def code_bits(self) -> int:
         """4."""
         return E2M1.bits
+
+    @property
+    def units(self) -> Array:
+        """The numbers of E2M1."""
+        return E2M1.levels()
+
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """A byte for each block, a float32 for the tensor."""
@@ -120,7 +130,7 @@ LARGEST_E8M0 = 127
 
 
 @dataclass(frozen=True)
-class MXFP4(ValueRule):
+class MXFP4(LevelRule):
     """E2M1 in blocks of 32 with a power of two, E8M0."""
 
     scale: str
@@ -137,6 +147,16 @@ class MXFP4(ValueRule):
     def code_bits(self) -> int:
         """4."""
         return E2M1.bits
+
+    @property
+    def units(self) -> Array:
+        """The numbers of E2M1."""
+        return E2M1.levels()
+
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """A byte for each block."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import E4M3, E5M2, STORED, NumberType, in_float32
 from pvqbounds.problems.formats.options import Options
-from pvqbounds.problems.formats.rules import ValueRule, level_sets, levels_of
+from pvqbounds.problems.formats.rules import LevelRule, ValueRule, level_sets, levels_of
 from pvqbounds.problems.formats.scopes import Scope, scope_asked
 from pvqbounds.problems.values import ValueSet
 
@@ -26,7 +26,7 @@ USUAL_TYPE = "fp32"
 
 
 @dataclass(frozen=True)
-class FP8(ValueRule):
+class FP8(LevelRule):
     """8-bit floating-point numbers; the largest weight has the largest of them."""
 
     kind: NumberType
@@ -44,6 +44,16 @@ class FP8(ValueRule):
     def code_bits(self) -> int:
         """8."""
         return self.kind.bits
+
+    @property
+    def units(self) -> Array:
+        """The numbers of the type."""
+        return self.kind.levels()
+
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """Scales."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP16, in_float32
-from pvqbounds.problems.formats.rules import ValueRule, level_sets, levels_of
+from pvqbounds.problems.formats.rules import LevelRule, StepRule, ValueRule, level_sets, levels_of
 from pvqbounds.problems.formats.scopes import Scope
 from pvqbounds.problems.values import Steps, ValueSet
 
@@ -21,7 +21,8 @@ __all__ = ["IQ4NL", "IQ4_NL_LEVELS", "Q40", "Q41", "Q80"]
 
 Array = NDArray[np.float64]
 
-BLOCK = Scope("b32", 32)
+SIZE = 32
+BLOCK = Scope(f"b{SIZE}", SIZE)
 
 IQ4_NL_LEVELS = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], dtype=np.float64
@@ -42,13 +43,18 @@ class Block32(ValueRule):
         """4, unless a format says otherwise."""
         return 4
 
+    @property
+    def group(self) -> int:
+        """32."""
+        return SIZE
+
     def side_bits(self, shape: tuple[int, int]) -> int:
         """Scales and offsets."""
         return self.numbers * FP16.bits * BLOCK.count(shape)
 
 
 @dataclass(frozen=True)
-class Q40(Block32):
+class Q40(Block32, StepRule):
     """``d q``, -8 <= q <= 7, with the weight of largest magnitude at -8: d may be negative."""
 
     name = "q4_0"
@@ -63,7 +69,7 @@ class Q40(Block32):
 
 
 @dataclass(frozen=True)
-class Q80(Block32):
+class Q80(Block32, StepRule):
     """``d q``, -128 <= q <= 127, as a byte holds it; the largest magnitude is 127 d."""
 
     name = "q8_0"
@@ -81,7 +87,7 @@ class Q80(Block32):
 
 
 @dataclass(frozen=True)
-class Q41(Block32):
+class Q41(Block32, LevelRule):
     """``d q + m``, 0 <= q <= 15, m the least weight of the block; 0 need not be a value."""
 
     name = "q4_1"
@@ -98,11 +104,16 @@ class Q41(Block32):
 
 
 @dataclass(frozen=True)
-class IQ4NL(Block32):
+class IQ4NL(Block32, LevelRule):
     """Sixteen fixed levels times d, which is fitted to weights that count by their squares; 0 is no value."""
 
     name = "iq4_nl"
     has_zero = False
+
+    @property
+    def units(self) -> Array:
+        """The sixteen."""
+        return IQ4_NL_LEVELS
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Levels."""

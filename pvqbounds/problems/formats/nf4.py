@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP32, in_float32
 from pvqbounds.problems.formats.options import Options
-from pvqbounds.problems.formats.rules import ValueRule, level_sets, levels_of
+from pvqbounds.problems.formats.rules import LevelRule, ValueRule, level_sets, levels_of
 from pvqbounds.problems.formats.scopes import Scope
 from pvqbounds.problems.values import ValueSet
 
@@ -62,7 +62,7 @@ def double_quantized(absmax: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class NF4(ValueRule):
+class NF4(LevelRule):
     """NF4 levels times an absmax, in float32 or quantized itself."""
 
     block: int
@@ -80,9 +80,19 @@ class NF4(ValueRule):
         return 4
 
     @property
+    def units(self) -> Array:
+        """NF4's."""
+        return NF4_LEVELS
+
+    @property
     def scope(self) -> Scope:
         """A block of inputs."""
         return Scope(f"b{self.block}", self.block)
+
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """A float32 for each block, or a byte with a float32 for each 256 of them and one for all."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeVar
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.formats.format import Format
@@ -17,7 +18,9 @@ from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.problems.formats.sparsity import Sparsity, density, pattern
 from pvqbounds.problems.formats.uniform import uniform
 
-__all__ = ["VALUE_RULES", "names", "parse", "register"]
+__all__ = ["SUPPORT_RULES", "VALUE_RULES", "names", "parse", "register", "register_support"]
+
+T = TypeVar("T")
 
 VALUE_RULES: dict[str, Callable[[Options], ValueRule]] = {
     **{f"int{bits}": partial(uniform, bits) for bits in range(2, 17)},
@@ -36,16 +39,22 @@ SPARSITIES: tuple[tuple[str, Callable[[str], Sparsity]], ...] = (
     (r"[0-9]+:[0-9]+", pattern),
     (r".*%", density),
 )
-"""How names of support rules look, and what reads them."""
+"""How names of patterns and densities look, and what reads them."""
+
+SUPPORT_RULES: dict[str, Callable[[Options], Sparsity]] = {}
+"""What makes a support rule of the options behind each other name."""
+
+LONGEST_NAME = 10_000
+"""Characters; the smallest positive float64 in full has 343 digits as a percentage."""
 
 
 def names() -> list[str]:
     """Names of formats, without options, densities and patterns."""
-    return list(VALUE_RULES)
+    return [*VALUE_RULES, *SUPPORT_RULES]
 
 
 def register(name: str, rule: Callable[[Options], ValueRule]) -> None:
-    """Add a format.
+    """Add a format of values.
 
     Parameters
     ----------
@@ -59,13 +68,34 @@ def register(name: str, rule: Callable[[Options], ValueRule]) -> None:
     InputError
         If the name has other characters or is taken.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    _check_new(name)
+    VALUE_RULES[name] = rule
+
+
+def register_support(name: str, rule: Callable[[Options], Sparsity]) -> None:
+    """Add a format that says which weights may be non-zero, alone (``mine``) or joined (``mine+int4``).
+
+    Parameters
+    ----------
+    name, rule
+        As for :func:`register`; what `rule` makes is a :class:`Sparsity`.
+
+    Raises
+    ------
+    InputError
+        If the name has other characters or is taken.
+    """
+    _check_new(name)
+    SUPPORT_RULES[name] = rule
+
+
+def _check_new(name: str) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise InputError(
             f"A format's name has lower-case letters, digits and _, with a letter first, not {shown(name)}."
         )
-    if name in VALUE_RULES:
+    if name in names():
         raise InputError(f"There is a format '{name}' already; take another name.")
-    VALUE_RULES[name] = rule
 
 
 def parse(name: str) -> Format:
@@ -78,6 +108,8 @@ def parse(name: str) -> Format:
     """
     if not isinstance(name, str):
         raise InputError(f"The name of a format is a text, like int4:g128, not {shown(name)}.")
+    if len(name) > LONGEST_NAME:
+        raise InputError(f"There is no format of {len(name)} characters, {shown(name)}.")
     values: list[ValueRule] = []
     supports: list[Sparsity] = []
     for part in name.lower().split("+"):
@@ -85,6 +117,8 @@ def parse(name: str) -> Format:
         reader = next((read for look, read in SPARSITIES if re.fullmatch(look, text)), None)
         if reader is not None:
             supports.append(reader(text))
+        elif text.partition(":")[0] in SUPPORT_RULES:
+            supports.append(_built(SUPPORT_RULES, text))
         else:
             values.append(_value_rule(text, name))
     if len(values) > 1 or len(supports) > 1:
@@ -96,14 +130,20 @@ def parse(name: str) -> Format:
 
 
 def _value_rule(text: str, name: str) -> ValueRule:
-    head, *texts = text.split(":")
+    head = text.partition(":")[0]
     if head not in VALUE_RULES:
         raise InputError(
             f"There is no format {shown(name)}; did you mean '{nearest_of(head, names())}' "
             f"(formats are {_listed()}, N:M, P% and N:M+int4)?"
         )
+    return _built(VALUE_RULES, text)
+
+
+def _built(rules: Mapping[str, Callable[[Options], T]], text: str) -> T:
+    """The rule of a name and its options."""
+    head, *texts = text.split(":")
     options = Options(head, texts)
-    rule = VALUE_RULES[head](options)
+    rule = rules[head](options)
     options.finish()
     return rule
 

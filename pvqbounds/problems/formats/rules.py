@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.problems.codebook import CodebookLeastSquares
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.grids import RangeMethod
+from pvqbounds.problems.integer import IntegerLeastSquares
+from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Levels, ValueSet
 
-__all__ = ["ValueRule", "level_sets", "levels_of"]
+__all__ = ["AskedScales", "LevelRule", "StepRule", "ValueRule", "level_sets", "levels_of"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class AskedScales:
+    """What a layer's options say of the scales of a plain ``int4``; other formats have rules of their own."""
+
+    range_method: RangeMethod = "mse"
+    per_channel: bool = False
+    given: Sequence[float] | None = None
+    """One for each output channel, in place of found ones."""
 
 
 class ValueRule(ABC):
@@ -25,6 +41,8 @@ class ValueRule(ABC):
 
     has_zero: ClassVar[bool] = True
     """Whether 0 is a value whatever the weights are."""
+    has_steps: ClassVar[bool] = False
+    """Whether its values are whole multiples of a step, which the engines for codes are made for."""
 
     @property
     @abstractmethod
@@ -51,6 +69,106 @@ class ValueRule(ABC):
         live
             Which of them the scales are found from, same shape.
         """
+
+    def rows_as_asked(
+        self, weights: Array, live: NDArray[np.bool_], asked: AskedScales
+    ) -> Iterator[ValueSet]:
+        """The same where a layer's options say how scales are found; most rules have their own way."""
+        return self.rows(weights, live)
+
+    def as_seen(self, values: Sequence[ValueSet]) -> ValueRule:
+        """The rule that counts the scales which the channels of a layer were seen to have."""
+        return self
+
+    @property
+    def takes_scales(self) -> bool:
+        """Whether a layer's options may say how its scales are found."""
+        return False
+
+    @property
+    def group(self) -> int | None:
+        """Consecutive inputs that share a scale, which no chunk may cut; None where a channel has one."""
+        return None
+
+    def pose(self, gram: Gram, weight: Array, values: Any) -> LeastSquares:
+        """The problem of one channel, or of some of its inputs, with values that this rule has found."""
+        return LeastSquares(gram, weight, values)
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Which field of a problem is not that of the rule, and why; None where nothing tells against it."""
+        low, high = values.code_ends
+        codes, most = int((high - low).max()) + 1, 2**self.code_bits
+        if codes > most:
+            return "codes", f"{codes} codes of an input, but {self.name} has {most}"
+        return None
+
+    def text(self) -> str:
+        """The values in words."""
+        return self.name
+
+
+class StepRule(ValueRule):
+    """Rules of uniform steps."""
+
+    has_steps = True
+
+    def pose(self, gram: Gram, weight: Array, values: Any) -> IntegerLeastSquares:
+        """One of whole codes."""
+        return IntegerLeastSquares.of_steps(gram, weight, values)
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Whether there are steps, the same ones in each group, and no more codes than bits have."""
+        steps = values.lattice
+        if steps is None:
+            return "grid", f"levels, but those of {self.name} are whole multiples of a step"
+        size = self.group or len(steps)
+        if (steps != steps[np.arange(len(steps)) // size * size]).any():
+            return "step", f"differs within a group of {size} inputs, which {self.name} has one scale for"
+        return super().fault(values)
+
+
+class LevelRule(ValueRule):
+    """Rules of sorted levels."""
+
+    @property
+    def units(self) -> Array | None:
+        """The levels at a scale of one, ascending; None where they are no multiples of any."""
+        return None
+
+    def pose(self, gram: Gram, weight: Array, values: Any) -> CodebookLeastSquares:
+        """One of level numbers."""
+        return CodebookLeastSquares.of_levels(gram, weight, values)
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Whether there are levels, the same ones in each group, and those of the rule up to their scale."""
+        table = values.arrays.get("levels")
+        if table is None:
+            return "grid", f"multiples of a step, but {self.name} has levels"
+        starts = np.arange(len(table)) // (self.group or len(table)) * (self.group or len(table))
+        if (table != table[starts]).any():
+            return (
+                "levels",
+                f"differ within a group of {self.group} inputs, which {self.name} has one scale for",
+            )
+        units = self.units
+        if units is not None and not all(_scaled(row, units) for row in table[np.unique(starts)]):
+            return "levels", f"are not those of {self.name} at any scale"
+        return super().fault(values)
+
+
+def _scaled(row: Array, units: Array) -> bool:
+    """Whether levels are those at a scale of one times another, one rounding to float32 aside."""
+    scale = float(np.abs(row).max()) / float(np.abs(units).max())
+    for levels in (scale * units, -scale * units[::-1]):
+        after = np.searchsorted(levels, row).clip(1, len(levels) - 1)
+        distance = np.minimum(np.abs(row - levels[after - 1]), np.abs(row - levels[after]))
+        if (distance <= FLOAT32 * np.abs(row) + LEAST_FLOAT32).all():
+            return True
+    return False
+
+
+FLOAT32, LEAST_FLOAT32 = 2.0**-21, 2.0**-147
+"""More than what two roundings to float32 change, of a number and below its normal ones."""
 
 
 def levels_of(values: Array) -> Array:

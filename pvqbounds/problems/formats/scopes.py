@@ -37,6 +37,10 @@ class Blocks:
         """Largest magnitude of each block, shape (blocks,)."""
         return np.asarray(np.abs(self.values).max(axis=1))
 
+    def alive(self) -> Iterator[Array]:
+        """The weights of each block that count."""
+        return (block[counts] for block, counts in zip(self.values, self.live, strict=True))
+
     @property
     def extreme(self) -> Array:
         """The weight of largest magnitude with its sign, the first on ties, shape (blocks,)."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from decimal import Decimal
+from typing import ClassVar
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.formats.options import whole
+from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.sparse import nnz_of_density
-from pvqbounds.problems.supports import AtMost, Pattern, SupportRule, checked_pattern
+from pvqbounds.problems.supports import AtMost, Budget, Pattern, SupportRule, checked_pattern
 
 __all__ = ["MASKS", "Density", "NofM", "Sparsity", "density", "pattern"]
 
 
 class Sparsity(ABC):
     """How many weights of a channel may be non-zero."""
+
+    usual_mask: ClassVar[str] = "bitmap"
+    """How its mask is counted where nobody says: one of `MASKS`."""
 
     @property
     @abstractmethod
@@ -29,7 +33,16 @@ class Sparsity(ABC):
     def rule(self, inputs: int, stride: int = 1) -> SupportRule:
         """The support rule of so many inputs, those of a pattern `stride` apart."""
 
-    @abstractmethod
+    @property
+    def density(self) -> float | None:
+        """The part of the weights that it keeps by its name; None where it depends on their number."""
+        return None
+
+    @property
+    def group(self) -> int | None:
+        """Inputs, `stride` apart, that have a budget together, which no chunk may cut; None for all."""
+        return None
+
     def position_bits(self) -> int:
         """Bits of the position of a kept weight in the layout that hardware reads.
 
@@ -38,6 +51,36 @@ class Sparsity(ABC):
         InputError
             If there is none.
         """
+        raise InputError(
+            f"There is no stored layout of the mask of {self.name}; count it as a bitmap or by its entropy."
+        )
+
+    def layer_budget(self, weights: int) -> int | None:
+        """How many of so many weights all channels may keep together; None where each has its own rule."""
+        return None
+
+    def fault(self, problem: Problem) -> tuple[str, str] | None:
+        """Which field of a problem is not that of the rule, and why; None if it is its own."""
+        own, theirs = self.rule(problem.n, problem.stride).budgets(problem.n), problem.budgets
+        if _limits(own) == _limits(theirs):
+            return None
+        return "budgets", f"{problem.rule}, but not those of {self.name}"
+
+    def text(self, kept: str) -> str:
+        """The rule in words; `kept` says how many weights are kept, where that is one number."""
+        return self.name
+
+    def condition(self, unit: str) -> str:
+        """What an interval rests on, of each channel or chunk (`unit`), beside the rule; empty if nothing."""
+        return ""
+
+    def removes_nothing(self, channels: int) -> bool:
+        """Whether nothing is left to remove of so many input channels behind each output channel."""
+        return False
+
+    def note(self, channels: int) -> str:
+        """What a reader must know of so many input channels behind each output channel."""
+        return ""
 
     def kept(self, inputs: int, stride: int = 1) -> float:
         """The part of the weights that may be non-zero."""
@@ -60,45 +103,115 @@ MASKS: dict[str, Callable[[Sparsity, int, int], float]] = {
 
 @dataclass(frozen=True)
 class Density(Sparsity):
-    """A percentage of each channel's weights, rounded down to a whole number of them."""
+    """A fraction of each channel's weights, rounded down to a whole number of them."""
 
-    percent: float
+    fraction: float
+
+    def __post_init__(self) -> None:
+        nnz_of_density(self.fraction, 1)
 
     @property
     def name(self) -> str:
         """For example 12.5%."""
-        return f"{np.format_float_positional(self.percent, trim='-')}%"
+        return f"{Decimal(repr(float(self.fraction))).scaleb(2):f}%"  # exactly: it is read back as it was
+
+    @property
+    def density(self) -> float:
+        """The fraction."""
+        return self.fraction
+
+    def kept(self, inputs: int, stride: int = 1) -> float:
+        """The fraction: the budget, of a layer as of a channel, whatever rounding leaves unspent."""
+        return self.fraction
 
     def rule(self, inputs: int, stride: int = 1) -> AtMost:
         """So many anywhere."""
-        return AtMost(nnz_of_density(self.percent / 100.0, inputs))
+        return AtMost(nnz_of_density(self.fraction, inputs))
 
-    def position_bits(self) -> int:
-        """No hardware has a layout for it."""
-        raise InputError(
-            f"There is no stored layout of the mask of {self.name}; count it as a bitmap or by its entropy."
-        )
+    def layer_budget(self, weights: int) -> int:
+        """The same fraction of all."""
+        return nnz_of_density(self.fraction, weights)
+
+    def fault(self, problem: Problem) -> tuple[str, str] | None:
+        """Whether the number kept is that of the density."""
+        if problem.pattern is not None:
+            return "pattern", f"the format {self.name} has none"
+        allowed = nnz_of_density(self.fraction, problem.n)
+        if problem.nnz != allowed:
+            return "nnz", f"{problem.nnz}, but a density of {self.fraction} allows {allowed}"
+        return None
+
+    def text(self, kept: str) -> str:
+        """The density, and how many weights are kept of how many."""
+        return f"density {self.fraction:g}{kept}"
+
+    def condition(self, unit: str) -> str:
+        """That each spends its own."""
+        return f"a pruning budget for each {unit}"
 
 
 @dataclass(frozen=True)
 class NofM(Sparsity):
     """N of every M inputs; a shorter last group may keep N too."""
 
+    usual_mask = "stored"
     kept_of_group: int
-    group: int
+    size: int
+
+    def __post_init__(self) -> None:
+        checked_pattern((self.kept_of_group, self.size))
 
     @property
     def name(self) -> str:
         """For example 2:4."""
-        return f"{self.kept_of_group}:{self.group}"
+        return f"{self.kept_of_group}:{self.size}"
+
+    @property
+    def density(self) -> float:
+        """N / M."""
+        return self.kept_of_group / self.size
+
+    @property
+    def group(self) -> int:
+        """M."""
+        return self.size
 
     def rule(self, inputs: int, stride: int = 1) -> Pattern:
         """So many of each group."""
-        return Pattern(self.kept_of_group, self.group, stride)
+        return Pattern(self.kept_of_group, self.size, stride)
 
     def position_bits(self) -> int:
         """Bits of a position in the group."""
-        return (self.group - 1).bit_length()
+        return (self.size - 1).bit_length()
+
+    def fault(self, problem: Problem) -> tuple[str, str] | None:
+        """Whether the pattern is this one."""
+        if problem.pattern != (self.kept_of_group, self.size):
+            return "pattern", f"{problem.pattern}, but the format is {self.name}"
+        return None
+
+    def text(self, kept: str) -> str:
+        """The pattern."""
+        return f"pattern {self.name}"
+
+    def removes_nothing(self, channels: int) -> bool:
+        """Whether a shorter only group may keep all it has."""
+        return channels <= self.kept_of_group and channels < self.size
+
+    def note(self, channels: int) -> str:
+        """That the last group is shorter."""
+        short = channels % self.size
+        if not short:
+            return ""
+        return (
+            f"The last group of {self.size} input channels has only {short}, and may keep "
+            f"{min(short, self.kept_of_group)} of them."
+        )
+
+
+def _limits(budgets: Sequence[Budget]) -> list[tuple[list[int], int]]:
+    """The groups that may not be kept whole, in an order of their own."""
+    return sorted((group.tolist(), most) for group, most in budgets if most < len(group))
 
 
 def _log2_choices(size: int, kept: int) -> float:
@@ -115,12 +228,12 @@ def density(text: str) -> Density:
         If it is not a number in (0, 100].
     """
     try:
-        percent = float(text.removesuffix("%"))
-    except ValueError:
-        percent = math.nan
-    if not 0.0 < percent <= 100.0:
+        fraction = float(Decimal(text.removesuffix("%")).scaleb(-2))
+    except ArithmeticError:  # no number
+        fraction = math.nan
+    if not 0.0 < fraction <= 1.0:
         raise InputError(f"A density is a percentage above 0% and up to 100%, like 25%, not {shown(text)}.")
-    return Density(percent)
+    return Density(fraction)
 
 
 def pattern(text: str) -> NofM:

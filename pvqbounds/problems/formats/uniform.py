@@ -7,16 +7,16 @@ codes before it scales them. A zero point is a code, so that it shifts the box a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
 from pvqbounds.problems.formats.options import Options
-from pvqbounds.problems.formats.rules import ValueRule
-from pvqbounds.problems.formats.scopes import Blocks, Scope, scope_asked
+from pvqbounds.problems.formats.rules import AskedScales, StepRule, ValueRule
+from pvqbounds.problems.formats.scopes import CHANNEL, TENSOR, Blocks, Scope, scope_asked
 from pvqbounds.problems.grids import minmax_scale, mse_scale, symmetric_codes
 from pvqbounds.problems.values import Steps, ValueSet
 
@@ -26,11 +26,11 @@ Array = NDArray[np.float64]
 
 
 def _mse(blocks: Blocks, qmin: int, qmax: int) -> Array:
-    return np.array([mse_scale(block, qmin, qmax) for block in blocks.values])
+    return np.array([mse_scale(block, qmin, qmax) if len(block) else 1.0 for block in blocks.alive()])
 
 
 def _minmax(blocks: Blocks, qmin: int, qmax: int) -> Array:
-    return np.array([minmax_scale(block, qmin, qmax) for block in blocks.values])
+    return np.array([minmax_scale(block, qmin, qmax) if len(block) else 1.0 for block in blocks.alive()])
 
 
 def _absmax(blocks: Blocks, qmin: int, qmax: int) -> Array:
@@ -53,8 +53,13 @@ def usual_type(scope: Scope) -> NumberType:
     return FP64 if scope.shared else FP16
 
 
+def _scale_bits(stored: NumberType) -> int:
+    """Bits of a scale; one that is kept as found counts as fp16, in which it would be stored."""
+    return FP16.bits if stored == FP64 else stored.bits
+
+
 @dataclass(frozen=True)
-class Symmetric(ValueRule):
+class Symmetric(StepRule):
     """Codes -2^(b-1) to 2^(b-1) - 1 times a scale."""
 
     bits: int
@@ -74,21 +79,63 @@ class Symmetric(ValueRule):
         """The bit width."""
         return self.bits
 
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
+
+    @property
+    def takes_scales(self) -> bool:
+        """Whether this is a plain ``int4``."""
+        return self == Symmetric(self.bits, TENSOR, usual_scale(TENSOR), usual_type(TENSOR))
+
     def side_bits(self, shape: tuple[int, int]) -> int:
         """Scales."""
-        return self.stored.bits * self.scope.count(shape)
+        return _scale_bits(self.stored) * self.scope.count(shape)
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, the same box for all."""
         blocks, (qmin, qmax) = self.scope.blocks(weights, live), symmetric_codes(self.bits)
         scales = self.stored.stored_scales(SCALES[self.scale](blocks, qmin, qmax))
-        inputs = weights.shape[1]
         for (step,) in blocks.by_channel(scales):
-            yield Steps(step, np.full(inputs, qmin), np.full(inputs, qmax))
+            yield self._steps(step)
+
+    def rows_as_asked(
+        self, weights: Array, live: NDArray[np.bool_], asked: AskedScales
+    ) -> Iterator[ValueSet]:
+        """Steps of given scales, or of scales that are found as options say."""
+        if not self.takes_scales:
+            return self.rows(weights, live)
+        if asked.given is not None:
+            return (self._steps(np.full(weights.shape[1], scale)) for scale in asked.given)
+        scope = CHANNEL if asked.per_channel else TENSOR
+        return replace(self, scope=scope, scale=asked.range_method).rows(weights, live)
+
+    def as_seen(self, values: Sequence[ValueSet]) -> Symmetric:
+        """With a scale for each channel where a plain ``int4`` was given or asked for more than one."""
+        steps = {float(own.lattice[0]) for own in values if own.lattice is not None}
+        return replace(self, scope=CHANNEL) if self.takes_scales and len(steps) > 1 else self
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Whether the codes are those of so many bits."""
+        fault, (qmin, qmax), (low, high) = super().fault(values), symmetric_codes(self.bits), values.code_ends
+        if fault is None and ((low != qmin) | (high != qmax)).any():
+            return "codes", f"the grid {low.min()}..{high.max()} is not that of {self.bits} bits"
+        return fault
+
+    def text(self) -> str:
+        """Bits and codes of a plain ``int4``, the name of all else."""
+        if not self.takes_scales:
+            return self.name
+        return "{} bits, codes {}..{}".format(self.bits, *symmetric_codes(self.bits))
+
+    def _steps(self, step: Array) -> Steps:
+        qmin, qmax = symmetric_codes(self.bits)
+        return Steps(step, np.full(len(step), qmin), np.full(len(step), qmax))
 
 
 @dataclass(frozen=True)
-class Asymmetric(ValueRule):
+class Asymmetric(StepRule):
     """Codes 0 to 2^b - 1 less a zero point of b bits, times a scale; 0 is always a value.
 
     The range of the weights and 0 is divided by 2^b - 1, stored, and the zero point rounded after that.
@@ -108,9 +155,14 @@ class Asymmetric(ValueRule):
         """The bit width."""
         return self.bits
 
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
+
     def side_bits(self, shape: tuple[int, int]) -> int:
         """Scales and zero points."""
-        return (self.stored.bits + self.bits) * self.scope.count(shape)
+        return (_scale_bits(self.stored) + self.bits) * self.scope.count(shape)
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, with a box for each zero point."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.cone.conic import ConicBackend, ConicProgram, ConicSolution, Triangle, entries_of_cone
 from pvqbounds.solvers.stopping import Stop
 
@@ -27,7 +27,6 @@ class Clarabel(ConicBackend):
     name: ClassVar[str] = "clarabel"
     module: ClassVar[str] = "clarabel"
     install: ClassVar[str] = "pip install clarabel"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
     triangle: ClassVar[Triangle] = Triangle.UPPER
     tolerance: ClassVar[float] = 1e-8
     accuracy: ClassVar[float] = 2e-5

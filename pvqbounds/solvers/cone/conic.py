@@ -34,7 +34,9 @@ from scipy import sparse
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.heuristics.rounding import randomized_rounding
+from pvqbounds.problems import LeastSquares, SparseLeastSquares
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.box_hull import (
     BoxHullSDP,
     definite_multipliers,
@@ -43,6 +45,7 @@ from pvqbounds.relaxations.box_hull import (
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution, remaining
 from pvqbounds.solvers.native.pruning.perspective_dual import NormalForm, normal_form
+from pvqbounds.solvers.relaxation import relax_levels
 
 __all__ = [
     "ConicBackend",
@@ -190,6 +193,7 @@ class PerspectiveDual(ConicProgram):
 class ConicBackend(Backend):
     """A backend that solves conic programs: both relaxations, in dual form."""
 
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
     triangle: ClassVar[Triangle]
 
     def memory(self, n: int) -> float:
@@ -201,11 +205,17 @@ class ConicBackend(Backend):
         return 0.0
 
     def refusal(
-        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+        self,
+        n: int,
+        needs: Capability,
+        options: Mapping[str, Any],
+        *,
+        time_limit: float = math.inf,
+        levels: int = 0,
     ) -> SolverError | None:
         """What memory or the time limit is too small for; see the base class."""
         if needs not in (Capability.BOX_HULL, Capability.PERSPECTIVE):
-            return super().refusal(n, needs, options, time_limit=time_limit)
+            return super().refusal(n, needs, options, time_limit=time_limit, levels=levels)
         seconds = self.seconds_to_start(n)
         if seconds > max(time_limit, BRIEF):
             from pvqbounds.solvers import alternatives
@@ -236,6 +246,25 @@ class ConicBackend(Backend):
         data = conic_dual(sdp, self.triangle)
         solution = self.solve_conic(data, options)
         return data.solution(solution.x, solution.dual, solution.status, self.name)
+
+    def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
+        """Solve the box-hull SDP of levels; errors as in :meth:`solve_sdp`.
+
+        Raises
+        ------
+        SolverError
+            Under a support rule.
+        """
+        if problem.is_restricted:
+            raise self._unable(Capability.JOINT)
+        clock = Clock(options.time_limit, options.cancelled)
+        relaxed = relax_levels(problem, lambda sdp: self.solve_sdp(sdp, remaining(options, clock)), clock)
+        codes = None
+        if has_grid(problem.values):
+            codes = randomized_rounding(
+                problem, relaxed.mean, relaxed.covariance, seed=options.seed, clock=clock
+            )
+        return ExactSolution(codes, None, relaxed.reported, relaxed.certificate, relaxed.status, "box-hull")
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Solve the perspective relaxation of a pruning; errors as in :meth:`solve_sdp`."""
@@ -306,7 +335,7 @@ def entries_of_cone(n: int) -> float:
 def single_point(sdp: BoxHullSDP) -> SDPSolution:
     """The solution on a grid of one code, where the dual has no finite maximiser to look for."""
     lam, nu = point_multipliers(sdp)
-    mean = sdp.qmin.copy()
+    mean = sdp.low.copy()
     return SDPSolution(lam, nu, sdp.constant, mean, np.zeros((sdp.n, sdp.n)), "solved")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from pvqbounds.errors import SolverError
-from pvqbounds.solvers.base import Capability, Options
+from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.cone.conic import ConicBackend, ConicProgram, ConicSolution, Triangle
 
 __all__ = ["SCS"]
@@ -25,7 +25,6 @@ class SCS(ConicBackend):
     name: ClassVar[str] = "scs"
     module: ClassVar[str] = "scs"
     install: ClassVar[str] = "pip install scs"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({Capability.BOX_HULL, Capability.PERSPECTIVE})
     triangle: ClassVar[Triangle] = Triangle.LOWER
     tolerance: ClassVar[float] = 1e-6
     accuracy: ClassVar[float] = 2e-3

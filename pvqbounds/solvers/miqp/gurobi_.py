@@ -1,8 +1,8 @@
 """Gurobi: mixed-integer quadratic programs, and the perspective relaxation as a continuous one.
 
 gurobipy brings a restricted licence of its own: 2000 variables and rows, but only 200 variables
-once anything is quadratic. That is quantization of 200 inputs, pruning of 66 in the perspective
-form and of 100 with a big-M.
+once anything is quadratic. That is quantization of 200 inputs to steps and of 11 to 16 levels, and
+pruning, or joint compression on steps, of 66 in the perspective form and of 100 with a big-M.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, ExactSolution, Licence, Options, remaining
-from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, formulation_of
+from pvqbounds.solvers.miqp.programs import EXACT, MIQPBackend, MIQPSolution, formulation_of
 from pvqbounds.solvers.perspective import relax_by_its_point
 from pvqbounds.solvers.stopping import on_cancel
 
@@ -36,8 +36,8 @@ FEASIBILITY = 1e-9
 """Violation of a row or cone that passes, Gurobi's least: at its own 1e-6 the bounds that it states for
 prunings lie up to 1e-4 above the optimum."""
 
-VARIABLES = {"quantization": 1, "perspective": 3, "big-M": 2}
-"""For each input, by formulation."""
+VARIABLES = {"quantization": 1, "one-hot": 1, "perspective": 3, "big-M": 2}
+"""For each input, by formulation; the one-hot one takes another for each level."""
 
 
 class Gurobi(MIQPBackend):
@@ -46,9 +46,7 @@ class Gurobi(MIQPBackend):
     name: ClassVar[str] = "gurobi"
     module: ClassVar[str] = "gurobipy"
     install: ClassVar[str] = "pip install gurobipy"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING, Capability.PERSPECTIVE}
-    )
+    capabilities: ClassVar[frozenset[Capability]] = EXACT | {Capability.PERSPECTIVE}
     accuracy: ClassVar[float] = 5e-4
     citation: ClassVar[str] = """\
 @misc{gurobi,
@@ -91,9 +89,7 @@ class Gurobi(MIQPBackend):
                 return _solve(model, program, options)
         except gurobipy.GurobiError as error:
             if error.errno == gurobipy.GRB.Error.SIZE_LIMIT_EXCEEDED:
-                integer = program.kind == "quantization"
-                needs = Capability.EXACT_QUANTIZATION if integer else Capability.EXACT_PRUNING
-                raise self._too_large(len(program.q), program.kind, needs) from error
+                raise self._too_large(len(program.q), program.kind, *self.capabilities) from error
             raise SolverFailedError(
                 f"Gurobi stopped with an error ({error}); take the native solver."
             ) from error
@@ -107,23 +103,32 @@ class Gurobi(MIQPBackend):
         )
 
     def refusal(
-        self, n: int, needs: Capability, options: Mapping[str, Any], *, time_limit: float = math.inf
+        self,
+        n: int,
+        needs: Capability,
+        options: Mapping[str, Any],
+        *,
+        time_limit: float = math.inf,
+        levels: int = 0,
     ) -> SolverError | None:
         """What the bundled licence is too small for; see the base class."""
-        kind = "quantization"
-        if needs is not Capability.EXACT_QUANTIZATION:
+        if needs is Capability.EXACT_QUANTIZATION:
+            kind = "quantization"
+        elif levels or needs is Capability.EXACT_LEVELS:
+            kind = "one-hot"
+        else:
             kind = str(options.get("formulation", "perspective"))
-        variables = VARIABLES.get(kind, 1) * n
+        variables = VARIABLES.get(kind, 1) * n + levels
         if variables > RESTRICTED and _is_restricted(os.environ.get("GRB_LICENSE_FILE")):
             return self._too_large(variables, kind, needs)
-        return None
+        return super().refusal(n, needs, options, time_limit=time_limit, levels=levels)
 
-    def _too_large(self, variables: int, kind: str, needs: Capability) -> SolverError:
+    def _too_large(self, variables: int, kind: str, *needs: Capability) -> SolverError:
         from pvqbounds.solvers import alternatives
 
         return SolverError(
             f"This problem has {variables} variables in the {kind} form, and Gurobi's licence here allows "
-            f"{RESTRICTED} once anything is quadratic; {alternatives(needs, without=self.name)}, or set "
+            f"{RESTRICTED} once anything is quadratic; {alternatives(*needs, without=self.name)}, or set "
             "GRB_LICENSE_FILE to a full licence."
         )
 
@@ -185,13 +190,15 @@ def _fill(model: gurobipy.Model, program: MIQP) -> gurobipy.MVar:
     )
     if program.start is not None and program.integer.any():
         x.setAttr("Start", program.start)
+    first = x[: program.n]
     quadratic = sparse.coo_matrix(program.Q)
-    model.setMObjective(quadratic, program.q, program.constant, xQ_L=x, xQ_R=x, xc=x)
+    model.setMObjective(quadratic, program.q, program.constant, xQ_L=first, xQ_R=first, xc=x)
     if len(program.b):
-        model.addConstr(sparse.csr_matrix(program.A) @ x <= program.b)
+        senses = np.where(np.arange(len(program.b)) < program.equations, "=", "<")
+        model.addMConstr(program.A, x, senses, program.b)
     variables = x.tolist()
-    for a, b, c in program.cones.tolist():
-        model.addQConstr(variables[a] * variables[a] <= variables[b] * variables[c])
+    for (a, b, c), size in zip(program.cones.tolist(), program.sizes.tolist(), strict=True):
+        model.addQConstr(variables[a] * variables[a] / size**2 <= variables[b] * variables[c])
     model.update()
     return x
 

@@ -34,13 +34,10 @@ from pvqbounds.errors import SolverError, SolverFailedError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP, proved_big_m
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options
-from pvqbounds.solvers.miqp.programs import (
-    NATIVE_SHARE,
-    TamePruning,
-    in_tame_units,
-    square_root,
-    tight_perspective_program,
-)
+from pvqbounds.solvers.miqp.coded import NATIVE_SHARE
+from pvqbounds.solvers.miqp.programs import square_root
+from pvqbounds.solvers.miqp.pruning import tight_perspective_program
+from pvqbounds.solvers.miqp.tame import TamePruning, tame_pruning
 from pvqbounds.solvers.perspective import no_relaxation
 from pvqbounds.solvers.stopping import Stop
 
@@ -93,7 +90,7 @@ class Highs(Backend):
             If `options.extra` names an option that HiGHS does not have.
         """
         clock = Clock(options.time_limit, options.cancelled)
-        tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
+        tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
         search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=True)
         status = search.run()
         beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
@@ -102,7 +99,7 @@ class Highs(Backend):
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The perspective relaxation, by linear programs alone; errors as in :meth:`solve_sparse`."""
         clock = Clock(options.time_limit, options.cancelled)
-        tame = in_tame_units(problem, clock.part(NATIVE_SHARE))
+        tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
         if not tame.relaxed.lam.any():
             return no_relaxation(tame)
         search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=False)
@@ -142,7 +139,7 @@ class _OuterApproximation:
         self.stop = Stop(options.cancelled)
         self.program = tight_perspective_program(tame)
         n = self.problem.n
-        self.root = square_root(self.program.Q[:n, :n])
+        self.root = square_root(self.program.Q)
         self.support = tame.support
         best = self.problem.refit(self.support)
         self.upper = self.problem.error(best).upper

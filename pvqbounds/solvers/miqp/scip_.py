@@ -1,4 +1,4 @@
-"""SCIP: mixed-integer quadratic programs for exact quantization and exact pruning.
+"""SCIP: mixed-integer quadratic programs for every exact problem.
 
 SCIP takes linear objectives and, as PySCIPOpt brings it, runs on one thread. The quadratic one
 becomes t >= ||y||², y = F x, FᵀF = Q: sums of squares of single variables are what its presolver
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Capability, Options
-from pvqbounds.solvers.miqp.programs import MIQPBackend, MIQPSolution, square_root
+from pvqbounds.solvers.miqp.programs import EXACT, MIQPBackend, MIQPSolution, square_root
 from pvqbounds.solvers.stopping import on_cancel
 
 __all__ = ["Scip"]
@@ -30,9 +30,7 @@ class Scip(MIQPBackend):
     name: ClassVar[str] = "scip"
     module: ClassVar[str] = "pyscipopt"
     install: ClassVar[str] = "pip install pyscipopt"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset(
-        {Capability.EXACT_QUANTIZATION, Capability.EXACT_PRUNING}
-    )
+    capabilities: ClassVar[frozenset[Capability]] = EXACT
     accuracy: ClassVar[float] = 1e-3
     citation: ClassVar[str] = """\
 @inproceedings{maher2016pyscipopt,
@@ -117,14 +115,16 @@ def _fill(model: Any, program: MIQP) -> tuple[list[Any], Any]:
     squares = [y * y for y in factors]
     if squares:
         model.addCons(_sum(squares) <= t)
-    for row, bound in zip(program.A, program.b.tolist(), strict=True):
-        model.addCons(_linear(row, x) <= bound)
-    for a, b, c in program.cones.tolist():
-        model.addCons(x[a] * x[a] <= x[b] * x[c])
+    for number, bound in enumerate(program.b.tolist()):
+        row = program.A[number]
+        left = _sum([value * x[i] for i, value in zip(row.indices, row.data.tolist(), strict=True)])
+        model.addCons(left == bound if number < program.equations else left <= bound)
+    for (a, b, c), size in zip(program.cones.tolist(), program.sizes.tolist(), strict=True):
+        model.addCons(x[a] * x[a] / size**2 <= x[b] * x[c])
     model.setObjective(_linear(program.q, x) + t + program.constant)
     if program.start is None:
         return x, None
-    image = root @ program.start
+    image = root @ program.start[: program.n]
     values = [*program.start, *image, image @ image * (1.0 + FEASIBILITY)]
     start = model.createSol()
     for variable, value in zip([*x, *factors, t], values, strict=True):

@@ -28,6 +28,7 @@ is the batch, and a channel leaves the batch when it is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,12 +50,16 @@ from pvqbounds.solvers.native.quantization.box_hull_iterates import (
     values_of,
 )
 from pvqbounds.solvers.native.quantization.box_hull_newton import advance
+from pvqbounds.solvers.native.quantization.box_hull_rescue import rescued
 
 __all__ = ["solve_box_hull", "solve_box_hulls"]
 
 NEAR, NARROWER, PATIENCE = 1e-3, 0.9, 4
 """Below such a gap so many iterations in which it does not shrink by the factor end the iteration:
 rounding allows no more, and S only comes so near the boundary that nothing is proved."""
+
+FAR = 0.1
+"""An iteration that breaks off with such a gap was not on its way to the solution."""
 
 NULL_VALUE = 1e-9
 """Eigenvalues of P, scaled to unit diagonal, that count as zero in the Park-Boyd dual."""
@@ -276,4 +281,8 @@ class _Run:
         nu = sdp.nu_of(lam, mu)
         status = "solved" if gap <= self._limits.tolerance else f"stopped at a relative gap of {gap:.1e}"
         value = self._best[i] if self._best[i] > -np.inf else dual_value(sdp, lam, nu)
-        return SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
+        solution = SDPSolution(lam, nu, float(value), sdp.reference + mean, covariance, status)
+        if sdp.chord and not gap <= FAR:
+            clock = self._limits.clock or Clock(math.inf)
+            return rescued(sdp, solution, clock, self._limits.tolerance)
+        return solution

@@ -36,7 +36,7 @@ START_TRACE, START_RISE, START_RISES = 1000.0, 8.0, 100
 """tr(C S) at the start is at most so many levels an input; else the level is raised by a factor, so often."""
 
 LEAST_VARIANCE = 1e-4
-"""Least variance at the start, in squared codes."""
+"""Least variance at the start, in squared units (codes)."""
 
 POWER_STEPS = 8
 """Steps of the power iteration for the boundary of definite S."""
@@ -62,7 +62,9 @@ class Task:
     constant: Any
     """Shape (B,)."""
     tangent: Any
-    """Lower codes of the tangents, counted from r, shape (B, n, m - 1), or (B, n, 1) for half-planes."""
+    """Lower values of the tangents, counted from r, shape (B, n, m - 1), or (B, n, 1) for half-planes."""
+    width: Any
+    """The upper ones less the lower ones."""
     features: Any
     """Box-hull: y and 2 x of the vertices, shape (B, 2, n, m). Park-Boyd: shape (B, 0, n, 1)."""
 
@@ -83,7 +85,7 @@ class Task:
 
     def only(self, chosen: Any) -> Task:
         """The task of the chosen channels."""
-        names = ("linear", "constant", "tangent", "features")
+        names = ("linear", "constant", "tangent", "width", "features")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def times(self, lam: Any, vector: Any) -> Any:
@@ -142,7 +144,8 @@ def task_of(sdps: Sequence[BoxHullSDP], arrays: Arrays) -> Task:
         arrays.array(0.5 * first.form),
         arrays.array(np.stack([sdp.linear for sdp in sdps])),
         arrays.array(np.array([sdp.constant for sdp in sdps])),
-        arrays.array(np.stack([sdp.tangent - sdp.reference[:, None] for sdp in sdps])),
+        arrays.array(np.stack([sdp.edges[0] for sdp in sdps])),
+        arrays.array(np.stack([sdp.edges[1] - sdp.edges[0] for sdp in sdps])),
         arrays.array(features),
     )
 
@@ -181,7 +184,7 @@ def values_of(task: Task, state: State, factor: Any) -> tuple[Any, Any]:
 def _least_variance(task: Task, mean: Any) -> Any:
     """Variance that the tangents ask for at a mean, shape (B, n)."""
     off = mean[..., None] - task.tangent
-    return task.arrays.xp.clip(task.arrays.xp.amax(off * (1.0 - off), -1), 0.0, None)
+    return task.arrays.xp.clip(task.arrays.xp.amax(off * (task.width - off), -1), 0.0, None)
 
 
 def times(matrix: Any, vector: Any) -> Any:
@@ -196,7 +199,7 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
     lam_of_form = first_lam(first.form)
     lam = arrays.array(np.tile(lam_of_form, (len(sdps), 1)))
     if task.bounded:
-        points = [box_minimiser(sdp.form, sdp.centre, sdp.qmin, sdp.qmax) for sdp in sdps]
+        points = [box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high) for sdp in sdps]
         mean = arrays.array(np.stack([x - sdp.reference for x, sdp in zip(points, sdps, strict=True)]))
     else:
         factor, _ = arrays.cholesky(arrays.minus_diagonal(task.form, lam))
@@ -218,9 +221,9 @@ def start(task: Task, sdps: Sequence[BoxHullSDP]) -> State:
         covariance = level[:, None, None] * inverse
         weight = level[:, None, None] / slack
         return State(covariance, weight, mean, lam, -0.5 * lam, 0.0 * lam, slack, _no_reach(task))
-    span = arrays.array(first.qmax - first.qmin)
+    equal = arrays.array(np.stack([sdp.points.variance for sdp in sdps]))
     for _ in range(START_RISES):
-        state, balanced = _spread_out(task, mean, lam, level, span * (span + 2.0) / 12.0)
+        state, balanced = _spread_out(task, mean, lam, level, equal)
         if balanced.all():
             break
         level = xp.where(arrays.index(balanced), level, START_RISE * level)

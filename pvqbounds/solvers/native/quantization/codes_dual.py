@@ -17,6 +17,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
     Multipliers,
@@ -25,9 +26,10 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
     is_definite,
     point_at,
 )
-from pvqbounds.solvers.native.quantization.finite_path import Path, Start, follow
+from pvqbounds.solvers.native.quantization.finite_path import Path, follow, start_of
 from pvqbounds.solvers.native.quantization.finite_values import Candidates, candidates
-from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solvers.native.quantization.split_dual import solve_by_path
+from pvqbounds.solvers.relaxation import Relaxed, relax_levels
 
 __all__ = ["relax_finite"]
 
@@ -36,23 +38,17 @@ Array = NDArray[np.float64]
 ROUNDS = 5
 """Paths at most, each with the values that the one before left out and wants."""
 
-WARM = 0.2
-"""How far lam starts below what the curvature allows, in temperatures over the variance of the values."""
-
 WARMER = 30.0
 """Ratio of the temperature at which a later path starts to the one that the path before ended at."""
-
-COLDEST = 1e-4
-"""Least temperature of a start, as a share of the mean squared distance of neighbouring values."""
-
-VALUE_FLOOR = 1e-6
-"""Values below this share of the sum of those distances count as this in a relative gap."""
 
 FREE = 1e-30
 """A price of being non-zero that is next to none."""
 
 NO_START = "the numbers of the problem lie too far apart for the relaxation"
 """Status where float64 holds no first point."""
+
+PATH = 100.0
+"""Operations of a path, over n³. Where there is no time for them first-order steps give more."""
 
 DEPTHS = tuple(10.0**k for k in range(4, 13))
 """What lam is below zero for inputs of one value, over their power: any number will do that is large."""
@@ -80,6 +76,8 @@ def relax_finite(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -
     lam, nu, mean = np.zeros(problem.n), np.zeros(problem.n), problem.start().weight
     covariance = np.zeros((problem.n, problem.n))
     reported, status = 0.0, "every input is zero"
+    if not problem.is_restricted and PATH * problem.n**3 / FLOPS_A_SECOND > clock.remaining:
+        return relax_levels(problem, lambda sdp: solve_by_path(sdp, clock))
     if live.any():
         inner = problem.among(live)
         found = _with_fixed(inner, clock, tolerance)
@@ -138,7 +136,7 @@ def _solved(scaled: _Scaled, clock: Clock, tolerance: float) -> _Found:
     """The relaxation of inputs that all have power and several values."""
     near, n = scaled.minimiser(clock), scaled.problem.n
     chosen = candidates(scaled.problem.values, scaled.weight_of(near))
-    start = _start(scaled, scaled.task(chosen), near)
+    start = start_of(scaled.task(chosen), near, scaled.rounding_error())
     path = follow(start, clock, tolerance)
     if path is None:  # numbers out of all proportion
         zero = np.zeros(n)
@@ -207,6 +205,11 @@ class _Scaled:
         low, high = ((end - self.problem.weight) * self.root for end in (values.lowest, values.highest))
         return box_minimiser(self.form, np.asarray(centre, dtype=np.float64), low, high, clock)
 
+    def rounding_error(self) -> float:
+        """The error of weights that need no solver."""
+        offset = (self.problem.start().weight - self.problem.weight) * self.root
+        return float(offset @ (self.form @ offset + 2.0 * self.pull)) + self.constant
+
     def task(self, chosen: Candidates) -> Task:
         """The smoothed dual with some values."""
         budgets = [(group, most) for group, most in self.problem.budgets if most < len(group)]
@@ -244,28 +247,10 @@ class _Scaled:
         return total
 
 
-def _start(scaled: _Scaled, task: Task, near: Array) -> Start:
-    """A temperature and a point for a path.
-
-    The temperature is what rounding to nearest errs by, over n. lam is what leaves S half as definite as
-    P, less what makes the weights p as wide as the values where the temperature is high.
-    """
-    rounded = (scaled.problem.start().weight - scaled.problem.weight) * scaled.root
-    error = float(rounded @ (task.form @ rounded + 2.0 * task.pull)) + task.constant
-    distance = np.where(task.present, np.abs(task.offset - near[:, None]), np.inf)
-    gaps = np.partition(distance, 1, axis=1)[:, :2].sum(axis=1) ** 2
-    mu = max(error / task.n, COLDEST * float(gaps.mean()))
-    share = task.present / task.present.sum(axis=1)[:, None]
-    mean = (share * task.offset).sum(axis=1)
-    variance = (share * (task.offset - mean[:, None]) ** 2).sum(axis=1)
-    lam = first_lam(task.form) - WARM * mu / variance
-    at = Multipliers(lam, task.form @ near - lam * near, np.full(len(task.most), mu))
-    return Start(task, at, mu, VALUE_FLOOR * float(gaps.sum()))
-
-
 def _plain(task: Task, near: Array) -> list[Point]:
-    """Multipliers that prove something without any step, where float64 can hold them."""
+    """Multipliers that prove something without any step: with nu = 0 never less than nothing."""
     lam = first_lam(task.form)
-    at = Multipliers(lam, task.form @ near - lam * near, np.full(len(task.most), FREE))
-    point = point_at(task, at, 1.0)
-    return [] if point is None else [point]
+    free = np.full(len(task.most), FREE)
+    offsets = (near, np.zeros(task.n))
+    points = [point_at(task, Multipliers(lam, task.form @ x - lam * x, free), 1.0) for x in offsets]
+    return [point for point in points if point is not None]

@@ -17,6 +17,7 @@ from scipy.linalg.lapack import dpotri
 
 from pvqbounds.clock import Clock
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
     Multipliers,
     Newton,
@@ -26,9 +27,18 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
     point_at,
 )
 
-__all__ = ["Path", "Start", "follow"]
+__all__ = ["Path", "Start", "follow", "start_of"]
 
 Array = NDArray[np.float64]
+
+WARM = 0.2
+"""How far lam starts below what the curvature allows, in temperatures over the variance of the values."""
+
+COLDEST = 1e-4
+"""Least temperature of a start, as a share of the mean squared distance of neighbouring values."""
+
+VALUE_FLOOR = 1e-6
+"""Values below this share of the sum of those distances count as this in a relative gap."""
 
 STEPS = 150
 """Steps at most; most problems take 15 to 30."""
@@ -73,6 +83,30 @@ class Start:
     """Values below it count as this much in a relative gap."""
 
 
+def start_of(task: Task, near: Array, error: float) -> Start:
+    """Where to begin, with what is known without a step.
+
+    lam is what leaves S half as definite as P, less what makes the weights p as wide as the values where
+    the temperature is high.
+
+    Parameters
+    ----------
+    near
+        The continuous minimiser d, shape (n,).
+    error
+        That of some values that are allowed: over n it is the first temperature.
+    """
+    distance = np.where(task.present, np.abs(task.offset - near[:, None]), np.inf)
+    gaps = np.partition(distance, 1, axis=1)[:, :2].sum(axis=1) ** 2
+    mu = max(error / task.n, COLDEST * float(gaps.mean()))
+    share = task.present / task.present.sum(axis=1)[:, None]
+    mean = (share * task.offset).sum(axis=1)
+    variance = (share * (task.offset - mean[:, None]) ** 2).sum(axis=1)
+    lam = first_lam(task.form) - WARM * mu / variance
+    at = Multipliers(lam, task.form @ near - lam * near, np.full(len(task.most), mu))
+    return Start(task, at, mu, VALUE_FLOOR * float(gaps.sum()))
+
+
 @dataclass(frozen=True, eq=False)
 class Path:
     """What a path ended with."""
@@ -91,6 +125,8 @@ class Path:
     @property
     def status(self) -> str:
         """How it ended, in words."""
+        if not math.isfinite(self.gap):
+            return "stopped before its first step"
         return "solved" if self.solved else f"stopped at a relative gap of {self.gap:.1e}"
 
     def covariance(self) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
+from pvqbounds.heuristics.nearest_plane import definite_factor
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes
@@ -78,7 +79,7 @@ def nearest_plane(
     -----
     Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
     """
-    factor = _factor(form[::-1, ::-1])
+    factor = definite_factor(form[::-1, ::-1])
     low, high = qmin[::-1], qmax[::-1]
     target = centres[:, ::-1]
     offsets, codes = np.zeros_like(target), np.zeros_like(target)
@@ -88,20 +89,6 @@ def nearest_plane(
         codes[:, level] = np.rint(np.clip(wanted, low[level], high[level]))
         offsets[:, level] = codes[:, level] - target[:, level]
     return codes[:, ::-1].astype(np.int64)
-
-
-def _factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Upper triangular R with RᵀR = `gram`, or `gram` and the least ridge that is definite."""
-    diagonal = np.diagonal(gram)
-    unit = np.where(diagonal > 0.0, diagonal, 1.0)
-    matrix = gram.copy()
-    for ridge in (0.0, *(10.0**k for k in range(-15, 2))):
-        matrix[np.diag_indices(len(gram))] = diagonal + ridge * unit
-        try:
-            return np.ascontiguousarray(np.linalg.cholesky(matrix).T)
-        except np.linalg.LinAlgError:
-            continue
-    return np.diag(np.sqrt(unit))
 
 
 def best_known_codes(

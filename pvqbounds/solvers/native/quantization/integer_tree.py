@@ -27,6 +27,10 @@ RIDGE = 1e-9
 """Share of its diagonal that is added to the form where an order is taken from it, which may be singular."""
 
 
+UNDERFLOW = 2.0**-1070
+"""Some times what a product that underflows is off by: in units of a small step lam s² and s R may."""
+
+
 @dataclass(frozen=True, eq=False)
 class SearchTree:
     """All that the search and its proof need, in search order and in units of the grid."""
@@ -146,6 +150,7 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + grid.spacing
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
+    phi += UNDERFLOW * (1.0 + scale) * (1.0 + reach) ** 2
     root = down(down(total(floor.tolist())) - up(image_norm))
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for values next to the target, where those of nearly least error are, and by how much
@@ -160,7 +165,7 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
 
     factor = factor * scale
     spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + grid.spacing
-    rounding = gamma(n + 16) * (np.abs(factor) @ spread)
+    rounding = gamma(n + 16) * (np.abs(factor) @ spread) + UNDERFLOW * (n + spread.sum())
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
     beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0 * grid.spacing_at(target)))
     slack_blur = math.sqrt(float(beside @ beside))

@@ -50,7 +50,7 @@ def relax_shared(
         sdp = box_hull(problem, form)
         form = sdp.form
         lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
-        start = box_minimiser(form, sdp.centre, sdp.qmin, sdp.qmax)
+        start = box_minimiser(form, sdp.centre, sdp.low, sdp.high)
         z, nu = fitted(sdp, lam, start, SWEEPS)
         variance = (z - np.floor(z)) * (np.floor(z) + 1.0 - z)
         certificate = DualCertificate(*in_gram_units(sdp, lam, nu))
@@ -77,7 +77,7 @@ def fitted(
         Sweeps over all inputs.
     """
     matrix = sdp.form - np.diag(lam)
-    z = np.clip(start, sdp.qmin, sdp.qmax)
+    z = np.clip(start, sdp.low, sdp.high)
     pull = matrix @ (z - sdp.centre)
-    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, sdp.qmin, sdp.qmax, sweeps)
+    shared_kernel.envelope_sweeps(matrix, sdp.centre, lam, z, pull, sdp.low, sdp.high, sweeps)
     return z, np.asarray(matrix @ (z - sdp.centre), dtype=np.float64)

@@ -44,7 +44,7 @@ from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.cone.conic import single_point
 from pvqbounds.solvers.native.linalg import lapack
 from pvqbounds.solvers.native.quantization import split_kernel
-from pvqbounds.solvers.native.quantization.split_rows import Rows, single_rows, split_rows
+from pvqbounds.solvers.native.quantization.split_rows import Rows, chord_rows, split_rows, tangent_rows
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["BRIEF", "LONG", "QUICK", "TIGHT", "Stage", "relax_with_splits", "solve_by_path", "stages_for"]
@@ -58,7 +58,7 @@ DEPTH = 0.01
 """Violation that a split inequality is added for; 1/4 is the most there is."""
 
 TANGENT_DEPTH = 1e-3
-"""The same for tangents."""
+"""The same for tangents, over the squared distance of their values."""
 
 SPLITS_AN_INPUT = 5
 """Split inequalities added in a round, as a multiple of n."""
@@ -193,7 +193,7 @@ def _solve(
     """Multipliers and moments in units of the SDP; inputs that are always zero are left out."""
     live = np.asarray(sdp.form.any(axis=1))
     if not live.any():
-        zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.qmin, sdp.qmax)
+        zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.low, sdp.high)
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
     if sdp.is_point:  # one code: its error has a proof in closed form
         return single_point(sdp), NO_SPLITS
@@ -207,9 +207,9 @@ class _Path:
 
     def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
         self._live = live
-        self._start = np.clip(sdp.centre, sdp.qmin, sdp.qmax)
+        self._start = np.clip(sdp.centre, sdp.low, sdp.high)
         self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
-        self._centre, self._ends = sdp.centre[live], (sdp.qmin[live], sdp.qmax[live])
+        self._centre, self._points = sdp.centre[live], sdp.points if live.all() else sdp.points.among(live)
         self.n = len(self._centre)
         self._numbers = lapack.numbers_for(self.n)
         self._x = np.zeros(self.n)
@@ -241,13 +241,10 @@ class _Path:
 
     def _first_rows(self, clock: Clock | None) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
-        qmin, qmax = self._ends
-        near = box_minimiser(self._form, self._centre, qmin, qmax, clock)
-        inputs = np.arange(self.n)
-        low = np.clip(np.floor(near), qmin, qmax - 1.0)
-        tangents = single_rows(inputs, low, self._centre)
-        middle = 0.5 * (qmin + qmax - 1.0)
-        return tangents.and_then(single_rows(inputs, middle, self._centre, chord=qmax - qmin))
+        points = self._points
+        near = box_minimiser(self._form, self._centre, points.low, points.high, clock)
+        tangents = tangent_rows(points, np.arange(self.n), points.below(near), self._centre)
+        return tangents.and_then(chord_rows(points, self._centre))
 
     def _first_value(self) -> float:
         """The value at y = 0; a singular form borrows curvature from the chords."""
@@ -306,13 +303,15 @@ class _Path:
 
     def _exchange(self, *, with_splits: bool) -> None:
         """Drop rows that are not active, add those that the point of the path violates."""
-        qmin, qmax = self._ends
+        points = self._points
         rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
         slope, _ = self._slope()
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
-        low = np.clip(np.floor(z), qmin, qmax - 1.0)
-        failing = np.diagonal(covariance) + (z - low) * (z - low - 1.0) < -TANGENT_DEPTH
-        new = single_rows(np.flatnonzero(failing), low[failing], self._centre)
+        number = points.below(z)
+        below = points.at(number)
+        width = points.at(number + 1.0) - below
+        slack = np.diagonal(covariance) + (z - below) * (z - below - width)
+        new = tangent_rows(points, np.flatnonzero(slack < -TANGENT_DEPTH * width**2), number, self._centre)
         if with_splits:
             most = SPLITS_AN_INPUT * self.n
             index, sign, low = split_kernel.separate(z, covariance, DEPTH, most)

@@ -1,8 +1,9 @@
 """The inequalities of the split dual: tangents, chords and split inequalities, one row each.
 
 A row c stands for weight_c ((aᵀx + alpha)² - h) >= 0 with x = z - centre in units of codes: a has one
-entry for tangents (h = 1/4) and chords (weight -1, h = (qmax - qmin)²/4), two or three for split
-inequalities (h = 1/4), and alpha = aᵀcentre - k - 1/2.
+entry for tangents (h = 1/4) and chords (weight -1, h = (high - low)²/4), two or three for split
+inequalities (h = 1/4), and alpha = aᵀcentre - k - 1/2. Of levels a < b next to one another a tangent has
+alpha = centre - (a + b)/2 and h = (b - a)²/4.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.relaxations.points import Points
 from pvqbounds.relaxations.splits import ENTRIES
 
 Array = NDArray[np.float64]
 
-__all__ = ["Rows", "single_rows", "split_rows"]
+__all__ = ["Rows", "chord_rows", "split_rows", "tangent_rows"]
 
 LARGEST = 1 << 14
 """Inputs that the number of an inequality has room for."""
@@ -31,7 +33,7 @@ class Rows:
     sign: Array
     """Entries of a, shape (m, 3); zero where it has no further one."""
     low: Array
-    """k of a tangent or split; (qmin + qmax - 1)/2 of a chord, shape (m,)."""
+    """k of a tangent or split, the number of its lower value; (low + high - 1)/2 of a chord, shape (m,)."""
     weight: Array
     """1, or -1 for chords, shape (m,)."""
     limit: Array
@@ -84,19 +86,26 @@ class Rows:
         return np.asarray((place * 18 + kind.astype(np.int64)) * 64 + (self.low.astype(np.int64) & 63))
 
 
-def single_rows(
-    inputs: NDArray[np.int64],
-    low: Array,
-    centre: Array,
-    chord: Array | None = None,
-) -> Rows:
-    """Tangents at `low`, shape (m,), of these inputs; chords over `chord` steps, shape (m,), where given."""
+def tangent_rows(points: Points, inputs: NDArray[np.int64], number: Array, centre: Array) -> Rows:
+    """Tangents of these inputs, shape (m,), whose lower values have a number, shape (n,), of all inputs."""
+    below = points.at(number)
+    width = (points.at(number + 1.0) - below)[inputs]
+    offset = centre[inputs] - below[inputs] - 0.5 * width
+    return _single_rows(inputs, number[inputs], offset, width, 1.0)
+
+
+def chord_rows(points: Points, centre: Array) -> Rows:
+    """The chord of each input."""
+    low, high = points.low, points.high
+    middle = 0.5 * (low + high - 1.0)
+    return _single_rows(np.arange(len(centre)), middle, centre - middle - 0.5, high - low, -1.0)
+
+
+def _single_rows(inputs: NDArray[np.int64], low: Array, offset: Array, width: Array, weight: float) -> Rows:
     m = len(inputs)
     index = np.repeat(inputs.astype(np.int32)[:, None], ENTRIES, axis=1)
     sign = np.zeros((m, ENTRIES))
     sign[:, 0] = 1.0
-    weight, width = (1.0, np.ones(m)) if chord is None else (-1.0, chord)
-    offset = centre[inputs] - low - 0.5
     return Rows(index, sign, low, np.full(m, weight), 0.25 * width * width, offset, np.zeros(m))
 
 
