@@ -8,7 +8,7 @@ all of them, and the path is taken again with those that they would rather have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,9 @@ Array = NDArray[np.float64]
 ROUNDS = 5
 """Paths at most, each with the values that the one before left out and wants."""
 
-WARMER = 30.0
-"""Ratio of the temperature at which a later path starts to the one that the path before ended at."""
+WARMER, SHORTFALL = 30.0, 4.0
+"""A later path starts so many times as warm as the path before ended, and at so many times what all
+values prove less, over n."""
 
 FREE = 1e-30
 """A price of being non-zero that is next to none."""
@@ -159,13 +160,14 @@ def _with_all_values(
     """The last path, and the best points of all: each path has the values that the one before wants."""
     points = [path.best]
     for _ in range(ROUNDS - 1):
-        value, start = scaled.value(path.best), path.start
-        if path.best.value - value <= tolerance * max(abs(value), start.floor) or clock.expired:
+        value = scaled.value(path.best)
+        shortfall = path.best.value - value
+        if shortfall <= tolerance * max(abs(value), path.start.floor) or clock.expired:
             break
         for offset in (scaled.wanted(path.best), path.last.x):
             chosen = chosen.and_near(scaled.problem.values, scaled.weight_of(offset))
-        warm = replace(start, task=scaled.task(chosen), at=path.best.at, mu=WARMER * path.mu)
-        later = follow(warm, clock, tolerance)
+        warm = max(WARMER * path.mu, SHORTFALL * shortfall / scaled.problem.n)
+        later = follow(path.again(scaled.task(chosen), warm), clock, tolerance)
         if later is None:
             break
         path = later

@@ -9,7 +9,7 @@ eigenvalue. Every iterate is a proof in the making: the one with the largest dua
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -117,6 +117,8 @@ class Path:
     last: Point
     mu: float
     """The last temperature."""
+    trail: list[tuple[float, Multipliers]]
+    """The temperatures and multipliers of all points, in their order."""
     gap: float
     """What the last point may lie below the optimum, relative to the value."""
     solved: bool
@@ -128,6 +130,12 @@ class Path:
         if not math.isfinite(self.gap):
             return "stopped before its first step"
         return "solved" if self.solved else f"stopped at a relative gap of {self.gap:.1e}"
+
+    def again(self, task: Task, mu: float) -> Start:
+        """Where to begin with more values: at the last point that was not colder."""
+        warm = [point for point in self.trail if point[0] >= mu] or self.trail[:1]
+        mu, at = warm[-1]
+        return replace(self.start, task=task, at=at, mu=mu)
 
     def covariance(self) -> Array:
         """The relaxation's covariance mu S⁻¹ at the last point, shape (n, n)."""
@@ -145,7 +153,7 @@ def follow(start: Start, clock: Clock, tolerance: float = 1e-3) -> Path | None:
     if point is None or best is None:
         return None
     radius, seconds = RADIUS, FLOPS * task.n**3 / FLOPS_A_SECOND
-    gap, solved = math.inf, False
+    gap, solved, trail = math.inf, False, [(mu, start.at)]
     for _ in range(STEPS):
         if seconds > clock.remaining:
             break
@@ -167,10 +175,11 @@ def follow(start: Start, clock: Clock, tolerance: float = 1e-3) -> Path | None:
         if taken is None:
             break
         (point, whole), mu = taken, colder
+        trail.append((mu, point.at))
         radius = min(WIDER * radius, RADIUS) if whole else max(SHORTER * radius, LEAST_RADIUS * RADIUS)
         if point.value > best.value:
             best = point
-    return Path(start, best, point, mu, gap, solved)
+    return Path(start, best, point, mu, trail, gap, solved)
 
 
 def _temperature(mu: float, limit: float, squares: tuple[float, float, float]) -> float:
