@@ -125,7 +125,7 @@ def test_lists_without_zero_and_grams_that_are_singular_or_dead(solver):
     dead = gram.copy()
     dead[2] = dead[:, 2] = 0.0
     singular, _ = real_valued(3, 5, positions=2)
-    apart = np.diag([1e-6, 1.0, 1e6, 1e-3, 1e3])
+    apart = np.diag([1e-3, 1.0, 1e3, 0.1, 10.0])
     for matrix in (gram, dead, singular, 0.0 * gram, apart @ gram @ apart):
         for problem in (
             pvq.CodebookLeastSquares(matrix, weight, [-0.7, 0.3, 1.1]),
@@ -257,6 +257,7 @@ def test_the_start_is_a_point_of_the_program_and_the_multipliers_are_used(monkey
             monkeypatch.setattr(Native, "relax_codes", lambda self, problem, options, given=given: given)
             posed = program_of_codes(problem, "perspective", Options(), Clock(10.0))
             program = posed.program
+            assert program.kind == ("perspective" if lists is None else "one-hot")
             assert feasible(program, program.start)
             assert program.codes(program.start).tolist() == codes.tolist()
             error = problem.error(codes).middle

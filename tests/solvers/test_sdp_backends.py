@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
+from pvqbounds.problems import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import box_hull, dual_value, park_boyd
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
@@ -17,6 +19,7 @@ from pvqbounds.solvers.cone.conic import Triangle, conic_dual
 from pvqbounds.solvers.cone.scs_ import SCS
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.quantization.box_hull_dual import solve_box_hull
+from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 
 BACKENDS = [pytest.param(backend, backend.accuracy, id=backend.name) for backend in (Clarabel(), SCS())]
 
@@ -127,3 +130,31 @@ def test_triangles_are_stacked_column_by_column() -> None:
     assert list(zip(rows, columns, strict=True)) == [(0, 0), (0, 1), (1, 1), (0, 2), (1, 2), (2, 2)]
     rows, columns = Triangle.LOWER.indices(3)
     assert list(zip(rows, columns, strict=True)) == [(0, 0), (1, 0), (2, 0), (1, 1), (2, 1), (2, 2)]
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), BACKENDS)
+@pytest.mark.parametrize("count", [4, 16, 40])
+def test_levels_are_bounded_like_codes(backend: Backend, tolerance: float, count: int) -> None:
+    base = problem_of(4)
+    rng = np.random.default_rng(count)
+    levels = np.sort(np.append(rng.standard_normal(count - 1), 0.0))
+    problem = CodebookLeastSquares(base.gram, base.weight, levels)
+    own = relax_finite(problem, Clock(60.0), 1e-6)
+    theirs = backend.relax_codes(problem, Options())
+    assert theirs.certificate is not None
+    bound = dual_bound(problem, theirs.certificate)
+    expected = dual_bound(problem, own.certificate)
+    assert bound == pytest.approx(expected, rel=10 * tolerance)
+    assert bound <= expected * (1.0 + 2e-6)
+    assert theirs.codes is not None
+    assert problem.point(theirs.codes).upper <= problem.start().upper
+
+
+@pytest.mark.parametrize(("backend", "tolerance"), BACKENDS)
+def test_joint_problems_are_refused_in_a_sentence(backend: Backend, tolerance: float) -> None:
+    base = problem_of(4)
+    problem = IntegerLeastSquares(base.gram, base.weight, base.scale, -8, 7, nnz=4)
+    with pytest.raises(SolverError, match="joint"):
+        backend.relax_codes(problem, Options())
+    with pytest.raises(SolverError, match="use --solver native"):
+        pvq.solve(problem, backend.name, method="relax")

@@ -17,6 +17,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
     Multipliers,
@@ -27,7 +28,8 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
 )
 from pvqbounds.solvers.native.quantization.finite_path import Path, follow, start_of
 from pvqbounds.solvers.native.quantization.finite_values import Candidates, candidates
-from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solvers.native.quantization.split_dual import solve_by_path
+from pvqbounds.solvers.relaxation import Relaxed, relax_levels
 
 __all__ = ["relax_finite"]
 
@@ -44,6 +46,9 @@ FREE = 1e-30
 
 NO_START = "the numbers of the problem lie too far apart for the relaxation"
 """Status where float64 holds no first point."""
+
+PATH = 100.0
+"""Operations of a path, over n³. Where there is no time for them first-order steps give more."""
 
 DEPTHS = tuple(10.0**k for k in range(4, 13))
 """What lam is below zero for inputs of one value, over their power: any number will do that is large."""
@@ -71,6 +76,8 @@ def relax_finite(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -
     lam, nu, mean = np.zeros(problem.n), np.zeros(problem.n), problem.start().weight
     covariance = np.zeros((problem.n, problem.n))
     reported, status = 0.0, "every input is zero"
+    if not problem.is_restricted and PATH * problem.n**3 / FLOPS_A_SECOND > clock.remaining:
+        return relax_levels(problem, lambda sdp: solve_by_path(sdp, clock))
     if live.any():
         inner = problem.among(live)
         found = _with_fixed(inner, clock, tolerance)
@@ -241,8 +248,9 @@ class _Scaled:
 
 
 def _plain(task: Task, near: Array) -> list[Point]:
-    """Multipliers that prove something without any step, where float64 can hold them."""
+    """Multipliers that prove something without any step: with nu = 0 never less than nothing."""
     lam = first_lam(task.form)
-    at = Multipliers(lam, task.form @ near - lam * near, np.full(len(task.most), FREE))
-    point = point_at(task, at, 1.0)
-    return [] if point is None else [point]
+    free = np.full(len(task.most), FREE)
+    offsets = (near, np.zeros(task.n))
+    points = [point_at(task, Multipliers(lam, task.form @ x - lam * x, free), 1.0) for x in offsets]
+    return [point for point in points if point is not None]

@@ -125,6 +125,8 @@ class Path:
     @property
     def status(self) -> str:
         """How it ended, in words."""
+        if not math.isfinite(self.gap):
+            return "stopped before its first step"
         return "solved" if self.solved else f"stopped at a relative gap of {self.gap:.1e}"
 
     def covariance(self) -> Array:

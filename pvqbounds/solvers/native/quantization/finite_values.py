@@ -11,7 +11,7 @@ from pvqbounds.problems.values import ValueSet
 
 __all__ = ["Candidates", "candidates", "codes_near"]
 
-MOST = 256
+MOST = 64
 """Sets of at most so many values are taken whole."""
 
 NEAREST = 16

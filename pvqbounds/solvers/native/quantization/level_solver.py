@@ -33,6 +33,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
 from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, live_inputs, quick_search
+from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -47,9 +48,6 @@ __all__ = ["relax_codes", "solve_codes"]
 
 TOLERANCE = 1e-3
 """Relative gap to which the relaxation is solved."""
-
-HOPELESS = 1e3
-"""A search that the volume heuristic expects to outlast its budget so many times is not begun."""
 
 TRIAL = 1e6
 """Nodes after which a search has to tell how many more it needs, where it may begin only what it ends."""
@@ -81,6 +79,7 @@ def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Ex
         zero = np.zeros(problem.n)
         return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
     found = solve(problem.among(live), Clock(options.time_limit, options.cancelled), options)
+    assert found.codes is not None
     codes[live] = found.codes
     assert isinstance(found.certificate, DualCertificate | SearchCertificate)
     return replace(found, codes=codes, certificate=spread(found.certificate, live))
@@ -174,5 +173,5 @@ def _searched(
         codes = better_codes(problem, codes, outcome)
         return ExactSolution(codes, None, None, chosen.certificate(outcome), "optimal")
     found = raised_by(problem, relaxed, codes, chosen, outcome)
-    name = found.relaxation if isinstance(found.certificate, DualCertificate) else None
-    return ExactSolution(found.codes, None, None, found.certificate, status, name)
+    fallback = found.relaxation if isinstance(found.certificate, DualCertificate) else None
+    return ExactSolution(found.codes, None, None, found.certificate, status, fallback)
