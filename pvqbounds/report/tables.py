@@ -202,7 +202,7 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
         for name in _methods(report)
     ]
     expected = [_expected_text(report, side) for side in sides]
-    columns += [("expected (no bound)", expected)] if any(expected) else []
+    columns += [("expected\n(no bound)", expected)] if any(expected) else []
     columns = [(heading, [text.removesuffix(" dB") for text in texts]) for heading, texts in columns]
     methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 2)]
     solvers = ", ".join(dict.fromkeys(solver for side in sides for solver in _solvers(side)))
@@ -245,7 +245,8 @@ def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]
 
 
 def _longest_word(heading: str) -> int:
-    return max(map(len, heading.split()))
+    """Characters of the longest part that is not broken: a word, or a line where lines are given."""
+    return max(map(len, heading.split("\n") if "\n" in heading else heading.split()))
 
 
 LONGEST_UNFOLDED = 30
