@@ -203,8 +203,8 @@ def test_a_million_levels_are_refused_before_any_work(no_work, solver):
 @pytest.mark.parametrize("solver", ["gurobi", "scip"])
 def test_a_time_limit_and_another_thread_stop_it(solver):
     usable(solver, Capability.EXACT_JOINT)
-    gram, weight = real_valued(0, 60)
-    problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7, nnz=20)
+    gram, weight = real_valued(0, 40)
+    problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7, nnz=13)
     limit = {"gurobi": "NodeLimit", "scip": "limits/nodes"}[solver]
     for options in ({"time_limit": 1.0}, {"solver_options": {limit: 1}}):
         try:
