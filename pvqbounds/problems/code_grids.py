@@ -7,7 +7,7 @@ values stay in units of the weights and stand in a table, where a code is the nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,7 @@ def unit_of(values: ValueSet) -> Array:
     return np.ones(values.n) if steps is None else steps
 
 
+@lru_cache(maxsize=4)  # by identity: one solve asks several times
 def grid_of(values: ValueSet) -> CodeGrid:
     """The grid of values that :func:`has_grid`."""
     low, high = (ends.astype(np.float64) for ends in values.code_ends)

@@ -196,6 +196,8 @@ def spread(
     certificate: DualCertificate | SearchCertificate, live: NDArray[np.bool_]
 ) -> DualCertificate | SearchCertificate:
     """The certificate with zero multipliers for the inputs that were left out."""
+    if live.all():
+        return certificate
     lam, nu = np.zeros(len(live)), np.zeros(len(live))
     lam[live], nu[live] = certificate.lam, certificate.nu
     return replace(certificate, lam=lam, nu=nu, splits=certificate.splits.spread(live))
