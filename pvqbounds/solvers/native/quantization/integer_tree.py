@@ -106,7 +106,7 @@ class SearchTree:
         return math.inf
 
 
-@np.errstate(
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a tree that overflows is refused at the end
     divide="ignore", over="ignore", invalid="ignore"
 )  # a tree whose arithmetic overflows is refused at the end
 def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO_SPLITS) -> SearchTree | None:
