@@ -107,8 +107,6 @@ class SearchTree:
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a tree that overflows is refused at the end
-    divide="ignore", over="ignore", invalid="ignore"
-)  # a tree whose arithmetic overflows is refused at the end
 def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO_SPLITS) -> SearchTree | None:
     """The search tree at these multipliers (units of the Gram), or None where S is not proved definite.
 
