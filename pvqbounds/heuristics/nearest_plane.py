@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems import LeastSquares, SparseLeastSquares
+from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import moved
 from pvqbounds.problems.supports import ALL, largest_kept
 
@@ -58,12 +59,12 @@ def nearest_values(problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
     -----
     Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
     """
-    factors: dict[int, NDArray[np.float64]] = {}
+    factors: dict[Gram, NDArray[np.float64]] = {}
     codes = []
     for problem in problems:
-        if id(problem.shared) not in factors:
-            factors[id(problem.shared)] = definite_factor(problem.shared.over_mean[::-1, ::-1])
-        codes.append(_codes(problem, factors[id(problem.shared)]))
+        if problem.shared not in factors:
+            factors[problem.shared] = definite_factor(problem.shared.over_mean[::-1, ::-1])
+        codes.append(_codes(problem, factors[problem.shared]))
     return codes
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.heuristics.nearest_plane import among_kept, kept_by_magnitude
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
+from pvqbounds.problems.gram import Gram
 
 __all__ = [
     "CodingMethod",
@@ -113,9 +114,9 @@ class PruningMethod(Method[SparseLeastSquares]):
 
 def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     """Positions of the problems of each Gram and grid: what one factor serves."""
-    members: dict[tuple[int, bytes], list[int]] = {}
+    members: dict[tuple[Gram, bytes], list[int]] = {}
     for i, problem in enumerate(problems):
-        members.setdefault((id(problem.gram), problem.grid), []).append(i)
+        members.setdefault((problem.shared, problem.grid), []).append(i)
     return list(members.values())
 
 

@@ -41,7 +41,7 @@ class KBest(RoundingMethod):
         codes = [problem.codes_of_nearest() for problem in problems]
         for members in [*groups, *([i] for i in others)]:
             first = problems[members[0]].normalised
-            live = np.asarray(first.gram.any(axis=1))
+            live = first.shared.live
             if not live.any():
                 continue
             inner = first.among(live)

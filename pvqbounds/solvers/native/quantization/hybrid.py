@@ -26,7 +26,7 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
     plain_codes,
     without_dead_moments,
 )
-from pvqbounds.solvers.native.quantization.integer_search import Outcome, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.integer_search import Outcome
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
@@ -97,11 +97,11 @@ def hybrid_bound(
     seed
         Seed of the random starts of the local search.
     """
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.codes_of_nearest()
     if not live.any():
         return Hybrid(codes, relaxed.certificate, relaxed.status)
-    inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+    inner, inside = problem.among(live), without_dead_moments(relaxed, live)
     if not trees_fit(inner.n, clock):
         codes[live] = plain_codes(inner, inside, clock)
         return Hybrid(codes, relaxed.certificate, not_searched(inner.n))

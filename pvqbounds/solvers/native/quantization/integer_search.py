@@ -39,7 +39,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +57,8 @@ __all__ = [
     "goal_of",
     "in_problem_order",
     "k_best",
-    "live_inputs",
     "prove",
     "quick_search",
-    "without_dead_inputs",
 ]
 
 NODES_A_SLICE = 1_000_000
@@ -175,13 +172,13 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 
 def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
-    live = live_inputs(problem)
+    live = problem.shared.live
     if not certificate.fits(problem):
         return False
     if not live.any():
         return certificate.value <= 0.0
     splits = certificate.splits.among(live)
-    tree = build_tree(without_dead_inputs(problem, live), certificate.lam[live], certificate.nu[live], splits)
+    tree = build_tree(problem.among(live), certificate.lam[live], certificate.nu[live], splits)
     if tree is None or not math.isfinite(certificate.value):
         return False
     threshold = tree.threshold_for(certificate.value)
@@ -194,16 +191,3 @@ def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -
         if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False
     return not run.found
-
-
-def live_inputs(problem: LeastSquares) -> NDArray[np.bool_]:
-    """Mask of the inputs that are not always zero, shape (n,)."""
-    return np.asarray(problem.gram.any(axis=1), dtype=np.bool_)
-
-
-Q = TypeVar("Q", bound=LeastSquares)
-
-
-def without_dead_inputs(problem: Q, live: NDArray[np.bool_]) -> Q:
-    """The problem over the inputs that are not always zero; the others add nothing to E."""
-    return problem.among(live)

@@ -32,7 +32,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     spread,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
-from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, live_inputs, quick_search
+from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
 from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
@@ -73,7 +73,7 @@ def relax_codes(problem: LeastSquares, options: Options) -> ExactSolution:
 
 def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> ExactSolution:
     """Solve for the inputs that are not always zero; the others get codes that cost nothing."""
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.values.zero_codes() if problem.is_restricted else problem.codes_of_nearest()
     if not live.any():
         zero = np.zeros(problem.n)
