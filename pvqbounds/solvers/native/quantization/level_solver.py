@@ -33,7 +33,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
 from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
-from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS
+from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVABLE
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -137,7 +137,9 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
 
     relaxed = _relaxation(problem, clock, options.tolerance)
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
-    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, 0.0, clock)
+    nodes = nodes_for(options.search_share, options.time_limit)
+    allowed = 0.0 if problem.n <= PROVABLE else min(nodes, NODES_A_SECOND * clock.remaining)
+    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
     if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
