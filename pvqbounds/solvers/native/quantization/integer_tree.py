@@ -151,7 +151,7 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + grid.spacing
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
-    phi += UNDERFLOW * (1.0 + scale) * (1.0 + reach) ** 2
+    phi += UNDERFLOW * (1.0 + scale) * (1.0 + reach) * (1.0 + reach)
     root = down(down(total(floor.tolist())) - up(image_norm))
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for values next to the target, where those of nearly least error are, and by how much
