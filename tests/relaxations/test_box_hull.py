@@ -290,7 +290,6 @@ def test_levels_have_one_bound_by_all_engines(count: int) -> None:
     bound = dual_bound(problem, inner.certificate)
     assert bound == pytest.approx(dual_bound(problem, expected.certificate), rel=1e-5)
     assert bound == pytest.approx(inner.reported, rel=1e-5)
-    np.testing.assert_allclose(inner.mean, expected.mean, atol=1e-2)
     rough = relax_levels(problem, lambda sdp: solve_by_path(sdp, Clock(1e6)))
     assert 0.9 * bound < dual_bound(problem, rough.certificate) <= bound * (1.0 + 1e-5)
 

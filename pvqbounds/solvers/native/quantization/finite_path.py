@@ -1,9 +1,8 @@
 """The path of :mod:`.finite_barrier` from a warm temperature to a cold one, by Newton's method.
 
 A step goes to the lowest temperature for which its length in the Newton metric stays within a radius,
-with the change of the gradient by mu taken along (a predictor and a corrector in one). It keeps clear of
-the boundary of definite S: beyond it the iteration gets stuck in a corner where S has one tiny
-eigenvalue. Every iterate is a proof in the making: the one with the largest dual value is kept.
+with the change of the gradient by mu taken along (a predictor and a corrector in one), once the point is
+near the path. Every iterate is a proof in the making: the one with the largest dual value is kept.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
     Newton,
     Point,
     Task,
-    is_definite,
     point_at,
 )
 
@@ -46,29 +44,31 @@ STEPS = 150
 FLOPS = 4.0
 """Operations of a step, over n³."""
 
-RADIUS = 0.05
+RADIUS = 0.15
 """Squared length of a step in the Newton metric, over mu times the unknowns."""
 
 FALL = 0.5
 """Least ratio of a temperature to the one before."""
 
 CENTRED = 1.0
-"""Squared length of the Newton step, over mu, below which a point is taken for one of the path."""
+"""Squared length of the Newton step, over mu, below which a point is taken for one of the path.
+
+From points beyond it the temperature does not fall: they drift away, and Newton's method creeps back."""
 
 GOAL = 0.7
 """Share of the tolerance that the last temperature is to leave."""
 
-BEYOND = 1.2
-"""S must stay definite so many times as far as a step goes."""
+TO_ZERO = 0.9
+"""Share of the way to a price of zero that a step may go."""
 
-SHORTER, SHORTEST = 0.5, 1e-6
-"""Ratio of the lengths of two trials; a step below the second ends the iteration."""
+SHARES = (1.0, 0.25, 0.05, 0.0)
+"""Shares of a fall of the temperature, tried one after the other."""
+
+SHORTER, SHORT, SHORTEST = 0.5, 1e-2, 1e-6
+"""Ratio of the lengths of two trials, and the least lengths: with a fall of the temperature, and without."""
 
 ROUNDING = 1e-12
 """What a step may lose of the barrier, relative to it."""
-
-WIDER, LEAST_RADIUS = 1.4, 0.02
-"""How the radius recovers after a step that had to be shortened, and the least share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,62 +152,94 @@ def follow(start: Start, clock: Clock, tolerance: float = 1e-3) -> Path | None:
     point = best = point_at(task, start.at, mu)
     if point is None or best is None:
         return None
-    radius, seconds = RADIUS, FLOPS * task.n**3 / FLOPS_A_SECOND
+    seconds = FLOPS * task.n**3 / FLOPS_A_SECOND
     gap, solved, trail = math.inf, False, [(mu, start.at)]
     for _ in range(STEPS):
-        if seconds > clock.remaining:
+        place = _looked(task, point, mu) if seconds <= clock.remaining else None
+        if place is None:
             break
-        newton = Newton(task, point, mu)
-        if not newton.solvable:
-            break
-        ahead, change = newton.step(newton.gradient), newton.step(newton.drift)
-        length = newton.gradient.dot(ahead)
         unit = max(abs(point.value), start.floor)
-        left = mu * task.size + point.loose
-        gap = (left + max(length, 0.0)) / unit
-        solved = left <= tolerance * unit and length <= CENTRED * mu
+        gap = (place.left + place.length) / unit
+        solved = place.left <= tolerance * unit and place.length <= CENTRED * mu
         if solved:
             break
-        squares = length, newton.drift.dot(ahead), newton.drift.dot(change)
-        goal = min(mu, GOAL * tolerance * unit / left * mu)
-        colder = max(_temperature(mu, radius * mu * task.size, squares), goal)
-        taken = _taken(task, point, ahead.combined(colder - mu, change), colder)
+        goal = GOAL * tolerance * unit / place.left * mu
+        colder = max(place.coldest(RADIUS * mu * task.size), min(mu, goal))
+        taken = _descended(task, point, place, colder)
         if taken is None:
             break
-        (point, whole), mu = taken, colder
+        mu, point = taken
         trail.append((mu, point.at))
-        radius = min(WIDER * radius, RADIUS) if whole else max(SHORTER * radius, LEAST_RADIUS * RADIUS)
         if point.value > best.value:
             best = point
     return Path(start, best, point, mu, trail, gap, solved)
 
 
-def _temperature(mu: float, limit: float, squares: tuple[float, float, float]) -> float:
-    """The lowest temperature whose step has a squared length of at most `limit`; mu where it has none.
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """What Newton's method says at a point: the step from its temperature to any lower one."""
 
-    The step is a + (colder - mu) b with the products (aa, ab, bb).
-    """
-    here, mixed, change = squares
-    if not (here < limit and change > 0.0):
-        return mu
-    down = (mixed + math.sqrt(mixed * mixed + change * (limit - here))) / change
-    return max(mu - down, FALL * mu)
+    mu: float
+    ahead: Multipliers
+    """The step at the same temperature."""
+    change: Multipliers
+    """Its derivative by the temperature."""
+    squares: tuple[float, float, float]
+    """Products of `ahead` and `change` in the Newton metric."""
+    left: float
+    """What a point of the path may lie below the optimum."""
+
+    @property
+    def length(self) -> float:
+        """Squared length of `ahead`: about what the barrier may still rise."""
+        return self.squares[0]
+
+    def step(self, mu: float) -> Multipliers:
+        """The step to a temperature."""
+        return self.ahead.combined(mu - self.mu, self.change)
+
+    def coldest(self, limit: float) -> float:
+        """The lowest temperature whose step has a squared length of at most `limit`; mu where it has none."""
+        here, mixed, change = self.squares
+        if not (here < min(limit, CENTRED * self.mu) and change > 0.0):
+            return self.mu
+        down = (mixed + math.sqrt(mixed * mixed + change * (limit - here))) / change
+        return max(self.mu - down, FALL * self.mu)
 
 
-def _taken(task: Task, point: Point, step: Multipliers, mu: float) -> tuple[Point, bool] | None:
-    """The point as far along a step as the barrier allows, and whether that is all of it; None: nowhere."""
+def _looked(task: Task, point: Point, mu: float) -> _Place | None:
+    """The steps from a point; None where rounding leaves none."""
+    newton = Newton(task, point, mu)
+    if not newton.solvable:
+        return None
+    ahead, change = newton.step(newton.gradient), newton.step(newton.drift)
+    squares = newton.gradient.dot(ahead), newton.drift.dot(ahead), newton.drift.dot(change)
+    if not all(math.isfinite(square) for square in squares):
+        return None
+    return _Place(mu, ahead, change, squares, mu * task.size + point.loose)
+
+
+def _descended(task: Task, point: Point, place: _Place, colder: float) -> tuple[float, Point] | None:
+    """A lower temperature, or the same, and a point of a higher barrier there; None where there is none."""
+    for share in SHARES:
+        mu = place.mu + share * (colder - place.mu)
+        found = _taken(task, point, place.step(mu), mu, SHORTEST if share == 0.0 else SHORT)
+        if found is not None:
+            return mu, found
+    return None
+
+
+def _taken(task: Task, point: Point, step: Multipliers, mu: float, shortest: float) -> Point | None:
+    """The point as far along a step as the barrier allows; None where that is hardly anywhere."""
     length = 1.0
     cheaper = step.tau < 0.0
     if cheaper.any():
-        nearest = float((-point.at.tau[cheaper] / step.tau[cheaper]).min())
-        length = min(1.0, nearest / BEYOND)
+        length = min(1.0, TO_ZERO * float((-point.at.tau[cheaper] / step.tau[cheaper]).min()))
     barrier = point.barrier_at(task, mu)
-    least, whole = barrier - ROUNDING * abs(barrier), length == 1.0
-    while length > SHORTEST:
-        if is_definite(task.slack_matrix(point.at.lam + BEYOND * length * step.lam)):
-            found = point_at(task, point.at.plus(length, step, point.x), mu)
-            if found is not None and found.barrier >= least:
-                return found, whole
+    least = barrier - ROUNDING * abs(barrier)
+    while length > shortest:
+        found = point_at(task, point.at.plus(length, step, point.x), mu)
+        if found is not None and found.barrier >= least:
+            return found
         length *= SHORTER
-        whole = False
     return None
