@@ -163,6 +163,8 @@ def follow(start: Start, clock: Clock, tolerance: float = 1e-3) -> Path | None:
         ahead, change = newton.step(newton.gradient), newton.step(newton.drift)
         length = newton.gradient.dot(ahead)
         unit = max(abs(point.value), start.floor)
+        if unit == 0.0:
+            break  # weights so far from all values that these are one to them
         left = mu * task.size + point.loose
         gap = (left + max(length, 0.0)) / unit
         solved = left <= tolerance * unit and length <= CENTRED * mu
