@@ -45,7 +45,10 @@ class KBest(RoundingMethod):
             if not live.any():
                 continue
             inner = first.among(live)
-            tree = plain_tree(inner, Minimiser(in_codes(inner).centre, np.zeros(inner.n))).tree
+            plain = plain_tree(inner, Minimiser(in_codes(inner).centre, np.zeros(inner.n)))
+            if plain is None:
+                continue
+            tree = plain.tree
             for i in members:
                 if i in stepped:  # another step multiplies all costs alike, and its floors are the same
                     centre = stepped[i].centre[live][tree.order]

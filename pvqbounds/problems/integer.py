@@ -98,6 +98,14 @@ class IntegerLeastSquares(LeastSquares):
         if not math.isfinite(float(np.abs([steps.lowest, steps.highest]).max())):
             raise InputError("The grid is so large that its ends overflow; rescale the weights.")
         check_magnitude(shared.matrix, float(steps.step.max()))
+        with np.errstate(over="ignore"):
+            apart = ~np.isfinite(vector / steps.step)
+        if apart.any():
+            i = np.flatnonzero(apart)[0]
+            raise InputError(
+                f"The weight {vector[i]:g} of input {i} is beyond float64 in units of its step "
+                f"{steps.step[i]:g}; rescale them."
+            )
         super().__init__(shared, vector, steps, rule_of(n, nnz, pattern, stride))
 
     @classmethod

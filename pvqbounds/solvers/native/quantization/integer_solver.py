@@ -38,6 +38,7 @@ from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
+    NO_TREE,
     MultipliedTree,
     minimiser_of,
     mixed_trees,
@@ -94,6 +95,8 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     minimiser = minimiser_of(problem, clock)
     codes = improve(problem, np.vstack([minimiser.point, problem.centre]), clock=clock)
     plain = plain_tree(problem, minimiser)
+    if plain is None:
+        return replace(_not_searched(problem, clock, options, codes), status=NO_TREE)
     error = problem.error(codes).upper
     if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
         outcome = quick_search(plain.tree, error)

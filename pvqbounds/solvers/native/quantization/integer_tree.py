@@ -94,16 +94,25 @@ class SearchTree:
 
     def threshold_for(self, value: float) -> float:
         """A threshold, as small as rounding allows, at which `value` is proved; inf if none is found."""
-        threshold = max(0.0, value - self.root)
+        below, threshold = 0.0, max(0.0, value - self.root)
         step = max(threshold * UNIT, TINY)
         for _ in range(100):
             shortfall = value - self.bound_at(threshold)
             if shortfall <= 0.0:
-                return threshold
+                return self._least_between(below, threshold, value)
             # the first step makes good the loss at this threshold, the next ones its rounding
-            threshold += max(shortfall, step)
+            below, threshold = threshold, threshold + max(shortfall, step)
             step *= 2.0
         return math.inf
+
+    def _least_between(self, below: float, enough: float, value: float) -> float:
+        """About the least threshold that proves a value, above one that does not and up to one that does."""
+        for _ in range(60):
+            middle = 0.5 * (below + enough)
+            if enough - below <= 4.0 * UNIT * enough:
+                break
+            below, enough = (below, middle) if self.bound_at(middle) >= value else (middle, enough)
+        return enough
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a tree that overflows is refused at the end

@@ -37,6 +37,7 @@ from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVA
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
+    NO_TREE,
     minimiser_of,
     mixed_trees,
     plain_tree,
@@ -119,6 +120,11 @@ def _not_searched(problem: LeastSquares, relaxed: Relaxed, clock: Clock) -> Exac
     return ExactSolution(codes, None, None, relaxed.certificate, status, relaxed.certificate.relaxation)
 
 
+def _better(problem: LeastSquares, *codes: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Those of least error."""
+    return min((z for z in codes if z is not None), key=lambda z: problem.error(z).upper)
+
+
 def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
         return _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
@@ -126,6 +132,9 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
     starts = np.vstack([minimiser.point, in_codes(problem).centre])
     codes = improve(problem, starts, clock=clock)
     plain = plain_tree(problem, minimiser)
+    if plain is None:
+        rest = _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+        return replace(rest, codes=_better(problem, codes, rest.codes), status=NO_TREE)
     error = problem.error(codes).upper
     # budgets are not counted in what is expected, and the plain tree does not know of them
     bearable = NODES_A_SLICE * (1.0 if problem.is_restricted else HOPELESS)
@@ -140,7 +149,7 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
     nodes = nodes_for(options.search_share, options.time_limit)
     allowed = 0.0 if problem.n <= PROVABLE else min(nodes, NODES_A_SECOND * clock.remaining)
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
-    codes = min(codes, found, key=lambda z: problem.error(z).upper)
+    codes = _better(problem, codes, found)
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
     if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
         name = relaxed.certificate.relaxation

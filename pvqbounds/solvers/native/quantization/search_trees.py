@@ -29,6 +29,7 @@ from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build
 
 __all__ = [
     "LARGEST_TREE",
+    "NO_TREE",
     "Minimiser",
     "MultipliedTree",
     "minimiser_of",
@@ -54,6 +55,10 @@ BRIEF = 0.05
 
 LARGEST_TREE = max(SHARES)
 """Inputs above which no tree is built: its inverse and its order cost O(n³) for each channel."""
+
+
+NO_TREE = "no tree could be built: the numbers lie too far apart"
+"""Status where a search cannot begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +96,19 @@ def minimiser_of(problem: LeastSquares, clock: Clock | None = None) -> Minimiser
     return Minimiser(point, problem.gram @ (inner.grid.unit * (point - inner.centre)))
 
 
-def plain_tree(problem: LeastSquares, minimiser: Minimiser) -> MultipliedTree:
+def plain_tree(problem: LeastSquares, minimiser: Minimiser) -> MultipliedTree | None:
     """Tree around the box-constrained minimiser; a singular Gram borrows curvature from the box.
 
     lam_i = -e sum_j |G_ij| makes S definite and charges its share of (d_i - s x_i + w_i)² to the
-    separable part, exactly: the Gram is not damped. The least e that works is taken.
+    separable part, exactly: the Gram is not damped. The least e that works is taken. None where numbers
+    lie so far apart that the arithmetic of a tree overflows.
 
     Parameters
     ----------
     problem
         Without dead inputs.
     """
-    tree = _definite_tree(problem, np.zeros(problem.n), minimiser.nu, NO_SPLITS, minimiser.point)
-    assert tree is not None, "a diagonally dominant matrix is positive definite"
-    return tree
+    return _definite_tree(problem, np.zeros(problem.n), minimiser.nu, NO_SPLITS, minimiser.point)
 
 
 def mixed_trees(
