@@ -28,6 +28,9 @@ from rich.table import Table
 
 import pvqbounds as pvq
 from pvqbounds import nn
+from pvqbounds.problems import Problem
+from pvqbounds.problems.formats.nf4 import NF4_LEVELS
+from pvqbounds.problems.formats.number_types import E2M1
 from pvqbounds.problems.grids import mse_scale, symmetric_codes
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, integer_program, perspective_program
 
@@ -74,7 +77,7 @@ def gurobi_seconds(program: MIQP) -> tuple[float, np.ndarray]:
         return time.perf_counter() - start, x.X
 
 
-def ours(problem: pvq.IntegerLeastSquares | pvq.SparseLeastSquares) -> pvq.Bounds:
+def ours(problem: Problem) -> pvq.Bounds:
     bounds = pvq.solve(problem, method="exact", time_limit=120.0)
     assert bounds.status == "optimal", bounds
     assert bounds.lower_kind == "certified"
@@ -112,6 +115,33 @@ def quantization_72(table: Table) -> None:
     for bits in (2, 4):
         mine = [ours(quantization_problem(g, lw, w, bits)).seconds for _, g, lw, w in slices(72, 2)]
         row(table, f"quantization, 72 inputs, {bits} bits", mine, None, "", None)
+
+
+def levels_36(table: Table) -> None:
+    """Levels with one scale a layer, beside int4 on the same slices."""
+    steps = [ours(quantization_problem(g, lw, w, 4)).seconds for _, g, lw, w in slices(36, 3)]
+    for name, levels in (("NF4", NF4_LEVELS), ("E2M1", E2M1.levels() / E2M1.largest)):
+        mine = [
+            ours(pvq.CodebookLeastSquares(g, w, np.abs(lw).max() * levels)).seconds
+            for _, g, lw, w in slices(36, 3)
+        ]
+        row(table, f"{name}, 36 inputs", mine, None, "", None)
+        ratio = statistics.median(mine) / statistics.median(steps)
+        table.add_row("  median over int4's", f"{ratio:.1f}x (at most 10x)", "", "", "", "")
+
+
+def joint(table: Table) -> None:
+    """int4 with half of the weights, as 2:4 and as one budget."""
+    for inputs in (24, 36):
+        for name, rule in (("2:4", {"pattern": (2, 4)}), ("50%", {"nnz": inputs // 2})):
+            mine = []
+            for _, gram, layer_weight, weight in slices(inputs, 3):
+                scale = mse_scale(layer_weight, -8, 7)
+                problem = pvq.IntegerLeastSquares(gram, weight, scale, -8, 7, **rule)
+                bounds = pvq.solve(problem, method="exact", time_limit=120.0)
+                assert bounds.lower_kind == "certified"
+                mine.append(bounds.seconds if bounds.status == "optimal" else np.inf)
+            row(table, f"int4 and {name}, {inputs} inputs", mine, None, "", None)
 
 
 def outliers(table: Table) -> None:
@@ -193,6 +223,8 @@ PARTS = {
     "quantization-36": quantization_36,
     "quantization-64": quantization_64,
     "quantization-72": quantization_72,
+    "levels-36": levels_36,
+    "joint": joint,
     "outliers": outliers,
     "pruning-36": pruning_36,
 }
@@ -219,8 +251,10 @@ def warm_up() -> None:
     X = rng.standard_normal((200, 64))
     gram, weight = pvq.Gram(X.T @ X / 200), rng.standard_normal(64)
     pvq.solve(pvq.IntegerLeastSquares(gram, weight, 0.4, -8, 7), time_limit=5.0)
-    small = pvq.SparseLeastSquares(gram.matrix[:12, :12], weight[:12], nnz=4)
-    pvq.solve(small)
+    few = gram.matrix[:12, :12], weight[:12]
+    pvq.solve(pvq.SparseLeastSquares(*few, nnz=4))
+    pvq.solve(pvq.IntegerLeastSquares(*few, 0.4, -8, 7, nnz=4))
+    pvq.solve(pvq.CodebookLeastSquares(*few, [-1.0, 0.0, 1.0]))
 
 
 if __name__ == "__main__":

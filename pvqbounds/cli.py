@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -221,10 +221,10 @@ def layer(
             loaded,
             DEFAULT_LAYER if layer is None else layer,
             formats=names,
-            budget=cast(Any, budget),
+            budget=budget,
             opt_dim=opt_dim,
             out_channels=out_channels,
-            range_method=cast(Any, range_method),
+            range_method=range_method,
             per_channel=per_channel,
             methods=listed,
             solver=solver,
@@ -289,6 +289,7 @@ def solve(
     seed: SeedOption = 0,
 ) -> None:
     """Bound one problem from a file: the quantization or the pruning of one output channel, or both."""
+    from pvqbounds.problems.grids import checked_range_method
     from pvqbounds.report.tables import problem_view
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.solving import one as api
@@ -297,7 +298,7 @@ def solve(
 
     if json_path is not None:
         check_result_path(json_path, file)
-    budget = Budget(bits, scale, cast(Any, range_method), nnz, density, pattern_of(pattern), form)
+    budget = Budget(bits, scale, checked_range_method(range_method), nnz, density, pattern_of(pattern), form)
     problem = load_problem(file, budget)
     with progress_bar("solving"):
         bounds = api.solve(

@@ -37,6 +37,42 @@ def least_integer_error(problem: IntegerLeastSquares) -> Fraction:
     return min(exact_error_of_codes(problem, codes[k]) for k in near)
 
 
+def values_of(problem):
+    """The values of each input as pairs (code, Fraction)."""
+    low, high = problem.values.code_ends
+    steps = problem.values.lattice
+    if steps is not None:
+        return [
+            [(k, Fraction(float(steps[i])) * k) for k in range(low[i], high[i] + 1)] for i in range(problem.n)
+        ]
+    return [
+        [(k, Fraction(float(problem.values.table[i, k]))) for k in range(high[i] + 1)]
+        for i in range(problem.n)
+    ]
+
+
+def exact_error_of_any(problem, codes) -> Fraction:
+    """E of codes of any finite values, without rounding."""
+    values = [dict(pairs) for pairs in values_of(problem)]
+    weight = [Fraction(float(w)) for w in problem.weight]
+    return exact_error(problem.gram, [values[i][int(k)] - weight[i] for i, k in enumerate(codes)])
+
+
+def least_error_of_any(problem) -> Fraction:
+    """Minimum over all codes that the support rule allows: candidates ranked in float64, then exactly."""
+    values = values_of(problem)
+    codes = np.array(list(itertools.product(*([k for k, _ in pairs] for pairs in values))))
+    weights = np.array(list(itertools.product(*([float(v) for _, v in pairs] for pairs in values))))
+    allowed = np.ones(len(codes), dtype=bool)
+    for group, most in problem.budgets:
+        allowed &= (weights[:, group] != 0.0).sum(axis=1) <= most
+    codes, difference = codes[allowed], weights[allowed] - problem.weight
+    errors = np.einsum("ki,ij,kj->k", difference, problem.gram, difference)
+    radius = 1e-12 * np.einsum("ki,ij,kj->k", abs(difference), abs(problem.gram), abs(difference))
+    near = np.flatnonzero(errors - radius <= (errors + radius).min())
+    return min(exact_error_of_any(problem, codes[k]) for k in near)
+
+
 def random_gram(rng, n: int) -> np.ndarray:
     """XᵀX/N from one of the families that real layers show: well and badly conditioned, singular."""
     family = rng.integers(6)

@@ -14,7 +14,13 @@ from typing import Any, get_args
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, one_line, shown
-from pvqbounds.methods.base import CodingMethod, Method, PruningMethod, QuantizationMethod
+from pvqbounds.methods.base import (
+    CodingMethod,
+    Method,
+    PruningMethod,
+    QuantizationMethod,
+    RoundingMethod,
+)
 from pvqbounds.methods.k_best import KBest
 from pvqbounds.methods.magnitude import Magnitude
 from pvqbounds.methods.magnitude_refit import MagnitudeRefit
@@ -29,6 +35,7 @@ __all__ = [
     "Method",
     "PruningMethod",
     "QuantizationMethod",
+    "RoundingMethod",
     "chosen",
     "get",
     "label_of",

@@ -9,11 +9,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.heuristics.nearest_plane import among_kept, kept_by_magnitude
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
+from pvqbounds.problems.gram import Gram
 
-__all__ = ["CodingMethod", "Method", "PruningMethod", "QuantizationMethod", "alike", "steps_apart"]
+__all__ = [
+    "CodingMethod",
+    "Method",
+    "PruningMethod",
+    "QuantizationMethod",
+    "RoundingMethod",
+    "alike",
+    "steps_apart",
+]
 
 P = TypeVar("P", bound=Problem)
 
@@ -67,6 +78,26 @@ class CodingMethod(Method[LeastSquares]):
         return problem.task in tasks and isinstance(problem, self.problems)
 
 
+class RoundingMethod(CodingMethod):
+    """A method that rounds; under a support rule what magnitude keeps, around its re-fit."""
+
+    tasks: ClassVar[tuple[Task, ...]] = ("quantization", "joint")
+
+    def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
+        """Codes of the kept weights, and zeros."""
+        kept = [kept_by_magnitude(problem) for problem in problems]
+        places = [i for i, inputs in enumerate(kept) if inputs.any()]
+        rounded = self.rounded([among_kept(problems[i], kept[i]) for i in places])
+        codes = [problem.values.zero_codes().copy() for problem in problems]
+        for i, own in zip(places, rounded, strict=True):
+            codes[i][kept[i]] = own
+        return codes
+
+    @abstractmethod
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
+        """Codes of problems without a support rule, those that share one Gram together."""
+
+
 class QuantizationMethod(Method[IntegerLeastSquares]):
     """A method that proposes codes of uniform steps."""
 
@@ -83,19 +114,15 @@ class PruningMethod(Method[SparseLeastSquares]):
 
 def alike(problems: Sequence[IntegerLeastSquares]) -> list[list[int]]:
     """Positions of the problems of each Gram and grid: what one factor serves."""
-    members: dict[tuple[int, bytes], list[int]] = {}
+    members: dict[tuple[Gram, bytes], list[int]] = {}
     for i, problem in enumerate(problems):
-        members.setdefault((id(problem.gram), problem.grid), []).append(i)
+        members.setdefault((problem.shared, problem.grid), []).append(i)
     return list(members.values())
 
 
 def steps_apart(
     problems: Sequence[LeastSquares],
 ) -> tuple[dict[int, IntegerLeastSquares], dict[int, LeastSquares]]:
-    """Problems of uniform steps without a support rule, and all others, by their positions."""
-    stepped = {
-        i: problem
-        for i, problem in enumerate(problems)
-        if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted
-    }
+    """Problems of uniform steps, and all others, by their positions."""
+    stepped = {i: problem for i, problem in enumerate(problems) if isinstance(problem, IntegerLeastSquares)}
     return stepped, {i: problem for i, problem in enumerate(problems) if i not in stepped}

@@ -9,21 +9,21 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.methods.base import CodingMethod, alike, steps_apart
-from pvqbounds.problems import LeastSquares, Problem, Task
+from pvqbounds.methods.base import RoundingMethod, alike, steps_apart
+from pvqbounds.problems import LeastSquares, Problem
 from pvqbounds.problems.code_grids import has_grid, in_codes
 
 __all__ = ["KBest"]
 
 
 @dataclass(frozen=True)
-class KBest(CodingMethod):
+class KBest(RoundingMethod):
     """The best determined input first; `width` beginnings go on from each input to the next."""
 
     name: ClassVar[str] = "k-best"
     label: ClassVar[str] = "K-best"
     citation: ClassVar[str] = "Guo and Nilsson, IEEE J. Sel. Areas Commun. 24, 2006"
-    tasks: ClassVar[tuple[Task, ...]] = ("quantization", "joint")
+
     width: int = 64
     """1 is Babai's nearest plane, in that order."""
 
@@ -31,17 +31,17 @@ class KBest(CodingMethod):
         """Whether values are steps or in a table."""
         return super().proposes_for(problem) and has_grid(problem.values)
 
-    def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
         """Problems of steps that share one Gram and one grid are searched on one factor."""
         from pvqbounds.solvers.native.quantization.integer_search import k_best
         from pvqbounds.solvers.native.quantization.search_trees import Minimiser, plain_tree
 
         stepped, others = steps_apart(problems)
         groups = [[list(stepped)[i] for i in members] for members in alike(list(stepped.values()))]
-        codes = [p.values.zero_codes() if p.is_restricted else p.codes_of_nearest() for p in problems]
+        codes = [problem.codes_of_nearest() for problem in problems]
         for members in [*groups, *([i] for i in others)]:
             first = problems[members[0]].normalised
-            live = np.asarray(first.gram.any(axis=1))
+            live = first.shared.live
             if not live.any():
                 continue
             inner = first.among(live)

@@ -10,25 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.heuristics.nearest_plane import nearest_values
-from pvqbounds.methods.base import CodingMethod, alike, steps_apart
-from pvqbounds.problems import LeastSquares, Task
+from pvqbounds.methods.base import RoundingMethod, alike, steps_apart
+from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.integer import error_form
 
 __all__ = ["NearestPlane"]
 
 
-class NearestPlane(CodingMethod):
-    """Inputs in their order, each making good the errors before it; what magnitude removes is 0."""
+class NearestPlane(RoundingMethod):
+    """Inputs in their order, each making good the errors before it."""
 
     name: ClassVar[str] = "nearest-plane"
     label: ClassVar[str] = "nearest plane (GPTQ)"
     citation: ClassVar[str] = (
         'Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986'
     )
-    tasks: ClassVar[tuple[Task, ...]] = ("quantization", "joint")
     listed_up_to: ClassVar[float] = inf
 
-    def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
+    def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
         """Problems of steps that share one Gram and one grid are rounded together, on one factor."""
         from pvqbounds.solvers.native.quantization.integer_codes import nearest_plane
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 from numpy.typing import NDArray
 from torch import nn
@@ -28,7 +28,7 @@ from pvqbounds.nn.sides import (
 )
 from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats
-from pvqbounds.problems.grids import RangeMethod, checked_range_method
+from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
@@ -55,10 +55,10 @@ def layer_bounds(
     bits: int | None = None,
     density: float | None = None,
     pattern: tuple[int, int] | None = None,
-    budget: Literal["channel", "layer"] = "channel",
+    budget: str = "channel",
     opt_dim: int | None = None,
     out_channels: int | Sequence[int] | None = None,
-    range_method: RangeMethod = "mse",
+    range_method: str = "mse",
     per_channel: bool = False,
     scales: float | Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
@@ -312,7 +312,7 @@ def _refuse_unused(methods: Sequence[str] | None, fitting: Sequence[Sequence[str
 
 def _asked_scales(
     forms: Sequence[Format],
-    range_method: RangeMethod,
+    range_method: str,
     per_channel: bool,
     scales: float | Sequence[float] | None,
     target: Layer,

@@ -73,9 +73,10 @@ def input_ranges(layer: Layer, opt_dim: int | None, forms: Sequence[Format]) -> 
     """
     if opt_dim is None:
         return [(0, layer.inputs)]
+    plain = chunk_ranges(layer.inputs, opt_dim, layer.block)
     together = math.lcm(*(form.together(layer.inputs, layer.block) for form in forms))
-    if together == 1 or opt_dim >= layer.inputs:
-        return chunk_ranges(layer.inputs, opt_dim, layer.block)
+    if together == 1 or len(plain) == 1:
+        return plain
     if together > opt_dim:
         names = [form.name for form in forms if form.together(layer.inputs, layer.block) > 1]
         raise InputError(

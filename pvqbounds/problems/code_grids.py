@@ -7,7 +7,7 @@ values stay in units of the weights and stand in a table, where a code is the nu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class CodeGrid:
     zero: Array
     """The code of 0, any where there is none, shape (n,)."""
     table: Array | None
-    """Values of the codes 0, 1, ... in these units, shape (n, m), ascending; None where they are the codes."""
+    """Values of the codes 0, 1, ... in these units, shape (n, m), ascending; None where codes are values."""
 
     @property
     def n(self) -> int:
@@ -67,7 +67,7 @@ class CodeGrid:
         return np.where(self.high > self.low, (self.highest - self.lowest) / np.maximum(self.high, 1.0), 1.0)
 
     def spacing_at(self, points: Array) -> Array:
-        """Distance of the two values that lie around points in these units, or at the end next to them, (n,)."""
+        """Distance of the two values around each of n points in these units, or at the end next to it."""
         if self.table is None:
             return np.ones(self.n)
         below = (self.table <= points[:, None]).sum(axis=1) - 1
@@ -86,8 +86,10 @@ class CodeGrid:
         """Codes of the values next to points in these units, shape (..., n)."""
         if self.table is None:
             return np.minimum(np.maximum(np.rint(points), self.low), self.high)
-        distances = np.abs(points[..., None] - self.table)
-        return np.asarray(distances.argmin(axis=-1), dtype=np.float64)
+        from pvqbounds.problems.code_kernel import codes_next_to
+
+        rows = np.ascontiguousarray(points.reshape(-1, self.n))
+        return np.asarray(codes_next_to(self.table, self.high, rows).reshape(points.shape), dtype=np.float64)
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> CodeGrid:
         """That of the inputs of a mask, or in another order."""
@@ -117,6 +119,7 @@ def unit_of(values: ValueSet) -> Array:
     return np.ones(values.n) if steps is None else steps
 
 
+@lru_cache(maxsize=4)  # by identity: one solve asks several times
 def grid_of(values: ValueSet) -> CodeGrid:
     """The grid of values that :func:`has_grid`."""
     low, high = (ends.astype(np.float64) for ends in values.code_ends)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-__all__ = ["code_below", "code_next_to", "value_of"]
+__all__ = ["code_below", "code_next_to", "codes_next_to", "value_of"]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -43,3 +43,13 @@ def code_next_to(values, i, low, high, point):  # type: ignore[no-untyped-def]
     below = max(code_below(values, i, low, high, point), low)
     above = min(below + 1.0, high)
     return below if point - values[i, int(below)] <= values[i, int(above)] - point else above
+
+
+@numba.njit(cache=True, nogil=True)
+def codes_next_to(values, high, points):  # type: ignore[no-untyped-def]
+    """The codes of the values of a table next to points, shape (K, n)."""
+    codes = np.empty(points.shape)
+    for k in range(points.shape[0]):
+        for i in range(points.shape[1]):
+            codes[k, i] = code_next_to(values, i, 0.0, high[i], points[k, i])
+    return codes

@@ -26,6 +26,8 @@ COARSE_ASYMMETRY, COARSE_INDEFINITE = 16.0, 4.0
 class Gram:
     """G = XᵀX/N, symmetric positive semidefinite, as data that several problems share.
 
+    Two of them are equal only if they are one: what depends on a Gram alone is made once and kept by it.
+
     Parameters
     ----------
     matrix
@@ -54,12 +56,18 @@ class Gram:
         self.matrix = array
         self.exponent = exponent_of(largest)
         self._in_units: dict[int, Gram] = {0: self}
+        self._among: dict[bytes, Gram] = {}
         self.in_units(self.exponent)  # refuses entries that lie too far apart
 
     @property
     def n(self) -> int:
         """Number of inputs (fan-in)."""
         return len(self.matrix)
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """Which inputs are not always zero, shape (n,): the others add nothing to any error."""
+        return np.asarray(self.matrix.any(axis=1))
 
     @cached_property
     def over_mean(self) -> NDArray[np.float64]:
@@ -86,8 +94,13 @@ class Gram:
         return self._in_units[exponent]
 
     def among(self, inputs: NDArray[np.bool_]) -> Gram:
-        """The Gram of the inputs of a mask, shape (n,), alone."""
-        return self if inputs.all() else _unchecked(self.matrix[np.ix_(inputs, inputs)])
+        """The Gram of the inputs of a mask, shape (n,), alone: made once for each mask."""
+        if inputs.all():
+            return self
+        key = inputs.tobytes()
+        if key not in self._among:
+            self._among[key] = _unchecked(self.matrix[np.ix_(inputs, inputs)])
+        return self._among[key]
 
 
 def _unchecked(matrix: NDArray[np.float64]) -> Gram:
@@ -95,7 +108,7 @@ def _unchecked(matrix: NDArray[np.float64]) -> Gram:
     gram = Gram.__new__(Gram)
     matrix.flags.writeable = False
     gram.matrix, gram.exponent = matrix, exponent_of(float(np.abs(matrix).max(initial=0.0)))
-    gram._in_units = {0: gram}
+    gram._in_units, gram._among = {0: gram}, {}
     return gram
 
 

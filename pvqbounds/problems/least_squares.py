@@ -251,7 +251,8 @@ class LeastSquares(Problem):
     """Minimise E(v) over finite value sets of any kind, under any support rule.
 
     :class:`~pvqbounds.IntegerLeastSquares` and :class:`~pvqbounds.CodebookLeastSquares` make such problems
-    from plain numbers; this is the door for a value set or a support rule of one's own.
+    from plain numbers; this is the door for a value set or a support rule of one's own. Steps are best given
+    to ``IntegerLeastSquares.of_steps``: split inequalities and batches are for its class.
 
     Parameters
     ----------

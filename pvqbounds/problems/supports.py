@@ -115,10 +115,12 @@ class Groups(SupportRule):
     @classmethod
     def of(cls, rule: SupportRule, n: int) -> Groups:
         """What a rule comes down to for n inputs."""
-        group, most = np.full(n, -1), []
-        for number, (members, budget) in enumerate(rule.budgets(n)):
-            group[members] = number
-            most.append(budget)
+        group = np.full(n, -1)
+        most: list[int] = []
+        for members, budget in rule.budgets(n):
+            if len(members):  # groups without members would be more than there are inputs
+                group[members] = len(most)
+                most.append(budget)
         return cls(group, np.array(most, dtype=np.int64))
 
     def __str__(self) -> str:

@@ -47,6 +47,7 @@ from pvqbounds.arithmetic.enclosures import (
     total,
     up,
 )
+from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.certificates import NOTHING, Certificate, Proof, is_vector, multipliers_in_units
@@ -183,8 +184,8 @@ class SeparableTerms(NamedTuple):
     nu: Array
 
 
-Proofs = dict[tuple[int, bytes], "tuple[Array, float, float] | None"]
-"""The definite matrix S, its shift and the step back, by the identity of a Gram and lam."""
+Proofs = dict[tuple[Gram, bytes], "tuple[Array, float, float] | None"]
+"""The definite matrix S, its shift and the step back, by Gram and lam."""
 
 
 def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:
@@ -216,7 +217,7 @@ def dual_terms(
     margins
         How many times the margin of a proof S is to leave.
     """
-    live = np.asarray(problem.gram.any(axis=1))  # an input that is always zero adds nothing to E
+    live = problem.shared.live  # an input that is always zero adds nothing to E
     if not live.any():
         return SeparableTerms(0.0, np.zeros(problem.n), 0.0, False, certificate.lam, certificate.nu)
     with np.errstate(all="ignore"):  # whatever overflows proves nothing
@@ -239,7 +240,7 @@ def _live_terms(
     if values.is_finite:
         feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     else:
-        key = id(problem.gram), certificate.lam.tobytes()
+        key = problem.shared, certificate.lam.tobytes()
         feasible = _shrunk(form.matrix, lam, nu, margins, proofs if proofs is not None else {}, key)
     if feasible is None:
         return None
@@ -269,7 +270,7 @@ def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
 
 
 def _shrunk(
-    gram: Array, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[int, bytes]
+    gram: Array, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[Gram, bytes]
 ) -> tuple[Array, Array, Array, float, float] | None:
     """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu zero where it is 0.
 

@@ -12,7 +12,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 
 from rich import box
@@ -35,6 +35,9 @@ __all__ = [
     "solvers_view",
     "verdict_text",
 ]
+
+Column = tuple[str, list[str]]
+"""A heading, and a text for each side."""
 
 WIDTH = 80
 """Columns of a table that is no terminal's."""
@@ -173,8 +176,7 @@ def _side_table(report: LayerReport) -> Table:
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
     for name in _methods(report):
-        row = [_method_text(side, name, full) if name in side.methods else "" for side in sides]
-        table.add_row(label_of(name), *row)
+        table.add_row(label_of(name), *(_method_text(side, name, full) for side in sides))
     expected = [_expected_text(report, side) for side in sides]
     if any(expected):
         table.add_row("expected, fine grid", *(f"{text} (no bound)" if text else "" for text in expected))
@@ -186,35 +188,69 @@ def _side_table(report: LayerReport) -> Table:
 
 def _row_tables(report: LayerReport) -> list[RenderableType]:
     """A row for each side, for any number of them: what is possible, then what the methods make of it."""
-    sides, full = report.sides, report.protocol == "full"
-    best, methods = (Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)) for _ in range(2))
-    for heading in ("format", "bits a weight", _best_heading(report), "status", "proof"):
+    sides = report.sides
+    width = min(LONGEST_UNFOLDED, max(len(side.format) for side in sides))
+    best = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    best.add_column("format", header_style="bold", min_width=width, overflow="fold")
+    for heading in ("bits a weight", _best_heading(report), "status", "proof"):
         best.add_column(heading, header_style="bold", min_width=_longest_word(heading))
-    names = _methods(report)
-    headings = [label_of(name) for name in names]
-    for heading in ("dB", *headings, "expected (no bound)"):
-        methods.add_column(heading, header_style="bold", min_width=_longest_word(heading))
     for side in sides:
-        best.add_row(
-            side.format,
-            f"{side.bits_per_weight:.2f}",
-            _best_text(report, side),
-            _status_text(side),
-            _proof_text(side),
-        )
-        texts = [_method_text(side, name, full) if name in side.methods else "" for name in names]
-        texts.append(_expected_text(report, side))
-        methods.add_row(side.format, *(text.removesuffix(" dB") for text in texts))
-    solvers = ", ".join(dict.fromkeys(_solvers(side) for side in sides))
+        texts = (_best_text(report, side), _status_text(side), _proof_text(side))
+        best.add_row(side.format, f"{side.bits_per_weight:.2f}", *texts)
+    columns: list[Column] = [
+        (label_of(name), [_method_text(side, name, report.protocol == "full") for side in sides])
+        for name in _methods(report)
+    ]
+    expected = [_expected_text(report, side) for side in sides]
+    columns += [("expected\n(no bound)", expected)] if any(expected) else []
+    columns = [(heading, [text.removesuffix(" dB") for text in texts]) for heading, texts in columns]
+    methods = [_methods_table(sides, width, part) for part in _side_by_side(columns, WIDTH - width - 2)]
+    solvers = ", ".join(dict.fromkeys(solver for side in sides for solver in _solvers(side)))
     seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
     dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
     words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
-    return [best, methods, *words]
+    return [best, *methods, *words]
+
+
+def _methods_table(sides: Sequence[Side], width: int, columns: Sequence[Column]) -> Table:
+    """A row for each side; the first column, so wide, names its format."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("dB", header_style="bold", width=width, overflow="fold")
+    for column in columns:
+        table.add_column(column[0], header_style="bold", width=_width(column))
+    for i, side in enumerate(sides):
+        table.add_row(side.format, *(texts[i] for _, texts in columns))
+    return table
+
+
+def _width(column: Column) -> int:
+    """Characters that no word of a column is longer than."""
+    heading, texts = column
+    return max(_longest_word(heading), *map(len, texts))
+
+
+def _side_by_side(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
+    """Columns in as many tables as they need, each no wider than the room."""
+    part: list[Column] = []
+    used = 0
+    for column in columns:
+        wide = _width(column) + 2  # two spaces stand between columns
+        if part and used + wide > room:
+            yield part
+            part, used = [], 0
+        part.append(column)
+        used += wide
+    if part:
+        yield part
 
 
 def _longest_word(heading: str) -> int:
-    return max(map(len, heading.split()))
+    """Characters of the longest part that is not broken: a word, or a line where lines are given."""
+    return max(map(len, heading.split("\n") if "\n" in heading else heading.split()))
 
+
+LONGEST_UNFOLDED = 30
+"""Characters of a format's name that stand in one line."""
 
 MOST_COLUMNS = 2
 """Sides that stand beside each other in 80 columns; more have a row each."""
@@ -279,6 +315,8 @@ def _proof_text(side: Side) -> str:
 
 
 def _method_text(side: Side, name: str, full: bool) -> str:
+    if name not in side.methods:
+        return ""
     if full:
         sqnr = side.method_sqnr(name)
         return "no signal" if math.isnan(sqnr) else f"{rounded_down(sqnr)} dB"
@@ -292,11 +330,11 @@ def _method_text(side: Side, name: str, full: bool) -> str:
 
 def _solver_text(side: Side) -> str:
     seconds = math.fsum(s.bounds.seconds for s in side.slices)
-    return f"{_solvers(side)}, {seconds_text(seconds)}"
+    return f"{', '.join(_solvers(side))}, {seconds_text(seconds)}"
 
 
-def _solvers(side: Side) -> str:
-    return ", ".join(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
+def _solvers(side: Side) -> list[str]:
+    return list(dict.fromkeys(f"{s.bounds.solver} {s.bounds.method}" for s in side.slices))
 
 
 def seconds_text(seconds: float) -> str:

@@ -16,6 +16,7 @@ from pvqbounds.arithmetic.enclosures import Enclosure, down, up
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Problem, Task
 from pvqbounds.problems.formats import Format, parse
+from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 
@@ -134,19 +135,18 @@ class Side:
         At most the signal, so that a channel of zeros adds nothing whatever its scale. 0 where the Gram
         is singular; empty where values are not all whole multiples of a step, or weights are removed.
         """
-        pivots: dict[int, tuple[int, float]] = {}
+        pivots: dict[Gram, tuple[int, float]] = {}
         errors = []
         for problem in (s.problem for s in self.slices):
-            steps, gram = problem.values.lattice, problem.gram
+            steps, gram = problem.values.lattice, problem.shared
             if steps is None or self.task != "quantization":
                 return ()
-            used = gram.any(axis=1)
-            if id(gram) not in pivots:
-                pivots[id(gram)] = int(used.sum()), log_mean_pivot(gram)
-            live, pivot = pivots[id(gram)]
+            if gram not in pivots:
+                pivots[gram] = int(gram.live.sum()), log_mean_pivot(gram.matrix)
+            live, pivot = pivots[gram]
             # code 0, where there is one, leaves the signal
             most = problem.signal.upper if problem.values.has_zero().all() else math.inf
-            errors.append(max(0.0, min(expected_error(live, _mean_step(steps[used]), pivot), most)))
+            errors.append(max(0.0, min(expected_error(live, _mean_step(steps[gram.live]), pivot), most)))
         return tuple(errors)
 
     @property
@@ -256,9 +256,9 @@ class LayerReport:
     @property
     def dead_inputs(self) -> tuple[int, int]:
         """Inputs that are zero at every position, and all inputs, over the Grams that were looked at."""
-        grams = {id(s.problem.gram): s.problem.gram for s in self.sides[0].slices}
-        dead = sum(int((gram.diagonal() <= 0.0).sum()) for gram in grams.values())
-        return dead, sum(len(gram) for gram in grams.values())
+        grams = {s.problem.shared for s in self.sides[0].slices}
+        dead = sum(int((np.diagonal(gram.matrix) <= 0.0).sum()) for gram in grams)
+        return dead, sum(gram.n for gram in grams)
 
     def __repr__(self) -> str:
         few = [f"{name} {_brief(side)}" for name, side in zip(self.names, self.sides, strict=True)][:2]

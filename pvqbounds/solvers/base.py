@@ -248,7 +248,7 @@ class Backend(ABC):
         raise self._unable(Capability.PERSPECTIVE)
 
     def _unable(self, capability: Capability) -> SolverError:
-        able = ", ".join(c.value for c in self.capabilities)
+        able = ", ".join(sorted(c.value for c in self.capabilities))
         return SolverError(
             f"{self.name} cannot solve '{capability.value}' (it can do: {able}); "
             "run `pvqbounds solvers` to see which backend can."

@@ -212,7 +212,7 @@ def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
     for position, problem in enumerate(problems):
         inner = problem.normalised
         grid = (inner.grid,) if isinstance(inner, IntegerLeastSquares) else ()
-        groups.setdefault((kind_of(problem), id(inner.gram), *grid), []).append(position)
+        groups.setdefault((kind_of(problem), inner.shared, *grid), []).append(position)
     return list(groups.values())
 
 

@@ -56,6 +56,7 @@ import numpy as np
 
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.problems.gram import Gram
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_fields
@@ -218,14 +219,14 @@ def _objective(result: SliceResult) -> tuple[Document, Arrays]:
     return {"objective": {"lower": lower, "upper": upper}}, arrays
 
 
-def _place(result: SliceResult) -> tuple[int, tuple[int, int], int, bytes]:
-    return result.channel, result.inputs, id(result.problem.gram), result.problem.weight.tobytes()
+def _place(result: SliceResult) -> tuple[int, tuple[int, int], Gram, bytes]:
+    return result.channel, result.inputs, result.problem.shared, result.problem.weight.tobytes()
 
 
 def _gram_numbers(slices: Sequence[SliceResult]) -> list[int]:
     """Number of the Gram matrix of each slice, counted in order of appearance."""
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(id(s.problem.gram), len(numbers)) for s in slices]
+    numbers: dict[Gram, int] = {}
+    return [numbers.setdefault(s.problem.shared, len(numbers)) for s in slices]
 
 
 def _by_gram(slices: Sequence[SliceResult]) -> list[list[SliceResult]]:

@@ -390,3 +390,33 @@ def test_a_size_that_cannot_be_is_told_before_torch_loads(
     monkeypatch.setitem(sys.modules, "torch", None)
     assert run(command, option) == 2
     assert says in capsys.readouterr().err
+
+
+def test_methods_are_named_once_or_in_lists(capsys):
+    layer = ("layer", "--layer", "block1.0", "--out-channels", "1", "--time-limit", "2")
+    options = (
+        "--methods",
+        "rtn,k-best",
+        "--methods",
+        "magnitude+rtn",
+        "--format",
+        "int3",
+        "--format",
+        "2:4+int3",
+    )
+    assert run(*layer, *options) == 2  # one input channel: the pattern removes nothing
+    assert "a pattern 2:4 along the input channels removes none" in capsys.readouterr().err
+    assert run(*layer, *options[:-1], "25%+int3") == 0
+    text = capsys.readouterr().out
+    assert "K-best" in text
+    assert "nearest plane" not in text
+    assert run(*layer, "--methods", "none") == 0
+    assert "round to nearest" not in capsys.readouterr().out
+    for listed, says in (
+        ("rnt", "did you mean rtn"),
+        ("rtn,rtn", "named twice"),
+        ("rtn,", "There is no method ''"),
+        ("magnitude+rtn", "for joint, which no format asks for"),
+    ):
+        assert run(*layer, "--methods", listed) == 2
+        assert says in capsys.readouterr().err

@@ -18,7 +18,7 @@ import pvqbounds
 from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import ContradictionError, PvqError
 from pvqbounds.problems import Problem
-from pvqbounds.problems.supports import Groups
+from pvqbounds.problems.supports import All, Groups, SupportRule
 from pvqbounds.problems.values import Steps, Tabulated
 
 __all__ = ["Case", "Fault", "Step", "script_of"]
@@ -129,14 +129,15 @@ def script_of(problem: Problem, name: str = "p") -> str:
     head = f"G = {_listed(problem.gram)}\nw = {_listed(problem.weight)}\n"
     if isinstance(problem, IntegerLeastSquares):
         grid = ", ".join(repr(_listed(part)) for part in (problem.scale, problem.qmin, problem.qmax))
-        made = f"IntegerLeastSquares(G, w, {grid}{_rule(problem)})"
+        made = f"IntegerLeastSquares(G, w, {grid}{_rule(problem)}"
     elif isinstance(problem, CodebookLeastSquares):
-        made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)})"
+        made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)}"
     elif isinstance(problem, SparseLeastSquares):
-        made = f"SparseLeastSquares(G, w{_rule(problem)})"
+        made = f"SparseLeastSquares(G, w{_rule(problem)}"
     else:
+        made = f"LeastSquares(G, w, {_value_set(problem)}, {_shown_rule(problem.rule)})"
+    if "Groups(" in made or made.startswith("LeastSquares"):
         head = "from pvqbounds.problems.supports import *\nfrom pvqbounds.problems.values import *\n" + head
-        made = f"LeastSquares(G, w, {_value_set(problem)}{_groups(problem)})"
     return f"{head}{name} = pvq.{made}"
 
 
@@ -145,12 +146,15 @@ def _listed(array: np.ndarray | Sequence[float]) -> Any:
 
 
 def _rule(problem: Problem) -> str:
-    """The arguments of a constructor that say which weights may be non-zero."""
+    """The end of a constructor's arguments, and what follows, that say which weights may be non-zero."""
     if problem.nnz is not None:
-        return f", nnz={problem.nnz}"
+        return f", nnz={problem.nnz})"
     if problem.pattern is not None:
-        return f", pattern={problem.pattern}, stride={problem.stride}"
-    return ""
+        return f", pattern={problem.pattern}, stride={problem.stride})"
+    if isinstance(problem.rule, All):
+        return ")"
+    empty = "" if problem.values.is_finite else ", nnz=0"
+    return f"{empty}).under({_shown_rule(problem.rule)})"
 
 
 def _levels(problem: CodebookLeastSquares) -> list[Any]:
@@ -168,8 +172,7 @@ def _value_set(problem: Problem) -> str:
     return f"Levels(np.array({_listed(values.table)!r}))"
 
 
-def _groups(problem: Problem) -> str:
-    rule = problem.rule
+def _shown_rule(rule: SupportRule) -> str:
     if isinstance(rule, Groups):
-        return f", Groups(np.array({_listed(rule.group)!r}), np.array({_listed(rule.most)!r}))"
-    return f", {rule!r}"
+        return f"Groups(np.array({_listed(rule.group)!r}), np.array({_listed(rule.most)!r}))"
+    return repr(rule)

@@ -30,6 +30,9 @@ SLACK = 3.0
 REPORTED = 1e-3
 """How far off, in units of the error or of a thousandth of the signal, a reported bound may be."""
 
+CANCELLED = 1e-9
+"""Share of the terms of the signal that may be lost where they cancel: a solver adds them up in float64."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -165,7 +168,7 @@ def check_bounds(
     if truth is not None:
         slack = Fraction(0)
         if bounds.lower_kind == "reported":
-            slack = Fraction(REPORTED) * max(truth, signal / 1000)
+            slack = Fraction(REPORTED) * max(truth, signal / 1000, Fraction(CANCELLED) * _terms(problem))
         if Fraction(lower) > truth + slack:
             fault(
                 f"false lower end ({bounds.lower_kind})", f"{ends}, but the least error is {float(truth)!r}"
@@ -185,6 +188,13 @@ def check_bounds(
         fault("no text", ends)
     if verified:
         verify_honest(case, problem, bounds, truth, place, call)
+
+
+def _terms(problem: Problem) -> Fraction:
+    """The size of the terms that the signal is the sum of."""
+    inner = problem.normalised
+    size = float(np.abs(inner.weight) @ np.abs(inner.gram) @ np.abs(inner.weight))
+    return Fraction(size) * Fraction(2) ** problem.units.error
 
 
 def _closed(lower: float, upper: float, signal: Fraction) -> bool:

@@ -17,9 +17,9 @@ from pvqbounds.storage.problem_files import load_problem, save_problem
 from .case import Case, script_of
 from .checks import Plan, solve_all
 from .families import draw
-from .files import STORED, spoilt_bytes
+from .files import spoilt_bytes
 from .grids import random_rule
-from .problems import random_kind, same, small
+from .problems import same, small
 from .rational import truth_of, values_of
 from .tampering import HOSTILE, spoilt_array
 
@@ -118,7 +118,7 @@ def _options(case: Case) -> None:
 def problem_files(case: Case) -> None:
     """Problem files come back as they were; spoilt ones are refused or are the problem that they hold."""
     rng = case.rng
-    known = small(case, random_kind(rng, STORED))
+    known = small(case)
     if known is None:
         return
     problem = known.problem

@@ -20,7 +20,7 @@ import pvqbounds as pvq
 from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
-from pvqbounds.problems.formats import Format, density_format, int_format
+from pvqbounds.problems.formats import Format, density_format, int_format, parse
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -33,11 +33,11 @@ from pvqbounds.storage.results_written import write_layer, write_problem
 from .case import Case, script_of
 from .checks import attempt, plans_for
 from .families import draw
-from .problems import random_kind, small
+from .problems import small
 from .rational import least_layer_error, least_sparse_errors, truth_of
 from .tampering import lie_above, spoilt_array, spoilt_certificate
 
-__all__ = ["STORED", "attack", "spoilt_bytes"]
+__all__ = ["attack", "spoilt_bytes"]
 
 NUMBERS: tuple[Any, ...] = (
     None, True, False, "", "x", "optimal", "certified", "native", 0, 1, -1, 2, -5, 2**31, 2**53, 2**63,
@@ -45,10 +45,6 @@ NUMBERS: tuple[Any, ...] = (
     -math.inf, [], [0], [1, 2], [[]], {}, {"kind": "integer search"}, "\ud800", "é" * 3, "../../etc/passwd",
 )  # fmt: skip
 """What may stand anywhere in a JSON file."""
-
-
-STORED = ("codes", "groups", "sparse")
-"""Kinds of problems that files hold."""
 
 
 def attack(case: Case) -> None:
@@ -134,7 +130,7 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
 
 
 def _problem(case: Case, path: Path) -> bool:
-    known = small(case, random_kind(case.rng, STORED))
+    known = small(case)
     if known is None or known.problem.n > 6:
         return False
     case.script = script_of(known.problem)
@@ -219,10 +215,34 @@ def _layer(case: Case, path: Path) -> bool:
             ),
             seconds=0.0,
         )  # fmt: skip
+        if rng.random() < 0.5:
+            report = replace(report, sides=(*report.sides, *_sides_of_formats(rng, gram, weights)))
     if report is None:
         return False
     layer = report
     return _write(case, lambda: write_layer(layer, path))
+
+
+FORMATS = ("nf4:b2", "nvfp4", "mxfp4", "int3:g2:asym", "1:2+int3:g2", "2:4+nf4:b4", "50%+int4", "1:2")
+"""Formats of sides beside the plain ones."""
+
+
+def _sides_of_formats(rng: Generator, gram: pvq.Gram, weights: Sequence[np.ndarray]) -> list[Side]:
+    """Sides of one or two formats; none where one has no grid for these weights."""
+    sides = []
+    for at in rng.permutation(len(FORMATS))[: int(rng.integers(1, 3))]:
+        form = parse(FORMATS[at])
+        try:
+            problems = form.problems(gram, np.array(weights))
+            bounds = pvq.solve_channels(problems, time_limit=5.0)
+        except PvqError:
+            continue
+        slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
+        starts = [p.start() for p in problems]
+        points = tuple(one.weight if one.codes is None else one.codes for one in starts)
+        size = form.size(problems, (len(weights), gram.n))
+        sides.append(Side(form.name, size, slices, {"start": points}))
+    return sides
 
 
 def _side(

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from pvqbounds import CodebookLeastSquares, InputError, IntegerLeastSquares, LeastSquares, SparseLeastSquares
 from pvqbounds.problems import Problem
-from pvqbounds.problems.supports import All, AtMost, Groups, Pattern, SupportRule
+from pvqbounds.problems.supports import All, Groups, Pattern, SupportRule
 from pvqbounds.problems.values import Levels, Steps, ValueSet
 
 from .case import Case
@@ -104,10 +104,20 @@ def _joint(rng: Generator, n: int) -> tuple[Problem, str]:
     if rng.random() < 0.5:
         levels, family = random_levels(rng, n, drawn.scale, zero=True)
         weight = _near_levels(rng, drawn.weight, levels)
-        return CodebookLeastSquares(drawn.gram, weight, levels, **rule), f"{drawn.families}/{family}"
+        coded = CodebookLeastSquares(drawn.gram, weight, levels, **rule)
+        return _regrouped(rng, coded), f"{drawn.families}/{family}"
     grid = random_grid(rng, n, drawn.scale, zero=True)
     weight = _into_the_box(rng, drawn.weight, drawn.scale, grid.scale, 0)
-    return IntegerLeastSquares(drawn.gram, weight, *grid, **rule), drawn.families
+    return _regrouped(rng, IntegerLeastSquares(drawn.gram, weight, *grid, **rule)), drawn.families
+
+
+def _regrouped(rng: Generator, problem: Problem) -> Problem:
+    """The problem, or now and then the same under budgets of any groups."""
+    if rng.random() < 0.8:
+        return problem
+    n = problem.n
+    groups = int(rng.integers(1, n + 1))
+    return problem.under(Groups(rng.integers(-1, groups, n), rng.integers(0, 4, groups)))
 
 
 def _sparse(rng: Generator, n: int) -> tuple[Problem, str]:
@@ -121,11 +131,7 @@ def _own(rng: Generator, n: int) -> tuple[Problem, str]:
     """A value set and a support rule of one's own, through the door for them."""
     kind = ("groups", "levels", "joint")[int(rng.integers(3))]
     problem, family = KINDS[kind](rng, n)
-    rule: SupportRule = problem.rule
-    if kind == "joint":
-        groups = int(rng.integers(1, n + 1))
-        rule = Groups(rng.integers(-1, groups, n), rng.integers(0, 4, groups))
-    return LeastSquares(problem.shared, problem.weight, problem.values, rule), family
+    return LeastSquares(problem.shared, problem.weight, problem.values, problem.rule), family
 
 
 KINDS: dict[str, Callable[[Generator, int], tuple[Problem, str]]] = {
@@ -181,34 +187,37 @@ def _choices(problem: Problem) -> int:
 
 
 def rebuilt(problem: Problem, gram: Any, weight: np.ndarray, values: ValueSet, rule: SupportRule) -> Problem:
-    """A problem from these parts, of the class of `problem` where that has arguments for them."""
-    given: dict[str, Any] = {}
-    if isinstance(rule, AtMost):
-        given = {"nnz": rule.nnz}
-    elif isinstance(rule, Pattern):
-        given = {"pattern": (rule.kept, rule.size), "stride": rule.stride}
+    """A problem from these parts, of the class of `problem` where that holds such values."""
     if isinstance(problem, SparseLeastSquares):
-        return SparseLeastSquares(gram, weight, **given)
-    known = isinstance(rule, All | AtMost | Pattern)
-    if isinstance(problem, IntegerLeastSquares) and isinstance(values, Steps) and known:
+        return SparseLeastSquares(gram, weight, nnz=0).under(rule)
+    if isinstance(problem, IntegerLeastSquares) and isinstance(values, Steps):
         grid: list[Any] = [values.step, values.qmin, values.qmax]
-        if problem.is_uniform:
+        if problem.is_uniform and all((part == part[0]).all() for part in grid):
             grid = [part[0].item() for part in grid]
-        return IntegerLeastSquares(gram, weight, *grid, **given)
-    if isinstance(problem, CodebookLeastSquares) and isinstance(values, Levels) and known:
-        return CodebookLeastSquares(gram, weight, [np.unique(row) for row in values.levels], **given)
+        return IntegerLeastSquares(gram, weight, *grid).under(rule)
+    if isinstance(problem, CodebookLeastSquares) and isinstance(values, Levels):
+        return CodebookLeastSquares(gram, weight, [np.unique(row) for row in values.levels]).under(rule)
     return LeastSquares(gram, weight, values, rule)
 
 
 def same(problem: Problem, other: Problem) -> bool:
     """Whether two problems have the same numbers, however they were given."""
     arrays = np.array_equal(problem.gram, other.gram) and np.array_equal(problem.weight, other.weight)
-    if not (arrays and budgets_of(problem) == budgets_of(other)):
+    if not (arrays and _budgets(problem) == _budgets(other)):
         return False
     finite = problem.values.is_finite, other.values.is_finite
     if False in finite:
         return not any(finite)
     return values_of(problem) == values_of(other)
+
+
+def _budgets(problem: Problem) -> set[tuple[tuple[int, ...], int]]:
+    """The groups that are not free, with what each may have."""
+    budgets = budgets_of(problem)
+    members = [
+        tuple(i for i, group in enumerate(budgets.group) if group == g) for g in range(len(budgets.most))
+    ]
+    return {(own, most) for own, most in zip(members, budgets.most, strict=True) if most < len(own)}
 
 
 def times(values: ValueSet, power: int) -> ValueSet:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from pvqbounds import CodebookLeastSquares, InputError, LeastSquares, SparseLeastSquares
 from pvqbounds.problems import Problem
-from pvqbounds.problems.supports import ALL, All, AtMost, Pattern
+from pvqbounds.problems.supports import ALL, All, AtMost, Groups, Pattern
 from pvqbounds.problems.values import Levels, Steps
 
 from .case import Case, script_of
@@ -126,14 +125,7 @@ def as_levels(problem: Problem) -> Problem | None:
         return None
     if min(map(len, rows)) < 2:
         return None
-    if isinstance(problem.rule, All | AtMost | Pattern):
-        given: dict[str, Any] = {"nnz": problem.nnz} if problem.nnz is not None else {}
-        if problem.pattern is not None:
-            given = {"pattern": problem.pattern, "stride": problem.stride}
-        return CodebookLeastSquares(problem.gram, problem.weight, rows, **given)
-    longest = max(map(len, rows))
-    table = np.array([np.pad(row, (0, longest - len(row)), mode="edge") for row in rows])
-    return LeastSquares(problem.gram, problem.weight, Levels(table), problem.rule)
+    return CodebookLeastSquares(problem.gram, problem.weight, rows).under(problem.rule)
 
 
 def with_all_allowed(problem: Problem) -> Problem | None:
@@ -246,6 +238,6 @@ def freer(case: Case, problem: Problem) -> Problem | None:
 
 def refitted(case: Case, problem: Problem) -> Problem | None:
     """The non-zeros of a joint problem re-fitted freely."""
-    if problem.nnz is None or not problem.values.is_finite:
+    if isinstance(problem.rule, All | Groups) or not problem.values.is_finite:
         return None
-    return SparseLeastSquares(problem.gram, problem.weight, nnz=problem.nnz)
+    return SparseLeastSquares(problem.gram, problem.weight, nnz=0).under(problem.rule)

@@ -16,12 +16,13 @@ import pvqbounds as pvq
 from pvqbounds import InputError, SparseLeastSquares
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
 from pvqbounds.problems import Problem
+from pvqbounds.problems.supports import AtMost
 from pvqbounds.results.bounds import sqnr_interval
 from pvqbounds.solving.channels import SHARED
 from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
 
-from . import doors, files, relations, tampering
+from . import doors, files, quadratics, relations, tampering
 from .case import Case, script_of
 from .checks import (
     Plan,
@@ -34,7 +35,7 @@ from .checks import (
 )
 from .families import draw
 from .planted import planted
-from .problems import Known, random_problem, rebuilt, small
+from .problems import Known, random_kind, random_problem, rebuilt, small
 from .rational import least_layer_error, least_sparse_errors, truth_of
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -135,6 +136,34 @@ def _layer_budget(case: Case) -> None:
         case.script = script_of(problem)
         check_bounds(case, problem, result, None, "layer budget")
     tampering.attack_layer(case, problems, nnz, truth, [b.certificate for b in bounds])
+
+
+def _layer_multipliers(case: Case) -> None:
+    """One budget over channels of any values and Grams: no multipliers prove more than the truth."""
+    rng = case.rng
+    problems, least = [], []
+    for _ in range(int(rng.integers(1, 4))):
+        found = random_problem(case, int(rng.integers(1, 4)), random_kind(rng, ("joint", "sparse")))
+        if found is None:
+            return
+        problem = found[0]
+        if isinstance(problem, SparseLeastSquares):
+            errors: list[Fraction | None] = list(least_sparse_errors(problem.with_nnz(0)))
+        else:
+            free = [
+                rebuilt(problem, problem.shared, problem.weight, problem.values, AtMost(k))
+                for k in range(problem.n + 1)
+            ]
+            errors = [truth_of(one, 500) for one in free]
+        known = [error for error in errors if error is not None]
+        if len(known) < len(errors):
+            return
+        problems.append(problem)
+        least.append(known)
+    nnz = int(rng.integers(0, sum(problem.n for problem in problems) + 1))
+    truth = least_layer_error(least, nnz)
+    case.script = "\n".join(script_of(p, f"p{i}") for i, p in enumerate(problems))
+    tampering.attack_layer(case, problems, nnz, truth, [None] * len(problems), tries=40, apart=True)
 
 
 def _channels(case: Case) -> None:
@@ -258,6 +287,8 @@ SCENARIOS: dict[str, Scenario] = {
     "orders": Scenario(relations.orders, 1.5),
     "equals": Scenario(relations.equals, 2.0),
     "larger-sets": Scenario(relations.larger_sets, 1.5),
+    "quadratic": Scenario(quadratics.quadratic, 1.0),
+    "layer-multipliers": Scenario(_layer_multipliers, 0.7),
     "multipliers": Scenario(_multipliers, 3.0),
     "tampered": Scenario(_tampered, 3.0),
     "files": Scenario(files.attack, 2.0),

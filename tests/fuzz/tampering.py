@@ -398,8 +398,16 @@ def attack_layer(
     truth: Fraction,
     certificates: Sequence[Certificate | None],
     tries: int = 10,
+    *,
+    apart: bool = False,
 ) -> None:
-    """Whatever the multipliers of the channels, what they prove of one budget for the layer is true."""
+    """Whatever the multipliers of the channels, what they prove of one budget for the layer is true.
+
+    Parameters
+    ----------
+    apart
+        Whether numbers of channels may have no unit in common, which may be refused.
+    """
     rng = case.rng
     for _ in range(tries):
         tampered = []
@@ -415,7 +423,7 @@ def attack_layer(
         case.step("a proof for a layer from noise", 5.0)
         call = f"print(layer_dual_bound({len(problems)} problems, {nnz}))"
         proved = 0.0
-        with case.guarded("layer_dual_bound", call, refusals=False):
+        with case.guarded("layer_dual_bound", call, refusals=apart):
             proved = layer_dual_bound(problems, tampered, nnz)
         case.count("proofs from noise")
         if exceeds(proved, truth):

@@ -325,3 +325,102 @@ def test_what_cannot_be_registered(registry):
         methods.names("distillation")
     methods.register(StochasticRounding())
     methods.register(StochasticRounding())  # a cell of a notebook that is run again
+
+
+# ---------------------------------------------------------------- levels and joint problems
+
+
+def coded_problems(n: int, seed: int = 0, positions: int = 60) -> dict[str, list[Any]]:
+    """Channels of one Gram in levels that are steps, in other levels, and in both under rules."""
+    gram, rng = gram_of(n, positions, seed), np.random.default_rng(seed + 1)
+    weights = rng.standard_normal((4, n))
+    steps = [pvq.IntegerLeastSquares(gram, w, 0.4, -4, 3) for w in weights]
+    same = [pvq.CodebookLeastSquares(gram, w, 0.4 * np.arange(-4, 4)) for w in weights]
+    other = [pvq.CodebookLeastSquares(gram, w, [-2.0, -0.7, 0.0, 0.1, 0.9]) for w in weights]
+    rule = pvq.SparseLeastSquares(gram, weights[0], pattern=(1, 2)).rule
+    return {
+        "steps": steps,
+        "same": same,
+        "other": other,
+        "joint": [p.under(rule) for p in steps],
+        "joint levels": [p.under(rule) for p in other],
+        "nothing kept": [pvq.CodebookLeastSquares(gram, w, [-1.0, 0.0], nnz=0) for w in weights],
+    }
+
+
+@pytest.mark.parametrize("positions", [60, 4])
+@pytest.mark.parametrize("kind", ["same", "other", "joint", "joint levels", "nothing kept"])
+def test_what_is_proposed_for_levels_and_under_rules_is_allowed(kind, positions):
+    problems = coded_problems(7, positions=positions)[kind]
+    task = problems[0].task
+    listed = methods.proposing(methods.names(task), problems)
+    assert listed == methods.names(task)
+    points = methods.proposals(listed, problems, seed=2)
+    for name, codes in points.items():
+        for problem, own in zip(problems, codes, strict=True):
+            assert problem.checked_codes(own).tolist() == own.tolist(), name
+            assert own.dtype == np.int64
+    start = "rtn" if task == "quantization" else "magnitude+rtn"
+    for problem, own in zip(problems, points[start], strict=True):
+        np.testing.assert_array_equal(own, problem.start().codes)
+    if kind != "nothing kept" and positions == 60:
+        errors = {name: error_of(problems, codes) for name, codes in points.items()}
+        assert errors["nearest-plane"] < errors[start]
+        assert errors["randomized"] < errors[start]
+
+
+@pytest.mark.parametrize("name", ["rtn", "nearest-plane", "k-best"])
+def test_levels_that_are_steps_are_rounded_as_steps(name):
+    problems = coded_problems(8)
+    steps, levels = (methods.get(name).propose(problems[kind]) for kind in ("steps", "same"))
+    for a, b in zip(steps, levels, strict=True):
+        np.testing.assert_array_equal(a + 4, b)
+
+
+def least_coded_error(problem: Any) -> float:
+    """The minimum over all codes, in float64."""
+    low, high = problem.values.code_ends
+    codes = np.stack(np.meshgrid(*map(np.arange, low, high + 1)), axis=-1).reshape(-1, problem.n)
+    values = np.array([problem.weight_of(code) for code in codes])
+    for group, most in problem.budgets:
+        values = values[np.count_nonzero(values[:, group], axis=1) <= most]
+    difference = values - problem.weight
+    return float(np.einsum("ki,ij,kj->k", difference, problem.gram, difference).min())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_proposal_for_levels_or_under_rules_is_better_than_brute_force(seed):
+    for kind in ("other", "joint", "joint levels"):
+        for problem in coded_problems(4, seed)[kind][:2]:
+            optimum = least_coded_error(problem)
+            listed = methods.names(problem.task)
+            for name, (codes,) in methods.proposals(listed, [problem], seed).items():
+                assert problem.error(codes).upper >= optimum * (1.0 - 1e-9), name
+            if kind == "other":
+                (codes,) = KBest(10**5).propose([problem])
+                assert problem.error(codes).upper == pytest.approx(optimum, rel=1e-9, abs=1e-12)
+
+
+def test_what_is_kept_is_rounded_around_its_refit():
+    problem = coded_problems(6)["joint levels"][0]
+    sparse = pvq.SparseLeastSquares(problem.gram, problem.weight, pattern=(1, 2))
+    kept = magnitude_support(sparse)
+    refit = sparse.refit(kept)
+    inner = pvq.CodebookLeastSquares(
+        problem.gram[np.ix_(kept, kept)], refit[kept], [-2.0, -0.7, 0.0, 0.1, 0.9]
+    )
+    for name in ("nearest-plane", "k-best"):
+        (codes,), (own,) = (methods.get(name).propose([p]) for p in (problem, inner))
+        np.testing.assert_array_equal(codes[kept], own)
+        assert not problem.weight_of(codes)[np.setdiff1d(np.arange(6), kept)].any()
+
+
+def test_methods_of_steps_are_refused_where_no_format_has_any(registry):
+    methods.register(StochasticRounding())
+    model, data = layer()
+    report = layer_bounds(model, "0", data, formats=["int3", "nf4"], methods=["rtn", "stochastic"])
+    assert [list(side.methods) for side in report.sides] == [["rtn", "stochastic"], ["rtn"]]
+    with pytest.raises(InputError, match="stochastic proposes nothing for these formats"):
+        layer_bounds(model, "0", data, formats=["nf4", "25%"], methods=["rtn", "stochastic"])
+    with pytest.raises(InputError, match=r"magnitude\+rtn is for joint, which no format asks for"):
+        layer_bounds(model, "0", data, formats=["nf4"], methods=["magnitude+rtn"])

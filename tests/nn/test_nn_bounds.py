@@ -394,6 +394,7 @@ def test_a_loaded_model_brings_name_and_data(simple):
         ({"pattern": (5, 4)}, "N of the pattern"),
         ({"pattern": (2, 4), "opt_dim": 3}, "cannot hold a group of 36"),
         ({"opt_dim": 0}, "opt_dim must be a positive"),
+        ({"pattern": (2, 4), "opt_dim": 0}, "opt_dim must be a positive"),
         ({"out_channels": 0}, "output channels?.* to [56]"),
         ({"out_channels": 7}, "output channels?.* to [56]"),
         ({"out_channels": [1, 1]}, "different numbers"),

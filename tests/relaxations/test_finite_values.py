@@ -327,3 +327,11 @@ def test_a_wrong_price_of_non_zeros_loses_the_bound() -> None:
     without = relaxed(layer_like(16))
     right = dual_bound(problem, relaxed(problem).certificate)
     assert dual_bound(problem, without.certificate) < 0.8 * right
+
+
+def test_weights_far_from_all_values_have_a_bound():
+    levels = [-0.01593087232759075, -0.0012957296303657776, 0.0, 0.0010369877346561752, 0.0010369877346580614]
+    problem = CodebookLeastSquares([[2.0]], [470891558.7392475], levels)
+    relaxed = relax_finite(problem, Clock(5.0))
+    upper = problem.start().upper
+    assert 0.9 * upper <= dual_bound(problem, relaxed.certificate) <= upper

@@ -413,7 +413,7 @@ def test_other_solvers_say_that_they_cannot() -> None:
 def test_auto_falls_back_on_the_relaxation_that_was_named() -> None:
     problem = correlated_problem(140, 4, seed=2, spread=0.0)
     found = {
-        name: pvq.solve(problem, relaxation=name, time_limit=4.0) for name in ("box-hull", "splits", "hybrid")
+        name: pvq.solve(problem, relaxation=name, time_limit=8.0) for name in ("box-hull", "splits", "hybrid")
     }
     assert {name: bounds.relaxation for name, bounds in found.items()} == {name: name for name in found}
     assert all(pvq.verify(problem, bounds) for bounds in found.values())

@@ -146,3 +146,13 @@ def test_dead_inputs_are_left_out_and_put_back():
     solution = integer_solver.solve_integer(problem, pvq.solvers.base.Options())
     assert solution.codes.tolist() == [1, 0, -2, 1]
     assert solution.certificate.lam.shape == (4,)
+
+
+def test_costs_that_underflow_in_units_of_the_step_prove_nothing():
+    # lam s² is 3e-339 where weights are near 1, and (w/s)² is 1e192
+    gram = [[2.242333066605073e-145, -3.9618556351270896e-73], [-3.9618556351270896e-73, 0.7]]
+    problem = IntegerLeastSquares(gram, [-1.1367179644669517e96, -2.44982611587199e23], 1.0, -4, 12)
+    least = problem.point(np.array([-4, 12])).upper  # 1.1109e47: no bound may be above
+    lam, nu = np.array([-1.3913603364709044e-146, -0.16620495662829987]), np.array([1.58e-50, 4.07e22])
+    certificate = SearchCertificate(lam, nu, 1.001 * least, 40)
+    assert certificate.prove(problem, Clock(5.0)) == 0.0

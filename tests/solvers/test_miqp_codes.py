@@ -125,7 +125,7 @@ def test_lists_without_zero_and_grams_that_are_singular_or_dead(solver):
     dead = gram.copy()
     dead[2] = dead[:, 2] = 0.0
     singular, _ = real_valued(3, 5, positions=2)
-    apart = np.diag([1e-6, 1.0, 1e6, 1e-3, 1e3])
+    apart = np.diag([1e-3, 1.0, 1e3, 0.1, 10.0])
     for matrix in (gram, dead, singular, 0.0 * gram, apart @ gram @ apart):
         for problem in (
             pvq.CodebookLeastSquares(matrix, weight, [-0.7, 0.3, 1.1]),
@@ -203,8 +203,8 @@ def test_a_million_levels_are_refused_before_any_work(no_work, solver):
 @pytest.mark.parametrize("solver", ["gurobi", "scip"])
 def test_a_time_limit_and_another_thread_stop_it(solver):
     usable(solver, Capability.EXACT_JOINT)
-    gram, weight = real_valued(0, 60)
-    problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7, nnz=20)
+    gram, weight = real_valued(0, 40)
+    problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7, nnz=13)
     limit = {"gurobi": "NodeLimit", "scip": "limits/nodes"}[solver]
     for options in ({"time_limit": 1.0}, {"solver_options": {limit: 1}}):
         try:
@@ -257,6 +257,7 @@ def test_the_start_is_a_point_of_the_program_and_the_multipliers_are_used(monkey
             monkeypatch.setattr(Native, "relax_codes", lambda self, problem, options, given=given: given)
             posed = program_of_codes(problem, "perspective", Options(), Clock(10.0))
             program = posed.program
+            assert program.kind == ("perspective" if lists is None else "one-hot")
             assert feasible(program, program.start)
             assert program.codes(program.start).tolist() == codes.tolist()
             error = problem.error(codes).middle

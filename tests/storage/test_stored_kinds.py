@@ -81,6 +81,14 @@ def test_a_problem_and_its_result_come_back(name, tmp_path):
         np.testing.assert_array_equal(stored.bounds.support, bounds.support)
 
 
+def test_groups_without_members_are_left_out(tmp_path):
+    rule = Groups(np.array([-1, 4, -1, 4, -1, -1]), np.zeros(9, dtype=np.int64))
+    problem = pvq.SparseLeastSquares(gram(), WEIGHT, nnz=0).under(rule)
+    bounds = pvq.solve(problem, method="exact", time_limit=1.0)
+    write_problem(SliceResult(0, (0, N), problem, bounds), "p.npz", tmp_path / "r.json")
+    assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
+
+
 def test_the_command_line_solves_and_verifies_such_files(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, words in (

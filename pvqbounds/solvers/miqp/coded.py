@@ -32,6 +32,9 @@ NATIVE_SHARE = 0.5
 LARGEST_BOX = 2.0**16
 """Codes of an input up to which a square of them is posed: solvers take coefficients of 1e-13 for zero."""
 
+LARGEST_NEGATIVE = 100.0
+"""A lam, over the diagonal of the Gram, that is more negative drowns the error in terms that cancel."""
+
 
 @dataclass(frozen=True, eq=False)
 class CodedProgram:
@@ -121,11 +124,12 @@ def _levels(problem: LeastSquares, codes: NDArray[np.int64], lam: NDArray[np.flo
 
 
 def _with_multipliers(problem: LeastSquares, lam: NDArray[np.float64], power: NDArray[np.int64]) -> MIQP:
-    """The one-hot form with these multipliers, or its own where they are none or too large by rounding."""
-    if lam.any():
+    """The one-hot form with these multipliers, or its own where they are none or too large."""
+    tame = np.maximum(lam, -LARGEST_NEGATIVE * np.diagonal(problem.gram))
+    if tame.any():
         try:
-            return one_hot_program(problem, lam, power)
-        except InputError:
+            return one_hot_program(problem, tame, power)
+        except InputError:  # by rounding, or because others are as large as these are negative
             pass
     return one_hot_program(problem, power=power)
 

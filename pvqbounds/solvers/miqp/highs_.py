@@ -303,7 +303,7 @@ class _OuterApproximation:
 def _reach(problem: SparseLeastSquares, error: float) -> NDArray[np.float64]:
     """Bounds on |v_i| that hold for some best weight v, given one of this `error`; shape (n,)."""
     reach = np.abs(problem.weight)
-    live = problem.gram.any(axis=1)  # what a dead input gets changes nothing
+    live = problem.shared.live  # what a dead input gets changes nothing
     alive = SparseLeastSquares(problem.gram[np.ix_(live, live)], problem.weight[live], nnz=0)
     reach[live] += proved_big_m(alive, error)
     return reach

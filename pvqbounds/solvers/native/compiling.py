@@ -121,20 +121,17 @@ def _tell(begins: bool) -> None:
 def _solve_codes(problem: LeastSquares) -> None:
     """Both ends of a tiny problem over any values, under any rule."""
     from pvqbounds.clock import Clock
-    from pvqbounds.relaxations.dual import dual_bound
     from pvqbounds.solvers.base import Options
     from pvqbounds.solvers.native.backend import Native
 
     backend = Native()
     options = Options(time_limit=60.0, relaxation="hybrid", search_share=1e-4)
-    relaxed = backend.relax_codes(problem, options)
-    found = backend.solve_codes(problem, options)
-    assert found.codes is not None
-    problem.error(found.codes)
-    for certificate in (relaxed.certificate, found.certificate):
-        if certificate is not None and certificate.searched:
-            certificate.prove(problem, Clock(60.0))
-    dual_bound(problem, backend.relax_codes(problem, Options(relaxation="box-hull")).certificate)
+    raised, found = backend.relax_codes(problem, options), backend.solve_codes(problem, options)
+    relaxed = backend.relax_codes(problem, Options(relaxation="box-hull"))
+    for solution in (raised, found, relaxed):
+        if solution.codes is not None and solution.certificate is not None:
+            problem.error(solution.codes)
+            solution.certificate.prove(problem, Clock(60.0))
 
 
 def _quantize(relaxation: str) -> None:
@@ -203,6 +200,6 @@ KINDS: dict[str, Callable[[], None]] = {
     "levels": lambda: _solve_codes(small_levels()),
     "steps with a budget": lambda: _solve_codes(small_steps(nnz=4)),
     "levels with a budget": lambda: _solve_codes(small_levels(nnz=4)),
-    "perspective": _prune,
+    "perspective": lambda: _prune(),
 }
 """What there is to compile: relaxations of uniform steps, other values and rules, and pruning."""

@@ -26,7 +26,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems import Gram, SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, NormalForm, central_path
@@ -57,11 +57,11 @@ Progress = Callable[[], None]
 
 def scaled_grams(problems: Sequence[SparseLeastSquares]) -> list[ScaledGram]:
     """The scaled Gram of each channel; channels of one Gram share one object."""
-    known: dict[int, ScaledGram] = {}
+    known: dict[Gram, ScaledGram] = {}
     for problem in problems:
-        if id(problem.gram) not in known:
-            known[id(problem.gram)] = scaled_gram(problem.gram)
-    return [known[id(problem.gram)] for problem in problems]
+        if problem.shared not in known:
+            known[problem.shared] = scaled_gram(problem.gram)
+    return [known[problem.shared] for problem in problems]
 
 
 # ------------------------------------------------------------------------------- from below

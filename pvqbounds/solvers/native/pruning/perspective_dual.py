@@ -91,7 +91,7 @@ class NormalForm:
 
 def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
     """Scale the problem; None where the bound is 0 (singular Gram, nothing to remove, no signal)."""
-    live = np.asarray(problem.gram.any(axis=1))
+    live = problem.shared.live
     group = np.full(problem.n, -1, dtype=np.int64)
     need: list[float] = []
     for inputs, kept in problem.budgets:

@@ -73,7 +73,7 @@ def relax_finite(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -
     A certificate, and the moments of the weights v: `mean`, shape (n,), and `covariance`, shape (n, n).
     The status is "solved", or says at which relative gap the path ended.
     """
-    live = np.asarray(problem.gram.any(axis=1))
+    live = problem.shared.live
     lam, nu, mean = np.zeros(problem.n), np.zeros(problem.n), problem.start().weight
     covariance = np.zeros((problem.n, problem.n))
     reported, status = 0.0, "every input is zero"

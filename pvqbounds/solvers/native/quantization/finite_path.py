@@ -159,6 +159,8 @@ def follow(start: Start, clock: Clock, tolerance: float = 1e-3) -> Path | None:
         if place is None:
             break
         unit = max(abs(point.value), start.floor)
+        if unit == 0.0:
+            break  # weights so far from all values that these are one to them
         gap = (place.left + place.length) / unit
         solved = place.left <= tolerance * unit and place.length <= CENTRED * mu
         if solved:

@@ -26,7 +26,7 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
     plain_codes,
     without_dead_moments,
 )
-from pvqbounds.solvers.native.quantization.integer_search import Outcome, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.integer_search import Outcome
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
@@ -97,11 +97,11 @@ def hybrid_bound(
     seed
         Seed of the random starts of the local search.
     """
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.codes_of_nearest()
     if not live.any():
         return Hybrid(codes, relaxed.certificate, relaxed.status)
-    inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+    inner, inside = problem.among(live), without_dead_moments(relaxed, live)
     if not trees_fit(inner.n, clock):
         codes[live] = plain_codes(inner, inside, clock)
         return Hybrid(codes, relaxed.certificate, not_searched(inner.n))
@@ -187,14 +187,17 @@ def raised_by(
 
 def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
     """What a search found, if that has less error than the codes known before."""
-    found = [codes] if outcome.codes is None else [outcome.codes, codes]
-    return min(found, key=lambda z: problem.error(z).upper)
+    if outcome.codes is None or np.array_equal(outcome.codes, codes):
+        return codes
+    return min([outcome.codes, codes], key=lambda z: problem.error(z).upper)
 
 
 def spread(
     certificate: DualCertificate | SearchCertificate, live: NDArray[np.bool_]
 ) -> DualCertificate | SearchCertificate:
     """The certificate with zero multipliers for the inputs that were left out."""
+    if live.all():
+        return certificate
     lam, nu = np.zeros(len(live)), np.zeros(len(live))
     lam[live], nu[live] = certificate.lam, certificate.nu
     return replace(certificate, lam=lam, nu=nu, splits=certificate.splits.spread(live))

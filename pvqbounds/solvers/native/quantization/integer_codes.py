@@ -19,7 +19,7 @@ from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes
 from pvqbounds.relaxations.dual import DualCertificate
-from pvqbounds.solvers.native.quantization.integer_search import k_best, live_inputs, without_dead_inputs
+from pvqbounds.solvers.native.quantization.integer_search import k_best
 from pvqbounds.solvers.native.quantization.search_trees import (
     Minimiser,
     MultipliedTree,
@@ -106,10 +106,10 @@ def best_known_codes(
         The less time it leaves, the fewer starts are tried.
     """
     clock = clock or Clock(math.inf)
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.codes_of_nearest()
     if live.any():
-        inner, inside = without_dead_inputs(problem, live), without_dead_moments(relaxed, live)
+        inner, inside = problem.among(live), without_dead_moments(relaxed, live)
         if not trees_fit(inner.n, clock):
             codes[live] = plain_codes(inner, inside, clock)
         else:

@@ -1,29 +1,38 @@
-"""Exact LeastSquares: Schnorr-Euchner search on a minorant, with the SDP's multipliers.
+"""Exact least squares over codes: Schnorr-Euchner search on a minorant, with a relaxation's multipliers.
 
 **What is searched.** For any (lam, nu) with S = G - diag(lam) positive definite, let R be a
 float64 minorant of S (dᵀSd >= ||Rd||² for all d, :mod:`pvqbounds.arithmetic.definite`) and
-d = s z - w. For every vector m, and nu := RᵀR m,
+d = v - w. For every vector m, and nu := RᵀR m,
 
-    E(z) >= ||R(d - m)||² + sum_i f_i(z_i) - ||R m||²,      f_i(k) = lam_i d_i² + 2 nu_i d_i.
+    E(v) >= ||R(d - m)||² + sum_i f_i(v_i) - ||R m||²,      f_i(v) = lam_i (v - w_i)² + 2 nu_i (v - w_i).
 
-With h_i = min over the box of f_i, each term of ||R(d - m)||² + sum_i (f_i - h_i) is
+With h_i = min over the values of f_i, each term of ||R(d - m)||² + sum_i (f_i - h_i) is
 non-negative, so that a depth-first search from the last row of R upwards may drop a node once
 its partial sum reaches the incumbent. The constant sum_i h_i - ||R m||² is the dual bound of
-:mod:`pvqbounds.relaxations.dual`: with the SDP's multipliers the search starts from the
-SDP's bound, with lam = 0 and nu = G(x - w) at the box-constrained minimiser x it is the classic
-search around x with the gradient's separable costs. A mixture of the two visits least nodes. Split
+:mod:`pvqbounds.relaxations.dual`: with the relaxation's multipliers the search starts from its
+bound, with lam = 0 and nu = G(x - w) at the minimiser x between the least and the largest values it is the
+classic search around x with the gradient's separable costs. A mixture of the two visits least nodes. Split
 inequalities (:mod:`pvqbounds.relaxations.splits`) put A in the place of G and nu - p in that of nu
 in f, and add kappa to the constant.
 
+The costs of a level are a parabola of its value: where it is convex the values are met in order of their
+costs to the left and to the right of where it is least, be they steps or levels of any spacing; where it is
+concave, from the ends in. Under a support rule 0 is a third one that is pending, and tolls (:mod:`.tolls`)
+are added to the costs: what the zeros that must still come will cost at least.
+
 **What is proved.** Let theta be a threshold such that every leaf lies below a node whose partial
 sum, as computed, is at least theta. Rounding moves each component of R(d - m) by at most
-gamma_{n+8} sum_j |R_ij| B_j, where B_j bounds |k - x_j| + 2|x_j| over the box (in steps), and
+gamma_{n+8} sum_j |R_ij| B_j, where B_j bounds |v - x_j| + 2|x_j| over the values (in units of the grid), and
 f_i by at most phi_i; with eps the norm of the former and Phi the sum of the latter
 
-    E(z) >= sum_i h_i - ||R m||² - Phi + theta' - 2 eps sqrt(theta'),   theta' = theta (1 - gamma_{2n+8}).
+    E(v) >= sum_i h_i + tolls - ||R m||² - Phi + theta' - 2 eps sqrt(theta'),
+    theta' = theta (1 - gamma_{2n+8}).
+
+Each f_i counts once, in a cost where its level is fixed, else in h_i or in a toll, and the changes of the
+tolls along a path add up without rounding: phi_i covers the roundings of f_i(0) - h_i + (a change) as well.
 
 Sources: Schnorr and Euchner, Math. Programming 66, 1994; Agrell, Eriksson, Vardy, Zeger, IEEE
-Trans. Inform. Theory 48, 2002; the separable costs at the box are this project's.
+Trans. Inform. Theory 48, 2002; the separable costs at the box and the tolls are this project's.
 """
 
 from __future__ import annotations
@@ -48,10 +57,8 @@ __all__ = [
     "goal_of",
     "in_problem_order",
     "k_best",
-    "live_inputs",
     "prove",
     "quick_search",
-    "without_dead_inputs",
 ]
 
 NODES_A_SLICE = 1_000_000
@@ -165,13 +172,13 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
 
 def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
     """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
-    live = live_inputs(problem)
+    live = problem.shared.live
     if not certificate.fits(problem):
         return False
     if not live.any():
         return certificate.value <= 0.0
     splits = certificate.splits.among(live)
-    tree = build_tree(without_dead_inputs(problem, live), certificate.lam[live], certificate.nu[live], splits)
+    tree = build_tree(problem.among(live), certificate.lam[live], certificate.nu[live], splits)
     if tree is None or not math.isfinite(certificate.value):
         return False
     threshold = tree.threshold_for(certificate.value)
@@ -184,13 +191,3 @@ def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -
         if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False
     return not run.found
-
-
-def live_inputs(problem: LeastSquares) -> NDArray[np.bool_]:
-    """Mask of the inputs that are not always zero, shape (n,)."""
-    return np.asarray(problem.gram.any(axis=1), dtype=np.bool_)
-
-
-def without_dead_inputs(problem: LeastSquares, live: NDArray[np.bool_]) -> LeastSquares:
-    """The problem over the inputs that are not always zero; the others add nothing to E."""
-    return problem.among(live)

@@ -32,9 +32,7 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
 )
 from pvqbounds.solvers.native.quantization.integer_search import (
     NODES_A_SLICE,
-    live_inputs,
     quick_search,
-    without_dead_inputs,
 )
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
@@ -75,14 +73,14 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
     begun; the bound of ``options.relaxation`` is given instead.
     """
     clock = Clock(options.time_limit, options.cancelled)
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.codes_of_nearest()
     if not live.any():
         zero = np.zeros(problem.n)
         return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
     if options.relaxed is not None:
         options = replace(options, relaxed=without_dead_moments(options.relaxed, live))
-    solution = _solve_live(without_dead_inputs(problem, live), clock, options)
+    solution = _solve_live(problem.among(live), clock, options)
     assert solution.codes is not None
     codes[live] = solution.codes
     assert isinstance(solution.certificate, DualCertificate | SearchCertificate)

@@ -27,6 +27,10 @@ RIDGE = 1e-9
 """Share of its diagonal that is added to the form where an order is taken from it, which may be singular."""
 
 
+UNDERFLOW = 2.0**-1070
+"""Some times what a product that underflows is off by: in units of a small step lam s² and s R may."""
+
+
 @dataclass(frozen=True, eq=False)
 class SearchTree:
     """All that the search and its proof need, in search order and in units of the grid."""
@@ -102,7 +106,7 @@ class SearchTree:
         return math.inf
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a tree whose arithmetic overflows is refused at the end
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a tree that overflows is refused at the end
 def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO_SPLITS) -> SearchTree | None:
     """The search tree at these multipliers (units of the Gram), or None where S is not proved definite.
 
@@ -133,8 +137,9 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     shift = middle - weight
     image = factor @ shift
     pull = factor.T @ image  # nu := RᵀR m
-    size = np.abs(factor) @ np.abs(shift)
-    pull_error = gamma(2 * n + 8) * (np.abs(factor).T @ size)
+    sizes = np.abs(factor)
+    size = sizes @ np.abs(shift)
+    pull_error = gamma(2 * n + 8) * (sizes.T @ size)
     image_norm = up(float(np.sum((np.abs(image) + gamma(n + 4) * size) ** 2)) * (1.0 + gamma(n + 4)), 2)
 
     # in units of the grid
@@ -142,15 +147,17 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     centre, target = weight / scale, middle / scale
     linear, radius = form.separable_linear(pull)
     step_lam, step_nu = lam * scale * scale, linear * scale
-    floor = _separable_floor(centre, step_lam, step_nu, grid, problem.is_restricted)
+    floor = _separable_floor(centre, step_lam, step_nu, grid)
     reach = np.maximum(np.abs(low - centre), np.abs(high - centre)) + np.abs(centre) + grid.spacing
     phi = 32.0 * UNIT * (np.abs(step_lam) * reach + 2.0 * np.abs(step_nu)) * reach
     phi += 2.0 * scale * (pull_error + radius) * reach
+    phi += UNDERFLOW * (1.0 + scale) * (1.0 + reach) * (1.0 + reach)
     root = down(down(total(floor.tolist())) - up(image_norm))
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for values next to the target, where those of nearly least error are, and by how much
     # ||R d||² falls short of dᵀSd there
-    near = np.abs(target - centre) + grid.spacing_at(target)
+    spacing = grid.spacing_at(target)
+    near = np.abs(target - centre) + spacing
     if problem.is_restricted:
         near = np.maximum(near, np.abs(centre))  # and for zeros
     costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
@@ -160,11 +167,13 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
 
     factor = factor * scale
     spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + grid.spacing
-    rounding = gamma(n + 16) * (np.abs(factor) @ spread)
+    ends = np.stack([spread, 2.0 * np.abs(target) + 3.0 * spacing])
+    rounding, beside = gamma(n + 16) * (ends @ np.abs(factor).T)
+    rounding += UNDERFLOW * (n + spread.sum())
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
-    beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0 * grid.spacing_at(target)))
     slack_blur = math.sqrt(float(beside @ beside))
-    if not all(np.isfinite(part).all() for part in (factor, target, step_nu, floor, root, blur)):
+    # what is not finite is in no sum that is
+    if not math.isfinite(factor.sum() + target.sum() + step_nu.sum() + floor.sum() + root + blur):
         return None  # multipliers at which the arithmetic overflows
     tolls = None
     if problem.is_restricted:
@@ -233,18 +242,16 @@ def _solve_normal(factor: Array, vector: Array) -> Array:
     return solution
 
 
-def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid, with_zero: bool) -> Array:
+def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Array:
     """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over values, u = value - c."""
     if grid.table is not None:
         candidates = grid.table
     else:
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            stationary = np.where(lam > 0.0, centre - nu / lam, 0.0)
+        stationary = np.where(lam > 0.0, centre - nu / lam, 0.0)
         low, high = grid.low, grid.high
         middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), low, high))
         near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), low[:, None], high[:, None])
-        zeros = np.zeros((grid.n, int(with_zero)))
-        candidates = np.hstack([near, low[:, None], high[:, None], zeros])
+        candidates = np.hstack([near, low[:, None], high[:, None]])
     u = candidates - centre[:, None]
     return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
 

@@ -32,7 +32,8 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     spread,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
-from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, live_inputs, quick_search
+from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
+from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVABLE
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -47,9 +48,6 @@ __all__ = ["relax_codes", "solve_codes"]
 
 TOLERANCE = 1e-3
 """Relative gap to which the relaxation is solved."""
-
-HOPELESS = 1e3
-"""A search that the volume heuristic expects to outlast its budget so many times is not begun."""
 
 TRIAL = 1e6
 """Nodes after which a search has to tell how many more it needs, where it may begin only what it ends."""
@@ -75,12 +73,13 @@ def relax_codes(problem: LeastSquares, options: Options) -> ExactSolution:
 
 def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> ExactSolution:
     """Solve for the inputs that are not always zero; the others get codes that cost nothing."""
-    live = live_inputs(problem)
+    live = problem.shared.live
     codes = problem.values.zero_codes() if problem.is_restricted else problem.codes_of_nearest()
     if not live.any():
         zero = np.zeros(problem.n)
         return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
     found = solve(problem.among(live), Clock(options.time_limit, options.cancelled), options)
+    assert found.codes is not None
     codes[live] = found.codes
     assert isinstance(found.certificate, DualCertificate | SearchCertificate)
     return replace(found, codes=codes, certificate=spread(found.certificate, live))
@@ -138,7 +137,9 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
 
     relaxed = _relaxation(problem, clock, options.tolerance)
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
-    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, 0.0, clock)
+    nodes = nodes_for(options.search_share, options.time_limit)
+    allowed = 0.0 if problem.n <= PROVABLE else min(nodes, NODES_A_SECOND * clock.remaining)
+    found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
     codes = min(codes, found, key=lambda z: problem.error(z).upper)
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
     if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
@@ -174,5 +175,5 @@ def _searched(
         codes = better_codes(problem, codes, outcome)
         return ExactSolution(codes, None, None, chosen.certificate(outcome), "optimal")
     found = raised_by(problem, relaxed, codes, chosen, outcome)
-    name = found.relaxation if isinstance(found.certificate, DualCertificate) else None
-    return ExactSolution(found.codes, None, None, found.certificate, status, name)
+    fallback = found.relaxation if isinstance(found.certificate, DualCertificate) else None
+    return ExactSolution(found.codes, None, None, found.certificate, status, fallback)

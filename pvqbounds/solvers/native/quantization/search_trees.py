@@ -72,7 +72,7 @@ class MultipliedTree:
 
 @dataclass(frozen=True, eq=False)
 class Minimiser:
-    """The continuous minimiser between the least and the largest values: x in units of codes, nu = G (s x - w)."""
+    """The continuous minimiser between the least and largest values: x in the grid's units, and nu = G d."""
 
     point: NDArray[np.float64]
     nu: NDArray[np.float64]

@@ -287,13 +287,14 @@ class _Path:
         self._unit = unit
         multiplier, settled = self._rows.multiplier.copy(), False
         at_once = max(1, int(BETWEEN_LOOKS * lapack.FLOPS_A_SECOND / (STEP * self.n**3)))
+        rows, work = self._rows.parts, (self._numbers, lapack.ROUTINES)
+        spare = self._inverse, self._spare, self._moves, self._changes
+        ascent = split_kernel.Ascent(multiplier, slope, unit, self._x, *spare)
         # whatever the clock says, a step away from y = 0: what it gives is a bound above zero
         while steps > 0 and not settled and (value <= 0.0 or not clock.expired):
             self._count, value, barrier, settled = split_kernel.climb(
-                self._form, self._rows.parts, multiplier, slope, unit, self._x, self._inverse, self._spare,
-                self._moves, self._changes, self._count, value, barrier, mu, min(at_once, steps),
-                self._numbers, lapack.ROUTINES,
-            )  # fmt: skip
+                self._form, rows, ascent, self._count, value, barrier, mu, min(at_once, steps), work
+            )
             steps -= at_once
         self._rows = self._rows.with_multiplier(multiplier)
         if value > self._best[1]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from pvqbounds.solvers.native.linalg import lapack
 
-__all__ = ["climb", "differentiate", "evaluate", "separate"]
+__all__ = ["Ascent", "climb", "differentiate", "evaluate", "separate"]
 
 DEFINITE = 1e-12
 """Least squared pivot of S, relative to the diagonal of P."""
@@ -100,16 +102,36 @@ def differentiate(rows, inverse, x, mu, slope, unit):  # type: ignore[no-untyped
         unit[c] = 1.0 / math.sqrt(max(curvature, LEAST_CURVATURE))
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def climb(  # type: ignore[no-untyped-def]
-    form, rows, multiplier, slope, unit, x, inverse, spare, moves, changes, count, value, barrier, mu,
-    most, numbers, routines,
-):  # fmt: skip
-    """At most so many steps up the barrier: overwrites the multipliers, the slope, x and the inverse.
+class Ascent(NamedTuple):
+    """Where an ascent stands, and what it remembers: all of it is overwritten by the steps."""
 
-    `spare` is room for a matrix, `moves` and `changes` the memory of `count` steps so far, a ring.
-    Returns the count, the dual value, the barrier's, and whether a step gained too little to go on.
+    multiplier: NDArray[np.float64]
+    """y >= 0, shape (m,)."""
+    slope: NDArray[np.float64]
+    """Derivative of the barrier by y, shape (m,)."""
+    unit: NDArray[np.float64]
+    """What makes its second derivative about 1, shape (m,)."""
+    x: NDArray[np.float64]
+    """S⁻¹q, shape (n,)."""
+    inverse: NDArray[np.float64]
+    """S⁻¹, lower triangle, shape (n, n)."""
+    spare: NDArray[np.float64]
+    """Room for a matrix, shape (n, n)."""
+    moves: NDArray[np.float64]
+    """Steps in scaled variables, a ring, shape (memory, m)."""
+    changes: NDArray[np.float64]
+    """Changes of the scaled slope along them, likewise."""
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def climb(form, rows, ascent, count, value, barrier, mu, most, work):  # type: ignore[no-untyped-def]
+    """At most so many steps up the barrier, of which `count` are remembered so far.
+
+    `work` is what LAPACK works with: (numbers, routines). Returns the count, the dual value, the
+    barrier's, and whether a step gained too little to go on.
     """
+    multiplier, slope, unit, x, inverse, spare, moves, changes = ascent
+    numbers, routines = work
     n, m = len(form), len(multiplier)
     step, trial, trial_x = np.empty(m), np.empty(m), np.empty(n)
     new_slope, no_unit = np.empty(m), np.empty(m)
