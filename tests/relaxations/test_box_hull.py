@@ -89,6 +89,7 @@ def assert_sound(sdp: BoxHullSDP, solution: SDPSolution) -> None:
 
 # the interior point runs away here
 @example(seed=8793, n=3, kind="twins", grid=(-1, 0), spread="inside")
+@example(seed=303, n=3, kind="singular", grid=(-1, 0), spread="codes")
 @settings(max_examples=120, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

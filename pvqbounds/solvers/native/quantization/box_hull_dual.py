@@ -278,6 +278,8 @@ class _Run:
     def _solution(self, sdp: BoxHullSDP, i: int, gap: float) -> SDPSolution:
         lam, mu = self._multipliers[i]
         mean, covariance = self._moments[i]
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):  # its last step overflowed
+            mean, covariance = np.zeros_like(mean), np.zeros_like(covariance)
         nu = sdp.nu_of(lam, mu)
         status = "solved" if gap <= self._limits.tolerance else f"stopped at a relative gap of {gap:.1e}"
         value = self._best[i] if self._best[i] > -np.inf else dual_value(sdp, lam, nu)
