@@ -95,13 +95,13 @@ class IntegerLeastSquares(LeastSquares):
             low, high = steps.qmin[wrong[0]], steps.qmax[wrong[0]]
             where = f" at input {wrong[0]}" if np.ndim(self.qmin) or np.ndim(self.qmax) else ""
             raise InputError(f"qmin = {low} is larger than qmax = {high}{where}.")
-        if not math.isfinite(float(np.abs([steps.lowest, steps.highest]).max())):
+        with np.errstate(over="ignore"):  # what overflows is refused
+            largest, apart = float(np.abs([steps.lowest, steps.highest]).max()), vector / steps.step
+        if not math.isfinite(largest):
             raise InputError("The grid is so large that its ends overflow; rescale the weights.")
         check_magnitude(shared.matrix, float(steps.step.max()))
-        with np.errstate(over="ignore"):
-            apart = ~np.isfinite(vector / steps.step)
-        if apart.any():
-            i = np.flatnonzero(apart)[0]
+        if not np.isfinite(apart).all():
+            i = np.flatnonzero(~np.isfinite(apart))[0]
             raise InputError(
                 f"The weight {vector[i]:g} of input {i} is beyond float64 in units of its step "
                 f"{steps.step[i]:g}; rescale them."

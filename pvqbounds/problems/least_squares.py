@@ -199,7 +199,7 @@ class Problem(ABC):
             raise InputError("The support must be a list of input indices.") from error
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise InputError("The support must be a list of input indices.")
-        indices = np.unique(array.astype(np.int64))
+        indices = np.unique(array.astype(np.int64)) if array.size else np.zeros(0, dtype=np.int64)
         if len(indices) != array.size:
             raise InputError("The support names an input twice.")
         if len(indices) and (indices[0] < 0 or indices[-1] >= self.n):

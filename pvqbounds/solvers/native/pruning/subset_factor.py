@@ -90,7 +90,9 @@ class SubsetFactor:
 
     def threshold(self, value: float) -> float:
         """Return the computed cost from which on a set is proved to have an error of at least `value`."""
-        return self._scaled_threshold(float(np.ldexp(value, -self.exponent))) if self.definite else math.inf
+        with np.errstate(over="ignore"):
+            scaled = float(np.ldexp(value, -self.exponent))
+        return self._scaled_threshold(scaled) if self.definite else math.inf
 
     def proved(self, cost: float) -> float:
         """Return an error that :meth:`threshold` proves for sets of this computed cost; never negative."""

@@ -165,8 +165,13 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for values next to the target, where those of nearly least error are, and by how much
     # ||R d||² falls short of dᵀSd there
+<<<<<<< HEAD
     spacing = grid.spacing_at(target)
     near = np.abs(target - centre) + spacing
+=======
+    step = grid.spacing_at(target)
+    near = np.abs(target - centre) + step
+>>>>>>> search
     if problem.is_restricted:
         near = np.maximum(near, np.abs(centre))  # and for zeros
     costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
@@ -180,6 +185,10 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     rounding, beside = gamma(n + 16) * (ends @ np.abs(factor).T)
     rounding += UNDERFLOW * (n + spread.sum())
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
+<<<<<<< HEAD
+=======
+    beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0 * step))
+>>>>>>> search
     slack_blur = math.sqrt(float(beside @ beside))
     # what is not finite is in no sum that is
     if not math.isfinite(factor.sum() + target.sum() + step_nu.sum() + floor.sum() + root + blur):
@@ -253,6 +262,7 @@ def _solve_normal(factor: Array, vector: Array) -> Array:
 
 def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Array:
     """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over values, u = value - c."""
+<<<<<<< HEAD
     if grid.table is not None:
         candidates = grid.table
     else:
@@ -261,8 +271,23 @@ def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Ar
         middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), low, high))
         near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), low[:, None], high[:, None])
         candidates = np.hstack([near, low[:, None], high[:, None]])
+=======
+    candidates = _near_and_ends(centre, lam, nu, grid) if grid.table is None else grid.table
+>>>>>>> search
     u = candidates - centre[:, None]
     return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
+
+
+def _near_and_ends(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Array:
+    """Codes of steps around where lam u² + 2 nu u is least, if it is convex, and both ends, shape (n, 6)."""
+    convex, low, high = lam > 0.0, grid.low, grid.high
+    stationary = np.where(convex, centre - nu / np.where(convex, lam, 1.0), 0.0)
+    middle = np.floor(np.minimum(np.maximum(stationary, low), high))
+    codes = np.empty((grid.n, 6))
+    codes[:, 0], codes[:, 1] = np.maximum(middle - 1.0, low), middle
+    codes[:, 2], codes[:, 3] = np.minimum(middle + 1.0, high), np.minimum(middle + 2.0, high)
+    codes[:, 4], codes[:, 5] = low, high
+    return codes
 
 
 def expected_nodes(tree: SearchTree, error: float) -> float:
