@@ -165,13 +165,8 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
     # the same for values next to the target, where those of nearly least error are, and by how much
     # ||R d||² falls short of dᵀSd there
-<<<<<<< HEAD
     spacing = grid.spacing_at(target)
     near = np.abs(target - centre) + spacing
-=======
-    step = grid.spacing_at(target)
-    near = np.abs(target - centre) + step
->>>>>>> search
     if problem.is_restricted:
         near = np.maximum(near, np.abs(centre))  # and for zeros
     costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
@@ -185,10 +180,6 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
     rounding, beside = gamma(n + 16) * (ends @ np.abs(factor).T)
     rounding += UNDERFLOW * (n + spread.sum())
     blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
-<<<<<<< HEAD
-=======
-    beside = gamma(n + 16) * (np.abs(factor) @ (2.0 * np.abs(target) + 3.0 * step))
->>>>>>> search
     slack_blur = math.sqrt(float(beside @ beside))
     # what is not finite is in no sum that is
     if not math.isfinite(factor.sum() + target.sum() + step_nu.sum() + floor.sum() + root + blur):
@@ -262,18 +253,7 @@ def _solve_normal(factor: Array, vector: Array) -> Array:
 
 def _separable_floor(centre: Array, lam: Array, nu: Array, grid: CodeGrid) -> Array:
     """Least value, as computed by the kernel's formula, of lam u² + 2 nu u over values, u = value - c."""
-<<<<<<< HEAD
-    if grid.table is not None:
-        candidates = grid.table
-    else:
-        stationary = np.where(lam > 0.0, centre - nu / lam, 0.0)
-        low, high = grid.low, grid.high
-        middle = np.floor(np.clip(np.nan_to_num(stationary, posinf=np.inf, neginf=-np.inf), low, high))
-        near = np.clip(middle[:, None] + np.array([-1.0, 0.0, 1.0, 2.0]), low[:, None], high[:, None])
-        candidates = np.hstack([near, low[:, None], high[:, None]])
-=======
     candidates = _near_and_ends(centre, lam, nu, grid) if grid.table is None else grid.table
->>>>>>> search
     u = candidates - centre[:, None]
     return np.asarray(((lam[:, None] * u + 2.0 * nu[:, None]) * u).min(axis=1), dtype=np.float64)
 
