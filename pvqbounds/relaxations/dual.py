@@ -254,7 +254,7 @@ def _live_terms(
         least = np.nextafter(least - room * values.reach(weight), -np.inf)
         zero = np.nextafter(zero - room * np.abs(weight), -np.inf)
     constant = down(down(down(total(least.tolist())) + quadratic) + form.constant)
-    if not (np.isfinite(least).all() and math.isfinite(constant)):
+    if not (np.isfinite(least).all() and np.isfinite(zero).all() and math.isfinite(constant)):
         return None
     extra, lams, nus = np.zeros(problem.n), certificate.lam.copy(), certificate.nu.copy()
     extra[live] = np.maximum(np.nextafter(zero - least, -np.inf), 0.0)
