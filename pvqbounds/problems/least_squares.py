@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure, quadratic_form
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.supports import ALL, AtMost, Budget, Pattern, SupportRule, largest_kept
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
@@ -33,6 +33,7 @@ __all__ = [
     "Task",
     "check_magnitude",
     "checked_pair",
+    "checked_problem",
     "common_units",
     "moved",
     "scaled_weights",
@@ -244,6 +245,22 @@ class Problem(ABC):
 
 
 P = TypeVar("P", bound=Problem)
+
+
+def checked_problem(problem: object) -> Problem:
+    """`problem`, if it is one.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    if not isinstance(problem, Problem):
+        raise InputError(
+            "A problem is an IntegerLeastSquares, a CodebookLeastSquares or a SparseLeastSquares, "
+            f"not {shown(problem)}."
+        )
+    return problem
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ import numpy as np
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.base import Options, SDPSolution
@@ -95,6 +96,7 @@ def solve_channels(
 
 def solve_all(problems: Sequence[Problem], asked: SolveOptions, execution: Execution) -> list[Bounds]:
     """:func:`solve_channels` with its options in two objects."""
+    problems = [checked_problem(problem) for problem in problems]
     if asked.relaxation == SHARED and (not asked.native or asked.method == "exact"):
         raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
     cancelled = asked.cancelled or threading.Event()

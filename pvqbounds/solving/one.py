@@ -14,8 +14,9 @@ from typing import Unpack
 import numpy as np
 
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError, InputError, SolverFailedError, shown
+from pvqbounds.errors import ContradictionError, SolverFailedError
 from pvqbounds.problems import Point, Problem
+from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.results.bounds import Bounds, status_of
@@ -110,12 +111,7 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         The relaxation (quantization) of ``problem.normalised``, where it was solved together with
         those of other channels (:func:`pvqbounds.solve_channels`).
     """
-    if not isinstance(problem, Problem):
-        raise InputError(
-            "A problem is an IntegerLeastSquares, a CodebookLeastSquares or a SparseLeastSquares, "
-            f"not {shown(problem)}."
-        )
-    kind = kind_of(problem)
+    kind = kind_of(checked_problem(problem))
     relaxation = kind.checked_relaxation(asked.relaxation, asked.native)
     share = (DEFAULT_SEARCH_SHARE if asked.relaxation is None else 1.0) if relaxation == "hybrid" else 0.0
     options = Options(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError, InputError
+from pvqbounds.errors import ContradictionError, InputError, shown
 from pvqbounds.problems import Problem
+from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds
@@ -52,6 +53,9 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
     Verification
         Whether the stated interval contains the one that is proved here.
     """
+    checked_problem(problem)
+    if not isinstance(bounds, Bounds):
+        raise InputError(f"What is verified is what solve gives back, not {shown(bounds)}.")
     try:
         upper = _evaluated(problem, bounds)
     except InputError as error:

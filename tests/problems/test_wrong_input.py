@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import pvqbounds as pvq
+from pvqbounds.problems.supports import Groups
 
 GRAM, WEIGHT = np.eye(4), [0.1, 0.2, 0.3, 0.4]
 LEVELS = [-1.0, 0.0, 1.0]
@@ -95,3 +96,25 @@ def test_codes_that_are_not_allowed_are_refused(make, codes, text):
     with pytest.raises(pvq.InputError) as caught:
         make().point(codes)
     assert text in str(caught.value)
+
+
+def test_what_is_no_problem_or_no_result_is_refused_in_one_sentence():
+    problem = pvq.SparseLeastSquares(np.eye(3), [1.0, 2.0, 3.0], nnz=1)
+    bounds = pvq.solve(problem)
+    for wrong in (
+        lambda: pvq.solve(None),
+        lambda: pvq.solve_channels([problem, None]),
+        lambda: pvq.verify(None, bounds),
+        lambda: pvq.verify(problem, None),
+    ):
+        with pytest.raises(pvq.InputError, match=r"not None\."):
+            wrong()
+
+
+def test_pruning_by_groups_that_are_not_alike_is_bounded():
+    rule = Groups(np.array([0, 1, 0]), np.array([1, 0]))
+    problem = pvq.SparseLeastSquares(np.eye(3), [1.0, 2.0, 3.0], nnz=0).under(rule)
+    for method in ("relax", "exact"):
+        bounds = pvq.solve(problem, method=method)
+        assert bounds.error_lower <= 5.0 <= bounds.error_upper * (1.0 + 1e-12)
+        assert pvq.verify(problem, bounds)

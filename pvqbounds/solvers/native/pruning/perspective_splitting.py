@@ -81,12 +81,15 @@ class RowBudget:
 
     @classmethod
     def of(cls, problem: SparseLeastSquares) -> RowBudget:
-        """The budget of one channel."""
+        """The budget of one channel.
+
+        Of groups that are not alike it is what they may keep together, which is less than they say: a place
+        to begin, as the multipliers that are found count for any budget.
+        """
         if problem.pattern is not None:
             kept, size = problem.pattern
             return cls(min(size, problem.n // problem.stride), kept, problem.stride)
-        assert problem.nnz is not None
-        return cls(problem.n, problem.nnz)
+        return cls(problem.n, sum(most for _, most in problem.budgets))
 
     def rows(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """(C, n) as (groups, size): whole channels together, or each cut into groups, padded with zeros."""

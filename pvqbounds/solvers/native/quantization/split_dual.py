@@ -255,7 +255,9 @@ class _Path:
             value = self._evaluate(0.0)
             if value is not None and np.isfinite(self._inverse).all():
                 return value[0]
-        raise SolverFailedError("The split dual has no start: the Gram is not positive semidefinite.")
+        raise SolverFailedError(
+            "The split dual has no start: numbers lie too far apart, or the Gram is not semidefinite."
+        )
 
     def _evaluate(self, mu: float) -> tuple[float, float] | None:
         """The dual value and the barrier's, and x and the inverse there; None where S is not definite."""
