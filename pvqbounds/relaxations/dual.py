@@ -50,7 +50,14 @@ from pvqbounds.arithmetic.enclosures import (
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
-from pvqbounds.relaxations.certificates import NOTHING, Certificate, Proof, is_vector, multipliers_in_units
+from pvqbounds.relaxations.certificates import (
+    NOTHING,
+    Certificate,
+    Proof,
+    is_vector,
+    multipliers_in_units,
+    over_inputs,
+)
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
 
 if TYPE_CHECKING:
@@ -111,6 +118,15 @@ class DualCertificate(Certificate):
     def in_units(self, units: Units) -> DualCertificate:
         """The same multipliers for the problem in these units."""
         return DualCertificate(*multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units))
+
+    def spread(self, live: NDArray[np.bool_]) -> DualCertificate:
+        """The same about all inputs, of which it is now about those of a mask, shape (n,)."""
+        lam, nu = over_inputs(self.lam, live), over_inputs(self.nu, live)
+        return DualCertificate(lam, nu, self.splits.spread(live))
+
+    def stated(self, problem: Problem) -> float:
+        """The bound that it is made for: what the multipliers prove, which may be negative."""
+        return dual_bound(problem, self)
 
     def claim(self, problem: Problem) -> tuple[DualCertificate, float]:
         """Multipliers that any machine can prove, and the bound to state from them."""
