@@ -212,16 +212,9 @@ def _bounds(
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
-    certificate, error_upper = solution.certificate, point.upper
-    if certificate is not None:
-        certificate, error_lower = certificate.claim(problem)
-        kind = "certified"
-    elif solution.bound is not None and math.isfinite(solution.bound):
-        error_lower, kind = solution.bound, "reported"
-    else:
-        raise SolverFailedError(
-            f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
-        )
+    certificate, error_lower = _lower_end(problem, backend, solution)
+    kind = "reported" if certificate is None else "certified"
+    error_upper = point.upper
     searched = certificate is not None and certificate.searched
     if method == "exact" and not searched and solution.bound is not None:
         if solution.bound > error_upper * (1.0 + 1e-6) + 1e-9 * problem.signal.upper:
@@ -255,6 +248,19 @@ def _bounds(
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
+    )
+
+
+def _lower_end(
+    problem: Problem, backend: Backend, solution: ExactSolution
+) -> tuple[Certificate | None, float]:
+    """What proves the lower end, None where it is only stated, and that end."""
+    if solution.certificate is not None:
+        return solution.certificate.claim(problem)
+    if solution.bound is not None and math.isfinite(solution.bound):
+        return None, solution.bound
+    raise SolverFailedError(
+        f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
     )
 
 
