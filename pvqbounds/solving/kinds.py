@@ -149,6 +149,7 @@ class Steps(Coded):
 
     def relax(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
         """Codes and certificate of a relaxation that the backend solves."""
+        from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
         from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
         from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 
@@ -156,6 +157,8 @@ class Steps(Coded):
         splits = Capability.SPLITS in backend.capabilities
         if options.relaxed is not None:
             relaxed = options.relaxed
+        elif splits and relaxation != "park-boyd" and reaches_far_apart(problem):
+            relaxed = relax_steps(problem, clock)
         elif relaxation == "splits" or (relaxation == "hybrid" and splits):
             relaxed = backend.relax_splits(problem, options)
         else:
@@ -176,9 +179,9 @@ class Steps(Coded):
 
     def beside(self, problem: IntegerLeastSquares, clock: Clock) -> Certificate:  # type: ignore[override]
         """That of the box-hull SDP."""
-        from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+        from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
 
-        return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
+        return relax_steps(problem, clock).certificate
 
 
 class Pruning(Kind):

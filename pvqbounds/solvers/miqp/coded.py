@@ -22,7 +22,6 @@ from pvqbounds.relaxations.miqp import (
 )
 from pvqbounds.solvers.base import Options, error_unit, remaining
 from pvqbounds.solvers.native.quantization.certificate import CodeCertificate
-from pvqbounds.solvers.relaxation import relax
 
 __all__ = ["NATIVE_SHARE", "CodedProgram", "program_of_codes", "program_of_steps"]
 
@@ -51,10 +50,10 @@ class CodedProgram:
 
 def program_of_steps(problem: IntegerLeastSquares, clock: Clock, seed: int) -> CodedProgram:
     """Quantization on uniform steps: the box-hull relaxation comes first, and its codes are the start."""
-    from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+    from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
     from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 
-    relaxed = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock.part(NATIVE_SHARE)), clock)
+    relaxed = relax_steps(problem, clock.part(NATIVE_SHARE))
     codes = best_known_codes(problem, relaxed, seed, clock.part(NATIVE_SHARE))
     program = replace(integer_program(problem), start=codes.astype(np.float64))
     return _posed(problem, program, codes, relaxed.certificate)

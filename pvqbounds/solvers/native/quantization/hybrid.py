@@ -19,7 +19,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.notes import times
-from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
@@ -35,7 +35,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
     mixed_trees,
     trees_fit,
 )
-from pvqbounds.solvers.relaxation import Relaxed, relax
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
     "better_codes",
@@ -102,7 +102,7 @@ def or_the_box_hull(problem: IntegerLeastSquares, found: Found, clock: Clock) ->
     error, value = problem.error(found.codes).upper, found.bound(problem)
     if problem.n > SMALL or not 0.0 < error - value < NARROW * error or clock.expired:
         return found
-    sdp = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock)
+    sdp = relax_steps(problem, clock)
     better = dual_bound(problem, sdp.certificate) > value
     return replace(found, certificate=sdp.certificate, status=sdp.status) if better else found
 

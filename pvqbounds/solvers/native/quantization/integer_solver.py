@@ -16,8 +16,8 @@ from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
-from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
@@ -46,7 +46,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
     trees_fit,
 )
 from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, stages_for
-from pvqbounds.solvers.relaxation import Relaxed, relax
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["solve_integer"]
 
@@ -158,7 +158,7 @@ def _searched(
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLERANCE) -> Relaxed:
     """The SDP alone: its multipliers leave a search that is to reach its end more curvature."""
-    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=tolerance), clock)
+    return relax_steps(problem, clock, tolerance)
 
 
 def _nearly_closes(problem: IntegerLeastSquares, relaxed: Relaxed, error: float) -> bool:
@@ -173,7 +173,7 @@ def stronger(problem: IntegerLeastSquares, one: Relaxed, other: Relaxed) -> Rela
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
     """The relaxation to bound a problem with that is not searched to its end."""
-    if options.relaxation in WITH_SPLITS:
+    if options.relaxation in WITH_SPLITS and not reaches_far_apart(problem):
         stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)

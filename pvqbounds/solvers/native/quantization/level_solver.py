@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import LeastSquares
-from pvqbounds.problems.code_grids import has_grid, in_codes, unit_of
+from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
-from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
@@ -86,15 +86,8 @@ def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Fo
     return solve(problem.among(live), clock, options).spread(codes, live)
 
 
-def _relaxation(problem: LeastSquares, clock: Clock, tolerance: float | None) -> Relaxed:
-    """The relaxation, with moments in units of the grid."""
-    relaxed = relax_finite(problem, clock, tolerance or TOLERANCE)
-    unit = unit_of(problem.values)
-    return replace(relaxed, mean=relaxed.mean / unit, covariance=relaxed.covariance / np.outer(unit, unit))
-
-
 def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> Found:
-    relaxed = _relaxation(problem, clock, options.tolerance)
+    relaxed = relax_in_codes(problem, clock, options.tolerance or TOLERANCE)
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
         return _not_searched(problem, relaxed, clock)
     minimiser = minimiser_of(problem, clock)
@@ -124,13 +117,13 @@ def _better(problem: LeastSquares, *codes: NDArray[np.int64]) -> NDArray[np.int6
 
 def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
-        return _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+        return _not_searched(problem, relax_in_codes(problem, clock, options.tolerance or TOLERANCE), clock)
     minimiser = minimiser_of(problem, clock)
     starts = np.vstack([minimiser.point, in_codes(problem).centre])
     codes = improve(problem, starts, clock=clock)
     plain = plain_tree(problem, minimiser)
     if plain is None:
-        rest = _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+        rest = _not_searched(problem, relax_in_codes(problem, clock, options.tolerance or TOLERANCE), clock)
         return replace(rest, codes=_better(problem, codes, rest.codes), status=NO_TREE)
     error = problem.error(codes).upper
     # budgets are not counted in what is expected, and the plain tree does not know of them
@@ -141,7 +134,7 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
         if outcome.exhausted:
             return Found(codes, plain.certificate(outcome), "optimal", exact=True)
 
-    relaxed = _relaxation(problem, clock, options.tolerance)
+    relaxed = relax_in_codes(problem, clock, options.tolerance or TOLERANCE)
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
     nodes = nodes_for(options.search_share, options.time_limit)
     allowed = 0.0 if problem.n <= PROVABLE else min(nodes, NODES_A_SECOND * clock.remaining)
