@@ -110,7 +110,7 @@ def one_line(text: str) -> str:
 
 
 def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known name that is spelt most like `name`; None where none is as like as `cutoff` (0: any, 1: equal)."""
+    """The known name that is spelt most like `name`; None where none is as like as `cutoff`, 0 to 1."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return near[0] if near else None
 
