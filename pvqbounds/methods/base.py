@@ -32,7 +32,8 @@ P = TypeVar("P", bound=Problem)
 class Method(ABC, Generic[P]):
     """One method. Derive from :class:`QuantizationMethod`, :class:`CodingMethod` or :class:`PruningMethod`.
 
-    It proves nothing: whoever asks evaluates the error of what it proposes.
+    It proves nothing: whoever asks evaluates the error of what it proposes. The fields of one that is a
+    frozen dataclass are its options, as in ``gptq:damp=0.02:act-order`` (:mod:`pvqbounds.methods.options`).
     """
 
     name: ClassVar[str]
@@ -43,8 +44,8 @@ class Method(ABC, Generic[P]):
     """Where it comes from, in a line."""
     tasks: ClassVar[tuple[Task, ...]]
     """Tasks that it proposes for."""
-    problems: ClassVar[type[Problem]]
-    """Class of the problems that it proposes for."""
+    problems: ClassVar[type[Problem] | tuple[type[Problem], ...]]
+    """Class of the problems that it proposes for, or several."""
     listed_up_to: ClassVar[float] = 0.0
     """Inputs up to which a layer lists it without being asked; 0 where it has to be named."""
 
@@ -85,13 +86,17 @@ class RoundingMethod(CodingMethod):
 
     def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
         """Codes of the kept weights, and zeros."""
-        kept = [kept_by_magnitude(problem) for problem in problems]
+        kept = self.kept(problems)
         places = [i for i, inputs in enumerate(kept) if inputs.any()]
         rounded = self.rounded([among_kept(problems[i], kept[i]) for i in places])
         codes = [problem.values.zero_codes().copy() for problem in problems]
         for i, own in zip(places, rounded, strict=True):
             codes[i][kept[i]] = own
         return codes
+
+    def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
+        """Masks of the weights that stay under a support rule, shape (n,) each: the largest ones."""
+        return [kept_by_magnitude(problem) for problem in problems]
 
     @abstractmethod
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:

@@ -1,0 +1,85 @@
+"""Optimal brain surgeon: the weight whose removal costs least goes, the others are re-fitted, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.methods.base import PruningMethod
+from pvqbounds.methods.channels import Channels, for_each_gram
+from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems.gram import Gram
+
+__all__ = ["OptimalBrainSurgeon", "conditioned_inverse", "removals"]
+
+Array = NDArray[np.float64]
+
+RIDGE = 1e-10
+"""Least eigenvalue, for inputs of power 1, that a Gram is given for its inverse."""
+
+
+class OptimalBrainSurgeon(PruningMethod):
+    """Remove one weight at a time, each the cheapest, w_i² / (H⁻¹)_ii of those whose group may lose one.
+
+    The others take their best values. A singular Gram gets a ridge of 1e-10 of each input's power for its
+    inverse; the weights that are left are re-fitted on the Gram itself.
+    """
+
+    name: ClassVar[str] = "obs"
+    label: ClassVar[str] = "optimal brain surgeon"
+    citation: ClassVar[str] = (
+        'Hassibi and Stork, "Second order derivatives for network pruning", NIPS 1992; for '
+        'layers, Frantar, Singh and Alistarh, "Optimal brain compression", NeurIPS 2022'
+    )
+    listed_up_to: ClassVar[float] = 100  # n³ for each channel
+
+    def propose(self, problems: Sequence[SparseLeastSquares], seed: int = 0) -> list[NDArray[np.float64]]:
+        """Each channel on a copy of one inverse."""
+        return for_each_gram(problems, conditioned_inverse, _pruned)
+
+
+def conditioned_inverse(gram: Gram) -> Array:
+    """The inverse of a Gram, or of one with a ridge where it is singular in float64, shape (n, n)."""
+    from scipy.linalg import lapack
+
+    power = np.sqrt(np.diagonal(gram.matrix))
+    scaled = np.array(gram.matrix / power / power[:, None], order="F")
+    factor, info = lapack.dpotrf(scaled, lower=1)
+    if info != 0 or np.diagonal(factor).min() ** 2 < RIDGE:  # the least pivot bounds the least eigenvalue
+        scaled[np.diag_indices(gram.n)] += RIDGE
+        factor, info = lapack.dpotrf(scaled, lower=1)
+    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
+    return np.asarray((lower + np.tril(lower, -1).T) / power / power[:, None], dtype=np.float64)
+
+
+def removals(inverse: Array, channels: Channels) -> tuple[NDArray[np.int64], Array]:
+    """Inputs in the order of their removal, -1 where no more have to go, and what each adds to the error.
+
+    Returns
+    -------
+    order, cost
+        Shape (channels, n) each.
+    """
+    from pvqbounds.solvers.native.pruning.subset_kernel import eliminate
+
+    group = np.empty(len(inverse), dtype=np.int64)
+    need: list[NDArray[np.int64]] = []
+    for budgets in channels.budgets:
+        for inputs, most in zip(budgets.inputs, budgets.most.T, strict=True):
+            group[inputs] = len(need)
+            need.append(len(inputs) - most)
+    found = [
+        eliminate(inverse.copy(), weight, group, own)
+        for weight, own in zip(channels.weight, np.stack(need, axis=1), strict=True)
+    ]
+    return np.stack([order for order, _ in found]), np.diff(np.stack([cost for _, cost in found]))
+
+
+def _pruned(inverse: Array, channels: Channels) -> Array:
+    order, _ = removals(inverse, channels)
+    kept = [np.setdiff1d(np.arange(len(inverse)), own) for own in order]
+    sparse = cast(Sequence[SparseLeastSquares], channels.problems)
+    return np.stack([problem.refit(own) for problem, own in zip(sparse, kept, strict=True)])
