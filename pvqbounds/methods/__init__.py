@@ -26,6 +26,7 @@ from pvqbounds.methods.base import (
 )
 from pvqbounds.methods.coordinate_descent import CoordinateDescent
 from pvqbounds.methods.gptq import Gptq
+from pvqbounds.methods.inverse import is_singular
 from pvqbounds.methods.k_best import KBest
 from pvqbounds.methods.magnitude import Magnitude
 from pvqbounds.methods.magnitude_refit import MagnitudeRefit
@@ -52,6 +53,7 @@ __all__ = [
     "get",
     "label_of",
     "names",
+    "notes",
     "proposals",
     "proposing",
     "register",
@@ -210,6 +212,16 @@ def proposals(
         If a method proposes what a problem does not allow.
     """
     return {name: _proposals(name, problems, seed) for name in methods}
+
+
+def notes(methods: Iterable[str], problems: Sequence[Problem]) -> list[str]:
+    """What has to be said of proposals where a Gram is singular: a sentence for each method."""
+    told = [(label_of(name), get(name).on_singular) for name in methods if get(name).on_singular]
+    grams = {problem.normalised.shared for problem in problems} if told else set()
+    lived = (gram.among(gram.live) for gram in grams if gram.live.any())
+    if not any(map(is_singular, lived)):
+        return []
+    return [f"The Gram is singular: {label} {text}." for label, text in told]
 
 
 def _proposals(name: str, problems: Sequence[Problem], seed: int) -> tuple[NDArray[Any], ...]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.methods.base import PruningMethod
 from pvqbounds.methods.channels import Channels, for_each_gram
-from pvqbounds.methods.columns import checked_damping
+from pvqbounds.methods.inverse import checked_damping
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.gram import Gram
 

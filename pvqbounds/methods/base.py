@@ -48,6 +48,8 @@ class Method(ABC, Generic[P]):
     """Class of the problems that it proposes for, or several."""
     listed_up_to: ClassVar[float] = 0.0
     """Inputs up to which a layer lists it without being asked; 0 where it has to be named."""
+    on_singular: ClassVar[str] = ""
+    """What it does where it needs an inverse and the Gram has none, said after its label in a note."""
 
     @abstractmethod
     def propose(self, problems: Sequence[P], seed: int = 0) -> list[NDArray[Any]]:
@@ -95,7 +97,7 @@ class RoundingMethod(CodingMethod):
         return codes
 
     def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
-        """Masks of the weights that stay under a support rule, shape (n,) each: the largest ones."""
+        """Masks of the weights that stay, shape (n,) each: the largest ones, all where there is no rule."""
         return [kept_by_magnitude(problem) for problem in problems]
 
     @abstractmethod

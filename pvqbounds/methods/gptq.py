@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.methods.base import RoundingMethod
 from pvqbounds.methods.channels import Channels, for_each_gram
-from pvqbounds.methods.columns import checked_damping, inverse_factor, settled
+from pvqbounds.methods.columns import settled
+from pvqbounds.methods.inverse import checked_damping, inverse_factor
 from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.gram import Gram
 

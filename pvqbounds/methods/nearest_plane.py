@@ -30,6 +30,7 @@ class NearestPlane(RoundingMethod):
         'Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986'
     )
     listed_up_to: ClassVar[float] = inf
+    on_singular: ClassVar[str] = "takes a factor of the Gram with the least ridge that has one"
 
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
         """All channels of one Gram together, on one factor."""

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.methods.base import RoundingMethod
 from pvqbounds.methods.channels import Channels, for_each_gram
-from pvqbounds.methods.obs import OptimalBrainSurgeon, conditioned_inverse
+from pvqbounds.methods.inverse import conditioned_inverse
+from pvqbounds.methods.obs import OptimalBrainSurgeon
 from pvqbounds.problems import LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.code_grids import CodeGrid, grid_of, has_grid
 
@@ -35,15 +36,21 @@ class OptimalBrainQuantization(RoundingMethod):
         'Frantar, Singh and Alistarh, "Optimal brain compression: a framework for accurate post-training '
         'quantization and pruning", NeurIPS 2022'
     )
+    on_singular: ClassVar[str] = OptimalBrainSurgeon.on_singular
 
     def proposes_for(self, problem: Problem) -> bool:
         """Whether values are steps or in a table."""
         return super().proposes_for(problem) and has_grid(problem.values)
 
     def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
-        """What optimal brain surgeon keeps."""
+        """What optimal brain surgeon keeps, all where there is no rule."""
+        kept = [np.ones(problem.n, dtype=np.bool_) for problem in problems]
+        places = [i for i, problem in enumerate(problems) if problem.is_restricted]
         sparse = [SparseLeastSquares(p.shared, p.weight, nnz=p.n).under(p.rule) for p in problems]
-        return [weight != 0.0 for weight in OptimalBrainSurgeon().propose(sparse)]
+        pruned = OptimalBrainSurgeon().propose([sparse[i] for i in places])
+        for i, weight in zip(places, pruned, strict=True):
+            kept[i] = weight != 0.0
+        return kept
 
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
         """Each channel on a copy of one inverse."""

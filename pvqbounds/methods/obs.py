@@ -10,15 +10,12 @@ from numpy.typing import NDArray
 
 from pvqbounds.methods.base import PruningMethod
 from pvqbounds.methods.channels import Channels, for_each_gram
+from pvqbounds.methods.inverse import conditioned_inverse
 from pvqbounds.problems import SparseLeastSquares
-from pvqbounds.problems.gram import Gram
 
-__all__ = ["OptimalBrainSurgeon", "conditioned_inverse", "removals"]
+__all__ = ["OptimalBrainSurgeon", "removals"]
 
 Array = NDArray[np.float64]
-
-RIDGE = 1e-10
-"""Least eigenvalue, for inputs of power 1, that a Gram is given for its inverse."""
 
 
 class OptimalBrainSurgeon(PruningMethod):
@@ -35,24 +32,11 @@ class OptimalBrainSurgeon(PruningMethod):
         'layers, Frantar, Singh and Alistarh, "Optimal brain compression", NeurIPS 2022'
     )
     listed_up_to: ClassVar[float] = 100  # n³ for each channel
+    on_singular: ClassVar[str] = "takes the inverse of the Gram with a ridge of 1e-10 of each input's power"
 
     def propose(self, problems: Sequence[SparseLeastSquares], seed: int = 0) -> list[NDArray[np.float64]]:
         """Each channel on a copy of one inverse."""
         return for_each_gram(problems, conditioned_inverse, _pruned)
-
-
-def conditioned_inverse(gram: Gram) -> Array:
-    """The inverse of a Gram, or of one with a ridge where it is singular in float64, shape (n, n)."""
-    from scipy.linalg import lapack
-
-    power = np.sqrt(np.diagonal(gram.matrix))
-    scaled = np.array(gram.matrix / power / power[:, None], order="F")
-    factor, info = lapack.dpotrf(scaled, lower=1)
-    if info != 0 or np.diagonal(factor).min() ** 2 < RIDGE:  # the least pivot bounds the least eigenvalue
-        scaled[np.diag_indices(gram.n)] += RIDGE
-        factor, info = lapack.dpotrf(scaled, lower=1)
-    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
-    return np.asarray((lower + np.tril(lower, -1).T) / power / power[:, None], dtype=np.float64)
 
 
 def removals(inverse: Array, channels: Channels) -> tuple[NDArray[np.int64], Array]:

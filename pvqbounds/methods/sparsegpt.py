@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError
 from pvqbounds.methods.base import Method
 from pvqbounds.methods.channels import Channels, GroupBudgets, for_each_gram
-from pvqbounds.methods.columns import Now, checked_damping, inverse_factor, settled
+from pvqbounds.methods.columns import Now, settled
+from pvqbounds.methods.inverse import checked_damping, inverse_factor
 from pvqbounds.problems import LeastSquares, Problem, SparseLeastSquares, Task
 from pvqbounds.problems.code_grids import has_grid
 
