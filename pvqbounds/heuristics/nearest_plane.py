@@ -1,4 +1,4 @@
-"""Nearest plane for values of any kind, and what magnitude leaves of a problem under a support rule."""
+"""Nearest plane for values of any kind, and what is left of a problem whose support is chosen."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import LeastSquares, SparseLeastSquares
 from pvqbounds.problems.least_squares import moved
-from pvqbounds.problems.supports import ALL, largest_kept
+from pvqbounds.problems.supports import ALL
 
-__all__ = ["among_kept", "definite_factor", "kept_by_magnitude", "nearest_plane"]
+__all__ = ["among_kept", "definite_factor", "nearest_plane"]
 
 
 def definite_factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -28,22 +28,12 @@ def definite_factor(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.diag(np.sqrt(unit))
 
 
-def kept_by_magnitude(problem: LeastSquares) -> NDArray[np.bool_]:
-    """Which weights magnitude pruning keeps, shape (n,): all without a support rule."""
-    if not problem.is_restricted:
-        return np.ones(problem.n, dtype=np.bool_)
-    kept: NDArray[np.bool_] = largest_kept(np.abs(problem.weight)[None], problem.budgets)[0]
-    return kept
-
-
 def among_kept(problem: LeastSquares, kept: NDArray[np.bool_]) -> LeastSquares:
     """The problem over kept inputs alone, at least one of them, without a support rule.
 
     With all others zero, E is a constant and the error of the kept weights from their re-fit by least
     squares, which makes good what was removed: that is the target there.
     """
-    if not problem.is_restricted:
-        return problem
     refit = SparseLeastSquares(problem.shared, problem.weight, nnz=0).refit(np.flatnonzero(kept))
     return moved(problem.among(kept), weight=refit[kept], rule=ALL)
 

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.heuristics.nearest_plane import among_kept, kept_by_magnitude
+from pvqbounds.heuristics.nearest_plane import among_kept
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
 from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.supports import largest_kept
 
 __all__ = [
     "CodingMethod",
@@ -88,17 +89,18 @@ class RoundingMethod(CodingMethod):
 
     def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
         """Codes of the kept weights, and zeros."""
-        kept = self.kept(problems)
-        places = [i for i, inputs in enumerate(kept) if inputs.any()]
-        rounded = self.rounded([among_kept(problems[i], kept[i]) for i in places])
-        codes = [problem.values.zero_codes().copy() for problem in problems]
-        for i, own in zip(places, rounded, strict=True):
-            codes[i][kept[i]] = own
-        return codes
+        whole = [i for i, problem in enumerate(problems) if not problem.is_restricted]
+        codes = dict(zip(whole, self.rounded([problems[i] for i in whole]), strict=True))
+        ruled = [i for i, problem in enumerate(problems) if problem.is_restricted]
+        for i, kept in zip(ruled, self.kept([problems[i] for i in ruled]), strict=True):
+            codes[i] = problems[i].values.zero_codes().copy()
+            if kept.any():  # one at a time: each has a Gram of its own, that of what it keeps
+                codes[i][kept] = self.rounded([among_kept(problems[i], kept)])[0]
+        return [codes[i] for i in range(len(problems))]
 
     def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
-        """Masks of the weights that stay, shape (n,) each: the largest ones, all where there is no rule."""
-        return [kept_by_magnitude(problem) for problem in problems]
+        """Masks of the weights that stay under a support rule, shape (n,) each: the largest ones."""
+        return [largest_kept(np.abs(problem.weight)[None], problem.budgets)[0] for problem in problems]
 
     @abstractmethod
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:

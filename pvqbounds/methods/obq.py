@@ -43,14 +43,9 @@ class OptimalBrainQuantization(RoundingMethod):
         return super().proposes_for(problem) and has_grid(problem.values)
 
     def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
-        """What optimal brain surgeon keeps, all where there is no rule."""
-        kept = [np.ones(problem.n, dtype=np.bool_) for problem in problems]
-        places = [i for i, problem in enumerate(problems) if problem.is_restricted]
+        """What optimal brain surgeon keeps."""
         sparse = [SparseLeastSquares(p.shared, p.weight, nnz=p.n).under(p.rule) for p in problems]
-        pruned = OptimalBrainSurgeon().propose([sparse[i] for i in places])
-        for i, weight in zip(places, pruned, strict=True):
-            kept[i] = weight != 0.0
-        return kept
+        return [weight != 0.0 for weight in OptimalBrainSurgeon().propose(sparse)]
 
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:
         """Each channel on a copy of one inverse."""

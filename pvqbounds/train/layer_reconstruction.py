@@ -142,7 +142,7 @@ def reconstruct_pruning(
 
 
 def _supports_together(channels: Sequence[SparseLeastSquares], most: int) -> list[NDArray[np.int64]]:
-    """What is kept of each channel where all keep so many weights together, of inputs that are ever non-zero."""
+    """What is kept of each channel where all keep so many weights together; dead inputs are not kept."""
     live = channels[0].shared.live
     if not live.any():
         return [np.flatnonzero(live) for _ in channels]
