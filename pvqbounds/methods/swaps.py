@@ -21,7 +21,10 @@ __all__ = ["Swaps"]
 Array = NDArray[np.float64]
 
 LEAST_GAIN = 1e-12
-"""Of the error of removing all weights: what rounding may feign."""
+"""Of the sum of what the weights cost one by one: a gain that rounding may feign."""
+
+MOST = 10
+"""Swaps at most, as a multiple of n: an end that is hardly ever reached."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,18 @@ def _swapped(
     """
     kept = kept.copy()
     own = weight**2 * np.diagonal(form)
-    floor = LEAST_GAIN * float(weight @ form @ weight)
+    floor = LEAST_GAIN * float(own.sum())
     pull = form @ np.where(kept, 0.0, weight)
-    while True:
+    for _ in range(MOST * len(weight)):
         removing = np.where(kept, 2.0 * weight * pull + own, np.inf)
         returning = np.where(kept, np.inf, own - 2.0 * weight * pull)
         swaps = [_best_swap(form, weight, removing, returning, inputs) for inputs in groups]
         change, out, back = min(swaps, default=(0.0, 0, 0))
         if not change < -floor:
-            return kept
+            break
         kept[out], kept[back] = False, True
         pull += form[:, out] * weight[out] - form[:, back] * weight[back]
+    return kept
 
 
 def _best_swap(

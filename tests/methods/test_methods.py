@@ -401,9 +401,7 @@ def test_every_method_of_every_format_from_the_table_to_files(tmp_path):
         for name, points in side.methods.items():
             assert side.method_error(name) == pytest.approx(error_of(problems, points), rel=1e-9, abs=1e-15)
             assert side.error_lower <= side.error_upper <= side.method_error(name) * (1 + 1e-12)
-    assert "GPTQ, damp=0.1, act-order" in re.sub(
-        r"\s+", " ", layer_text(report)
-    ) or "act-order" in layer_text(report)
+    assert all(word in layer_text(report) for word in ("damp=0.1,", "act-order"))
     path = tmp_path / "layer.json"
     write_layer(report, path)
     assert all(finding.holds for finding in verify_file(path))
@@ -424,9 +422,7 @@ def test_what_is_done_on_a_singular_gram_is_said():
     report = layer_bounds(model, "0", few, methods=["rtn", "gptq", "magnitude"], time_limit=2.0)
     assert not any("singular" in note for note in report.notes)
     assert not any("singular" in note for note in layer_bounds(model, "0", data, methods=["all"]).notes)
-    with pytest.raises(
-        InputError, match="Method gptq:damp=0 cannot propose: With a damping of 0 the Gram is"
-    ):
+    with pytest.raises(InputError, match="Method gptq:damp=0 cannot propose: With a damping of 0"):
         layer_bounds(model, "0", few, methods=["gptq:damp=0"], time_limit=2.0)
 
 
@@ -435,13 +431,9 @@ def test_pruning_of_one_gram_is_what_each_channel_would_get_alone(positions):
     """Budgets, patterns and Grams mixed, dead inputs and extreme units among them."""
     matrix = gram_of(12, positions).matrix.copy()
     matrix[2] = matrix[:, 2] = 0.0
-    grams = (
-        gram_of(12, positions, seed=5),
-        pvq.Gram(matrix),
-        pvq.Gram(matrix * 2.0**300),
-        pvq.Gram(0.0 * matrix),
-    )
-    rng, rules = np.random.default_rng(2), [{"nnz": 3}, {"nnz": 5}, {"pattern": (2, 4)}, {"pattern": (1, 3), "stride": 2}]  # fmt: skip
+    grams = [gram_of(12, positions, seed=5), *(pvq.Gram(matrix * size) for size in (1.0, 2.0**300, 0.0))]
+    rng, strided = np.random.default_rng(2), {"pattern": (1, 3), "stride": 2}
+    rules: list[Any] = [{"nnz": 3}, {"nnz": 5}, {"pattern": (2, 4)}, strided]
     problems = [
         pvq.SparseLeastSquares(gram, rng.standard_normal(12) * 2.0**k, **rule)
         for gram in grams

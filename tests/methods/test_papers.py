@@ -393,6 +393,12 @@ def test_alps(seed, rule):
         np.testing.assert_allclose(found, plain_alps(problem), rtol=1e-6, atol=1e-9)
 
 
+def test_alps_where_the_support_changes_by_little_of_itself():
+    problems = pruned(230, 1, nnz=210)
+    for problem, found in zip(problems, propose("alps", problems), strict=True):
+        np.testing.assert_allclose(found, plain_alps(problem), rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("rule", [{"nnz": 3}, {"pattern": (2, 4)}])
 def test_no_pruning_is_better_than_all_supports(seed, rule):
