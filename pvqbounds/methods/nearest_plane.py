@@ -25,7 +25,7 @@ class NearestPlane(RoundingMethod):
     """
 
     name: ClassVar[str] = "nearest-plane"
-    label: ClassVar[str] = "nearest plane (GPTQ undamped)"
+    label: ClassVar[str] = "nearest plane"
     citation: ClassVar[str] = (
         'Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986'
     )

@@ -26,7 +26,7 @@ class OptimalBrainSurgeon(PruningMethod):
     """
 
     name: ClassVar[str] = "obs"
-    label: ClassVar[str] = "optimal brain surgeon"
+    label: ClassVar[str] = "OBS"
     citation: ClassVar[str] = (
         'Hassibi and Stork, "Second order derivatives for network pruning", NIPS 1992; for '
         'layers, Frantar, Singh and Alistarh, "Optimal brain compression", NeurIPS 2022'
