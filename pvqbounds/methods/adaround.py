@@ -46,14 +46,16 @@ class AdaRound(RoundingMethod):
         '"Up or down? Adaptive rounding for post-training quantization", ICML 2020'
     )
 
-    steps: int = 500
-    rate: float = 0.1
-    penalty: float = 10.0
+    steps: int = 1000
+    rate: float = 0.03
+    penalty: float = 50.0
     """Weight of the term that draws each choice to 0 or 1, in units of the error of round to nearest."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or not self.rate > 0.0 or not self.penalty >= 0.0:
-            raise InputError("AdaRound takes steps=500, rate=0.1 and penalty=10, or other positive numbers.")
+            raise InputError(
+                "AdaRound takes steps=1000, rate=0.03 and penalty=50, or other positive numbers."
+            )
 
     def proposes_for(self, problem: Problem) -> bool:
         """Whether values are steps or in a table."""

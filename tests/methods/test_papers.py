@@ -193,7 +193,9 @@ def test_adaround(seed):
     """The same loss by automatic differentiation and an optimiser of others."""
     torch = pytest.importorskip("torch")
     problems, steps = coded(8, seed), 60
-    for problem, found in zip(problems, propose(f"adaround:steps={steps}", problems), strict=True):
+    for problem, found in zip(
+        problems, propose(f"adaround:steps={steps}:rate=0.1:penalty=10", problems), strict=True
+    ):
         values = [table(problem, i) for i in range(problem.n)]
         place = [np.searchsorted(v[1:-1], w, "right") for v, w in zip(values, problem.weight, strict=True)]
         below = torch.tensor([v[k] for v, k in zip(values, place, strict=True)])
