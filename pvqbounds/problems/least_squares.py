@@ -21,7 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.arithmetic.enclosures import Enclosure, quadratic_form
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.supports import ALL, AtMost, Budget, Pattern, SupportRule, largest_kept
+from pvqbounds.problems.supports import (
+    ALL,
+    AtMost,
+    Budget,
+    Pattern,
+    SupportRule,
+    checked_budgets,
+    largest_kept,
+)
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.problems.values import ValueSet
@@ -131,13 +139,13 @@ class Problem(ABC):
 
     @cached_property
     def budgets(self) -> list[Budget]:
-        """Disjoint groups of inputs and how many of each may be non-zero."""
-        return self.rule.budgets(self.n)
+        """Groups of inputs, each input in one of them, and how many of each may be non-zero."""
+        return checked_budgets(self.rule, self.n)
 
     @cached_property
     def is_restricted(self) -> bool:
         """Whether some weights have to be zero."""
-        return self.rule.restricts(self.n)
+        return any(most < len(group) for group, most in self.budgets)
 
     @cached_property
     def units(self) -> Units:
@@ -174,8 +182,10 @@ class Problem(ABC):
         Raises
         ------
         InputError
-            If the rule needs a 0 that is not among the values.
+            If it is no rule, or one that needs a 0 that is not among the values.
         """
+        if not isinstance(rule, SupportRule):
+            raise InputError(f"The rule must be a SupportRule, not {shown(rule)}.")
         other = moved(self, rule=rule)
         other._refuse_missing_zeros()
         return other
@@ -301,6 +311,7 @@ class LeastSquares(Problem):
                 "The values must be a ValueSet of finite sets and the rule a SupportRule; for weights that "
                 "are re-fitted freely take a SparseLeastSquares."
             )
+        values.check()
         super().__init__(gram, weight, values, rule)
 
     def codes_of_nearest(self) -> NDArray[np.int64]:
