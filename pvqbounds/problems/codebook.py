@@ -21,7 +21,7 @@ __all__ = ["CodebookLeastSquares", "checked_table"]
 MOST_LEVELS = 2**16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CodebookLeastSquares(LeastSquares):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i among the sorted levels of input i.
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["IntegerLeastSquares", "error_form"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntegerLeastSquares(LeastSquares):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i = s_i z_i, z_i integer in [qmin_i, qmax_i].
 

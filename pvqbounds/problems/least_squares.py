@@ -72,7 +72,7 @@ class Point(NamedTuple):
         return max(self.error.upper, 0.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem(ABC):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i in V_i with an allowed support."""
 
@@ -99,6 +99,10 @@ class Problem(ABC):
         check_magnitude(shared.matrix, values.largest)
         self._refuse_missing_zeros()
         self.in_units(self.units)  # refuses numbers that lie too far apart
+
+    def __repr__(self) -> str:
+        rule = f", {self.rule}" if self.is_restricted else ""
+        return f"<{type(self).__name__} of {self.n} inputs: {self.values}{rule}>"
 
     def _refuse_missing_zeros(self) -> None:
         if not self.is_restricted:
@@ -273,7 +277,7 @@ def checked_problem(problem: object) -> Problem:
     return problem
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LeastSquares(Problem):
     """Minimise E(v) over finite value sets of any kind, under any support rule.
 

@@ -11,13 +11,15 @@ from pvqbounds.problems.validation import whole_number
 __all__ = ["Options", "nearest_of", "whole"]
 
 LARGEST_NUMBER = 2**31
+ALIKE = 0.5
+"""Share of letters in common from which one name may be meant by another."""
 MOST_DIGITS = 12
 """int refuses thousands of them with an error of its own."""
 
 
-def nearest_of(name: str, candidates: list[str]) -> str:
-    """The candidate that is spelt most like `name`."""
-    return (difflib.get_close_matches(name, candidates, n=1, cutoff=0.0) or candidates)[0]
+def nearest_of(name: str, candidates: list[str]) -> str | None:
+    """The candidate that is spelt much like `name`, if there is one."""
+    return next(iter(difflib.get_close_matches(name, candidates, n=1, cutoff=ALIKE)), None)
 
 
 def whole(digits: str) -> int:
@@ -50,7 +52,7 @@ class Options:
         return whole_number(whole(asked[0][1:]), f"N of {shown(asked[0])}", 1, LARGEST_NUMBER)
 
     def _taken(self, choices: tuple[str, ...]) -> str | None:
-        self._known += [choice for choice in choices if choice not in self._known]
+        self._known += [choice for choice in dict.fromkeys(choices) if choice not in self._known]
         for text in self._left:
             if text in choices:
                 self._left.remove(text)  # a second one is left over, and refused

@@ -132,10 +132,10 @@ def parse(name: str) -> Format:
 def _value_rule(text: str, name: str) -> ValueRule:
     head = text.partition(":")[0]
     if head not in VALUE_RULES:
-        raise InputError(
-            f"There is no format {shown(name)}; did you mean '{nearest_of(head, names())}' "
-            f"(formats are {_listed()}, N:M, P% and N:M+int4)?"
-        )
+        near = nearest_of(head, names())
+        known = f"{_listed()}, N:M, P% and N:M+int4"
+        hint = f"did you mean '{near}' (formats are {known})?" if near else f"they are {known}."
+        raise InputError(f"There is no format {shown(name)}; {hint}")
     return _built(VALUE_RULES, text)
 
 
