@@ -272,3 +272,18 @@ def test_highs_refuses_what_it_cannot_do():
     problem = pvq.SparseLeastSquares(gram, weight, nnz=2)
     with pytest.raises(SolverError, match="no_such_option"):
         pvq.solve(problem, "highs", "exact", solver_options={"no_such_option": 1})
+
+
+def test_highs_is_stopped_where_it_overruns_its_own_limit(monkeypatch):
+    highspy = pytest.importorskip("highspy")
+    real = highspy.Highs.setOptionValue
+    monkeypatch.setattr(
+        highspy.Highs,
+        "setOptionValue",
+        lambda self, name, value: None if name == "time_limit" else real(self, name, value),
+    )
+    gram, weight = real_valued(3, 60)
+    problem = pvq.SparseLeastSquares(gram, weight, nnz=15)
+    bounds = pvq.solve(problem, "highs", method="exact", time_limit=1.0)
+    assert "time limit" in bounds.note
+    assert pvq.verify(problem, bounds)
