@@ -10,6 +10,7 @@ import pytest
 from truth import real_valued
 
 import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers import backend_named
@@ -274,16 +275,21 @@ def test_highs_refuses_what_it_cannot_do():
         pvq.solve(problem, "highs", "exact", solver_options={"no_such_option": 1})
 
 
-def test_highs_is_stopped_where_it_overruns_its_own_limit(monkeypatch):
-    highspy = pytest.importorskip("highspy")
-    real = highspy.Highs.setOptionValue
-    monkeypatch.setattr(
-        highspy.Highs,
-        "setOptionValue",
-        lambda self, name, value: None if name == "time_limit" else real(self, name, value),
-    )
-    gram, weight = real_valued(3, 60)
-    problem = pvq.SparseLeastSquares(gram, weight, nnz=15)
-    bounds = pvq.solve(problem, "highs", method="exact", time_limit=1.0)
-    assert "time limit" in bounds.note
-    assert pvq.verify(problem, bounds)
+def test_highs_is_interrupted_once_time_is_up_whatever_it_makes_of_its_own_limit():
+    usable("highs", Capability.EXACT_PRUNING)
+    from pvqbounds.solvers.miqp.highs_ import _OuterApproximation
+
+    gram, weight = real_valued(3, 12)
+    tame = tame_pruning(pvq.SparseLeastSquares(gram, weight, nnz=3), Clock(10.0))
+
+    class Event:
+        interrupted = False
+
+        def interrupt(self):
+            self.interrupted = True
+
+    for limit, stopped in ((1000.0, False), (0.0, True)):
+        clock, event = Clock(limit), Event()
+        search = _OuterApproximation(tame, Options(time_limit=1000.0), clock, 1e-4, links=True)
+        search._look(event)
+        assert event.interrupted == stopped

@@ -109,7 +109,7 @@ def test_matlab_quantities_must_agree(tmp_path: Path, script: dict, name: str, c
 
 def test_other_matlab_files_are_named(tmp_path: Path, script: dict) -> None:
     savemat(tmp_path / "lacks.mat", {name: script[name] for name in ("P", "q")})
-    with pytest.raises(InputError, match="lacks the variables r, x0; the .* are P, q, r, x0"):
+    with pytest.raises(InputError, match=r"lacks the variables r, x0; the .* are P, q, r, x0"):
         load_problem(tmp_path / "lacks.mat", Budget(nnz=2))
     savemat(tmp_path / "old.mat", script, format="4")
     with pytest.raises(InputError, match="level-5"):
