@@ -216,7 +216,7 @@ class ConvTransposed(LayerKind):
     def matrix(self, weight: Tensor) -> Tensor:
         """Channels first, the kernel turned round, as the rows are."""
         axes = tuple(range(3, weight.dim() + 1))
-        grouped = weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flip(axes)
+        grouped = weight.view(self.groups, -1, *weight.shape[1:]).transpose(1, 2).flip(axes)
         return grouped.flatten(0, 1).flatten(1)
 
     @property
@@ -263,7 +263,8 @@ class ConvTransposed(LayerKind):
         m: Any = self._module
         sizes = [(size - 1) * step + 1 for size, step in zip(inputs.shape[2:], m.stride, strict=True)]
         spread = inputs.new_zeros(*inputs.shape[:2], *sizes)
-        spread[(..., *(slice(None, None, step) for step in m.stride))] = inputs
+        places: tuple[Any, ...] = (..., *(slice(None, None, step) for step in m.stride))
+        spread[places] = inputs
         around = [amount for pair in reversed(self._around()) for amount in pair]
         return _windows(nn.functional.pad(spread, around), m, (1,) * len(m.stride))
 
