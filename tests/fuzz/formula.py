@@ -14,7 +14,7 @@ from pvqbounds.arithmetic.definite import equilibration
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations import dual
 from pvqbounds.relaxations.dual import DualCertificate, dual_proof
-from pvqbounds.relaxations.splits import error_minorant
+from pvqbounds.relaxations.minorant import error_minorant
 
 from .rational import (
     budgets_of,
