@@ -6,7 +6,9 @@ it and exits with :attr:`PvqError.exit_code`.
 
 from __future__ import annotations
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
@@ -17,6 +19,8 @@ __all__ = [
     "SolverError",
     "SolverFailedError",
     "TrainingError",
+    "did_you_mean",
+    "nearest_name",
     "one_line",
     "shown",
 ]
@@ -103,3 +107,15 @@ def one_line(text: str) -> str:
         return character if character.isprintable() else ascii(character)[1:-1]
 
     return "".join(map(plain, " ".join(text.split())))
+
+
+def nearest_name(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is spelt most like `name`; None where none is as like as `cutoff`, 0 to 1."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """What stands before the list of all names: the nearest one, where one is near."""
+    near = nearest_name(name, known)
+    return "they are:" if near is None else f"did you mean {near}?"

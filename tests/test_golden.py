@@ -1,4 +1,4 @@
-"""Result files that released versions wrote: they stay readable, and what they claim is proved again."""
+"""Result files of earlier versions: they stay readable, and what they claim is proved again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,28 @@ FILES = sorted(FOLDER.glob("*/*.json"))
 
 
 def test_every_certificate_and_layout_is_among_them() -> None:
-    kinds, layouts = set(), set()
+    kinds, layouts, formats = set(), set(), set()
     for path in FILES:
         document = json.loads(path.read_text())
         sides = [document[side] for side in ("quantization", "pruning") if side in document]
+        sides += document.get("sides", [])
         for entry in [entry for side in sides for entry in side["per_channel"]] or [document["result"]]:
             kinds.add((entry["certificate"] or {"kind": entry["lower_kind"]})["kind"])
         layouts |= {document["schema"], document.get("protocol", ""), *(s.get("budget", "") for s in sides)}
         layouts |= {"pattern" for s in sides if s.get("pattern")}
-    assert kinds >= {"integer search", "subset search", "box-hull dual", "perspective dual", "reported"}
+        formats |= {side["format"] for side in document.get("sides", [])}
+    assert kinds >= {
+        "integer search",
+        "subset search",
+        "box-hull dual",
+        "perspective dual",
+        "reported",
+        "dual",
+    }
     assert layouts >= {"pvqbounds.layer/1", "pvqbounds.problem/1", "full", "chunked", "layer", "pattern"}
+    assert "pvqbounds.layer/2" in layouts
+    assert formats >= {"int4", "int4:g12", "int4:g12:asym", "nf4", "fp8", "nvfp4"}  # steps, groups, levels
+    assert formats >= {"25%", "2:4", "2:4+int4", "2:4+int4:g12", "25%+nf4"}  # pruning, joint
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")

@@ -77,6 +77,5 @@ def _codes(problem: LeastSquares, factor: NDArray[np.float64]) -> NDArray[np.int
         wanted = weight[i] - factor[place, place + 1 :] @ moves[place + 1 :] / factor[place, place]
         own = problem.values.among(np.array([i]))
         code = own.nearest(np.array([wanted]))
-        assert code is not None
         codes[i], moves[place] = code[0], own.weight_of(code)[0] - weight[i]
     return codes

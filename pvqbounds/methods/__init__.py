@@ -6,14 +6,13 @@ is believed: what it proposes must be allowed, and its error is evaluated by who
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError, one_line, shown
+from pvqbounds.errors import InputError, did_you_mean, one_line, shown
 from pvqbounds.methods.base import (
     CodingMethod,
     Method,
@@ -85,8 +84,7 @@ def get(name: str) -> Method[Any]:
     """
     found = _METHODS.get(name) if isinstance(name, str) else None
     if found is None:
-        near = difflib.get_close_matches(str(name), _METHODS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "they are:"
+        hint = did_you_mean(str(name), _METHODS)
         raise InputError(f"There is no method {shown(name)}; {hint} {', '.join(_METHODS)}.")
     return found
 

@@ -12,9 +12,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.errors import InputError
 from pvqbounds.problems.integer import error_form
 from pvqbounds.problems.least_squares import LeastSquares
-from pvqbounds.problems.values import Tabulated, ValueSet
+from pvqbounds.problems.values import ValueSet
 
 __all__ = ["CodeGrid", "CodeProblem", "grid_of", "has_grid", "in_codes", "unit_of"]
 
@@ -110,7 +111,7 @@ class CodeProblem:
 
 def has_grid(values: ValueSet) -> bool:
     """Whether the values are steps or known by a table, as searches need them."""
-    return values.lattice is not None or isinstance(values, Tabulated)
+    return values.lattice is not None or values.levels_table is not None
 
 
 def unit_of(values: ValueSet) -> Array:
@@ -119,15 +120,22 @@ def unit_of(values: ValueSet) -> Array:
     return np.ones(values.n) if steps is None else steps
 
 
-@lru_cache(maxsize=4)  # by identity: one solve asks several times
+@lru_cache(maxsize=4)  # by identity: one solve asks several times, and a layer's tables would add up
 def grid_of(values: ValueSet) -> CodeGrid:
-    """The grid of values that :func:`has_grid`."""
+    """The grid of values that :func:`has_grid`.
+
+    Raises
+    ------
+    InputError
+        If they are neither steps nor in a table.
+    """
     low, high = (ends.astype(np.float64) for ends in values.code_ends)
     zero = values.zero_codes().astype(np.float64)
     if values.lattice is not None:
         return CodeGrid(unit_of(values), low, high, zero, None)
-    assert isinstance(values, Tabulated), "finite values are steps or have a table"
-    return CodeGrid(unit_of(values), low, high, zero, np.array(values.table))
+    if values.levels_table is None:
+        raise InputError("Values are searched that are steps or have a table of levels; these have neither.")
+    return CodeGrid(unit_of(values), low, high, zero, np.array(values.levels_table))
 
 
 def in_codes(problem: LeastSquares) -> CodeProblem:

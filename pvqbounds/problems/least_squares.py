@@ -306,7 +306,6 @@ class LeastSquares(Problem):
     def codes_of_nearest(self) -> NDArray[np.int64]:
         """Round to nearest, shape (n,); under a rule of the largest weights, all others are zero."""
         codes = self.values.nearest(self.weight)
-        assert codes is not None
         if not self.is_restricted:
             return codes
         kept = largest_kept(np.abs(self.weight)[None], self.budgets)[0]

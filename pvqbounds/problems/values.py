@@ -75,6 +75,11 @@ class ValueSet(ABC):
         """Steps s such that every value of input i is s_i times a whole number, its code; None without."""
         return None
 
+    @property
+    def levels_table(self) -> Array | None:
+        """The values of the codes 0, 1, ... of each input, shape (n, m), ascending; None without."""
+        return None
+
     @abstractmethod
     def has_zero(self) -> NDArray[np.bool_]:
         """Whether each weight may be zero, shape (n,)."""
@@ -92,12 +97,22 @@ class ValueSet(ABC):
         """The values times ``2**power``, one power or one for each input; rounds nothing."""
 
     @abstractmethod
-    def nearest(self, weight: Array) -> NDArray[np.int64] | None:
-        """Codes of the values next to `weight`, shape (n,); None where values have no codes."""
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
+        """Codes of the values next to `weight`, shape (n,).
+
+        Raises
+        ------
+        InputError
+            If values have no codes.
+        """
 
     @abstractmethod
     def weight_of(self, codes: NDArray[np.int64]) -> Array:
         """The values of codes, shape (n,), rounded to float64."""
+
+    def rounded(self, weight: Array) -> Array:
+        """The values next to `weight`, shape (n,)."""
+        return self.weight_of(self.nearest(weight))
 
     @abstractmethod
     def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
@@ -241,6 +256,11 @@ class Tabulated(ValueSet):
     @abstractmethod
     def table(self) -> Array:
         """Levels of each input, shape (n, m), ascending; rows that have fewer repeat their last one."""
+
+    @property
+    def levels_table(self) -> Array:
+        """The levels."""
+        return self.table
 
     @property
     def n(self) -> int:
@@ -391,13 +411,17 @@ class Reals(ValueSet):
         """Themselves."""
         return self
 
-    def nearest(self, weight: Array) -> None:
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
         """A real number has no code."""
-        return None
+        raise InputError(NO_CODES)
 
     def weight_of(self, codes: NDArray[np.int64]) -> Array:
         """A real number has no code."""
         raise InputError(NO_CODES)
+
+    def rounded(self, weight: Array) -> Array:
+        """The weights as they are."""
+        return weight
 
     def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
         """A real number has no code."""

@@ -31,6 +31,7 @@ __all__ = [
     "is_number",
     "is_vector",
     "multipliers_in_units",
+    "over_inputs",
 ]
 
 CLAIM_MARGIN = 1e-11
@@ -78,6 +79,11 @@ class Certificate(ABC):
     """What files call it."""
     searched: ClassVar[bool] = False
     """Whether its proof is a search, repeated."""
+
+    @property
+    def relaxation(self) -> str | None:
+        """Name of the relaxation of codes that its bound is one of; None where it is none of them."""
+        return None
 
     @abstractmethod
     def fits(self, problem: Problem) -> bool:
@@ -153,6 +159,13 @@ class SearchedCertificate(Certificate):
     @abstractmethod
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value; units near 1."""
+
+
+def over_inputs(multipliers: NDArray[np.float64], live: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Multipliers of the inputs of a mask, shape (n,), with zeros for the others."""
+    all_inputs = np.zeros(len(live))
+    all_inputs[live] = multipliers
+    return all_inputs
 
 
 def is_vector(values: object, n: int) -> bool:

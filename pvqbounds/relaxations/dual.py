@@ -56,6 +56,7 @@ from pvqbounds.relaxations.certificates import (
     Proof,
     is_vector,
     multipliers_in_units,
+    over_inputs,
 )
 from pvqbounds.relaxations.forms import ErrorForm
 from pvqbounds.relaxations.minorant import error_minorant
@@ -120,6 +121,15 @@ class DualCertificate(LeafCertificate):
     def in_units(self, units: Units) -> DualCertificate:
         """The same multipliers for the problem in these units."""
         return DualCertificate(*multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units))
+
+    def spread(self, live: NDArray[np.bool_]) -> DualCertificate:
+        """The same about all inputs, of which it is now about those of a mask, shape (n,)."""
+        lam, nu = over_inputs(self.lam, live), over_inputs(self.nu, live)
+        return DualCertificate(lam, nu, self.splits.spread(live))
+
+    def stated(self, problem: Problem) -> float:
+        """The bound that it is made for: what the multipliers prove, which may be negative."""
+        return dual_bound(problem, self)
 
     def claim(self, problem: Problem) -> tuple[DualCertificate, float]:
         """Multipliers that any machine can prove, and the bound to state from them."""

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import TINY, down, gamma
+from pvqbounds.errors import InputError
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.forms import ErrorForm
@@ -120,7 +121,8 @@ def subtracted_splits(problem: Problem, splits: Splits) -> ErrorForm:
     """
     n = problem.n
     steps = problem.values.lattice
-    assert steps is not None, "split inequalities are about codes"
+    if steps is None:
+        raise InputError("Split inequalities are about whole multiples of steps; these values have none.")
     y, s = splits.multiplier, float(steps.max())
     # a_i s / s_i: the signs themselves where all steps are one, else with one rounding each
     ratio = s / steps

@@ -8,7 +8,6 @@ into a proof, its incumbents are evaluated again (:mod:`pvqbounds.solving.one`).
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from functools import cache
 from importlib import import_module, metadata
 from types import ModuleType
 
-from pvqbounds.errors import InputError, PvqError, SolverError, one_line, shown
+from pvqbounds.errors import InputError, PvqError, SolverError, did_you_mean, one_line, shown
 from pvqbounds.solvers.base import Backend, Capability, Licence
 
 __all__ = [
@@ -222,8 +221,7 @@ def backend_of(name: str) -> Backend:
         return cvxpy_backend(name)
     known = _known()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "they are:"
+        hint = did_you_mean(name, known)
         raise InputError(f"There is no solver '{name}'; {hint} auto, {', '.join(known)}, cvxpy:NAME.")
     return _loaded(name, *known[name])
 

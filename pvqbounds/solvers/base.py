@@ -24,7 +24,6 @@ from pvqbounds.errors import SolverError
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.certificates import Certificate
-from pvqbounds.relaxations.dual import DualCertificate
 
 if TYPE_CHECKING:
     from pvqbounds.solvers.relaxation import Relaxed
@@ -135,7 +134,7 @@ class ExactSolution:
     """The solver's own word."""
     relaxation: str | None = None
     """Name of the relaxation that an exact method fell back on; None where it did not."""
-    beside: DualCertificate | None = None
+    beside: Certificate | None = None
     """A certificate of the native relaxation that was needed on the way; it proves less than `bound`."""
 
 

@@ -28,6 +28,7 @@ from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
+from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart
 from pvqbounds.solvers.native.quantization.shared import relax_shared
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
 from pvqbounds.solving.execution import Execution
@@ -182,7 +183,7 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> I
     for group in _by_gram(problems):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
-        together = sdps and kind_of(first).batched
+        together = sdps and kind_of(first).batched and not reaches_far_apart(first)
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
             rest += group

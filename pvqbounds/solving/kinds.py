@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem, SparseLeastSquares, Task
-from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.problems.code_grids import has_grid, in_codes
+from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
 
@@ -69,15 +70,15 @@ class Kind(ABC):
         """The relaxation of a backend; the problem in units near 1."""
 
     @abstractmethod
-    def beside(self, problem: Any, clock: Clock) -> DualCertificate:
+    def beside(self, problem: Any, clock: Clock) -> Certificate:
         """The native relaxation's certificate, to put beside what a backend only states."""
 
     @abstractmethod
     def point(self, problem: Any, solution: ExactSolution) -> Point:
         """What a backend found, if the problem allows it; else what needs no solver."""
 
-    def relaxation_of(self, certificate: DualCertificate) -> str:
-        """Name of the relaxation whose bound a dual certificate is."""
+    def relaxation_of(self, certificate: Certificate) -> str | None:
+        """Name of the relaxation whose bound a certificate is that is no search."""
         return certificate.relaxation
 
 
@@ -95,13 +96,11 @@ class Coded(Kind):
         """The relaxation for levels and support rules."""
         return backend.relax_codes(problem, options)
 
-    def beside(self, problem: LeastSquares, clock: Clock) -> DualCertificate:
+    def beside(self, problem: LeastSquares, clock: Clock) -> Certificate:
         """That of the box-hull relaxation."""
-        from pvqbounds.solvers.native.backend import Native
+        from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 
-        certificate = Native().relax_codes(problem, Options(time_limit=clock.remaining)).certificate
-        assert isinstance(certificate, DualCertificate)
-        return certificate
+        return relax_finite(problem, clock).certificate
 
     def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
         """The codes, or round to nearest and descent."""
@@ -112,10 +111,13 @@ class Coded(Kind):
             pass
         return problem.point(self.descended(problem))
 
-    def descended(self, problem: Any) -> NDArray[np.int64]:
-        """Codes that need no solver."""
-        codes: NDArray[np.int64] = problem.codes_of_nearest()
-        return codes
+    def descended(self, problem: LeastSquares) -> NDArray[np.int64]:
+        """Codes that need no solver: round to nearest, and descent on what has a grid."""
+        from pvqbounds.heuristics.rounding import improve
+
+        if not has_grid(problem.values):
+            return problem.codes_of_nearest()
+        return improve(problem, in_codes(problem).centre[None])
 
 
 class Levels(Coded):
@@ -147,6 +149,7 @@ class Steps(Coded):
 
     def relax(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
         """Codes and certificate of a relaxation that the backend solves."""
+        from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
         from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
         from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 
@@ -154,6 +157,8 @@ class Steps(Coded):
         splits = Capability.SPLITS in backend.capabilities
         if options.relaxed is not None:
             relaxed = options.relaxed
+        elif splits and relaxation != "park-boyd" and reaches_far_apart(problem):
+            relaxed = relax_steps(problem, clock)
         elif relaxation == "splits" or (relaxation == "hybrid" and splits):
             relaxed = backend.relax_splits(problem, options)
         else:
@@ -170,19 +175,13 @@ class Steps(Coded):
         found = hybrid_bound(problem, relaxed, nodes, clock, options.seed)
         if splits:
             found = or_the_box_hull(problem, found, clock)
-        return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
+        return found.solution
 
-    def beside(self, problem: IntegerLeastSquares, clock: Clock) -> DualCertificate:  # type: ignore[override]
+    def beside(self, problem: IntegerLeastSquares, clock: Clock) -> Certificate:  # type: ignore[override]
         """That of the box-hull SDP."""
-        from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+        from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
 
-        return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock).certificate
-
-    def descended(self, problem: IntegerLeastSquares) -> NDArray[np.int64]:
-        """Round to nearest and descent."""
-        from pvqbounds.heuristics.rounding import improve
-
-        return improve(problem, problem.centre[None])
+        return relax_steps(problem, clock).certificate
 
 
 class Pruning(Kind):
@@ -201,7 +200,7 @@ class Pruning(Kind):
         """The perspective relaxation."""
         return backend.relax_sparse(problem, options)
 
-    def beside(self, problem: SparseLeastSquares, clock: Clock) -> DualCertificate:
+    def beside(self, problem: SparseLeastSquares, clock: Clock) -> Certificate:
         """That of the perspective dual."""
         from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 
@@ -216,7 +215,7 @@ class Pruning(Kind):
             pass
         return problem.start()
 
-    def relaxation_of(self, certificate: DualCertificate) -> str:
+    def relaxation_of(self, certificate: Certificate) -> str | None:
         """The perspective relaxation."""
         return "perspective"
 

@@ -8,23 +8,26 @@ import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError, InputError, shown
+from pvqbounds.errors import ContradictionError, InputError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.least_squares import common_units
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.relaxations.dual import steady_dual
+from pvqbounds.relaxations.dual import DualCertificate, steady_dual
 from pvqbounds.relaxations.layer_dual import layer_dual_proof
 from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["compile_layer_budget", "solve_layer_budget"]
+__all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
 
 
 MULTIPLIERS = 0.8
@@ -70,69 +73,96 @@ def solve_layer_budget(
     ContradictionError
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
-    if not (math.isfinite(time_limit) and time_limit > 0.0):
-        raise InputError(f"The time limit must be a positive number of seconds, not {shown(time_limit)}.")
-    whole_number(threads, "The number of threads", 1, 2**16)
-    whole_number(jobs, "The number of jobs", 1, 2**16)
+    asked = SolveOptions(time_limit=time_limit, threads=threads)
+    return solve_together(problems, nnz, asked, Execution(jobs, progress=progress))
+
+
+def solve_together(
+    problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
+) -> tuple[list[SparseLeastSquares], list[Bounds], float]:
+    """:func:`solve_layer_budget` with its options in two objects."""
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
     compile_layer_budget()
     start = time.perf_counter()
-    done = itertools.count(1)
-    report = progress if progress is not None else lambda done: None
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
-    with threadpool_limits(threads, user_api="blas"), np.errstate(all="ignore"):
-        grams = scaled_grams(inner)
-        clock = Clock(time_limit * len(problems) / jobs)
-        multipliers = layer_multipliers(
-            inner,
-            grams,
-            nnz,
-            jobs=jobs,
-            clock=clock.part(MULTIPLIERS),
-            progress=lambda: report(next(done)),
-        )
-        supports = layer_supports(inner, grams, nnz, jobs=jobs, clock=clock)
+    with threadpool_limits(asked.threads, user_api="blas"), np.errstate(all="ignore"):
+        multipliers, supports = _proposed(inner, nnz, asked, execution)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
     for problem, support, found in zip(allotted, supports, multipliers, strict=True):
-        point = problem.on_support(support)
-        weight, upper = point.weight, point.upper
         certificate, proof = steady_dual(problem.in_units(units), found)
-        lower = max(scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error), 0.0)
-        certificate = certificate.in_units(units.inverse)
-        if lower > upper:
-            raise ContradictionError(problem, certificate, weight, lower, upper)
-        certificates.append(certificate)
-        status = status_of(lower, upper, problem.signal.upper)
-        bounds.append(
-            Bounds(
-                error_lower=lower,
-                error_upper=upper,
-                signal_enclosure=problem.signal,
-                lower_kind="certified",
-                status=status,
-                solver="native",
-                method="relax",
-                relaxation="perspective",
-                seconds=seconds,
-                weight=weight,
-                codes=None,
-                support=support,
-                certificate=certificate,
-                note=gap_note(status, "relax", "perspective"),
-            )
-        )
+        certificates.append(certificate.in_units(units.inverse))
+        claimed = scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error)
+        bounds.append(_bounds_of(problem, support, certificates[-1], claimed, seconds))
+    execution.report(len(problems))
+    return allotted, bounds, _proved_together(allotted, certificates, bounds, nnz)
+
+
+def _proposed(
+    problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
+) -> tuple[list[DualCertificate], list[NDArray[np.int64]]]:
+    """Multipliers and supports of the channels, within the time for all of them."""
+    grams, jobs, done = scaled_grams(problems), execution.jobs, itertools.count(1)
+    clock = Clock(asked.time_limit * len(problems) / jobs, asked.cancelled)
+    multipliers = layer_multipliers(
+        problems,
+        grams,
+        nnz,
+        jobs=jobs,
+        clock=clock.part(MULTIPLIERS),
+        progress=lambda: execution.report(next(done)),
+    )
+    return multipliers, layer_supports(problems, grams, nnz, jobs=jobs, clock=clock)
+
+
+def _bounds_of(
+    problem: SparseLeastSquares,
+    support: NDArray[np.int64],
+    certificate: DualCertificate,
+    claimed: float,
+    seconds: float,
+) -> Bounds:
+    """The bounds of one channel on this support, with a certificate and the bound to state from it."""
+    point, lower = problem.on_support(support), max(claimed, 0.0)
+    if lower > point.upper:
+        raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
+    status = status_of(lower, point.upper, problem.signal.upper)
+    return Bounds(
+        error_lower=lower,
+        error_upper=point.upper,
+        signal_enclosure=problem.signal,
+        lower_kind="certified",
+        status=status,
+        solver="native",
+        method="relax",
+        relaxation="perspective",
+        seconds=seconds,
+        weight=point.weight,
+        codes=None,
+        support=support,
+        certificate=certificate,
+        note=gap_note(status, "relax", "perspective"),
+    )
+
+
+def _proved_together(
+    problems: Sequence[SparseLeastSquares],
+    certificates: Sequence[DualCertificate],
+    bounds: Sequence[Bounds],
+    nnz: int,
+) -> float:
+    """What the certificates of all channels prove of their summed error."""
     total = up(math.fsum(b.error_upper for b in bounds))
-    report(len(problems))
-    signal = math.fsum(problem.signal.upper for problem in allotted)
-    lower = max(layer_dual_proof(allotted, certificates, nnz).claimed(signal), 0.0)
+    signal = math.fsum(problem.signal.upper for problem in problems)
+    lower = max(layer_dual_proof(problems, certificates, nnz).claimed(signal), 0.0)
     if lower > total:
-        raise ContradictionError(allotted, certificates, [b.weight for b in bounds], lower, total)
-    return allotted, bounds, lower
+        weights = [found.weight for found in bounds]
+        raise ContradictionError(list(problems), list(certificates), weights, lower, total)
+    return lower
 
 
 def compile_layer_budget() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from typing import Unpack
+from typing import TypeGuard, Unpack
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from pvqbounds.errors import ContradictionError, SolverFailedError
 from pvqbounds.problems import Point, Problem
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.units import scaled_down
+from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
@@ -141,7 +142,7 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
     relaxation = stated.relaxation or (None if exact else options.relaxation)
-    if relaxation is None and isinstance(solution.certificate, DualCertificate):
+    if relaxation is None and is_relaxed(solution.certificate):
         relaxation = kind.relaxation_of(solution.certificate)
     return _bounds(
         problem,
@@ -156,7 +157,12 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
 
 def fell_back(stated: ExactSolution) -> bool:
     """Whether an exact method fell back on its relaxation."""
-    return isinstance(stated.certificate, DualCertificate) or stated.relaxation is not None
+    return is_relaxed(stated.certificate) or stated.relaxation is not None
+
+
+def is_relaxed(certificate: Certificate | None) -> TypeGuard[Certificate]:
+    """Whether this is what a relaxation proves, and no search."""
+    return certificate is not None and not certificate.searched
 
 
 def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
@@ -206,16 +212,9 @@ def _bounds(
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
-    certificate, error_upper = solution.certificate, point.upper
-    if certificate is not None:
-        certificate, error_lower = certificate.claim(problem)
-        kind = "certified"
-    elif solution.bound is not None and math.isfinite(solution.bound):
-        error_lower, kind = solution.bound, "reported"
-    else:
-        raise SolverFailedError(
-            f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
-        )
+    certificate, error_lower = _lower_end(problem, backend, solution)
+    kind = "reported" if certificate is None else "certified"
+    error_upper = point.upper
     searched = certificate is not None and certificate.searched
     if method == "exact" and not searched and solution.bound is not None:
         if solution.bound > error_upper * (1.0 + 1e-6) + 1e-9 * problem.signal.upper:
@@ -249,6 +248,19 @@ def _bounds(
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
+    )
+
+
+def _lower_end(
+    problem: Problem, backend: Backend, solution: ExactSolution
+) -> tuple[Certificate | None, float]:
+    """What proves the lower end, None where it is only stated, and that end."""
+    if solution.certificate is not None:
+        return solution.certificate.claim(problem)
+    if solution.bound is not None and math.isfinite(solution.bound):
+        return None, solution.bound
+    raise SolverFailedError(
+        f"{backend.name} gave no bound ({solution.status}); try --solver native or a longer --time-limit."
     )
 
 

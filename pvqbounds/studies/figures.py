@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.report.plot import check_plot_path, figure_class
@@ -187,21 +188,23 @@ def draw_distribution(
         removed = 100.0 * (1.0 - example.density)
         left.set(title=f"INT{bits} and {removed:g} % pruning", xlabel="weight", ylabel="density")
         left.legend()
-        for name, error in (
-            ("pruning", np.where(kept, 0.0, w * w)),
-            ("quantization", (w - scale * codes) ** 2),
-        ):
-            colour = getattr(theme, name)
+        errors_of = {"pruning": np.where(kept, 0.0, w * w), "quantization": (w - scale * codes) ** 2}
+        for name, error in errors_of.items():
             sqnr = example.sqnr(getattr(example.losses, name))
-            weighted = error * density
-            middle.fill_between(w, weighted, color=colour, alpha=0.35, linewidth=0)
-            middle.plot(w, weighted, color=colour, linewidth=1.0, label=f"{name}, {sqnr:.2f} dB")
+            _draw_error(middle, w, error * density, getattr(theme, name), f"{name}, {sqnr:.2f} dB")
         middle.set(title="squared error times density", xlabel="weight")
         middle.set_ylim(0.0, 1.35 * middle.get_ylim()[1])  # room for the legend
         middle.legend(loc="upper center", ncols=2)
         _draw_curves(right, errors, theme)
         title = distribution.name + grid_text(narrow, None)
         figure.suptitle(title, x=0.01, ha="left", fontweight="bold")
+
+
+def _draw_error(
+    axes: Axes, weight: NDArray[np.float64], density: NDArray[np.float64], colour: str, label: str
+) -> None:
+    axes.fill_between(weight, density, color=colour, alpha=0.35, linewidth=0)
+    axes.plot(weight, density, color=colour, linewidth=1.0, label=label)
 
 
 def _draw_curves(axes: Axes, errors: Sequence[ExpectedErrors], theme: Theme) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, nearest_name
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.storage.archive import parse_arrays, read_bytes
 from pvqbounds.studies.distributions import Distribution, Gaussian, Laplace, Mixture, StudentT, Uniform
@@ -74,8 +73,8 @@ def parse_distribution(text: str) -> Distribution | Sample:
     if name == "scipy":
         return _scipy(*rest.partition(":")[::2])
     if name not in NAMED:
-        near = difflib.get_close_matches(name, NAMED, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        near = nearest_name(name, NAMED)
+        hint = f" (did you mean '{near}'?)" if near else ""
         raise InputError(
             f"There is no distribution '{name}'{hint}; there are {', '.join(NAMED)}, "
             "scipy:NAME and sample:FILE."
@@ -109,8 +108,8 @@ def _scipy(name: str, parameters: str) -> Distribution:
     family: Any = getattr(stats, name, None)
     if not isinstance(family, stats.rv_continuous):
         known = [each for each in dir(stats) if isinstance(getattr(stats, each), stats.rv_continuous)]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean '{near[0]}'?)" if near else ""
+        near = nearest_name(name, known)
+        hint = f" (did you mean '{near}'?)" if near else ""
         raise InputError(f"scipy.stats has no continuous distribution '{name}'{hint}.")
     values, named = _parameters(parameters)
     try:

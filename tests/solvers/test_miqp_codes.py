@@ -17,10 +17,11 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.supports import Groups
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers import available_solvers, backend_of
-from pvqbounds.solvers.base import Capability, ExactSolution, Options, error_unit
+from pvqbounds.solvers.base import Capability, Options, error_unit
 from pvqbounds.solvers.miqp.coded import program_of_codes
 from pvqbounds.solvers.miqp.programs import EXACT, MIQPSolution
-from pvqbounds.solvers.native.backend import Native
+from pvqbounds.solvers.native.quantization import level_solver
+from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.kinds import LEVELS
 
@@ -176,7 +177,7 @@ def test_sixteen_levels_at_what_gurobis_licence_allows():
 
 @pytest.fixture
 def no_work(monkeypatch):
-    monkeypatch.setattr(Native, "relax_codes", lambda *_: pytest.fail("work was begun"))
+    monkeypatch.setattr(level_solver, "relaxed_codes", lambda *_: pytest.fail("work was begun"))
 
 
 @pytest.mark.parametrize("n", [66, 67, 100, 101])
@@ -253,8 +254,8 @@ def test_the_start_is_a_point_of_the_program_and_the_multipliers_are_used(monkey
             )
             codes = every_code(problem)[-3]
             lam = 0.9 * np.linalg.eigvalsh(gram)[0] * np.array([1.0, -1.0, 0.5, 1.0, 0.0])
-            given = ExactSolution(codes, None, None, DualCertificate(lam, 0.0 * lam), "")
-            monkeypatch.setattr(Native, "relax_codes", lambda self, problem, options, given=given: given)
+            given = Found(codes, DualCertificate(lam, 0.0 * lam), "")
+            monkeypatch.setattr(level_solver, "relaxed_codes", lambda problem, options, given=given: given)
             posed = program_of_codes(problem, "perspective", Options(), Clock(10.0))
             program = posed.program
             assert program.kind == ("perspective" if lists is None else "one-hot")
@@ -272,8 +273,8 @@ def test_multipliers_that_are_too_large_are_left_out(monkeypatch):
     gram, weight = real_valued(7, 5)
     problem = pvq.CodebookLeastSquares(gram, weight, [-0.9, -0.1, 0.0, 0.6])
     large = DualCertificate(np.full(5, np.trace(gram)), np.zeros(5))
-    given = ExactSolution(None, None, None, large, "")
-    monkeypatch.setattr(Native, "relax_codes", lambda self, problem, options: given)
+    given = Found(problem.codes_of_nearest(), large, "")
+    monkeypatch.setattr(level_solver, "relaxed_codes", lambda problem, options: given)
     posed = program_of_codes(problem, "perspective", Options(), Clock(10.0))
     assert np.linalg.eigvalsh(posed.program.Q)[0] > -1e-12
     assert posed.codes.tolist() == problem.codes_of_nearest().tolist()

@@ -72,6 +72,26 @@ def test_channels_that_end_at_different_times_do_not_disturb_one_another() -> No
         assert pvq.verify(problem, bounds)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", [5, 13])
+def test_an_iterate_that_overflows_costs_no_other_channel_and_warns_nobody(seed: int) -> None:
+    """A Gram of rank 1 and weights at the ends of their boxes: a batch meets numbers that are not finite."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((1, 11))
+    gram = pvq.Gram(features.T @ features)
+    problems = []
+    for _ in range(30):
+        weight = rng.standard_normal(11) * 10.0 ** rng.uniform(-3, 3) * (rng.random(11) < 0.8)
+        scale, qmax = 0.3 * 10.0 ** rng.uniform(-3, 3), int(rng.choice([-1, 0, 1]))
+        problems.append(pvq.IntegerLeastSquares(gram, weight, scale, -2, qmax))
+    together = pvq.solve_channels(problems, method="relax", relaxation="box-hull")
+    for problem, bounds in zip(problems, together, strict=True):
+        assert pvq.verify(problem, bounds)
+        assert "failed" not in bounds.note
+        alone = pvq.solve(problem, method="relax", relaxation="box-hull")
+        assert bounds.error_lower == pytest.approx(alone.error_lower, rel=1e-4, abs=1e-9 * bounds.signal)
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from(["box-hull", "park-boyd", "shared"]))
 def test_bounds_of_batches_hold(seed: int, relaxation: str) -> None:

@@ -214,3 +214,27 @@ def test_problem_files_hold_steps_of_their_own(tmp_path):
     again = load_problem(tmp_path / "p.npz")
     for name in ("step", "low", "high", "weight"):
         assert np.array_equal(getattr(again, name), getattr(problem, name))
+
+
+@pytest.mark.parametrize("apart", [1e-7, 1e-8, 1e-10, 1e-30, 1e-60])
+@pytest.mark.parametrize("of", ["steps", "features"])
+def test_reaches_far_apart(apart, of):
+    """Inputs that change next to nothing take no bound from the others; hybrid is as strong as its parts."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        size = np.array([1.0, 1.0, 1.0, apart, apart])
+        features = rng.standard_normal((30, 5)) * (size if of == "features" else 1.0)
+        scale = 0.4 * (size if of == "steps" else np.ones(5))
+        weight = rng.standard_normal(5)
+        problem = pvq.IntegerLeastSquares(features.T @ features / 30, weight, scale, -2, 1)
+        truth = least_error(problem)
+        lower = {}
+        for way in WAYS:
+            bounds = pvq.solve(problem, **way)
+            assert Fraction(bounds.error_lower) <= truth <= Fraction(bounds.error_upper)
+            assert pvq.verify(problem, bounds)
+            lower[way.get("relaxation", way.get("method"))] = bounds.error_lower
+        exact = float(truth) * (1 - 1e-6)
+        assert min(lower.pop("exact"), lower.pop(None)) >= exact
+        assert min(lower["box-hull"], lower["splits"]) >= 0.8 * exact
+        assert lower["hybrid"] >= (1 - 1e-6) * max(lower.values())

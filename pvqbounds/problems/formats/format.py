@@ -248,9 +248,8 @@ class Format:
         decoded = array.copy()
         budgets = self.rule(array.shape[1], stride).budgets(array.shape[1])
         for row, values in zip(decoded, self._rows(array, alive), strict=True):
-            codes = values.nearest(row)
-            rounded = row if codes is None else values.weight_of(codes)
-            row[:] = np.where(largest_kept(np.abs(row)[None], budgets)[0], rounded, 0.0)
+            kept = largest_kept(np.abs(row)[None], budgets)[0]
+            row[:] = np.where(kept, values.rounded(row), 0.0)
         return decoded
 
     def _rows(

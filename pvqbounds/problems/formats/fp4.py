@@ -8,8 +8,9 @@ and round give values that differ in the last place of what they round to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,40 @@ from pvqbounds.problems.values import ValueSet
 __all__ = ["MXFP4", "NVFP4", "mxfp4", "nvfp4"]
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BlocksOfE2M1(LevelRule):
+    """E2M1 in blocks of inputs, each with a scale of its own."""
+
+    scale: str
+    """One of `rules`."""
+
+    scope: ClassVar[Scope]
+    """The blocks."""
+    called: ClassVar[str]
+    rules: ClassVar[Mapping[str, Callable[[Array], NDArray[Any]]]]
+    """How scales are found, by name: the default first."""
+
+    @property
+    def name(self) -> str:
+        """For example nvfp4 or nvfp4:4over6."""
+        return self.called if self.scale == next(iter(self.rules)) else f"{self.called}:{self.scale}"
+
+    @property
+    def code_bits(self) -> int:
+        """4."""
+        return E2M1.bits
+
+    @property
+    def units(self) -> Array:
+        """The numbers of E2M1."""
+        return E2M1.levels()
+
+    @property
+    def group(self) -> int | None:
+        """That of the scope."""
+        return self.scope.group
 
 
 # --- NVFP4: block scales from blocks of weights over the tensor scale
@@ -66,33 +101,12 @@ NVFP4_SCALES = {"amax": _amax_six, "4over6": _four_or_six, "mse": _mse}
 
 
 @dataclass(frozen=True)
-class NVFP4(LevelRule):
+class NVFP4(BlocksOfE2M1):
     """E2M1 in blocks of 16: an E4M3 scale a block, a float32 scale a tensor (amax / 2688)."""
 
-    scale: str
-    """One of `NVFP4_SCALES`."""
-
     scope = Scope("b16", 16)
-
-    @property
-    def name(self) -> str:
-        """For example nvfp4:4over6."""
-        return "nvfp4" if self.scale == "amax" else f"nvfp4:{self.scale}"
-
-    @property
-    def code_bits(self) -> int:
-        """4."""
-        return E2M1.bits
-
-    @property
-    def units(self) -> Array:
-        """The numbers of E2M1."""
-        return E2M1.levels()
-
-    @property
-    def group(self) -> int | None:
-        """That of the scope."""
-        return self.scope.group
+    called = "nvfp4"
+    rules = NVFP4_SCALES
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """A byte for each block, a float32 for the tensor."""
@@ -130,33 +144,12 @@ LARGEST_E8M0 = 127
 
 
 @dataclass(frozen=True)
-class MXFP4(LevelRule):
+class MXFP4(BlocksOfE2M1):
     """E2M1 in blocks of 32 with a power of two, E8M0."""
 
-    scale: str
-    """One of `MXFP4_SCALES`."""
-
     scope = Scope("b32", 32)
-
-    @property
-    def name(self) -> str:
-        """For example mxfp4:ct."""
-        return "mxfp4" if self.scale == "ocp" else f"mxfp4:{self.scale}"
-
-    @property
-    def code_bits(self) -> int:
-        """4."""
-        return E2M1.bits
-
-    @property
-    def units(self) -> Array:
-        """The numbers of E2M1."""
-        return E2M1.levels()
-
-    @property
-    def group(self) -> int | None:
-        """That of the scope."""
-        return self.scope.group
+    called = "mxfp4"
+    rules = MXFP4_SCALES
 
     def side_bits(self, shape: tuple[int, int]) -> int:
         """A byte for each block."""

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.validation import whole_number
 
-__all__ = ["Options", "nearest_of", "whole"]
+__all__ = ["Options", "whole"]
 
 LARGEST_NUMBER = 2**31
 MOST_DIGITS = 12
 """int refuses thousands of them with an error of its own."""
-
-
-def nearest_of(name: str, candidates: list[str]) -> str:
-    """The candidate that is spelt most like `name`."""
-    return (difflib.get_close_matches(name, candidates, n=1, cutoff=0.0) or candidates)[0]
 
 
 def whole(digits: str) -> int:

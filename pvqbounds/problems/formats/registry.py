@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, nearest_name, shown
 from pvqbounds.problems.formats.format import Format
 from pvqbounds.problems.formats.fp4 import mxfp4, nvfp4
 from pvqbounds.problems.formats.fp8 import fp8
 from pvqbounds.problems.formats.gguf import IQ4NL, Q40, Q41, Q80
 from pvqbounds.problems.formats.nf4 import nf4
-from pvqbounds.problems.formats.options import Options, nearest_of
+from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.problems.formats.sparsity import Sparsity, density, pattern
 from pvqbounds.problems.formats.uniform import uniform
@@ -133,7 +133,7 @@ def _value_rule(text: str, name: str) -> ValueRule:
     head = text.partition(":")[0]
     if head not in VALUE_RULES:
         raise InputError(
-            f"There is no format {shown(name)}; did you mean '{nearest_of(head, names())}' "
+            f"There is no format {shown(name)}; did you mean '{nearest_name(head, names(), cutoff=0.0)}' "
             f"(formats are {_listed()}, N:M, P% and N:M+int4)?"
         )
     return _built(VALUE_RULES, text)

@@ -13,7 +13,6 @@ from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
 from pvqbounds.problems.least_squares import moved
-from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.miqp import (
     MIQP,
     integer_program,
@@ -22,7 +21,7 @@ from pvqbounds.relaxations.miqp import (
     one_hot_program,
 )
 from pvqbounds.solvers.base import Options, error_unit, remaining
-from pvqbounds.solvers.relaxation import relax
+from pvqbounds.solvers.native.quantization.certificate import CodeCertificate
 
 __all__ = ["NATIVE_SHARE", "CodedProgram", "program_of_codes", "program_of_steps"]
 
@@ -45,16 +44,16 @@ class CodedProgram:
     """Unit of its objective, in that of the problem's error."""
     codes: NDArray[np.int64]
     """Good codes, which it begins with."""
-    certificate: DualCertificate
+    certificate: CodeCertificate
     """The native relaxation's, in the units of the problem."""
 
 
 def program_of_steps(problem: IntegerLeastSquares, clock: Clock, seed: int) -> CodedProgram:
     """Quantization on uniform steps: the box-hull relaxation comes first, and its codes are the start."""
-    from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
+    from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
     from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
 
-    relaxed = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock.part(NATIVE_SHARE)), clock)
+    relaxed = relax_steps(problem, clock.part(NATIVE_SHARE))
     codes = best_known_codes(problem, relaxed, seed, clock.part(NATIVE_SHARE))
     program = replace(integer_program(problem), start=codes.astype(np.float64))
     return _posed(problem, program, codes, relaxed.certificate)
@@ -68,16 +67,11 @@ def program_of_codes(problem: LeastSquares, formulation: str, options: Options, 
     formulation
         That of steps under a rule: "perspective" or "big-M".
     """
-    from pvqbounds.solvers.native.backend import Native
+    from pvqbounds.solvers.native.quantization.level_solver import relaxed_codes
 
     native = remaining(options, clock.part(NATIVE_SHARE))
-    native = replace(native, relaxation="box-hull", tolerance=None, extra={})
-    relaxed = Native().relax_codes(problem, native)
-    codes = problem.codes_of_nearest() if relaxed.codes is None else relaxed.codes
-    certificate = relaxed.certificate
-    if not isinstance(certificate, DualCertificate):
-        nothing = np.zeros(problem.n)
-        certificate = DualCertificate(nothing, nothing)
+    found = relaxed_codes(problem, replace(native, relaxation="box-hull", tolerance=None, extra={}))
+    codes, certificate = found.codes, found.certificate
     if problem.values.lattice is None:
         program = _levels(problem, codes, certificate.lam)
     elif problem.is_restricted:
@@ -135,7 +129,7 @@ def _with_multipliers(problem: LeastSquares, lam: NDArray[np.float64], power: ND
 
 
 def _posed(
-    problem: LeastSquares, program: MIQP, codes: NDArray[np.int64], certificate: DualCertificate
+    problem: LeastSquares, program: MIQP, codes: NDArray[np.int64], certificate: CodeCertificate
 ) -> CodedProgram:
     """The program in a unit in which what solvers are right to within is near 1."""
     wanted = error_unit(problem.error(codes).upper, problem.signal.upper)

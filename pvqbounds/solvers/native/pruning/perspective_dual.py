@@ -64,6 +64,15 @@ class _Iterate:
     s: NDArray[np.float64]
     theta: NDArray[np.float64]
 
+    def along(self, direction: _Iterate, step: float) -> _Iterate:
+        """The iterate so far along a direction."""
+        return _Iterate(
+            self.D + step * direction.D,
+            self.nu + step * direction.nu,
+            self.s + step * direction.s,
+            self.theta + step * direction.theta,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class NormalForm:
@@ -176,18 +185,11 @@ def central_path(
         clock = None
     gram, n = form.gram, len(form.weight)
     used = np.flatnonzero(form.group >= 0)
-    w, D = form.weight[used], START * form.start[used]
-    if price is None:
-        g, need = form.group[used], form.need
-        # midway between the dearest removal and the cheapest kept input
-        theta = np.array([_rank(D[g == k] * w[g == k] ** 2, int(m)) for k, m in enumerate(need)])
-    else:
-        g, need, theta = np.zeros(len(used), dtype=np.int64), np.zeros(0), np.array([price])
-    extra = D * w * w
-    rough = float(np.minimum(extra, theta[g]).sum())
-    mu = max(rough, 1e-6) * FIRST / n
-    point = _Iterate(D, np.zeros(len(used)), np.maximum(theta[g] - extra, 0.0) + mu, theta)
-    factor = _factor(gram, used, D)
+    w, g, need = form.weight[used], form.group[used], form.need
+    if price is not None:
+        g, need = np.zeros(len(used), dtype=np.int64), np.zeros(0)
+    point, mu = _first(START * form.start[used], w, g, need, price, n)
+    factor = _factor(gram, used, point.D)
     best, best_value = (np.zeros(n), np.zeros(n)), 0.0
     for _ in range(max_iterations):
         if factor is None or (clock is not None and clock.expired):
@@ -210,17 +212,31 @@ def central_path(
             if factor is not None:
                 break
             step *= 0.7
-        point = _Iterate(
-            point.D + step * direction.D,
-            point.nu + step * direction.nu,
-            point.s + step * direction.s,
-            point.theta + step * direction.theta,
-        )
+        point = point.along(direction, step)
         if decrement < mu * CENTRED:
             if 4 * n * mu < tolerance * best_value:
                 break
             mu *= SHRINK
     return best
+
+
+def _first(
+    D: NDArray[np.float64],
+    w: NDArray[np.float64],
+    g: NDArray[np.int64],
+    need: NDArray[np.float64],
+    price: float | None,
+    n: int,
+) -> tuple[_Iterate, float]:
+    """The first iterate of a path, with nu = 0, and its barrier parameter."""
+    if price is None:  # midway between the dearest removal and the cheapest kept input
+        theta = np.array([_rank(D[g == k] * w[g == k] ** 2, int(m)) for k, m in enumerate(need)])
+    else:
+        theta = np.array([price])
+    extra = D * w * w
+    rough = float(np.minimum(extra, theta[g]).sum())
+    mu = max(rough, 1e-6) * FIRST / n
+    return _Iterate(D, np.zeros(len(D)), np.maximum(theta[g] - extra, 0.0) + mu, theta), mu
 
 
 def _rank(values: NDArray[np.float64], m: int) -> float:
@@ -281,29 +297,11 @@ def _newton(
     of 2 H⁻¹ + diag: two inverses and one factorisation of n-by-n matrices make a step. Of all
     symmetric matrices here only the lower triangles count.
     """
-    m, groups, D, nu, s = len(w), len(need), point.D, point.nu, point.s
-    y = _times(inverse, nu)
-    q = s * D - nu * nu
-    p = s - point.theta[g] + D * w * w - 2.0 * w * nu
-    # gradients of q and p in (D, nu, s); that of p in theta is -1
-    dq = np.stack([s, -2.0 * nu, D], axis=1) / q[:, None]
-    dp = np.stack([w * w, -2.0 * w, np.ones(m)], axis=1) / p[:, None]
-    gradient = mu * (dq + dp)
-    gradient[:, 0] += -y * y - mu * np.diagonal(inverse)
-    gradient[:, 1] += -2.0 * y
-    gradient[:, 2] -= 1.0
-    local = mu * (dq[:, :, None] * dq[:, None, :] + dp[:, :, None] * dp[:, None, :])
-    local[:, 0, 2] -= mu / q
-    local[:, 2, 0] -= mu / q
-    local[:, 1, 1] += 2.0 * mu / q
-    cross = -mu * dp / p[:, None]  # with theta
+    m, groups = len(w), len(need)
+    y = _times(inverse, point.nu)
+    gradient, local, cross, p = _local_model(np.diagonal(inverse), y, w, g, point, mu)
     corner = mu / p**2
     rise = need - mu * _group_sums(g, 1.0 / p, groups)  # gradient in theta
-    # from (D, nu) to (D, e)
-    for vector in (gradient, cross):
-        vector[:, 0] -= y * vector[:, 1]
-    local[:, 0, :] -= y[:, None] * local[:, 1, :]
-    local[:, :, 0] -= y[:, None] * local[:, :, 1]
     # eliminate s
     pivot = local[:, 2, 2]
     ratio = local[:, :2, 2] / pivot[:, None]
@@ -344,6 +342,41 @@ def _newton(
     ds = (gradient[:, 2] - local[:, 2, 0] * dD - local[:, 2, 1] * e - cross[:, 2] * along) / pivot
     promised = float(gradient[:, 0] @ dD + gradient[:, 1] @ e + gradient[:, 2] @ ds + rise @ theta)
     return _Iterate(dD, e - y * dD, ds, theta if groups else np.zeros(1)), promised
+
+
+def _local_model(
+    variance: NDArray[np.float64],
+    y: NDArray[np.float64],
+    w: NDArray[np.float64],
+    g: NDArray[np.int64],
+    point: _Iterate,
+    mu: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Gradient (m, 3) and Hessian (m, 3, 3) of each input's terms in (D, e, s), (m, 3) with theta; and p.
+
+    `variance` is the diagonal of H⁻¹, shape (m,).
+    """
+    D, nu, s = point.D, point.nu, point.s
+    q = s * D - nu * nu
+    p = s - point.theta[g] + D * w * w - 2.0 * w * nu
+    # gradients of q and p in (D, nu, s); that of p in theta is -1
+    dq = np.stack([s, -2.0 * nu, D], axis=1) / q[:, None]
+    dp = np.stack([w * w, -2.0 * w, np.ones(len(w))], axis=1) / p[:, None]
+    gradient = mu * (dq + dp)
+    gradient[:, 0] += -y * y - mu * variance
+    gradient[:, 1] += -2.0 * y
+    gradient[:, 2] -= 1.0
+    local = mu * (dq[:, :, None] * dq[:, None, :] + dp[:, :, None] * dp[:, None, :])
+    local[:, 0, 2] -= mu / q
+    local[:, 2, 0] -= mu / q
+    local[:, 1, 1] += 2.0 * mu / q
+    cross = -mu * dp / p[:, None]  # with theta
+    # from (D, nu) to (D, e)
+    for vector in (gradient, cross):
+        vector[:, 0] -= y * vector[:, 1]
+    local[:, 0, :] -= y[:, None] * local[:, 1, :]
+    local[:, :, 0] -= y[:, None] * local[:, :, 1]
+    return gradient, local, cross, p
 
 
 def _scaled_inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64] | None:

@@ -230,6 +230,7 @@ def _remove(stack, depth, slot, group):  # type: ignore[no-untyped-def]
 
     An input that would cost too much there, or whose group is complete, is left out.
     """
+    # one function: in three, inlined or not, a search took 1.3 times the time
     n = len(group)
     last = n - depth - 1  # rows are reflected onto this axis, and it is cut off
     rows, out, h = stack.rows[depth], stack.rows[depth + 1], stack.scratch

@@ -18,15 +18,16 @@ from pvqbounds.relaxations.certificates import (
     is_number,
     is_vector,
     multipliers_in_units,
+    over_inputs,
 )
-from pvqbounds.relaxations.dual import splits_fit
+from pvqbounds.relaxations.dual import DualCertificate, splits_fit
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
     from pvqbounds.relaxations.slabs import Slabs
 
-__all__ = ["SearchCertificate"]
+__all__ = ["CodeCertificate", "SearchCertificate"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,11 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
     splits: Splits = NO_SPLITS
     """Split inequalities with their multipliers."""
 
+    @property
+    def relaxation(self) -> str:
+        """The hybrid bound, unless it is that of an exact search."""
+        return "hybrid"
+
     def fits(self, problem: Problem) -> bool:
         """Whether it holds finite multipliers about the inputs and a claim, and may be proved."""
         n = problem.n
@@ -58,6 +64,15 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
         lam, nu = multipliers_in_units(self.lam, self.nu, units)
         value = scaled_down(self.value, -units.error)
         return replace(self, lam=lam, nu=nu, value=value, splits=self.splits.in_units(units))
+
+    def spread(self, live: NDArray[np.bool_]) -> SearchCertificate:
+        """The same about all inputs, of which it is now about those of a mask, shape (n,)."""
+        lam, nu = over_inputs(self.lam, live), over_inputs(self.nu, live)
+        return replace(self, lam=lam, nu=nu, splits=self.splits.spread(live))
+
+    def stated(self, problem: Problem) -> float:
+        """The bound that it is made for: its value."""
+        return self.value
 
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value."""
@@ -78,3 +93,6 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
         asked = replace(self, value=min(self.value, enough))
         proved = isinstance(problem, LeastSquares) and prove(problem, asked, clock, within)
         return asked.value if proved else -math.inf
+
+CodeCertificate = DualCertificate | SearchCertificate
+"""What proves a bound on the error of codes: multipliers, alone or with a search on what they leave."""

@@ -8,16 +8,18 @@ all of them, and the path is taken again with those that they would rather have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import LeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem
+from pvqbounds.problems.code_grids import unit_of
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
     Multipliers,
@@ -29,9 +31,9 @@ from pvqbounds.solvers.native.quantization.finite_barrier import (
 from pvqbounds.solvers.native.quantization.finite_path import Path, follow, start_of
 from pvqbounds.solvers.native.quantization.finite_values import Candidates, candidates
 from pvqbounds.solvers.native.quantization.split_dual import solve_by_path
-from pvqbounds.solvers.relaxation import Relaxed, relax_levels
+from pvqbounds.solvers.relaxation import Relaxed, relax, relax_levels
 
-__all__ = ["relax_finite"]
+__all__ = ["reaches_far_apart", "relax_finite", "relax_in_codes", "relax_steps"]
 
 Array = NDArray[np.float64]
 
@@ -41,6 +43,10 @@ ROUNDS = 5
 WARMER, SHORTFALL = 30.0, 4.0
 """A later path starts so many times as warm as the path before ended, and at so many times what all
 values prove less, over n."""
+
+PINNED = 1e-8
+"""Inputs that can change the error so much less than others, in its root, are taken at their nearest value:
+multipliers for both do not fit into the digits of one factor."""
 
 FREE = 1e-30
 """A price of being non-zero that is next to none."""
@@ -90,6 +96,36 @@ def relax_finite(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -
     return Relaxed(DualCertificate(lam, nu), mean, covariance, reported, status)
 
 
+def relax_in_codes(problem: LeastSquares, clock: Clock, tolerance: float = 1e-3) -> Relaxed:
+    """:func:`relax_finite` with moments in units of the grid: codes of steps, else weights."""
+    relaxed = relax_finite(problem, clock, tolerance)
+    unit = unit_of(problem.values)
+    return replace(relaxed, mean=relaxed.mean / unit, covariance=relaxed.covariance / np.outer(unit, unit))
+
+
+def relax_steps(problem: IntegerLeastSquares, clock: Clock, tolerance: float = 1e-6) -> Relaxed:
+    """The box-hull relaxation of uniform steps: its SDP where that can be posed in units of codes."""
+    if reaches_far_apart(problem):
+        return relax_in_codes(problem, clock, tolerance)
+    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=tolerance), clock)
+
+
+def reaches_far_apart(problem: Problem) -> bool:
+    """Whether some inputs can change the error by next to nothing beside others; units near 1.
+
+    Engines in units of codes then see numbers out of all proportion; :func:`relax_finite` puts such inputs
+    aside.
+    """
+    reach = _reach(problem)
+    return bool(((reach > 0.0) & (reach < PINNED * reach.max())).any())
+
+
+def _reach(problem: Problem) -> Array:
+    """How far the values of each input can move the root of the error, shape (n,)."""
+    width = problem.values.highest - problem.values.lowest
+    return np.asarray(np.sqrt(np.diagonal(problem.gram)) * width, dtype=np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class _Found:
     """Multipliers and moments in the coordinates d = v - w."""
@@ -107,12 +143,12 @@ class _Found:
 
 
 def _with_fixed(problem: LeastSquares, clock: Clock, tolerance: float) -> _Found:
-    """The relaxation of inputs that all have power: those that have one value are put aside.
+    """The relaxation of inputs that all have power: those that have as good as one value are put aside.
 
     A very negative lam keeps such an input at its value, at no cost to the bound.
     """
-    low, high = problem.values.code_ends
-    free = np.asarray(high > low)
+    reach = _reach(problem)
+    free = reach > PINNED * reach.max()
     for group, most in problem.budgets:
         free[group] &= most > 0
     if free.all():

@@ -53,7 +53,6 @@ def codes_near(values: ValueSet, point: NDArray[np.float64]) -> NDArray[np.int64
     """Codes around those of the values next to a point, the ends and zero, shape (n, m)."""
     low, high = values.code_ends
     nearest = values.nearest(point)
-    assert nearest is not None, "finite values have codes"
     steps = [float(step) for step in range(NEAREST + 1)]
     farthest = int((high - low).max())
     while steps[-1] < farthest:

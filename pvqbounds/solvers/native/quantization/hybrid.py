@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
-from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.notes import times
-from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
-from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
+from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
     plain_codes,
@@ -35,10 +35,9 @@ from pvqbounds.solvers.native.quantization.search_trees import (
     mixed_trees,
     trees_fit,
 )
-from pvqbounds.solvers.relaxation import Relaxed, relax
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
-    "Hybrid",
     "better_codes",
     "hybrid_bound",
     "nodes_for",
@@ -46,7 +45,6 @@ __all__ = [
     "or_the_box_hull",
     "raised_bound",
     "raised_by",
-    "spread",
 ]
 
 NARROW = 0.05
@@ -54,23 +52,6 @@ NARROW = 0.05
 
 SMALL = 128
 """Inputs up to which the SDP alone takes milliseconds."""
-
-
-@dataclass(frozen=True, eq=False)
-class Hybrid:
-    """Codes, and the better of the two certificates."""
-
-    codes: NDArray[np.int64]
-    certificate: DualCertificate | SearchCertificate
-    status: str
-    """What the search gained."""
-
-    @property
-    def relaxation(self) -> str:
-        """Name of the relaxation that the certificate is one of."""
-        if isinstance(self.certificate, SearchCertificate):
-            return "hybrid"
-        return self.certificate.relaxation
 
 
 def nodes_for(share: float, time_limit: float) -> float:
@@ -83,7 +64,7 @@ def nodes_for(share: float, time_limit: float) -> float:
 
 def hybrid_bound(
     problem: IntegerLeastSquares, relaxed: Relaxed, nodes: float, clock: Clock, seed: int
-) -> Hybrid:
+) -> Found:
     """The hybrid bound of a problem with a solved relaxation, never weaker than the relaxation's.
 
     Parameters
@@ -100,34 +81,28 @@ def hybrid_bound(
     live = problem.shared.live
     codes = problem.codes_of_nearest()
     if not live.any():
-        return Hybrid(codes, relaxed.certificate, relaxed.status)
+        return Found.by(relaxed, codes, relaxed.status)
     inner, inside = problem.among(live), without_dead_moments(relaxed, live)
     if not trees_fit(inner.n, clock):
         codes[live] = plain_codes(inner, inside, clock)
-        return Hybrid(codes, relaxed.certificate, not_searched(inner.n))
+        return Found.by(relaxed, codes, not_searched(inner.n))
     minimiser = minimiser_of(inner, clock)
     trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
     allowed = min(nodes, NODES_A_SECOND * clock.remaining)
-    codes[live] = good_codes(inner, inside, minimiser, trees, seed, allowed, clock)
-    found = raised_bound(inner, inside, trees, codes[live], nodes, clock)
-    codes[live] = found.codes
-    return replace(found, codes=codes, certificate=spread(found.certificate, live))
+    good = good_codes(inner, inside, minimiser, trees, seed, allowed, clock)
+    return raised_bound(inner, inside, trees, good, nodes, clock).spread(codes, live)
 
 
-def or_the_box_hull(problem: IntegerLeastSquares, found: Hybrid, clock: Clock) -> Hybrid:
+def or_the_box_hull(problem: IntegerLeastSquares, found: Found, clock: Clock) -> Found:
     """The same with the certificate of the box-hull SDP where that proves more.
 
     A path with split inequalities ends some per cent below its value. That is more than the splits
     gain where inputs of hardly any power leave the SDP next to no gap.
     """
-    error, certificate = problem.error(found.codes).upper, found.certificate
-    if isinstance(certificate, SearchCertificate):
-        value = certificate.value
-    else:
-        value = dual_bound(problem, certificate)
+    error, value = problem.error(found.codes).upper, found.bound(problem)
     if problem.n > SMALL or not 0.0 < error - value < NARROW * error or clock.expired:
         return found
-    sdp = relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock), clock)
+    sdp = relax_steps(problem, clock)
     better = dual_bound(problem, sdp.certificate) > value
     return replace(found, certificate=sdp.certificate, status=sdp.status) if better else found
 
@@ -146,7 +121,7 @@ def raised_bound(
     codes: NDArray[np.int64],
     nodes: float,
     clock: Clock,
-) -> Hybrid:
+) -> Found:
     """Search the most promising of `trees`; the relaxation's certificate stays where that proves no more.
 
     Parameters
@@ -157,7 +132,7 @@ def raised_bound(
         Feasible codes, the best known.
     """
     if not trees:
-        return Hybrid(codes, relaxed.certificate, "no tree could be built at the multipliers")
+        return Found.by(relaxed, codes, "no tree could be built at the multipliers")
     chosen, outcome = search_best(trees, problem.error(codes).upper, nodes, clock)
     return raised_by(problem, relaxed, codes, chosen, outcome)
 
@@ -168,21 +143,20 @@ def raised_by(
     codes: NDArray[np.int64],
     chosen: MultipliedTree,
     outcome: Outcome,
-) -> Hybrid:
+) -> Found:
     """The better of a relaxation and what the search of a tree proved, and of the codes of both."""
     root = dual_bound(problem, relaxed.certificate)
     codes = better_codes(problem, codes, outcome)
     certificate = chosen.certificate(outcome)
     value = certificate.value
     if not value > max(root, 0.0):
-        return Hybrid(codes, relaxed.certificate, "the search did not raise the bound of the relaxation")
+        return Found.by(relaxed, codes, "the search did not raise the bound of the relaxation")
     gain = 10.0 * math.log10(value / root) if root > 0.0 else math.inf
     gained = f" by {gain:.2f} dB" if 0.005 <= gain < math.inf else ""
     search = (
         f"a search of {times(outcome.nodes)} nodes" if outcome.nodes else "a search that ended at its root"
     )
-    status = f"{search} raised the bound of the relaxation{gained}"
-    return Hybrid(codes, certificate, status)
+    return Found(codes, certificate, f"{search} raised the bound of the relaxation{gained}")
 
 
 def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
@@ -190,14 +164,3 @@ def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outco
     if outcome.codes is None or np.array_equal(outcome.codes, codes):
         return codes
     return min([outcome.codes, codes], key=lambda z: problem.error(z).upper)
-
-
-def spread(
-    certificate: DualCertificate | SearchCertificate, live: NDArray[np.bool_]
-) -> DualCertificate | SearchCertificate:
-    """The certificate with zero multipliers for the inputs that were left out."""
-    if live.all():
-        return certificate
-    lam, nu = np.zeros(len(live)), np.zeros(len(live))
-    lam[live], nu[live] = certificate.lam, certificate.nu
-    return replace(certificate, lam=lam, nu=nu, splits=certificate.splits.spread(live))

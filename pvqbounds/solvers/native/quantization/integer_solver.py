@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
-from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
+from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
+from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
     raised_bound,
-    spread,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
@@ -46,7 +46,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
     trees_fit,
 )
 from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, stages_for
-from pvqbounds.solvers.relaxation import Relaxed, relax
+from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["solve_integer"]
 
@@ -77,19 +77,13 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
     live = problem.shared.live
     codes = problem.codes_of_nearest()
     if not live.any():
-        zero = np.zeros(problem.n)
-        return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
+        return Found.nothing_to_solve(codes).solution
     if options.relaxed is not None:
         options = replace(options, relaxed=without_dead_moments(options.relaxed, live))
-    solution = _solve_live(problem.among(live), clock, options)
-    assert solution.codes is not None
-    codes[live] = solution.codes
-    assert isinstance(solution.certificate, DualCertificate | SearchCertificate)
-    certificate = spread(solution.certificate, live)
-    return ExactSolution(codes, None, None, certificate, solution.status, solution.relaxation)
+    return _solve_live(problem.among(live), clock, options).spread(codes, live).solution
 
 
-def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> ExactSolution:
+def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Found:
     if not trees_fit(problem.n, clock) and (options.only_if_it_finishes or problem.n <= LARGEST_TREE):
         return _not_searched(problem, clock, options)
     minimiser = minimiser_of(problem, clock)
@@ -102,7 +96,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         outcome = quick_search(plain.tree, error)
         codes = better_codes(problem, codes, outcome)
         if outcome.exhausted:
-            return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
+            return Found(codes, plain.certificate(outcome), "optimal", exact=True)
 
     if not trees_fit(problem.n, clock):
         return _not_searched(problem, clock, options, codes)
@@ -119,8 +113,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         relaxed = _sdp(problem, clock, TIGHT_TOLERANCE)  # milliseconds, where a search may take for ever
         root = dual_bound(problem, relaxed.certificate)
         if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
-            name = relaxed.certificate.relaxation
-            return ExactSolution(codes, None, None, relaxed.certificate, "optimal", name)
+            return Found.by(relaxed, codes, "optimal")
     ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
     expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
     if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
@@ -130,19 +123,16 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
             mixed = mixed_trees(problem, split.certificate, minimiser)
             relaxed = stronger(problem, split, relaxed)
         if options.search_share == 0.0:
-            name = relaxed.certificate.relaxation
-            return ExactSolution(codes, None, None, relaxed.certificate, status, name)
-        hybrid = raised_bound(problem, relaxed, mixed, codes, nodes, clock)
-        return ExactSolution(hybrid.codes, None, None, hybrid.certificate, hybrid.status, hybrid.relaxation)
+            return Found.by(relaxed, codes, status)
+        return raised_bound(problem, relaxed, mixed, codes, nodes, clock)
     codes, certificate, ended = _searched(problem, trees, codes, clock)
     if ended and len(certificate.splits) > 0:  # no code is left below its bound, which is not an error yet
         mixed = mixed_trees(problem, _sdp(problem, clock).certificate, minimiser)
         codes, other, ended = _searched(problem, [plain, *mixed], codes, clock)
         certificate = max(certificate, other, key=lambda proof: proof.value)
     if not ended and dual_bound(problem, relaxed.certificate) > certificate.value:
-        name = relaxed.certificate.relaxation
-        return ExactSolution(codes, None, None, relaxed.certificate, "time limit", name)
-    return ExactSolution(codes, None, None, certificate, "optimal" if ended else "time limit")
+        return Found.by(relaxed, codes, "time limit")
+    return Found(codes, certificate, "optimal" if ended else "time limit", exact=True)
 
 
 def _not_searched(
@@ -150,13 +140,12 @@ def _not_searched(
     clock: Clock,
     options: Options,
     codes: NDArray[np.int64] | None = None,
-) -> ExactSolution:
+) -> Found:
     """The relaxation's bound, and codes from few starts: for what is too large, or has no time."""
     relaxed = options.relaxed or _fallback(problem, clock, options)
     candidates = [plain_codes(problem, relaxed, clock), *([] if codes is None else [codes])]
     best = min(candidates, key=lambda z: problem.error(z).upper)
-    name = relaxed.certificate.relaxation
-    return ExactSolution(best, None, None, relaxed.certificate, not_searched(problem.n), name)
+    return Found.by(relaxed, best, not_searched(problem.n))
 
 
 def _searched(
@@ -169,7 +158,7 @@ def _searched(
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLERANCE) -> Relaxed:
     """The SDP alone: its multipliers leave a search that is to reach its end more curvature."""
-    return relax(problem, "box-hull", lambda sdp: solve_sdp(sdp, clock, tolerance=tolerance), clock)
+    return relax_steps(problem, clock, tolerance)
 
 
 def _nearly_closes(problem: IntegerLeastSquares, relaxed: Relaxed, error: float) -> bool:
@@ -184,7 +173,7 @@ def stronger(problem: IntegerLeastSquares, one: Relaxed, other: Relaxed) -> Rela
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
     """The relaxation to bound a problem with that is not searched to its end."""
-    if options.relaxation in WITH_SPLITS:
+    if options.relaxation in WITH_SPLITS and not reaches_far_apart(problem):
         stages = stages_for(options, problem.n, clock.remaining)
         return relax_with_splits(problem, clock, stages)
     return _sdp(problem, clock)

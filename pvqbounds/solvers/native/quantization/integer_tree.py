@@ -147,15 +147,7 @@ def build_tree(
     form, weight, lam, nu = form.among(order), problem.weight[order], exact_lam[order], nu[order]
     grid = grid.among(order)
 
-    # m is *defined* by the float64 vector w + m
-    middle = weight + _solve_normal(factor, nu)
-    shift = middle - weight
-    image = factor @ shift
-    pull = factor.T @ image  # nu := RᵀR m
-    sizes = np.abs(factor)
-    size = sizes @ np.abs(shift)
-    pull_error = gamma(2 * n + 8) * (sizes.T @ size)
-    image_norm = up(float(np.sum((np.abs(image) + gamma(n + 4) * size) ** 2)) * (1.0 + gamma(n + 4)), 2)
+    middle, pull, pull_error, image_norm = _middle_of(factor, weight, nu)
 
     # in units of the grid
     scale, low, high = grid.unit, grid.lowest, grid.highest
@@ -169,24 +161,14 @@ def build_tree(
     phi += UNDERFLOW * (1.0 + scale) * (1.0 + reach) * (1.0 + reach)
     root = down(down(total(floor.tolist())) - up(image_norm))
     root = down(down(root - up(total(phi.tolist())) - TINY, 2) + form.constant)
-    # the same for values next to the target, where those of nearly least error are, and by how much
-    # ||R d||² falls short of dᵀSd there
-    spacing = grid.spacing_at(target)
-    near = np.abs(target - centre) + spacing
+    near = np.abs(target - centre) + grid.spacing_at(target)
     if problem.is_restricted:
         near = np.maximum(near, np.abs(centre))  # and for zeros
-    costs = 32.0 * UNIT * (np.abs(step_lam) @ near**2 + 2.0 * np.abs(step_nu) @ near)
-    costs += 2.0 * (scale * (pull_error + radius)) @ near
-    short = 2.0 * proof_margin(n) * np.diagonal(matrix)[order] @ (scale * near) ** 2
-    slack = 2.0 * float(costs + short)
+    loose, own = scale * (pull_error + radius), np.diagonal(matrix)[order]
+    slack = _slack(near, scale * near, step_lam, step_nu, loose, own)
 
     factor = factor * scale
-    spread = np.maximum(np.abs(low - target), np.abs(high - target)) + 2.0 * np.abs(target) + grid.spacing
-    ends = np.stack([spread, 2.0 * np.abs(target) + 3.0 * spacing])
-    rounding, beside = gamma(n + 16) * (ends @ np.abs(factor).T)
-    rounding += UNDERFLOW * (n + spread.sum())
-    blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
-    slack_blur = math.sqrt(float(beside @ beside))
+    blur, slack_blur = _blurs(factor, target, grid)
     # what is not finite is in no sum that is
     if not math.isfinite(factor.sum() + target.sum() + step_nu.sum() + floor.sum() + root + blur):
         return None  # multipliers at which the arithmetic overflows
@@ -201,6 +183,41 @@ def build_tree(
     return SearchTree(
         factor, target, centre, step_lam, step_nu, floor, order, grid, tolls, root, blur, slack, slack_blur
     )
+
+
+def _middle_of(factor: Array, weight: Array, nu: Array) -> tuple[Array, Array, Array, float]:
+    """w + m; the nu that m is the minimiser for, with its error bound; ||R m||², rounded up."""
+    n = len(weight)
+    # m is *defined* by the float64 vector w + m
+    middle = weight + _solve_normal(factor, nu)
+    shift = middle - weight
+    image = factor @ shift
+    pull = factor.T @ image  # nu := RᵀR m
+    sizes = np.abs(factor)
+    size = sizes @ np.abs(shift)
+    pull_error = gamma(2 * n + 8) * (sizes.T @ size)
+    norm = up(float(np.sum((np.abs(image) + gamma(n + 4) * size) ** 2)) * (1.0 + gamma(n + 4)), 2)
+    return middle, pull, pull_error, norm
+
+
+def _slack(near: Array, distance: Array, lam: Array, nu: Array, loose: Array, diagonal: Array) -> float:
+    """What rounding may add to the costs of values next to the target, and ||R d||² fall short of there."""
+    costs = 32.0 * UNIT * (np.abs(lam) @ near**2 + 2.0 * np.abs(nu) @ near)
+    costs += 2.0 * loose @ near
+    short = 2.0 * proof_margin(len(near)) * diagonal @ distance**2
+    return 2.0 * float(costs + short)
+
+
+def _blurs(factor: Array, target: Array, grid: CodeGrid) -> tuple[float, float]:
+    """Bound on the rounding of R(d - m) in units of the grid: of any values, and next to the target."""
+    n = len(target)
+    spread = np.maximum(np.abs(grid.lowest - target), np.abs(grid.highest - target))
+    spread = spread + 2.0 * np.abs(target) + grid.spacing
+    ends = np.stack([spread, 2.0 * np.abs(target) + 3.0 * grid.spacing_at(target)])
+    rounding, beside = gamma(n + 16) * (ends @ np.abs(factor).T)
+    rounding += UNDERFLOW * (n + spread.sum())
+    blur = up(math.sqrt(float(rounding @ rounding)) * (1.0 + gamma(n + 4)), 2)
+    return blur, math.sqrt(float(beside @ beside))
 
 
 def _search_order(

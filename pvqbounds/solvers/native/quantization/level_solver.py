@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import LeastSquares
-from pvqbounds.problems.code_grids import has_grid, in_codes, unit_of
-from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.problems.code_grids import has_grid, in_codes
+from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
-from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
+from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
     raised_bound,
     raised_by,
-    spread,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
 from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
@@ -45,7 +44,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
 )
 from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["relax_codes", "solve_codes"]
+__all__ = ["relax_codes", "relaxed_codes", "solve_codes"]
 
 TOLERANCE = 1e-3
 """Relative gap to which the relaxation is solved."""
@@ -55,7 +54,7 @@ TRIAL = 1e6
 
 NO_GRID = "not searched: the values are neither steps nor in a table"
 
-Solve = Callable[[LeastSquares, Clock, Options], ExactSolution]
+Solve = Callable[[LeastSquares, Clock, Options], Found]
 
 
 def solve_codes(problem: LeastSquares, options: Options) -> ExactSolution:
@@ -64,37 +63,31 @@ def solve_codes(problem: LeastSquares, options: Options) -> ExactSolution:
     With ``options.only_if_it_finishes`` a search that is expected to outlast the time limit ends early, and
     what it and the relaxation have proved by then is given.
     """
-    return _on_live_inputs(_solved, problem, options)
+    return _on_live_inputs(_solved, problem, options).solution
 
 
 def relax_codes(problem: LeastSquares, options: Options) -> ExactSolution:
+    """:func:`relaxed_codes` as backends give it."""
+    return relaxed_codes(problem, options).solution
+
+
+def relaxed_codes(problem: LeastSquares, options: Options) -> Found:
     """Codes, and the bound of the relaxation, which a search raises where that is "hybrid"."""
     return _on_live_inputs(_relaxed, problem, options)
 
 
-def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> ExactSolution:
+def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Found:
     """Solve for the inputs that are not always zero; the others get codes that cost nothing."""
     live = problem.shared.live
     codes = problem.values.zero_codes() if problem.is_restricted else problem.codes_of_nearest()
     if not live.any():
-        zero = np.zeros(problem.n)
-        return ExactSolution(codes, None, 0.0, DualCertificate(zero, zero), "every input is zero")
-    found = solve(problem.among(live), Clock(options.time_limit, options.cancelled), options)
-    assert found.codes is not None
-    codes[live] = found.codes
-    assert isinstance(found.certificate, DualCertificate | SearchCertificate)
-    return replace(found, codes=codes, certificate=spread(found.certificate, live))
+        return Found.nothing_to_solve(codes)
+    clock = Clock(options.time_limit, options.cancelled)
+    return solve(problem.among(live), clock, options).spread(codes, live)
 
 
-def _relaxation(problem: LeastSquares, clock: Clock, tolerance: float | None) -> Relaxed:
-    """The relaxation, with moments in units of the grid."""
-    relaxed = relax_finite(problem, clock, tolerance or TOLERANCE)
-    unit = unit_of(problem.values)
-    return replace(relaxed, mean=relaxed.mean / unit, covariance=relaxed.covariance / np.outer(unit, unit))
-
-
-def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:
-    relaxed = _relaxation(problem, clock, options.tolerance)
+def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> Found:
+    relaxed = relax_in_codes(problem, clock, options.tolerance or TOLERANCE)
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
         return _not_searched(problem, relaxed, clock)
     minimiser = minimiser_of(problem, clock)
@@ -104,36 +97,33 @@ def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolu
     allowed = min(nodes, NODES_A_SECOND * clock.remaining)
     codes = good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, clock)
     if not hybrid:
-        return ExactSolution(
-            codes, None, relaxed.reported, relaxed.certificate, relaxed.status, options.relaxation
-        )
-    found = raised_bound(problem, relaxed, trees, codes, nodes, clock)
-    return ExactSolution(found.codes, None, None, found.certificate, found.status, found.relaxation)
+        return Found(codes, relaxed.certificate, relaxed.status, reported=relaxed.reported)
+    return raised_bound(problem, relaxed, trees, codes, nodes, clock)
 
 
-def _not_searched(problem: LeastSquares, relaxed: Relaxed, clock: Clock) -> ExactSolution:
+def _not_searched(problem: LeastSquares, relaxed: Relaxed, clock: Clock) -> Found:
     """The relaxation's bound, and codes from few starts: for what is too large, or has no time."""
     if has_grid(problem.values):
         codes, status = plain_codes(problem, relaxed, clock), not_searched(problem.n)
     else:
         codes, status = problem.codes_of_nearest(), NO_GRID
-    return ExactSolution(codes, None, None, relaxed.certificate, status, relaxed.certificate.relaxation)
+    return Found.by(relaxed, codes, status)
 
 
-def _better(problem: LeastSquares, *codes: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _better(problem: LeastSquares, *codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Those of least error."""
-    return min((z for z in codes if z is not None), key=lambda z: problem.error(z).upper)
+    return min(codes, key=lambda z: problem.error(z).upper)
 
 
-def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolution:
+def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
-        return _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+        return _not_searched(problem, relax_in_codes(problem, clock, options.tolerance or TOLERANCE), clock)
     minimiser = minimiser_of(problem, clock)
     starts = np.vstack([minimiser.point, in_codes(problem).centre])
     codes = improve(problem, starts, clock=clock)
     plain = plain_tree(problem, minimiser)
     if plain is None:
-        rest = _not_searched(problem, _relaxation(problem, clock, options.tolerance), clock)
+        rest = _not_searched(problem, relax_in_codes(problem, clock, options.tolerance or TOLERANCE), clock)
         return replace(rest, codes=_better(problem, codes, rest.codes), status=NO_TREE)
     error = problem.error(codes).upper
     # budgets are not counted in what is expected, and the plain tree does not know of them
@@ -142,9 +132,9 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
         outcome = quick_search(plain.tree, error)
         codes = better_codes(problem, codes, outcome)
         if outcome.exhausted:
-            return ExactSolution(codes, None, None, plain.certificate(outcome), "optimal")
+            return Found(codes, plain.certificate(outcome), "optimal", exact=True)
 
-    relaxed = _relaxation(problem, clock, options.tolerance)
+    relaxed = relax_in_codes(problem, clock, options.tolerance or TOLERANCE)
     mixed = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
     nodes = nodes_for(options.search_share, options.time_limit)
     allowed = 0.0 if problem.n <= PROVABLE else min(nodes, NODES_A_SECOND * clock.remaining)
@@ -152,8 +142,7 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> ExactSolut
     codes = _better(problem, codes, found)
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
     if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
-        name = relaxed.certificate.relaxation
-        return ExactSolution(codes, None, None, relaxed.certificate, "optimal", name)
+        return Found.by(relaxed, codes, "optimal")
     return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options)
 
 
@@ -164,7 +153,7 @@ def _searched(
     searches: TreeSearches,
     clock: Clock,
     options: Options,
-) -> ExactSolution:
+) -> Found:
     """What a search of the trees makes of a relaxation's bound and the best codes known."""
     status = "time limit"
     if options.only_if_it_finishes:
@@ -174,15 +163,12 @@ def _searched(
             about = f"about {times(expected)} nodes expected" if np.isfinite(expected) else "too many nodes"
             status = f"not searched to the end: {about}"
             if options.search_share > 0.0:
-                found = raised_by(problem, relaxed, codes, *searches.chosen)
-                return ExactSolution(found.codes, None, None, found.certificate, status, found.relaxation)
-            codes, name = better_codes(problem, codes, searches.chosen[1]), relaxed.certificate.relaxation
-            return ExactSolution(codes, None, None, relaxed.certificate, status, name)
+                return replace(raised_by(problem, relaxed, codes, *searches.chosen), status=status)
+            return Found.by(relaxed, better_codes(problem, codes, searches.chosen[1]), status)
     searches.advance(np.inf, clock)
     chosen, outcome = searches.chosen
     if outcome.exhausted:
         codes = better_codes(problem, codes, outcome)
-        return ExactSolution(codes, None, None, chosen.certificate(outcome), "optimal")
+        return Found(codes, chosen.certificate(outcome), "optimal", exact=True)
     found = raised_by(problem, relaxed, codes, chosen, outcome)
-    fallback = found.relaxation if isinstance(found.certificate, DualCertificate) else None
-    return ExactSolution(found.codes, None, None, found.certificate, status, fallback)
+    return replace(found, status=status, exact=found.certificate.searched)
