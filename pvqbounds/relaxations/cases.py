@@ -71,6 +71,15 @@ class CasesCertificate(Certificate):
         """Name of the relaxation that its bound is one of."""
         return "hybrid" if self.searched else "directions"
 
+    def spread(self, live: NDArray[np.bool_]) -> CasesCertificate:
+        """The certificate with nothing said of inputs that were left out."""
+        if live.all():
+            return self
+        direction = np.zeros((len(self.cover.direction), len(live)))
+        direction[:, live] = self.cover.direction
+        cases = tuple(replace(case, proof=case.proof.spread(live)) for case in self.cases)
+        return replace(self, cover=replace(self.cover, direction=direction), cases=cases)
+
     def fits(self, problem: Problem) -> bool:
         """Whether it is a cover of the problem's inputs with a certificate that fits for each leaf."""
         if not (isinstance(self.cover, Cover) and self.cover.fits(problem) and is_number(self.value)):
@@ -103,7 +112,7 @@ class CasesCertificate(Certificate):
         return replace(self, cases=tuple(cases), value=value), value
 
     def prove(self, problem: Problem, clock: Clock) -> float:
-        """The least of what the leaves prove, as far as that is stated; nothing once the clock has run out."""
+        """The least of what the leaves prove, as far as it is stated; nothing once time is up."""
         inner = self.in_units(problem.units)
         least = math.inf
         for case, slabs in inner._leaves(problem.normalised):

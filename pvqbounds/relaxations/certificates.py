@@ -114,6 +114,10 @@ class LeafCertificate(Certificate):
     """One that may also speak of the weights within slabs alone: a leaf of a cover."""
 
     @abstractmethod
+    def spread(self, live: NDArray[np.bool_]) -> Self:
+        """The certificate with zero multipliers for the inputs that were left out."""
+
+    @abstractmethod
     def claimed_within(self, problem: Problem, within: Slabs) -> tuple[Self, float]:
         """What any machine can prove where the weights lie in the slabs, and the bound to state from it.
 

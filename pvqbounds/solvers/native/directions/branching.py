@@ -1,7 +1,7 @@
 """Bounds by cases: which slabs to look at, and how closely, until the time is up.
 
 The least bound of all leaves counts. So the weakest leaf is taken, and what promises most for its time is
-done to it: the next of its stages (a longer path, a search), or a cut in two where its width is what it costs.
+done to it: the next of its stages (a longer path, a search), or a cut in two where its width is what costs.
 Leaves far from the least error cost little: they are wide and keep their first bound.
 """
 
@@ -23,7 +23,7 @@ from pvqbounds.relaxations.certificates import LeafCertificate
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
-__all__ = ["Bounded", "LeafSolver", "branch", "slabs_of"]
+__all__ = ["Bounded", "LeafSolver", "branch"]
 
 Array = NDArray[np.float64]
 
@@ -42,6 +42,9 @@ than the last one it may be."""
 
 FAR, REACH = 1.6, 5.0
 """From where a bound is so many times the weakest one, a slab ends so many times as far out as it begins."""
+
+NEARLY = 1.7
+"""A slab goes to the end of t where another one would be narrower than this less 1, in its own width."""
 
 HALVINGS = 16
 """Values of rho that are compared, each half the one before."""
@@ -68,8 +71,10 @@ class Bounded:
 class LeafSolver(ABC):
     """What bounds one kind of problem where its weights lie in slabs."""
 
-    stages: int
-    """How many stages it has."""
+    @property
+    @abstractmethod
+    def stages(self) -> int:
+        """How many stages it has."""
 
     @abstractmethod
     def bound(self, slabs: Slabs, stage: int, known: Bounded | None) -> Bounded | None:
@@ -120,7 +125,7 @@ class _Leaf:
 
 @dataclass
 class _Shape:
-    """What is known about the least error at t, about: base + bend (t - centre)², no less than at the centre."""
+    """What the least error at t is expected to be: base + bend (t - centre)²."""
 
     near: NearNull
     centre: Array
@@ -166,10 +171,124 @@ class _Shape:
         return float(rho[np.argmax(promise)])
 
 
+@dataclass(eq=False)
+class _Branching:
+    """A cover in the making."""
+
+    shape: _Shape
+    solver: LeafSolver
+    clock: Clock
+    allowed: float
+    """Seconds that its stages may be expected to take in all."""
+    leaves: list[_Leaf] = field(default_factory=list)
+    weakest: float = math.inf
+
+    def affords(self, stage: int) -> bool:
+        """Whether there is time for a stage."""
+        return self.solver.seconds(stage) <= min(self.allowed, self.clock.remaining)
+
+    def advance(self, leaf: _Leaf) -> None:
+        """The next stage of a leaf."""
+        if leaf.box.is_empty:
+            return
+        found = self.solver.bound(leaf.slabs, leaf.stage, leaf.known)
+        self.allowed -= self.solver.seconds(leaf.stage)
+        leaf.stage += 1
+        if found is not None and found.value > leaf.value:
+            leaf.known = found
+
+    def begin(self, leaf: _Leaf) -> None:
+        """The first stage of a new leaf."""
+        self.advance(leaf)
+        self.leaves.append(leaf)
+        self.weakest = min(self.weakest, leaf.value)
+
+    def divided(self, leaf: _Leaf, axis: int, at: float) -> tuple[_Leaf, _Leaf]:
+        """The parts of a leaf below and above a cut."""
+        low, high = (_Leaf(box, self.shape.slabs(box)) for box in leaf.box.cut(axis, at))
+        leaf.cut = axis, at, low, high
+        return low, high
+
+    def cover(self, root: _Leaf) -> None:
+        """Slabs from where good weights lie outwards, the wider the more they cost, to where t ends."""
+        shape, centre = self.shape, float(self.shape.centre[0])
+        width = 2.0 * math.sqrt(FIRST_WIDTH * self.solver.error / shape.full)
+        low, rest = self.divided(root, 0, centre - 0.5 * width)
+        inner, high = self.divided(rest, 0, centre + 0.5 * width)
+        self.begin(inner)
+        shape.base = inner.value if inner.value > 0.0 else shape.base
+        for outer, sign in ((high, 1.0), (low, -1.0)):
+            shape.bend = 0.0
+            self._outwards(outer, sign, inner, width)
+
+    def _outwards(self, here: _Leaf, sign: float, last: _Leaf, width: float) -> None:
+        """Slabs on one side of the first, to where t ends or all errors are larger than the least."""
+        power, centre = float(self.shape.near.power[0]), sign * float(self.shape.centre[0])
+        reach = math.sqrt(UNREACHED * self.solver.error / power) if power > 0.0 else math.inf
+        end = sign * float(here.box.high[0] if sign > 0.0 else here.box.low[0])
+        distance, step = 0.5 * width, width
+        while len(self.leaves) < MOST_FIRST:
+            if last.value > FAR * self.weakest:
+                step = (REACH - 1.0) * distance
+            else:
+                spare = max(last.value + last.penalty - MARGIN * self.weakest, 0.0)
+                step = min(max(width, 2.0 * math.sqrt(SPENT * spare / self.shape.full)), WIDEST * step)
+            if centre + distance + NEARLY * step >= min(end, reach):
+                break
+            distance += step
+            last, here = self._parted(here, sign, centre + distance)
+            self.begin(last)
+            self.shape.learn(last)
+        if reach < end:  # what lies beyond needs a push alone
+            last, here = self._parted(here, sign, reach)
+            self.begin(last)
+        self.begin(here)
+
+    def _parted(self, leaf: _Leaf, sign: float, at: float) -> tuple[_Leaf, _Leaf]:
+        """The parts of a leaf nearer than a distance along one side, and farther."""
+        below, above = self.divided(leaf, 0, sign * at)
+        return (below, above) if sign > 0.0 else (above, below)
+
+    def tighten(self) -> None:
+        """Do what promises most to the weakest leaf, again and again."""
+        heap = [(leaf.value, number, leaf) for number, leaf in enumerate(self.leaves)]
+        heapq.heapify(heap)
+        count = len(heap)
+        while heap and not self.clock.expired:
+            value, _, leaf = heap[0]
+            wide = self._is_wide(leaf, count)
+            if value >= self.solver.error or not (wide or leaf.stage < self.solver.stages):
+                break
+            if not self.affords(0 if wide else leaf.stage):
+                break
+            heapq.heappop(heap)
+            if wide:
+                parts: tuple[_Leaf, ...] = self._cut(leaf)
+            else:
+                parts = (leaf,)
+                self.advance(leaf)
+            for part in parts:
+                count += 1
+                heapq.heappush(heap, (part.value, count, part))
+
+    def _is_wide(self, leaf: _Leaf, count: int) -> bool:
+        """Whether a leaf's width costs so much of its bound that its parts are worth their time."""
+        return count < MOST_LEAVES and leaf.penalty > TOO_WIDE * max(leaf.value, self.shape.base)
+
+    def _cut(self, leaf: _Leaf) -> tuple[_Leaf, _Leaf]:
+        """Two parts of a leaf, each with the first stages that it had itself."""
+        chord, _ = leaf.slabs.steady
+        axis = int(np.argmax(chord * np.where(chord > 0.0, leaf.box.half_width, 0.0) ** 2))
+        parts = self.divided(leaf, axis, _middle(leaf.box, axis, float(self.shape.centre[axis])))
+        for part in parts:
+            self.advance(part)
+        return parts
+
+
 def branch(
-    problem: Problem, near: NearNull, solver: LeafSolver, at: Array, clock: Clock
+    problem: Problem, near: NearNull, solver: LeafSolver, at: Array, allowed: float, clock: Clock
 ) -> CasesCertificate | None:
-    """Cover t and bound its leaves until the clock runs out or nothing is left to do.
+    """Cover t and bound its leaves until the time is up or nothing is left to do.
 
     Parameters
     ----------
@@ -177,59 +296,21 @@ def branch(
         In units near 1, without dead inputs.
     at
         t of good weights, shape (m,).
+    allowed
+        Seconds that the stages may be expected to take in all, beside the clock: the same work on every
+        machine.
 
     Returns
     -------
-    A certificate that states nothing yet; None where some t has no bound at all.
+    A certificate that states about what it proves; None where some t has no bound at all.
     """
     whole = whole_box(problem, near.direction)
     shape = _Shape(near, at, EXPECTED * solver.error)
     root = _Leaf(whole, shape.slabs(whole))
-    leaves = _first_leaves(shape, root, solver)
-    heap = [(leaf.value, number, leaf) for number, leaf in enumerate(leaves)]
-    heapq.heapify(heap)
-    count = len(heap)
-    while heap and not clock.expired:
-        value, _, leaf = heap[0]
-        if value >= solver.error or (leaf.stage >= solver.stages and not _is_wide(leaf, count)):
-            break
-        heapq.heappop(heap)
-        if _is_wide(leaf, count):
-            parts = _cut(shape, leaf, solver)
-        elif solver.seconds(leaf.stage) > clock.remaining:
-            break
-        else:
-            parts = (leaf,)
-            _advance(leaf, solver)
-        for part in parts:
-            count += 1
-            heapq.heappush(heap, (part.value, count, part))
+    branching = _Branching(shape, solver, clock, allowed)
+    branching.cover(root)
+    branching.tighten()
     return _certificate(near, root)
-
-
-def _is_wide(leaf: _Leaf, count: int) -> bool:
-    return count < MOST_LEAVES and leaf.value > 0.0 and leaf.penalty > TOO_WIDE * leaf.value
-
-
-def _advance(leaf: _Leaf, solver: LeafSolver) -> None:
-    """The next stage of a leaf."""
-    if leaf.box.is_empty:
-        return
-    found = solver.bound(leaf.slabs, leaf.stage, leaf.known)
-    leaf.stage += 1
-    if found is not None and found.value > leaf.value:
-        leaf.known = found
-
-
-def _cut(shape: _Shape, leaf: _Leaf, solver: LeafSolver) -> tuple[_Leaf, _Leaf]:
-    """Two parts of a leaf, each as far as it was itself; a part without a bound of its own keeps the whole's."""
-    chord, _ = leaf.slabs.steady
-    axis = int(np.argmax(chord * np.where(chord > 0.0, leaf.box.half_width, 0.0) ** 2))
-    parts = _divided(shape, leaf, axis, _middle(leaf.box, axis, float(shape.centre[axis])))
-    for part in parts:
-        while part.stage < max(1, leaf.stage):
-            _advance(part, solver)
-    return parts
 
 
 def _middle(box: Box, axis: int, centre: float) -> float:
@@ -238,53 +319,6 @@ def _middle(box: Box, axis: int, centre: float) -> float:
     if low * high <= 0.0:
         return float(box.middle[axis])
     return centre + math.copysign(math.sqrt(low * high), low)
-
-
-def _divided(shape: _Shape, leaf: _Leaf, axis: int, at: float) -> tuple[_Leaf, _Leaf]:
-    low, high = (_Leaf(box, shape.slabs(box)) for box in leaf.box.cut(axis, at))
-    leaf.cut = axis, at, low, high
-    return low, high
-
-
-def _first_leaves(shape: _Shape, root: _Leaf, solver: LeafSolver) -> list[_Leaf]:
-    """Slabs from where good weights lie outwards, the wider the more they cost, to where t ends."""
-    power, centre, leaves = float(shape.near.power[0]), float(shape.centre[0]), []
-    reach = math.sqrt(UNREACHED * solver.error / power) if power > 0.0 else math.inf
-    width = 2.0 * math.sqrt(FIRST_WIDTH * solver.error / shape.full)
-    low, rest = _divided(shape, root, 0, centre - 0.5 * width)
-    inner, high = _divided(shape, rest, 0, centre + 0.5 * width)
-    _advance(inner, solver)
-    leaves.append(inner)
-    shape.base = weakest = inner.value if inner.value > 0.0 else shape.base
-    for outer, sign in ((high, 1.0), (low, -1.0)):
-        here, last, step, distance = outer, inner, width, 0.5 * width
-        shape.bend = 0.0
-        end = sign * float(outer.box.high[0] if sign > 0.0 else outer.box.low[0])
-        while True:
-            if last.value > FAR * weakest:
-                step = (REACH - 1.0) * distance
-            else:
-                spare = max(last.value + last.penalty - MARGIN * weakest, 0.0)
-                step = min(max(width, 2.0 * math.sqrt(SPENT * spare / shape.full)), WIDEST * step)
-            distance += step
-            edge = sign * centre + distance
-            if edge >= min(end, reach) or len(leaves) >= MOST_FIRST:
-                beyond = here
-                if reach < end and len(leaves) < MOST_FIRST:  # what lies beyond needs a push alone
-                    below, above = _divided(shape, here, 0, sign * reach)
-                    last, beyond = (below, above) if sign > 0.0 else (above, below)
-                    _advance(last, solver)
-                    leaves.append(last)
-                _advance(beyond, solver)
-                leaves.append(beyond)
-                break
-            below, above = _divided(shape, here, 0, sign * edge)
-            last, here = (below, above) if sign > 0.0 else (above, below)
-            _advance(last, solver)
-            leaves.append(last)
-            weakest = min(weakest, last.value)
-            shape.learn(last)
-    return leaves
 
 
 def _certificate(near: NearNull, root: _Leaf) -> CasesCertificate | None:
@@ -303,7 +337,7 @@ def _certificate(near: NearNull, root: _Leaf) -> CasesCertificate | None:
         chord, push = leaf.slabs.steady
         cases.append(Case(chord, push, leaf.known.proof))
     cover = Cover(near.direction, np.array(axis, np.int64), np.array(cuts))
-    return CasesCertificate(cover, tuple(cases), 0.0)
+    return CasesCertificate(cover, tuple(cases), root.least)
 
 
 def _preorder(root: _Leaf) -> Iterator[_Leaf]:

@@ -27,8 +27,6 @@ WORK = 100.0
 class _PrunedLeaves(LeafSolver):
     """Leaves of a pruning."""
 
-    stages = len(TOLERANCES)
-
     def __init__(self, problem: SparseLeastSquares, near: NearNull, error: float, clock: Clock) -> None:
         self._problem, self._clock, self._error = problem, clock, error
         self._shifts = Shifts(problem, near)
@@ -37,6 +35,11 @@ class _PrunedLeaves(LeafSolver):
     def error(self) -> float:
         """The least error of weights known."""
         return self._error
+
+    @property
+    def stages(self) -> int:
+        """How many there are."""
+        return len(TOLERANCES)
 
     def seconds(self, stage: int) -> float:
         """What a stage takes, about."""
@@ -54,16 +57,22 @@ class _PrunedLeaves(LeafSolver):
 
 
 def pruning_cases(
-    problem: SparseLeastSquares, near: NearNull, weight: NDArray[np.float64], clock: Clock
+    problem: SparseLeastSquares,
+    near: NearNull,
+    weight: NDArray[np.float64],
+    allowed: float,
+    clock: Clock,
 ) -> CasesCertificate | None:
     """The bound of a pruning by cases of its near-null directions; None where some t has none.
 
     Parameters
     ----------
     problem
-        In units near 1, without dead inputs.
+        In units near 1.
     weight
         Good weights that it allows, shape (n,).
+    allowed
+        Seconds that the stages may be expected to take in all, beside the clock.
     """
     solver = _PrunedLeaves(problem, near, problem.point(weight).upper, clock)
-    return branch(problem, near, solver, near.direction @ (weight - problem.weight), clock)
+    return branch(problem, near, solver, near.direction @ (weight - problem.weight), allowed, clock)

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.errors import InputError
 from pvqbounds.problems import Gram, Problem
 from pvqbounds.problems.least_squares import moved
 from pvqbounds.relaxations.dual import DualCertificate
@@ -81,8 +82,10 @@ def _image_of(splits: Splits, problem: Problem, offset: Array) -> Array:
     if len(splits) == 0:
         return np.zeros_like(offset)
     steps = problem.values.lattice
-    assert steps is not None, "split inequalities are about codes"
+    if steps is None:
+        raise InputError("Split inequalities are about whole multiples of steps; these values have none.")
     ratio = steps.max() / steps
     entries = splits.sign * ratio[splits.index]
     along = splits.multiplier * (entries * offset[splits.index]).sum(axis=1)
-    return np.bincount(splits.index.ravel(), (along[:, None] * entries).ravel(), len(offset))
+    taken = np.bincount(splits.index.ravel(), (along[:, None] * entries).ravel(), len(offset))
+    return np.asarray(taken, dtype=np.float64)

@@ -94,5 +94,6 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
         proved = isinstance(problem, LeastSquares) and prove(problem, asked, clock, within)
         return asked.value if proved else -math.inf
 
+
 CodeCertificate = DualCertificate | SearchCertificate
 """What proves a bound on the error of codes: multipliers, alone or with a search on what they leave."""
