@@ -36,6 +36,9 @@ EXPECTED = 0.4
 FIRST_WIDTH = 0.012
 """What the width of the first slab may cost, as a share of the least error known."""
 
+NEXT_WIDTH = 0.03
+"""What the width of the next ones may cost, as a share of the first bound."""
+
 MARGIN, SPENT, WIDEST = 1.15, 0.6, 4.0
 """What the next slab may cost of what the last one has beyond so many times the weakest bound; how much wider
 than the last one it may be."""
@@ -216,7 +219,8 @@ class _Branching:
         low, rest = self.divided(root, 0, centre - 0.5 * width)
         inner, high = self.divided(rest, 0, centre + 0.5 * width)
         self.begin(inner)
-        shape.base = inner.value if inner.value > 0.0 else shape.base
+        shape.base = min(shape.base, inner.value + inner.penalty) if inner.value > 0.0 else shape.base
+        width = min(width, 2.0 * math.sqrt(NEXT_WIDTH * shape.base / shape.full))
         for outer, sign in ((high, 1.0), (low, -1.0)):
             shape.bend = 0.0
             self._outwards(outer, sign, inner, width)
@@ -226,7 +230,7 @@ class _Branching:
         power, centre = float(self.shape.near.power[0]), sign * float(self.shape.centre[0])
         reach = math.sqrt(UNREACHED * self.solver.error / power) if power > 0.0 else math.inf
         end = sign * float(here.box.high[0] if sign > 0.0 else here.box.low[0])
-        distance, step = 0.5 * width, width
+        distance, step = abs(0.5 * (last.box.high[0] - last.box.low[0])), width
         while len(self.leaves) < MOST_FIRST:
             if last.value > FAR * self.weakest:
                 step = (REACH - 1.0) * distance
@@ -272,13 +276,16 @@ class _Branching:
                 heapq.heappush(heap, (part.value, count, part))
 
     def _is_wide(self, leaf: _Leaf, count: int) -> bool:
-        """Whether a leaf's width costs so much of its bound that its parts are worth their time."""
-        return count < MOST_LEAVES and leaf.penalty > TOO_WIDE * max(leaf.value, self.shape.base)
+        """Whether a leaf's width costs so much of its bound that its parts are worth their time.
+
+        What counts is what all curvature would cost: a wide leaf has less of it.
+        """
+        cost = self.shape.full * float(_widths(leaf.box).max()) ** 2
+        return count < MOST_LEAVES and cost > TOO_WIDE * max(leaf.value, self.shape.base)
 
     def _cut(self, leaf: _Leaf) -> tuple[_Leaf, _Leaf]:
         """Two parts of a leaf, each with the first stages that it had itself."""
-        chord, _ = leaf.slabs.steady
-        axis = int(np.argmax(chord * np.where(chord > 0.0, leaf.box.half_width, 0.0) ** 2))
+        axis = int(np.argmax(_widths(leaf.box)))
         parts = self.divided(leaf, axis, _middle(leaf.box, axis, float(self.shape.centre[axis])))
         for part in parts:
             self.advance(part)
@@ -311,6 +318,11 @@ def branch(
     branching.cover(root)
     branching.tighten()
     return _certificate(near, root)
+
+
+def _widths(box: Box) -> Array:
+    """Half the width of the slabs that have both ends, 0 of the others, shape (m,)."""
+    return np.where(box.is_bounded, box.half_width, 0.0)
 
 
 def _middle(box: Box, axis: int, centre: float) -> float:

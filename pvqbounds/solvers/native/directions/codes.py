@@ -14,7 +14,7 @@ from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes, unit_of
 from pvqbounds.relaxations.cases import CasesCertificate
-from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.slabs import Slabs
 from pvqbounds.solvers.native.directions.branching import Bounded, LeafSolver, branch
 from pvqbounds.solvers.native.directions.near_null import NearNull
@@ -79,7 +79,9 @@ class _CodeLeaves(LeafSolver):
         self._problem, self._clock, self._codes = problem, clock, codes
         self._shifts = Shifts(problem, near)
         self._error = problem.error(codes).upper
-        self._stages: Sequence[_Stage] = STEPS if isinstance(problem, IntegerLeastSquares) else VALUES
+        self._stages: Sequence[_Stage] = VALUES
+        if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
+            self._stages = STEPS
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -108,8 +110,8 @@ class _CodeLeaves(LeafSolver):
             return None if known is None else self._searched(slabs, known, asked.nodes)
         shifted = self._shifts.within(slabs)
         relaxed = asked.relax(shifted.problem, self._clock)
-        value = relaxed.reported + shifted.constant
-        return Bounded(shifted.certificate(relaxed.certificate), value)
+        dual = shifted.certificate(relaxed.certificate)
+        return Bounded(dual, dual_bound(self._problem, dual, slabs))
 
     def _searched(self, slabs: Slabs, known: Bounded, nodes: float) -> Bounded | None:
         """What a search of the tree at a leaf's multipliers proves, and its codes."""
