@@ -97,7 +97,8 @@ MethodsOption = Annotated[
     typer.Option(
         "--methods",
         metavar="NAME,...",
-        help="Methods to list beside the bounds, such as rtn,k-best; repeatable, none for none.",
+        help="Methods to list beside the bounds, such as rtn,gptq:act-order; repeatable, all for every "
+        "one, none for none.",
     ),
 ]
 BitsOption = Annotated[int | None, typer.Option(help="Bits a weight, 2 to 16; 4 if left out.")]
@@ -180,21 +181,21 @@ def solver_options_of(texts: Sequence[str] | None) -> dict[str, Any]:
 
 
 def methods_of(texts: Sequence[str] | None) -> list[str] | None:
-    """Names of methods of texts like "rtn,k-best"; "none" stands for no method.
+    """Names of methods of texts like "rtn,gptq:act-order"; "none" stands for no method, "all" for every one.
 
     Raises
     ------
     InputError
         If there is none of a name, or it is named twice.
     """
-    from pvqbounds.methods import chosen
+    from pvqbounds.methods import asked_for
 
     if texts is None:
         return None
     names = [name.strip() for text in texts for name in text.split(",")]
     if names == ["none"]:
         return []
-    chosen(names, "quantization", 1)  # whatever it is for, it must be known
+    asked_for(names)  # whatever it is for, it must be known
     return names
 
 

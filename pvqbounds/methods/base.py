@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.heuristics.nearest_plane import among_kept, kept_by_magnitude
+from pvqbounds.heuristics.nearest_plane import among_kept
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, Task
 from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.supports import largest_kept
 
 __all__ = [
     "CodingMethod",
@@ -32,7 +33,8 @@ P = TypeVar("P", bound=Problem)
 class Method(ABC, Generic[P]):
     """One method. Derive from :class:`QuantizationMethod`, :class:`CodingMethod` or :class:`PruningMethod`.
 
-    It proves nothing: whoever asks evaluates the error of what it proposes.
+    It proves nothing: whoever asks evaluates the error of what it proposes. The fields of one that is a
+    frozen dataclass are its options, as in ``gptq:damp=0.02:act-order`` (:mod:`pvqbounds.methods.options`).
     """
 
     name: ClassVar[str]
@@ -43,10 +45,12 @@ class Method(ABC, Generic[P]):
     """Where it comes from, in a line."""
     tasks: ClassVar[tuple[Task, ...]]
     """Tasks that it proposes for."""
-    problems: ClassVar[type[Problem]]
-    """Class of the problems that it proposes for."""
+    problems: ClassVar[type[Problem] | tuple[type[Problem], ...]]
+    """Class of the problems that it proposes for, or several."""
     listed_up_to: ClassVar[float] = 0.0
     """Inputs up to which a layer lists it without being asked; 0 where it has to be named."""
+    on_singular: ClassVar[str] = ""
+    """What it does where it needs an inverse and the Gram has none, said after its label in a note."""
 
     @abstractmethod
     def propose(self, problems: Sequence[P], seed: int = 0) -> list[NDArray[Any]]:
@@ -85,13 +89,18 @@ class RoundingMethod(CodingMethod):
 
     def propose(self, problems: Sequence[LeastSquares], seed: int = 0) -> list[NDArray[np.int64]]:
         """Codes of the kept weights, and zeros."""
-        kept = [kept_by_magnitude(problem) for problem in problems]
-        places = [i for i, inputs in enumerate(kept) if inputs.any()]
-        rounded = self.rounded([among_kept(problems[i], kept[i]) for i in places])
-        codes = [problem.values.zero_codes().copy() for problem in problems]
-        for i, own in zip(places, rounded, strict=True):
-            codes[i][kept[i]] = own
-        return codes
+        whole = [i for i, problem in enumerate(problems) if not problem.is_restricted]
+        codes = dict(zip(whole, self.rounded([problems[i] for i in whole]), strict=True))
+        ruled = [i for i, problem in enumerate(problems) if problem.is_restricted]
+        for i, kept in zip(ruled, self.kept([problems[i] for i in ruled]), strict=True):
+            codes[i] = problems[i].values.zero_codes().copy()
+            if kept.any():  # one at a time: each has a Gram of its own, that of what it keeps
+                codes[i][kept] = self.rounded([among_kept(problems[i], kept)])[0]
+        return [codes[i] for i in range(len(problems))]
+
+    def kept(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.bool_]]:
+        """Masks of the weights that stay under a support rule, shape (n,) each: the largest ones."""
+        return [largest_kept(np.abs(problem.weight)[None], problem.budgets)[0] for problem in problems]
 
     @abstractmethod
     def rounded(self, problems: Sequence[LeastSquares]) -> list[NDArray[np.int64]]:

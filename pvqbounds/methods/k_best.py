@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.errors import InputError
 from pvqbounds.methods.base import RoundingMethod, alike, steps_apart
 from pvqbounds.problems import LeastSquares, Problem
 from pvqbounds.problems.code_grids import has_grid, in_codes
@@ -26,6 +27,10 @@ class KBest(RoundingMethod):
 
     width: int = 64
     """1 is Babai's nearest plane, in that order."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InputError(f"K-best keeps at least one beginning, not {self.width}.")
 
     def proposes_for(self, problem: Problem) -> bool:
         """Whether values are steps or in a table."""

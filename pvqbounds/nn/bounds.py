@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pvqbounds.errors import InputError, SolverError, shown
-from pvqbounds.methods import chosen, get, proposals, proposing
+from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
@@ -121,9 +121,9 @@ def layer_bounds(
         channels.
     methods
         Names of the methods (:mod:`pvqbounds.methods`) that are evaluated beside the bounds, each on
-        the sides that it proposes for; one that no format asks for is refused. If None round to
-        nearest, nearest plane, randomized rounding up to 100 inputs, and magnitude pruning without
-        and with a re-fit.
+        the sides that it proposes for, with options as in "gptq:act-order"; one that no format asks
+        for is refused. "all" stands for every method of each side. If None those that cost little
+        beside the bounds: what needs one factor of the Gram, and some more up to 100 inputs.
     solver
         As for :func:`pvqbounds.solve`. Where the backend can do only some of the formats, the native
         one does the others; each side says who solved it. A backend that can do none of the formats
@@ -204,7 +204,8 @@ def layer_bounds(
         results = results_of(slices, found.problems, found.bounds)
         size = form.size(found.problems, (target.channels, target.inputs))
         sides.append(Side(form.name, size, results, found.points, found.shared))
-    notes = (loaded.note, *captured.notes, *(note_of(form, target) for form in forms))
+    told = [loaded.note, *captured.notes, *(note_of(form, target) for form in forms)]
+    told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
     return LayerReport(
         model=loaded.name,
         layer=layer,
@@ -216,7 +217,7 @@ def layer_bounds(
         range_method=range_method if scales is None else "given",
         sides=tuple(sides),
         seconds=time.perf_counter() - started - (seconds_compiling() - compiling),
-        notes=tuple(dict.fromkeys(filter(None, notes))),
+        notes=tuple(dict.fromkeys(filter(None, told))),
     )
 
 
@@ -294,7 +295,7 @@ def _options(
 def _methods(form: Format, forms: Sequence[Format], methods: Sequence[str] | None, largest: int) -> list[str]:
     """The methods that are listed for a format; one that is named is for the task of some format."""
     listed = chosen(methods, form.task, largest)
-    for name in methods or ():
+    for name in asked_for(methods):
         tasks = get(name).tasks
         if not any(other.task in tasks for other in forms):
             raise InputError(f"The method {name} is for {' or '.join(tasks)}, which no format asks for.")
@@ -303,7 +304,7 @@ def _methods(form: Format, forms: Sequence[Format], methods: Sequence[str] | Non
 
 def _refuse_unused(methods: Sequence[str] | None, fitting: Sequence[Sequence[str]]) -> None:
     """Refuse a method that is named, and proposes for problems of the task but not for these."""
-    for name in methods or ():
+    for name in asked_for(methods):
         if not any(name in names for names in fitting):
             raise InputError(
                 f"The method {name} proposes nothing for these formats; leave it out, or add one like int4."

@@ -92,6 +92,10 @@ class CodeGrid:
         rows = np.ascontiguousarray(points.reshape(-1, self.n))
         return np.asarray(codes_next_to(self.table, self.high, rows).reshape(points.shape), dtype=np.float64)
 
+    def nearest_of(self, i: int, points: Array) -> Array:
+        """Codes of the values of one input next to points in these units, shape (k,)."""
+        return self.among(np.array([i])).nearest(points[:, None])[:, 0]
+
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> CodeGrid:
         """That of the inputs of a mask, or in another order."""
         table = None if self.table is None else self.table[inputs]

@@ -23,6 +23,10 @@ COARSE_ASYMMETRY, COARSE_INDEFINITE = 16.0, 4.0
 """The same for Grams made in a coarser precision, in units of its spacing at 1."""
 
 
+MOST_PARTS = 4
+"""Grams of some of the inputs that are kept for those who ask again."""
+
+
 class Gram:
     """G = XᵀX/N, symmetric positive semidefinite, as data that several problems share.
 
@@ -99,11 +103,13 @@ class Gram:
         return _unchecked(matrix)
 
     def among(self, inputs: NDArray[np.bool_]) -> Gram:
-        """The Gram of the inputs of a mask, shape (n,), alone: made once for each mask."""
+        """The Gram of the inputs of a mask, shape (n,), alone: made once for each mask of the last few."""
         if inputs.all():
             return self
         key = inputs.tobytes()
         if key not in self._among:
+            if len(self._among) == MOST_PARTS:  # the oldest goes
+                del self._among[next(iter(self._among))]
             self._among[key] = _unchecked(self.matrix[np.ix_(inputs, inputs)])
         return self._among[key]
 

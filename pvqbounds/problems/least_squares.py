@@ -180,6 +180,18 @@ class Problem(ABC):
         other._refuse_missing_zeros()
         return other
 
+    def among(self: P, inputs: NDArray[np.bool_]) -> P:
+        """The problem over the inputs of a mask, shape (n,), alone: those left out spend no budget."""
+        if inputs.all():
+            return self
+        return moved(
+            self,
+            shared=self.shared.among(inputs),
+            weight=self.weight[inputs],
+            values=self.values.among(inputs),
+            rule=self.rule.among(inputs),
+        )
+
     @cached_property
     def signal(self) -> Enclosure:
         """Enclosure of wᵀGw."""
@@ -369,21 +381,6 @@ class LeastSquares(Problem):
         weight = self.weight_of(codes)
         support = np.flatnonzero(weight) if self.is_restricted else None
         return Point(weight, codes, support, self.error(codes))
-
-    def among(self: Q, inputs: NDArray[np.bool_]) -> Q:
-        """The problem over the inputs of a mask, shape (n,), alone: those left out spend no budget."""
-        if inputs.all():
-            return self
-        return moved(
-            self,
-            shared=self.shared.among(inputs),
-            weight=self.weight[inputs],
-            values=self.values.among(inputs),
-            rule=self.rule.among(inputs),
-        )
-
-
-Q = TypeVar("Q", bound=LeastSquares)
 
 
 def moved(problem: P, **parts: Any) -> P:

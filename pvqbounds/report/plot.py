@@ -41,7 +41,18 @@ MARKERS = {
     "magnitude": "o",
     "magnitude+refit": "D",
     "magnitude+rtn": "^",
+    "gptq": "v",
+    "cd": "P",
+    "adaround": "*",
+    "obq": "<",
+    "k-best": "h",
+    "wanda": "v",
+    "sparsegpt": "p",
+    "obs": "P",
+    "swaps": "<",
+    "alps": "h",
 }
+"""By the name of a method, without its options."""
 
 MOST_LABELLED_ROWS = 40
 TALLEST = 14.0
@@ -201,7 +212,7 @@ def _draw_row(
         axes.plot(
             value,
             y,
-            marker=MARKERS.get(name, "s"),
+            marker=MARKERS.get(name.partition(":")[0], "s"),
             markersize=4.0 * scale,
             markerfacecolor="white",
             markeredgecolor=colour,
@@ -247,7 +258,7 @@ def _draw_legend(figure: Any, report: LayerReport) -> None:
         Line2D(
             [],
             [],
-            marker=MARKERS.get(name, "s"),
+            marker=MARKERS.get(name.partition(":")[0], "s"),
             markerfacecolor="white",
             markeredgecolor=colour,
             linestyle="none",

@@ -95,9 +95,9 @@ def reconstruct_network(
         layer = find_layer(model, name)
         grams = gram_of_layer(model, layer, calibration_batches(data, corrupt=corrupt)()).grams
         if isinstance(settings, Quantization):
-            layers[name] = _quantized(layer, grams, bits[name], settings, engine.device, stage)
+            layers[name] = _quantized(layer, grams, bits[name], settings, stage)
         else:
-            layers[name] = _pruned(layer, grams, densities[name], patterns.get(name), engine.device, stage)
+            layers[name] = _pruned(layer, grams, densities[name], patterns.get(name), stage)
     _assign(model, layers)
     report(len(chosen), len(chosen), "accuracy")
     with torch.random.fork_rng([engine.device] if engine.device.type == "cuda" else []):
@@ -125,7 +125,6 @@ def _quantized(
     grams: Sequence[Gram],
     bits: int,
     settings: Quantization,
-    device: torch.device,
     progress: Callable[[str], None],
 ) -> QuantizedLayer:
     qmin, qmax = symmetric_codes(bits)
@@ -135,9 +134,7 @@ def _quantized(
     found = [float(np.float32(range_scale(settings.range_method, row, qmin, qmax))) for row in rows]
     scales = np.array(found if settings.per_channel else found * len(weight))
     parts = [
-        reconstruct_quantization(
-            gram, weight[part], scales[part], qmin, qmax, device=device, progress=progress
-        )
+        reconstruct_quantization(gram, weight[part], scales[part], qmin, qmax, progress=progress)
         for gram, part in zip(grams, _groups(layer), strict=True)
     ]
     return QuantizedLayer(bits, np.concatenate(parts), scales)
@@ -148,7 +145,6 @@ def _pruned(
     grams: Sequence[Gram],
     density: float,
     pattern: tuple[int, int] | None,
-    device: torch.device,
     progress: Callable[[str], None],
 ) -> PrunedLayer:
     """Prune a layer; the groups of a convolution, which have Grams of their own, keep the same density."""
@@ -164,7 +160,6 @@ def _pruned(
                 pattern=pattern,
                 stride=stride,
                 together=pattern is None,
-                device=device,
                 progress=progress,
             )
         )

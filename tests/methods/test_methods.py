@@ -27,9 +27,10 @@ from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import write_layer
 
-QUANTIZATION = ["rtn", "nearest-plane", "k-best", "randomized"]
-JOINT = ["magnitude+rtn", "nearest-plane", "k-best", "randomized"]
-PRUNING = ["magnitude", "magnitude+refit"]
+ROUNDING = ["nearest-plane", "gptq", "cd", "adaround", "obq", "k-best"]
+QUANTIZATION = ["rtn", *ROUNDING, "randomized"]
+JOINT = ["magnitude+rtn", *ROUNDING, "randomized", "sparsegpt"]
+PRUNING = ["magnitude", "magnitude+refit", "wanda", "sparsegpt", "obs", "swaps", "alps"]
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_each_method_is_one_small_file_of_its_own():
     files = {type(methods.get(name)).__module__ for name in methods.names()}
     assert len(files) == len(methods.names())
     for module in files:
-        assert len(Path(sys.modules[module].__file__).read_text().splitlines()) < 60
+        assert len(Path(sys.modules[module].__file__).read_text().splitlines()) < 150
 
 
 def test_the_names_load_no_torch_and_no_compiler():
@@ -162,7 +163,7 @@ def test_channels_of_one_gram_get_what_each_would_get_alone():
             pvq.IntegerLeastSquares(grams[i % 2], rng.standard_normal(9), own, low - i % 3, low + 7)
             for i in range(6)
         ]
-    for name in ("rtn", "nearest-plane", "k-best"):
+    for name in ("rtn", *ROUNDING):
         together = methods.get(name).propose(problems)
         for problem, codes in zip(problems, together, strict=True):
             np.testing.assert_array_equal(codes, methods.get(name).propose([problem])[0], err_msg=name)
@@ -214,8 +215,16 @@ def test_the_documented_method_works(registry):
 
 def test_what_a_layer_lists_unasked(registry):
     methods.register(StochasticRounding())
-    assert methods.chosen(None, "quantization", 100) == ["rtn", "nearest-plane", "randomized"]
-    assert methods.chosen(None, "quantization", 101) == ["rtn", "nearest-plane"]
+    assert methods.chosen(None, "quantization", 100) == [
+        "rtn",
+        "nearest-plane",
+        "gptq",
+        "cd",
+        "randomized",
+    ]
+    assert methods.chosen(None, "quantization", 101) == ["rtn", "nearest-plane", "gptq", "cd"]
+    assert methods.chosen(None, "pruning", 101) == ["magnitude", "magnitude+refit", "wanda", "sparsegpt"]
+    assert methods.chosen(None, "joint", 101) == ["magnitude+rtn", "nearest-plane", "gptq", "cd", "sparsegpt"]
     assert methods.chosen(["k-best", "magnitude", "randomized"], "quantization", 10**4) == [
         "k-best",
         "randomized",
@@ -325,6 +334,118 @@ def test_what_cannot_be_registered(registry):
         methods.names("distillation")
     methods.register(StochasticRounding())
     methods.register(StochasticRounding())  # a cell of a notebook that is run again
+
+
+def test_options_behind_a_name_and_what_a_table_calls_them():
+    from pvqbounds.methods.gptq import Gptq
+
+    assert methods.get("gptq:act-order:damp=0.05") == Gptq(damp=0.05, act_order=True)
+    assert methods.get("k-best:width=3") == KBest(3)
+    assert methods.label_of("gptq:damp=0.05:act-order") == "GPTQ, damp=0.05, act-order"
+    assert methods.label_of("theirs:act-order") == "theirs:act-order"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gptq:", "its options are: damp=0.01, act-order"),
+        ("gptq:damping=1", "its options are: damp=0.01, act-order"),
+        ("gptq:damp", "another type"),
+        ("gptq:damp=x", "another type"),
+        ("gptq:damp=nan", "number from 0 on"),
+        ("gptq:damp=-1", "number from 0 on"),
+        ("gptq:damp=inf", "number from 0 on"),
+        ("gptq:act-order=1", "another type"),
+        ("gptq:act-order:act-order", "repeated"),
+        ("k-best:width=1.5", "another type"),
+        ("k-best:width=0", "at least one beginning"),
+        ("cd:cycles=0", "at least one cycle"),
+        ("adaround:steps=0", "positive"),
+        ("adaround:rate=nan", "positive"),
+        ("sparsegpt:block=0", "at least one column"),
+        ("alps:iterations=0", "at least one iteration"),
+        ("rtn:damp=1", "its options are: none"),
+        ("gpt:damp=1", "did you mean gptq"),
+    ],
+)
+def test_options_that_cannot_be_used(name, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        methods.get(name)
+
+
+def test_all_stands_for_every_method_and_for_no_name(registry):
+    every = methods.chosen(["all", "gptq:act-order"], "quantization", 10**4)
+    assert every == [*QUANTIZATION, "gptq:act-order"]
+    assert methods.chosen(["all", "gptq:act-order"], "pruning", 10**4) == PRUNING
+    assert methods.asked_for(["all", "gptq:act-order"]) == ["gptq:act-order"]
+    assert methods.chosen(["all", "gptq"], "quantization", 1).count("gptq") == 1
+    for twice in (["all", "all"], ["gptq", "gptq:damp=0.01"], ["k-best:width=64", "k-best"]):
+        with pytest.raises(InputError, match="named twice"):
+            methods.asked_for(twice)
+    for name in ("all", "none"):
+        with pytest.raises(InputError, match="stands for a list"):
+            methods.register(type("Odd", (StochasticRounding,), {"name": name})())
+
+
+def test_every_method_of_every_format_from_the_table_to_files(tmp_path):
+    torch.manual_seed(0)
+    model, data = nn.Sequential(nn.Linear(12, 3).double()), torch.randn(200, 12, dtype=torch.float64)
+    forms = ["int4", "int3:g6:asym", "nf4:b12", "25%", "2:4", "2:4+int4", "25%+nf4"]
+    listed = ["all", "gptq:damp=0.1:act-order", "swaps:refit"]
+    report = layer_bounds(model, "0", data, formats=forms, methods=listed)
+    for side in report.sides:
+        own = {"quantization": QUANTIZATION, "pruning": PRUNING, "joint": JOINT}[side.task]
+        further = ["swaps:refit"] if side.task == "pruning" else ["gptq:damp=0.1:act-order"]
+        assert list(side.methods) == [*own, *further]
+        problems = [s.problem for s in side.slices]
+        for name, points in side.methods.items():
+            assert side.method_error(name) == pytest.approx(error_of(problems, points), rel=1e-9, abs=1e-15)
+            assert side.error_lower <= side.error_upper <= side.method_error(name) * (1 + 1e-12)
+    assert all(word in layer_text(report) for word in ("damp=0.1,", "act-order"))
+    path = tmp_path / "layer.json"
+    write_layer(report, path)
+    assert all(finding.holds for finding in verify_file(path))
+    again = read_layer(path)
+    for old, new in zip(report.sides, again.sides, strict=True):
+        assert list(old.methods) == list(new.methods)
+        for name in old.methods:
+            np.testing.assert_array_equal(np.array(old.methods[name]), np.array(new.methods[name]))
+
+
+def test_what_is_done_on_a_singular_gram_is_said():
+    model, data = layer()
+    few = data[:5]
+    report = layer_bounds(model, "0", few, methods=["all"], time_limit=2.0)
+    text = " ".join(report.notes)
+    assert "The Gram is singular: nearest plane takes a factor of the Gram with" in text
+    assert "OBS takes the inverse of the Gram with a ridge of 1e-10" in text
+    report = layer_bounds(model, "0", few, methods=["rtn", "gptq", "magnitude"], time_limit=2.0)
+    assert not any("singular" in note for note in report.notes)
+    assert not any("singular" in note for note in layer_bounds(model, "0", data, methods=["all"]).notes)
+    with pytest.raises(InputError, match="Method gptq:damp=0 cannot propose: With a damping of 0"):
+        layer_bounds(model, "0", few, methods=["gptq:damp=0"], time_limit=2.0)
+
+
+@pytest.mark.parametrize("positions", [40, 5])
+def test_pruning_of_one_gram_is_what_each_channel_would_get_alone(positions):
+    """Budgets, patterns and Grams mixed, dead inputs and extreme units among them."""
+    matrix = gram_of(12, positions).matrix.copy()
+    matrix[2] = matrix[:, 2] = 0.0
+    grams = [gram_of(12, positions, seed=5), *(pvq.Gram(matrix * size) for size in (1.0, 2.0**300, 0.0))]
+    rng, strided = np.random.default_rng(2), {"pattern": (1, 3), "stride": 2}
+    rules: list[Any] = [{"nnz": 3}, {"nnz": 5}, {"pattern": (2, 4)}, strided]
+    problems = [
+        pvq.SparseLeastSquares(gram, rng.standard_normal(12) * 2.0**k, **rule)
+        for gram in grams
+        for rule in rules
+        for k in (0, -200)
+    ]
+    for name in PRUNING:
+        together = methods.get(name).propose(problems)
+        for problem, weight in zip(problems, together, strict=True):
+            problem.checked(weight)
+            alone = problem.error(methods.get(name).propose([problem])[0])
+            assert problem.error(weight).upper == pytest.approx(alone.upper, rel=1e-6, abs=0.0), name
 
 
 # ---------------------------------------------------------------- levels and joint problems

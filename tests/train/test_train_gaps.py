@@ -25,7 +25,6 @@ from pvqbounds.train.accuracy_table import AccuracyTable, Cell  # noqa: E402
 from pvqbounds.train.data import calibration_batches  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
 from pvqbounds.train.layer_gaps import RunAgainst, against_bounds  # noqa: E402
-from pvqbounds.train.layer_reconstruction import Rounding  # noqa: E402
 from pvqbounds.train.outcome import PrunedLayer, QuantizedLayer, read_outcome, write_outcome  # noqa: E402
 from pvqbounds.train.presets import Pruning, Quantization  # noqa: E402
 from pvqbounds.train.views import TASKS, accuracy_view, against_view  # noqa: E402
@@ -153,7 +152,6 @@ def test_outcomes_go_through_their_file(tmp_path):
 def test_the_commands_from_training_to_the_bounds(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pvqbounds.train.layer_reconstruction.Rounding", lambda: Rounding(steps=50))
     preset = ["--preset", "digits-int4"]
     assert run("train", "qat", *preset, *SHORT, "--bits", "3", "--out", "q", "--json", "q.json") == 0
     assert "accuracy" in capsys.readouterr().out

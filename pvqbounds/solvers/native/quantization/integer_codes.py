@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.heuristics.nearest_plane import definite_factor
+from pvqbounds.heuristics.nearest_plane import nearest_plane
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes
@@ -32,7 +32,6 @@ from pvqbounds.solvers.relaxation import Relaxed
 __all__ = [
     "best_known_codes",
     "good_codes",
-    "nearest_plane",
     "plain_codes",
     "without_dead_moments",
 ]
@@ -48,47 +47,6 @@ WIDEST, WORK_A_NODE = 10_000, 10.0
 
 STARTS = 10
 """Random roundings."""
-
-
-def nearest_plane(
-    form: NDArray[np.float64],
-    centres: NDArray[np.float64],
-    qmin: NDArray[np.float64],
-    qmax: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Codes of many channels, input after input: each is rounded, those that follow make good its error.
-
-    It is what GPTQ does, in GPTQ's own order (first input first), without its damping: Babai's
-    nearest plane on the Cholesky factor, with codes clipped to the grid. Where the Gram is singular
-    the least ridge that lets it be factored is added, for the factor alone.
-
-    Parameters
-    ----------
-    form
-        P = diag(s) G diag(s) or any multiple of it, shape (n, n): G itself where all steps are one.
-    centres
-        c = w/s of each channel, shape (channels, n).
-    qmin, qmax
-        The box, shape (n,) each.
-
-    Returns
-    -------
-    Codes, int64, shape (channels, n).
-
-    Notes
-    -----
-    Sources: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023; Babai, Combinatorica 6, 1986.
-    """
-    factor = definite_factor(form[::-1, ::-1])
-    low, high = qmin[::-1], qmax[::-1]
-    target = centres[:, ::-1]
-    offsets, codes = np.zeros_like(target), np.zeros_like(target)
-    for level in range(len(form) - 1, -1, -1):
-        shift = offsets[:, level + 1 :] @ factor[level, level + 1 :]
-        wanted = target[:, level] - shift / factor[level, level]
-        codes[:, level] = np.rint(np.clip(wanted, low[level], high[level]))
-        offsets[:, level] = codes[:, level] - target[:, level]
-    return codes[:, ::-1].astype(np.int64)
 
 
 def best_known_codes(
@@ -142,7 +100,7 @@ def good_codes(
     simple = np.vstack([inner.centre, minimiser.point])
     greedy = simple[:0]
     if inner.grid.table is None:
-        greedy = nearest_plane(inner.form, simple, inner.grid.low, inner.grid.high).astype(np.float64)
+        greedy = nearest_plane(inner.form, simple, inner.grid.nearest_of)
     width = int(max(1.0, min(WIDTH, WORK / n**2), min(WIDEST, WORK_A_NODE * nodes / n**2)))
     leaves = [
         inner.grid.values_of(k_best(candidate.tree, width).astype(np.float64))
@@ -164,7 +122,7 @@ def plain_codes(problem: LeastSquares, relaxed: Relaxed, clock: Clock | None = N
     inner = in_codes(problem)
     starts = np.vstack([inner.centre, relaxed.mean])
     if inner.grid.table is None:
-        greedy = nearest_plane(inner.form, inner.centre[None], inner.grid.low, inner.grid.high)
+        greedy = nearest_plane(inner.form, inner.centre[None], inner.grid.nearest_of)
         starts = np.vstack([greedy, starts])
     return improve(problem, starts, pairs=False, clock=clock)
 
