@@ -397,3 +397,21 @@ def test_a_problem_of_any_kind_of_numbers_is_taken_or_refused(name):
     arguments |= {"nnz": 1} if sparse else {"scale": 0.3, "qmin": -2, "qmax": 1}
     for value in ANYTHING:
         assert_calm(lambda: build(**{**arguments, name: value}))  # noqa: B023 (called at once)
+
+
+@pytest.mark.parametrize(
+    ("problem", "text"),
+    [
+        (pvq.IntegerLeastSquares(np.eye(500), np.ones(500), 0.5, -8, 7), "scale 0.5, codes -8..7"),
+        (
+            pvq.IntegerLeastSquares(np.eye(4), np.ones(4), [1, 1, 2, 2], 0, 1, nnz=2),
+            "codes from 0 to 1, keep 2",
+        ),
+        (pvq.CodebookLeastSquares(np.eye(4), np.ones(4), [-1.0, 0.0, 3.0]), "3 levels from -1 to 3"),
+        (pvq.SparseLeastSquares(np.eye(4), np.ones(4), pattern=(2, 4)), "any values, pattern 2:4"),
+    ],
+)
+def test_a_problem_tells_what_it_is_in_a_line(problem, text):
+    assert f"{type(problem).__name__} of {problem.n} inputs" in repr(problem)
+    assert text in repr(problem)
+    assert len(repr(problem)) < 120

@@ -14,14 +14,14 @@ from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import LeastSquares, checked_pair
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.validation import as_real_array
-from pvqbounds.problems.values import Levels
+from pvqbounds.problems.values import Levels, rises
 
 __all__ = ["CodebookLeastSquares", "checked_table"]
 
 MOST_LEVELS = 2**16
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CodebookLeastSquares(LeastSquares):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i among the sorted levels of input i.
 
@@ -93,9 +93,10 @@ def _table(levels: ArrayLike | Sequence[ArrayLike], n: int) -> NDArray[np.float6
         raise InputError(f"There must be one list of levels, or {n}, one for each input, not {len(levels)}.")
     if isinstance(levels, np.ndarray) and levels.dtype != np.object_:
         return checked_table(levels)
+    given = list(cast(Sequence[Any], levels))  # held, so that no two lists have one identity
     known: dict[int, NDArray[np.float64]] = {}  # groups share their lists
     rows = []
-    for i, listed in enumerate(cast(Sequence[Any], levels)):
+    for i, listed in enumerate(given):
         if id(listed) not in known:
             known[id(listed)] = _checked_levels(listed, f" of input {i}")
         rows.append(known[id(listed)])
@@ -116,8 +117,7 @@ def checked_table(levels: ArrayLike) -> NDArray[np.float64]:
     table = as_real_array(levels, "The levels", ndim=2)
     if not 2 <= table.shape[1] <= MOST_LEVELS:
         raise InputError(f"There must be 2 to {MOST_LEVELS} levels in each row, not {table.shape[1]}.")
-    step, ended = np.diff(table), table[:, :-1] == table[:, -1:]
-    wrong = np.argwhere(~((step > 0.0) | ((step == 0.0) & ended)))
+    wrong = np.argwhere(~rises(table))
     if len(wrong):
         row, place = wrong[0]
         a, b = table[row, place : place + 2]

@@ -22,17 +22,15 @@ from pvqbounds.problems.least_squares import (
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.units import Units
 from pvqbounds.problems.validation import as_real_array, whole_number
-from pvqbounds.problems.values import Steps
+from pvqbounds.problems.values import LARGEST_CODE, Steps
 
 if TYPE_CHECKING:
     from pvqbounds.problems.quadratic import Quadratic
 
 __all__ = ["IntegerLeastSquares", "error_form"]
 
-LARGEST_CODE = 2**31
 
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IntegerLeastSquares(LeastSquares):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i = s_i z_i, z_i integer in [qmin_i, qmax_i].
 
@@ -111,6 +109,8 @@ class IntegerLeastSquares(LeastSquares):
     @classmethod
     def of_steps(cls, gram: Gram | ArrayLike, weight: ArrayLike, steps: Steps) -> IntegerLeastSquares:
         """The problem of these steps, in numbers where one serves all inputs: such channels are batched."""
+        if not isinstance(steps, Steps):
+            raise InputError(f"The steps must be of the class Steps, not {shown(steps)}.")
         return cls(gram, weight, _one_or_each(steps.step), _one_or_each(steps.qmin), _one_or_each(steps.qmax))
 
     @classmethod

@@ -21,7 +21,15 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.arithmetic.enclosures import Enclosure, quadratic_form
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.supports import ALL, AtMost, Budget, Pattern, SupportRule, largest_kept
+from pvqbounds.problems.supports import (
+    ALL,
+    AtMost,
+    Budget,
+    Pattern,
+    SupportRule,
+    checked_budgets,
+    largest_kept,
+)
 from pvqbounds.problems.units import Units, enclosure_scaled, exponent_of, scaled_exactly
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.problems.values import ValueSet
@@ -64,7 +72,7 @@ class Point(NamedTuple):
         return max(self.error.upper, 0.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem(ABC):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v_i in V_i with an allowed support."""
 
@@ -91,6 +99,10 @@ class Problem(ABC):
         check_magnitude(shared.matrix, values.largest)
         self._refuse_missing_zeros()
         self.in_units(self.units)  # refuses numbers that lie too far apart
+
+    def __repr__(self) -> str:
+        rule = f", {self.rule}" if self.is_restricted else ""
+        return f"<{type(self).__name__} of {self.n} inputs: {self.values}{rule}>"
 
     def _refuse_missing_zeros(self) -> None:
         if not self.is_restricted:
@@ -131,13 +143,13 @@ class Problem(ABC):
 
     @cached_property
     def budgets(self) -> list[Budget]:
-        """Disjoint groups of inputs and how many of each may be non-zero."""
-        return self.rule.budgets(self.n)
+        """Groups of inputs, each input in one of them, and how many of each may be non-zero."""
+        return checked_budgets(self.rule, self.n)
 
     @cached_property
     def is_restricted(self) -> bool:
         """Whether some weights have to be zero."""
-        return self.rule.restricts(self.n)
+        return any(most < len(group) for group, most in self.budgets)
 
     @cached_property
     def units(self) -> Units:
@@ -174,8 +186,10 @@ class Problem(ABC):
         Raises
         ------
         InputError
-            If the rule needs a 0 that is not among the values.
+            If it is no rule, or one that needs a 0 that is not among the values.
         """
+        if not isinstance(rule, SupportRule):
+            raise InputError(f"The rule must be a SupportRule, not {shown(rule)}.")
         other = moved(self, rule=rule)
         other._refuse_missing_zeros()
         return other
@@ -275,7 +289,7 @@ def checked_problem(problem: object) -> Problem:
     return problem
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LeastSquares(Problem):
     """Minimise E(v) over finite value sets of any kind, under any support rule.
 
@@ -313,6 +327,7 @@ class LeastSquares(Problem):
                 "The values must be a ValueSet of finite sets and the rule a SupportRule; for weights that "
                 "are re-fitted freely take a SparseLeastSquares."
             )
+        values.check()
         super().__init__(gram, weight, values, rule)
 
     def codes_of_nearest(self) -> NDArray[np.int64]:

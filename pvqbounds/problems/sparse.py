@@ -20,7 +20,7 @@ from pvqbounds.problems.values import Reals
 __all__ = ["SparseLeastSquares", "magnitude_support", "nnz_of_density"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SparseLeastSquares(Problem):
     """Minimise E(v) = (v - w)ᵀ G (v - w) over v with few non-zeros, kept weights re-fitted freely.
 

@@ -20,6 +20,7 @@ __all__ = [
     "Groups",
     "Pattern",
     "SupportRule",
+    "checked_budgets",
     "checked_pattern",
     "largest_kept",
     "rule_of",
@@ -29,20 +30,22 @@ Budget = tuple[NDArray[np.int64], int]
 """Inputs, and how many of them may be non-zero."""
 
 
+MOST_KEPT = 2**31
+
+
 class SupportRule(ABC):
     """Which of n weights may be non-zero: so many of each of some groups."""
 
     @abstractmethod
     def budgets(self, n: int) -> list[Budget]:
-        """Disjoint groups of the n inputs with the number of non-zeros that each may have."""
+        """Disjoint groups of the n inputs with the number of non-zeros that each may have.
+
+        Inputs that are in no group have no limit.
+        """
 
     @abstractmethod
     def __str__(self) -> str:
         """The rule in a few words."""
-
-    def restricts(self, n: int) -> bool:
-        """Whether some of the n weights have to be zero."""
-        return any(most < len(group) for group, most in self.budgets(n))
 
     def among(self, inputs: NDArray[np.bool_]) -> SupportRule:
         """The rule for the inputs of a mask, shape (n,), where those left out spend nothing."""
@@ -56,10 +59,6 @@ class All(SupportRule):
 
     def __str__(self) -> str:
         return "keep all"
-
-    def restricts(self, n: int) -> bool:
-        """None has to."""
-        return False
 
     def among(self, inputs: NDArray[np.bool_]) -> All:
         """Themselves."""
@@ -76,6 +75,9 @@ class AtMost(SupportRule):
 
     nnz: int
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "nnz", whole_number(self.nnz, "nnz", 0, MOST_KEPT))
+
     def __str__(self) -> str:
         return f"keep {self.nnz}"
 
@@ -91,6 +93,12 @@ class Pattern(SupportRule):
     kept: int
     size: int
     stride: int = 1
+
+    def __post_init__(self) -> None:
+        kept, size = checked_pattern((self.kept, self.size))
+        stride = whole_number(self.stride, "The stride of a pattern", 1, MOST_KEPT)
+        for name, value in (("kept", kept), ("size", size), ("stride", stride)):
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return f"pattern {self.kept}:{self.size}"
@@ -111,6 +119,15 @@ class Groups(SupportRule):
     """Number of the group of each input, -1 for those without a limit, shape (n,)."""
     most: NDArray[np.int64]
     """Non-zeros that each group may have."""
+
+    def __post_init__(self) -> None:
+        for name in ("group", "most"):
+            object.__setattr__(self, name, _whole_numbers(getattr(self, name)))
+        if (self.group < -1).any() or (self.group >= len(self.most)).any() or (self.most < 0).any():
+            raise InputError(
+                f"Groups are numbered from 0 to {len(self.most) - 1}, or -1 for no limit, each with a budget "
+                "that is not negative."
+            )
 
     @classmethod
     def of(cls, rule: SupportRule, n: int) -> Groups:
@@ -135,6 +152,44 @@ class Groups(SupportRule):
 
 
 ALL = All()
+
+
+def _whole_numbers(given: object) -> NDArray[np.int64]:
+    """A list of whole numbers as int64."""
+    array = np.asarray(given)
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(f"Groups and their budgets are lists of whole numbers, not {shown(given)}.")
+    return array.astype(np.int64, copy=False)
+
+
+def checked_budgets(rule: SupportRule, n: int) -> list[Budget]:
+    """What a rule, of somebody's own perhaps, allows n inputs: groups that hold each of them once.
+
+    Inputs that the rule leaves out are a group of their own that may keep all.
+
+    Raises
+    ------
+    InputError
+        If groups overlap or name other inputs, or a budget is negative or not whole.
+    """
+    try:
+        groups = [
+            (_whole_numbers(group), whole_number(most, "A budget", 0, MOST_KEPT))
+            for group, most in rule.budgets(n)
+        ]
+    except (TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"The rule {shown(rule)} gives no budgets for {n} inputs ({error}).") from error
+    named = np.concatenate([np.zeros(0, dtype=np.int64), *(group for group, _ in groups)])
+    if len(named) and (named.min() < 0 or named.max() >= n):
+        raise InputError(f"The rule {shown(rule)} names an input outside 0..{n - 1}.")
+    times = np.bincount(named, minlength=n)
+    if (times > 1).any():
+        raise InputError(f"The rule {shown(rule)} has input {int(times.argmax())} in more than one group.")
+    budgets = [(group, min(most, len(group))) for group, most in groups]
+    rest = np.flatnonzero(times == 0)
+    return [*budgets, (rest, len(rest))] if len(rest) else budgets
 
 
 def rule_of(n: int, nnz: int | None, pattern: tuple[int, int] | None, stride: int = 1) -> SupportRule:

@@ -57,11 +57,13 @@ def as_real_array(values: ArrayLike, name: str, ndim: int) -> NDArray[np.float64
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} must hold real numbers ({error}).") from error
     if array.ndim != ndim:
-        raise InputError(f"{name} must have {ndim} axes, but its shape is {array.shape}.")
+        raise InputError(f"{name} must have {ndim} axes, but the shape is {array.shape}.")
+    several = name.endswith("s")
     if array.size == 0:
-        raise InputError(f"{name} is empty (shape {array.shape}).")
+        raise InputError(f"{name} {'are' if several else 'is'} empty (shape {array.shape}).")
     if not np.isfinite(array).all():
         bad = int(array.size - np.isfinite(array).sum())
-        raise InputError(f"{name} has {bad} of {array.size} entries that are not finite.")
+        has = "have" if several else "has"
+        raise InputError(f"{name} {has} {bad} of {array.size} entries that are not finite.")
     array.flags.writeable = False
     return array

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, difference, scaled_difference
 from pvqbounds.errors import InputError
 
-__all__ = ["Levels", "Reals", "Steps", "Tabulated", "ValueSet", "parabola"]
+__all__ = ["LARGEST_CODE", "Levels", "Reals", "Steps", "Tabulated", "ValueSet", "parabola", "rises"]
 
 Array = NDArray[np.float64]
+
+LARGEST_CODE = 2**31
 
 NO_CODES = "Weights that are re-fitted freely have no codes."
 
@@ -125,6 +127,17 @@ class ValueSet(ABC):
         `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
         """
 
+    def check(self) -> None:
+        """Refuse numbers of which no such set can be made.
+
+        Raises
+        ------
+        InputError
+            That says what is wrong.
+        """
+        if not np.isfinite(self.numbers).all():
+            raise InputError("The numbers of a value set must be finite.")
+
     @cached_property
     def largest(self) -> float:
         """Largest magnitude of the numbers and of the values; 0 where there is none."""
@@ -153,6 +166,26 @@ class Steps(ValueSet):
     def n(self) -> int:
         """Number of weights."""
         return len(self.step)
+
+    def check(self) -> None:
+        """Refuse steps that are not positive, boxes that are empty, and arrays of other types."""
+        step, qmin, qmax = self.step, self.qmin, self.qmax
+        if not (_is_vector(step, "f8") and _is_vector(qmin, "i8") and _is_vector(qmax, "i8")):
+            raise InputError("Steps are an array of float64, their boxes are two of int64, shape (n,) each.")
+        if not len(step) == len(qmin) == len(qmax):
+            raise InputError(f"There are {len(step)} steps, but boxes for {len(qmin)} and {len(qmax)}.")
+        wrong = np.flatnonzero(~(np.isfinite(step) & (step > 0.0)))
+        if len(wrong):
+            raise InputError(
+                f"The step of input {wrong[0]} must be positive and finite, not {step[wrong[0]]}."
+            )
+        wrong = np.flatnonzero((qmin > qmax) | (qmin < -LARGEST_CODE) | (qmax > LARGEST_CODE))
+        if len(wrong):
+            i = wrong[0]
+            raise InputError(
+                f"The codes of input {i} must rise within {-LARGEST_CODE}..{LARGEST_CODE}, not go from "
+                f"{qmin[i]} to {qmax[i]}."
+            )
 
     @property
     def lowest(self) -> Array:
@@ -266,6 +299,26 @@ class Tabulated(ValueSet):
     def n(self) -> int:
         """Number of weights."""
         return len(self.table)
+
+    def check(self) -> None:
+        """Refuse levels that are not finite or do not rise."""
+        table = self.table
+        if not (
+            isinstance(table, np.ndarray) and table.dtype == np.float64 and table.ndim == 2 and table.size
+        ):
+            raise InputError("The table of levels must be a float64 array, a row for each input.")
+        if table.strides[0] == 0:  # all rows are one
+            table = table[:1]
+        if not np.isfinite(table).all():
+            raise InputError(f"The levels of input {np.argwhere(~np.isfinite(table))[0, 0]} are not finite.")
+        wrong = np.argwhere(~rises(table))
+        if len(wrong):
+            row, place = wrong[0]
+            a, b = table[row, place : place + 2]
+            raise InputError(
+                f"The levels of input {row} must rise, but after {a:g} comes {b:g}: sort them, each once; "
+                "only the last may be repeated."
+            )
 
     @property
     def lowest(self) -> Array:
@@ -434,6 +487,16 @@ class Reals(ValueSet):
             quotient = nu**2 / np.where(lam > 0.0, lam, 1.0)
             least = -(quotient * (1.0 + 8.0 * UNIT) + np.where(nu != 0.0, TINY, 0.0))
         return np.where(lam > 0.0, least, np.where(flat, 0.0, -np.inf))
+
+
+def rises(table: Array) -> NDArray[np.bool_]:
+    """Where each level of rows, shape (rows, m), is below the next one or both are the row's last one."""
+    step, ended = np.diff(table), table[:, :-1] == table[:, -1:]
+    return np.asarray((step > 0.0) | ((step == 0.0) & ended))
+
+
+def _is_vector(array: object, kind: str) -> bool:
+    return isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype == np.dtype(kind)
 
 
 def parabola(high: Array, low: Array, lam: Array, nu: Array) -> tuple[Array, Array]:

@@ -79,7 +79,7 @@ def verify_file(
     record = read_record(path)
     if isinstance(record.result, SliceResult):
         intervals = [("result", record.result)]
-        findings = []
+        findings = [*_whole_problem(record.result)]
     else:
         sides = dict(zip(record.sides, record.result.sides, strict=True))
         intervals = [
@@ -155,6 +155,14 @@ def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
         yield Finding(where, False, "the lower end of the error lies above the upper one")
     else:
         yield Finding(where, True, "proved")
+
+
+def _whole_problem(result: SliceResult) -> Iterator[Finding]:
+    """Whether the result of a problem alone is about all of its inputs."""
+    if (result.channel, result.inputs) != (0, (0, result.problem.n)):
+        start, stop = result.inputs
+        text = f"{start}..{stop} of channel {result.channel} cannot be, for {result.problem.n} inputs alone"
+        yield Finding("result.inputs", False, text)
 
 
 def _structure(report: LayerReport, sides: Mapping[str, Side]) -> Iterator[Finding]:

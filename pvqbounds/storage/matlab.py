@@ -29,6 +29,8 @@ STORED_AS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "
 NUMERIC_CLASSES = frozenset(range(6, 16))
 OTHER_CLASSES = {1: "cell", 2: "struct", 3: "object", 4: "char", 5: "sparse", 16: "function", 17: "object"}
 COMPLEX, LOGICAL = 0x0800, 0x0200
+REMEDIES = {"sparse": "; save full({name})", "logical array": "; save double({name})"}
+"""What to save instead."""
 
 
 class _DamagedError(Exception):
@@ -75,7 +77,10 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
         raise InputError(f"{path} does not fit into memory.") from error
     missing = sorted(set(names) - found.keys())
     if missing:
-        raise InputError(f"{path} lacks the variable{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+        raise InputError(
+            f"{path} lacks the variable{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            f"the variables that are read are {', '.join(names)}."
+        )
     return found
 
 
@@ -110,8 +115,11 @@ def _matrix(
     word = struct.unpack_from(order + "I", flags)[0]
     kind = word & 0xFF
     if kind not in NUMERIC_CLASSES or word & (COMPLEX | LOGICAL):
-        what = OTHER_CLASSES.get(kind, "complex or logical array")
-        raise InputError(f"{name} in {path} is a MATLAB {what}, where a real numeric matrix is wanted.")
+        what = OTHER_CLASSES.get(kind, "complex array" if word & COMPLEX else "logical array")
+        remedy = REMEDIES.get(what, "").format(name=name)
+        raise InputError(
+            f"{name} in {path} is a MATLAB {what}, where a real numeric matrix is wanted{remedy}."
+        )
     shape = tuple(int(size) for size in np.frombuffer(dimensions, order + "i4"))
     stored, values = next(parts, (0, memoryview(b"")))
     if stored not in STORED_AS or len(shape) < 2 or min(shape) < 0:

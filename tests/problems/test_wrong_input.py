@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from truth import least_error_of_any, rational_error
 
 import pvqbounds as pvq
-from pvqbounds.problems.supports import Groups
+from pvqbounds.problems.supports import AtMost, Budget, Groups, Pattern, SupportRule
+from pvqbounds.problems.values import Levels, Steps
 
 GRAM, WEIGHT = np.eye(4), [0.1, 0.2, 0.3, 0.4]
 LEVELS = [-1.0, 0.0, 1.0]
@@ -20,6 +22,36 @@ def levels(given, **rule):
 
 def own(values, rule=None):
     return lambda: pvq.LeastSquares(GRAM, WEIGHT, values, *([] if rule is None else [rule]))
+
+
+def table(*rows, kind=np.float64):
+    return own_lazily(lambda: Levels(np.array(rows, dtype=kind)))
+
+
+def grid(step, qmin, qmax, kind=np.int64):
+    ends = [np.full(4, end, dtype=kind) for end in (qmin, qmax)]
+    return own_lazily(lambda: Steps(np.full(4, step), *ends))
+
+
+def own_lazily(values, rule=None):
+    return lambda: pvq.LeastSquares(GRAM, WEIGHT, values(), *([] if rule is None else [rule()]))
+
+
+class Theirs(SupportRule):
+    """Groups as somebody's rule might give them."""
+
+    def __init__(self, *budgets):
+        self.given = [(np.array(group), most) for group, most in budgets]
+
+    def budgets(self, n: int) -> list[Budget]:
+        return self.given
+
+    def __str__(self) -> str:
+        return "theirs"
+
+
+def theirs(*budgets):
+    return own_lazily(lambda: SET, lambda: Theirs(*budgets))
 
 
 SET = pvq.CodebookLeastSquares(GRAM, WEIGHT, LEVELS).values
@@ -66,6 +98,34 @@ WRONG = {
     "levels beyond float64's squares": (levels([-1e300, 0.0, 1.0]), "errors would overflow"),
     "a list for a value set": (own(LEVELS), "must be a ValueSet"),
     "a text for a rule": (own(SET, "2:4"), "a SupportRule"),
+    "a table of single precision": (table(*[LEVELS] * 4, kind=np.float32), "must be a float64 array"),
+    "a table of levels that fall": (table(*[LEVELS] * 3, LEVELS[::-1]), "input 3 must rise, but after 1"),
+    "a table that falls behind its largest": (table(*[[0.0, 5.0, 3.0, 5.0]] * 4), "after 5 comes 3"),
+    "a table of a level that is none": (table(*[[0.0, np.nan]] * 4), "levels of input 0 are not finite"),
+    "a set of steps of 0": (grid(0.0, -1, 1), "step of input 0 must be positive"),
+    "a set of negative steps": (grid(-1.0, -1, 1), "step of input 0 must be positive"),
+    "a set of steps that are none": (grid(np.nan, -1, 1), "step of input 0 must be positive"),
+    "a set of empty boxes": (grid(1.0, 1, -1), "codes of input 0 must rise"),
+    "a set of boxes beyond 32 bits": (grid(1.0, 0, 2**40), "codes of input 0 must rise"),
+    "a set of half codes": (grid(1.0, -1.5, 1.5, float), "two of int64"),
+    "steps of another kind": (lambda: pvq.IntegerLeastSquares.of_steps(GRAM, WEIGHT, SET), "class Steps"),
+    "a group beyond the budgets": (
+        own_lazily(lambda: SET, lambda: Groups([0, 1, 5, 5], [1, 1])),
+        "numbered from 0 to 1",
+    ),
+    "a negative budget of a group": (own_lazily(lambda: SET, lambda: Groups([0] * 4, [-1])), "not negative"),
+    "half a group": (own_lazily(lambda: SET, lambda: Groups([0.5] * 4, [1])), "whole numbers"),
+    "a negative budget": (own_lazily(lambda: SET, lambda: AtMost(-1)), "from 0 to"),
+    "more of a group than it has": (own_lazily(lambda: SET, lambda: Pattern(3, 2)), "from 0 to 2, not 3"),
+    "a pattern of no stride": (own_lazily(lambda: SET, lambda: Pattern(1, 2, 0)), "stride of a pattern"),
+    "a rule of overlapping groups": (theirs(([0, 1], 1), ([1, 2], 1)), "input 1 in more than one group"),
+    "a rule about other inputs": (theirs(([0, 4], 1)), "names an input outside 0..3"),
+    "a rule of half a budget": (theirs(([0, 1], 0.5)), "A budget must be a whole number"),
+    "a rule of no groups": (theirs((["a"], 1)), "lists of whole numbers"),
+    "another rule that is none": (
+        lambda: pvq.SparseLeastSquares(GRAM, WEIGHT, nnz=1).under("2:4"),
+        "must be a SupportRule",
+    ),
     "values of other inputs": (own(SET.among(np.arange(2))), "values for 2 inputs, but 4 weights"),
 }
 
@@ -118,3 +178,29 @@ def test_pruning_by_groups_that_are_not_alike_is_bounded():
         bounds = pvq.solve(problem, method=method)
         assert bounds.error_lower <= 5.0 <= bounds.error_upper * (1.0 + 1e-12)
         assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("rule", [Theirs(([0, 2], 1)), Groups([0, -1, 0, -1], [1])])
+@pytest.mark.parametrize("method", ["exact", "relax"])
+def test_inputs_that_a_rule_leaves_out_have_no_limit(rule, method):
+    gram, weight = np.eye(4) + 0.3, np.array([0.4, -0.7, 0.9, 0.2])
+    coded = pvq.LeastSquares(gram, weight, SET, rule)
+    pruned = pvq.SparseLeastSquares(gram, weight, nnz=0).under(rule)
+    truths = least_error_of_any(coded), min(rational_error(pruned, kept) for kept in ([0, 1, 3], [1, 2, 3]))
+    for problem, truth in zip((coded, pruned), truths, strict=True):
+        bounds = pvq.solve(problem, method=method)
+        assert bounds.error_lower <= truth <= bounds.error_upper
+        assert pvq.verify(problem, bounds)
+
+
+class MadeWhenAsked(list):
+    """Lists of levels that live no longer than it takes to look at them."""
+
+    def __iter__(self):
+        return (list(row) for row in super().__iter__())
+
+
+def test_lists_of_levels_that_are_made_when_asked_are_told_apart():
+    given = MadeWhenAsked([[-1.0, 1.0], [-2.0, 2.0, 3.0], [0.0, 1.0], [5.0, 6.0]])
+    values = pvq.CodebookLeastSquares(GRAM, WEIGHT, given).values
+    assert [np.unique(row).tolist() for row in values.table] == [list(row) for row in given]

@@ -10,6 +10,7 @@ import pytest
 from truth import real_valued
 
 import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers import backend_named
@@ -272,3 +273,23 @@ def test_highs_refuses_what_it_cannot_do():
     problem = pvq.SparseLeastSquares(gram, weight, nnz=2)
     with pytest.raises(SolverError, match="no_such_option"):
         pvq.solve(problem, "highs", "exact", solver_options={"no_such_option": 1})
+
+
+def test_highs_is_interrupted_once_time_is_up_whatever_it_makes_of_its_own_limit():
+    usable("highs", Capability.EXACT_PRUNING)
+    from pvqbounds.solvers.miqp.highs_ import _OuterApproximation
+
+    gram, weight = real_valued(3, 12)
+    tame = tame_pruning(pvq.SparseLeastSquares(gram, weight, nnz=3), Clock(10.0))
+
+    class Event:
+        interrupted = False
+
+        def interrupt(self):
+            self.interrupted = True
+
+    for limit, stopped in ((1000.0, False), (0.0, True)):
+        clock, event = Clock(limit), Event()
+        search = _OuterApproximation(tame, Options(time_limit=1000.0), clock, 1e-4, links=True)
+        search._look(event)
+        assert event.interrupted == stopped

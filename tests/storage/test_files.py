@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
+from scipy.sparse import csc_matrix
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems import IntegerLeastSquares, SparseLeastSquares
@@ -93,6 +94,8 @@ def test_a_matlab_file_may_hold_columns_single_precision_and_integers(tmp_path: 
         ("P", lambda p: {"field": p}, "MATLAB struct"),
         ("P", lambda p: np.array([[p[0, 0], "text"]], dtype=object), "MATLAB cell"),
         ("P", lambda p: p * 1j, "complex"),
+        ("P", csc_matrix, r"sparse, where a real numeric matrix is wanted; save full\(P\)"),
+        ("P", lambda p: p > 0, r"logical array, where a real numeric matrix is wanted; save double\(P\)"),
         ("q", lambda q: "text", "MATLAB char"),
         ("r", lambda r: np.full((1, 2), r), "one number"),
         ("P", lambda p: np.full_like(p, np.nan), "not finite"),
@@ -106,7 +109,7 @@ def test_matlab_quantities_must_agree(tmp_path: Path, script: dict, name: str, c
 
 def test_other_matlab_files_are_named(tmp_path: Path, script: dict) -> None:
     savemat(tmp_path / "lacks.mat", {name: script[name] for name in ("P", "q")})
-    with pytest.raises(InputError, match="lacks the variables r, x0"):
+    with pytest.raises(InputError, match=r"lacks the variables r, x0; the .* are P, q, r, x0"):
         load_problem(tmp_path / "lacks.mat", Budget(nnz=2))
     savemat(tmp_path / "old.mat", script, format="4")
     with pytest.raises(InputError, match="level-5"):

@@ -116,6 +116,14 @@ def test_faults_in_files_of_version_0_1_0_are_found(
         return
 
 
+@pytest.mark.parametrize("change", [{"inputs": [0, 18]}, {"inputs": [5, 41]}, {"channel": 3}])
+def test_a_problem_alone_is_about_all_of_its_inputs(tmp_path: Path, change: dict[str, Any]) -> None:
+    result = Result(tmp_path, "problem-quantize-relaxed")
+    assert _faults(result.write()) == []
+    result.document["result"].update(change)
+    assert [finding.where for finding in _faults(result.write())] == ["result.inputs"]
+
+
 def test_multipliers_at_which_a_sum_overflows(tmp_path: Path) -> None:
     result = Result(tmp_path, "budget-layer")
     for i in range(4):

@@ -44,7 +44,7 @@ class Options:
         return whole_number(whole(asked[0][1:]), f"N of {shown(asked[0])}", 1, LARGEST_NUMBER)
 
     def _taken(self, choices: tuple[str, ...]) -> str | None:
-        self._known += [choice for choice in choices if choice not in self._known]
+        self._known += [choice for choice in dict.fromkeys(choices) if choice not in self._known]
         for text in self._left:
             if text in choices:
                 self._left.remove(text)  # a second one is left over, and refused

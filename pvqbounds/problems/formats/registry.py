@@ -44,6 +44,8 @@ SPARSITIES: tuple[tuple[str, Callable[[str], Sparsity]], ...] = (
 SUPPORT_RULES: dict[str, Callable[[Options], Sparsity]] = {}
 """What makes a support rule of the options behind each other name."""
 
+ALIKE = 0.5
+"""Share of letters in common from which one name may be meant by another."""
 LONGEST_NAME = 10_000
 """Characters; the smallest positive float64 in full has 343 digits as a percentage."""
 
@@ -132,10 +134,10 @@ def parse(name: str) -> Format:
 def _value_rule(text: str, name: str) -> ValueRule:
     head = text.partition(":")[0]
     if head not in VALUE_RULES:
-        raise InputError(
-            f"There is no format {shown(name)}; did you mean '{nearest_name(head, names(), cutoff=0.0)}' "
-            f"(formats are {_listed()}, N:M, P% and N:M+int4)?"
-        )
+        near = nearest_name(head, names(), cutoff=ALIKE)
+        known = f"{_listed()}, N:M, P% and N:M+int4"
+        hint = f"did you mean '{near}' (formats are {known})?" if near else f"they are {known}."
+        raise InputError(f"There is no format {shown(name)}; {hint}")
     return _built(VALUE_RULES, text)
 
 

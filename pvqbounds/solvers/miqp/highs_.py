@@ -213,6 +213,8 @@ class _OuterApproximation:
         if self._closed():
             return "optimal"
         if not solved:
+            if outcome == highspy.HighsModelStatus.kInterrupt and self.clock.remaining == 0.0:
+                return "time limit"
             return str(highs.modelStatusToString(outcome)).lower().replace(" reached", "")
         solution = highs.getSolution()
         x = np.array(solution.col_value)
@@ -238,8 +240,8 @@ class _OuterApproximation:
         self.stop.guard(run)
 
     def _look(self, event: Any) -> None:
-        """What HiGHS calls now and then."""
-        if self.stop():
+        """What HiGHS calls now and then; on its own it has been seen to overrun its time limit by half."""
+        if self.stop() or self.clock.expired:
             event.interrupt()
 
     def _make_whole(self) -> None:
