@@ -22,6 +22,7 @@ from pvqbounds.errors import InputError, OutputError, shown
 __all__ = [
     "BitsOption",
     "Commands",
+    "CompressedOption",
     "DensityOption",
     "FormatOption",
     "MethodOption",
@@ -90,6 +91,15 @@ FormatOption = Annotated[
         metavar="NAME",
         help="A format: int4, int4:g128, nf4, nvfp4, a density like 25%, a pattern like 2:4, or both like "
         "2:4+int4; once for each, in place of --bits, --density and --pattern.",
+    ),
+]
+CompressedOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--compressed",
+        metavar="FILE|DIR",
+        help="Somebody's compressed weights of the model (safetensors, compressed-tensors, GPTQ, AWQ, "
+        "bitsandbytes, GGUF, state dict), bounded on the values that the file allows; once for each.",
     ),
 ]
 MethodsOption = Annotated[
