@@ -30,7 +30,10 @@ TYPES = {"f16": FP16, "bf16": BF16, "f32": FP32, "f64": FP64}
 USUAL_GROUPS = (256, 128, 64, 32, 16)
 
 LARGEST_CODE = 255
-MOST_DOUBT = 0.1
+ROUNDINGS = 4
+"""How often a weight may have been rounded to 32 bits on its way; to 16 bits it was once, in the end."""
+
+MOST_DOUBT = 0.25
 """Part of a step that rounding may hide: beyond it any number would pass for a multiple."""
 
 
@@ -100,21 +103,30 @@ def _fitted(blocks: Array, kind: NumberType) -> _Fitted | None:
 
 def _step(sizes: Array, kind: NumberType) -> float | None:
     """The coarsest step that all of some rising magnitudes are multiples of, once rounded; None without."""
-    unit = 2.0 ** -(kind.mantissa + 1)
-    if kind == FP64:
-        unit = 2.0 ** -(FP32.mantissa + 1)  # whatever computed them may have had 32 bits
+    kind = FP32 if kind == FP64 else kind  # whatever computed them may have had 32 bits
+    unit, (below, above) = 2.0 ** -(kind.mantissa + 1), _rounded_to(sizes, kind)
     for times in range(1, int(LARGEST_CODE * sizes[0] / sizes[-1] * (1.0 + unit)) + 1):
         ratios = sizes * (times / sizes[0])
         whole = np.rint(ratios)
         doubt = 2.0 * unit * ratios
         if doubt[-1] > MOST_DOUBT or (np.abs(ratios - whole) > doubt).any():
             continue
-        low, high = (sizes * (1.0 - unit) / whole).max(), (sizes * (1.0 + unit) / whole).min()
+        low, high = (below / whole).max(), (above / whole).min()
         for candidate in _numbers_between(float(low), float(high)):
-            rounded = kind.nearest(candidate * whole)
-            if (np.abs(rounded - sizes) <= (0.0 if kind.mantissa < FP32.mantissa else unit) * sizes).all():
+            apart = np.abs(kind.nearest(candidate * whole) - sizes)
+            if (apart <= (2.0 * ROUNDINGS * unit * sizes if kind == FP32 else 0.0)).all():
                 return candidate
     return None
+
+
+def _rounded_to(sizes: Array, kind: NumberType) -> tuple[Array, Array]:
+    """The ends of the intervals that are rounded to some positive numbers of a type."""
+    fraction, exponent = np.frexp(sizes)
+    half = np.ldexp(0.5, np.maximum(exponent - 1, kind.least_exponent) - kind.mantissa)
+    if kind == FP32:
+        half = ROUNDINGS * half
+    below = np.where(fraction == 0.5, 0.5 * half, half)  # numbers below a power of two lie closer
+    return sizes - below, sizes + half
 
 
 def _numbers_between(low: float, high: float) -> Iterator[float]:

@@ -78,8 +78,13 @@ def _bits(parts: Parts, words: int, inputs: int) -> int:
     fitting = [bits for bits in range(1, 9) if -(-inputs * bits // 32) == words]
     if stated:
         fitting = [bits for bits in fitting if bits in stated]
-    if len(fitting) != 1:
+    if not fitting:
         parts.fail(f"has {words} packed words for {inputs} codes a channel, which fits no bit width.")
+    if len(fitting) > 1:
+        parts.fail(
+            f"does not say its bits, and {' or '.join(map(str, fitting))} fit: give the folder with its "
+            "config.json."
+        )
     return fitting[0]
 
 
