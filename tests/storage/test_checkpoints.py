@@ -138,7 +138,7 @@ def test_the_pattern_of_a_convolution_runs_along_its_input_channels(tmp_path: Pa
 
 def test_weights_that_nobody_compressed_are_refused(tmp_path: Path) -> None:
     weight = torch.randn(4, 12)
-    with pytest.raises(InputError, match="no uniform grid of 8 bits or fewer and are not pruned"):
+    with pytest.raises(InputError, match="no uniform grid of 8 bits or fewer is found"):
         read_layer(open_checkpoint(write(tmp_path, {"weight": weight})), LAYER)
 
 

@@ -9,6 +9,7 @@ compressed.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pvqbounds.storage.checkpoints.base import FLOATS, LARGEST_LAYER, LayerFormat, Parts
 from pvqbounds.storage.checkpoints.found_grids import find_grid
@@ -20,6 +21,10 @@ STORED_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 
 FEWEST_ZEROS = 0.02
 """Part of the weights of a layer that is zero where somebody pruned it."""
+
+WINDOW, FEWEST_DIFFERENT = 64, 0.75
+"""Part of so many weights of a channel, zeros left out, that differ in magnitude where nothing quantized
+them: 0.9 in bfloat16, and 0.6 with 4 bits in groups of 16."""
 
 
 class Plain(LayerFormat):
@@ -42,10 +47,12 @@ class Plain(LayerFormat):
         pattern = found_pattern(weight, tensor.shape)
         found = find_grid(weight, kind, parts.hints)
         zeros = float((weight == 0.0).mean())
-        if found is None and pattern is None and zeros < FEWEST_ZEROS:
+        pruned = pattern is not None or zeros >= FEWEST_ZEROS
+        if found is None and not (pruned and _different(weight) >= FEWEST_DIFFERENT):
             parts.fail(
-                "holds plain weights that lie on no uniform grid of 8 bits or fewer and are not pruned: name "
-                "the format that they are in, such as int4:g128, or give the file that the quantizer wrote."
+                "holds plain weights in which no uniform grid of 8 bits or fewer is found, and which are not "
+                "pruned: name the format that they are in, such as int4:g128, or give the file that the "
+                "quantizer wrote."
             )
         if found is None:
             kept = STORED_BITS[kind] * (1.0 - zeros)
@@ -74,3 +81,10 @@ class Plain(LayerFormat):
             pattern=pattern,
             notes=found.notes,
         )
+
+
+def _different(weight: NDArray[np.float64]) -> float:
+    """How many magnitudes there are among neighbouring kept weights, as a part of them, on average."""
+    windows = [row[start : start + WINDOW] for row in weight for start in range(0, len(row), WINDOW)]
+    kept = [np.abs(window[window != 0.0]) for window in windows]
+    return sum(len(np.unique(row)) for row in kept) / max(1, sum(map(len, kept)))
