@@ -158,6 +158,10 @@ def layer(
     data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
     compressed: CompressedOption = None,
+    error_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The quantizer's log of losses: .csv or .json."),
+    ] = None,
     formats: FormatOption = None,
     bits: BitsOption = None,
     density: Annotated[
@@ -229,6 +233,7 @@ def layer(
             DEFAULT_LAYER if layer is None else layer,
             formats=names,
             compressed=compressed or None,
+            error_log=error_log,
             budget=budget,
             opt_dim=opt_dim,
             out_channels=out_channels,

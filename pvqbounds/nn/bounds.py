@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from numpy.typing import NDArray
@@ -58,6 +59,7 @@ def layer_bounds(
     density: float | None = None,
     pattern: tuple[int, int] | None = None,
     compressed: CompressedFiles | None = None,
+    error_log: str | Path | None = None,
     budget: str = "channel",
     opt_dim: int | None = None,
     out_channels: int | Sequence[int] | None = None,
@@ -107,6 +109,9 @@ def layer_bounds(
         what is best possible on the values that the file allowed, and how far from it its weights are. If
         neither `formats` nor a short form is given there are no other sides. `formats` also say which grid a
         file of dequantized weights is held to where the weights do not show it.
+    error_log
+        A log of the losses that the quantizer claims (:mod:`pvqbounds.storage.checkpoints.claims`), to be
+        compared with what its weights have; if None a ``quant_log.csv`` beside them, where there is one.
     budget
         "channel": each output channel keeps its `density`. "layer": all channels that are looked
         at keep it together, however they share it. That takes the full protocol, no pattern
@@ -180,7 +185,7 @@ def layer_bounds(
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
     for form in own_forms:
         refuse_unfit(form, target)
-    stored = compressed_sides(compressed, target, [form.name for form in own_forms])
+    stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
     forms = [*own_forms, *(side.form for side in stored)]
     titles = _titles(own_forms, stored)
     ranges = input_ranges(target, opt_dim, forms)
@@ -225,7 +230,7 @@ def layer_bounds(
             size = file.stored.bits_per_weight
             sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
     notes = [loaded.note, *captured.notes, *(note_of(form, target) for form in own_forms)]
-    notes += [note for side in stored for note in notes_of(side, target)]
+    notes += [note for side in stored for note in notes_of(side, target, captured.grams)]
     return LayerReport(
         model=loaded.name,
         layer=layer,

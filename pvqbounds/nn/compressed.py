@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,18 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.layers import Layer
-from pvqbounds.problems import Problem, SparseLeastSquares
+from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.chunks import Slice
 from pvqbounds.problems.formats import Format
 from pvqbounds.results.compressed import Compressed
-from pvqbounds.storage.checkpoints import CompressedLayer, open_checkpoint, read_layer
+from pvqbounds.storage.checkpoints import (
+    LOGS,
+    CompressedLayer,
+    claimed_loss,
+    open_checkpoint,
+    read_claims,
+    read_layer,
+)
 
 __all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "notes_of"]
 
@@ -35,6 +43,8 @@ class CompressedSide:
     name: str
     stored: CompressedLayer
     origin: Compressed
+    claimed: float | None = None
+    """The loss of the layer in the quantizer's own log, where there is one."""
 
     @property
     def form(self) -> Format:
@@ -68,7 +78,10 @@ class CompressedSide:
 
 
 def compressed_sides(
-    files: CompressedFiles | None, layer: Layer, formats: Sequence[str] = ()
+    files: CompressedFiles | None,
+    layer: Layer,
+    formats: Sequence[str] = (),
+    error_log: str | Path | None = None,
 ) -> list[CompressedSide]:
     """The layer as each of the files has it.
 
@@ -76,13 +89,18 @@ def compressed_sides(
     ----------
     formats
         Names of formats that dequantized weights may be in.
+    error_log
+        A log of the quantizer's losses; if None one that lies beside the weights.
 
     Raises
     ------
     InputError
         If a file cannot be read, has no such layer, or the layer there has another shape.
     """
-    return [_side(name, path, layer, formats) for name, path in _named(files).items()]
+    named = _named(files)
+    if error_log is not None and len(named) != 1:
+        raise InputError(f"An error log belongs to one file of compressed weights, not to {len(named)}.")
+    return [_side(name, path, layer, formats, error_log) for name, path in named.items()]
 
 
 def _named(files: CompressedFiles | None) -> dict[str, Path]:
@@ -106,7 +124,9 @@ def _name_of(path: Path) -> str:
     return own if path.is_dir() else own.removesuffix(path.suffix) or own
 
 
-def _side(name: str, path: Path, layer: Layer, formats: Sequence[str]) -> CompressedSide:
+def _side(
+    name: str, path: Path, layer: Layer, formats: Sequence[str], error_log: str | Path | None
+) -> CompressedSide:
     stored = read_layer(open_checkpoint(path), layer.name, formats)
     wanted = tuple(layer.module.weight.shape)
     if stored.shape != wanted and stored.weight.shape != (layer.channels, layer.inputs):
@@ -124,11 +144,23 @@ def _side(name: str, path: Path, layer: Layer, formats: Sequence[str]) -> Compre
         pattern=stored.pattern,
         kept=stored.pruned and stored.pattern is None,
     )
-    return CompressedSide(name, stored, origin)
+    return CompressedSide(name, stored, origin, _claimed(path, layer, error_log))
 
 
-def notes_of(side: CompressedSide, layer: Layer) -> tuple[str, ...]:
-    """What a reader must know of a file on this layer."""
+def _claimed(path: Path, layer: Layer, error_log: str | Path | None) -> float | None:
+    """What the quantizer's log says of the layer."""
+    folder = path if path.is_dir() else path.parent
+    logs = [folder / name for name in LOGS if (folder / name).is_file()]
+    if error_log is None and not logs:
+        return None
+    claimed = claimed_loss(read_claims(logs[0] if error_log is None else error_log), layer.name)
+    if claimed is None and error_log is not None:
+        raise InputError(f"{error_log} has no loss of layer '{layer.name}', or several.")
+    return claimed
+
+
+def notes_of(side: CompressedSide, layer: Layer, grams: Sequence[Gram]) -> tuple[str, ...]:
+    """What a reader must know of a file on this layer, whose groups have these Grams."""
     weight, dense = side.stored.weight, layer.weight
     notes = [*side.stored.notes]
     size = float((dense**2).sum())
@@ -140,4 +172,22 @@ def notes_of(side: CompressedSide, layer: Layer) -> tuple[str, ...]:
         )
     if (weight == dense).all():
         notes.append(f"{side.name} has this layer as the model has it: it is not compressed there.")
+    if side.claimed is not None:
+        notes.append(_claim_text(side, side.claimed, layer, grams))
     return tuple(notes)
+
+
+def _claim_text(side: CompressedSide, claimed: float, layer: Layer, grams: Sequence[Gram]) -> str:
+    """What the quantizer claims of all channels, and what its weights have."""
+    parts = np.split(side.stored.weight - layer.weight, layer.groups)
+    pairs = zip(parts, grams, strict=True)
+    error = sum(float(((part @ gram.matrix) * part).sum()) for part, gram in pairs)
+    if math.isnan(claimed):
+        claim = "no number for this layer"
+    else:
+        ratio = f", {claimed / error:.4g} times that" if error > 0.0 else ""
+        claim = f"{claimed:.6g}{ratio}"
+    return (
+        f"Recomputed on this data, the squared output error of {side.name} is {error:.6g} a position over "
+        f"all {layer.channels} channels; the quantizer's log claims {claim} (each tool has its own factor)."
+    )

@@ -21,6 +21,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds
 from pvqbounds.report.plot import plot_layer
 from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.checkpoints import claimed_loss, read_claims
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import write_layer
 
@@ -342,6 +343,66 @@ def test_a_weight_off_the_grid_of_its_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "off", {"weight": codes, "weight_scale": scale}, config)
     with pytest.raises(InputError, match=r"of input 4 of output channel 1 of .* is off its own grid"):
         layer_bounds(Model(), LAYER, data(), compressed=path)
+
+
+# ------------------------------------------------------------------------------ what is claimed
+
+
+LOGS = {
+    "quant_log.csv": "layer,module,loss,damp,time\n0,fc,0.25,0.01,1.0\n1,fc,0.5,0.01,1.0\n",
+    "own.csv": "name,error,notes\nblock.fc,0.25,x\n",
+    "own.json": '{"model.block.fc": 0.25, "other": 3}',
+    "list.json": '[{"module": "block.fc", "loss": 0.25}, {"module": "x", "loss": "failed"}]',
+}
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_what_the_log_of_the_quantizer_claims_is_recomputed(tmp_path: Path, name: str) -> None:
+    path, step, codes = quantized(tmp_path / "mine")
+    log = (path if name == "quant_log.csv" else tmp_path) / name
+    log.write_text(LOGS[name].replace("0,fc", "model.block,fc"))
+    own = None if name == "quant_log.csv" else log
+    report = layer_bounds(Model(), LAYER, data(), compressed=path, error_log=own, out_channels=1)
+    inputs = data().double().numpy()
+    error = float((((step * codes - weights()) @ inputs.T) ** 2).sum(axis=0).mean())
+    (note,) = report.notes
+    assert f"is {error:.6g} a position over all {CHANNELS} channels" in note
+    assert f"claims 0.25, {0.25 / error:.4g} times that" in note
+
+
+def test_rows_that_lack_a_value_behind_the_loss_are_read(tmp_path: Path) -> None:
+    log = tmp_path / "quant_log.csv"
+    log.write_text(
+        "layer,module,loss,samples,damp,time\n3,self_attn.q_proj,0.125,0.05,1.5\n3,mlp.up,nan,1,2\n"
+    )
+    claims = read_claims(log)
+    assert claims["3.self_attn.q_proj"] == 0.125
+    assert claimed_loss(claims, "model.layers.3.self_attn.q_proj") == 0.125
+    assert claimed_loss(claims, "model.layers.13.self_attn.q_proj") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.csv", "", "has no loss of layer"),
+        ("a.csv", "x,y\n1,2\n", "names no layer and loss"),
+        ("a.csv", "name,loss\nfc,1\nfc,2\n", "two losses of 'fc'"),
+        ("a.csv", "name,loss\nother,1\n", "has no loss of layer"),
+        ("a.csv", "\xff\xfe", "damaged"),
+        ("a.json", '{"fc": 1, "fc": 2}', "twice"),
+        ("a.json", "7", "one for each layer"),
+        ("a.json", "[1]", "one for each layer"),
+        ("absent.csv", None, "no file"),
+    ],
+)
+def test_a_log_that_says_nothing_is_refused(tmp_path: Path, name: str, text: str | None, says: str) -> None:
+    path, _, _ = quantized(tmp_path / "mine")
+    if text is not None:
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=says):
+        layer_bounds(Model(), LAYER, data(), compressed=path, error_log=tmp_path / name)
+    with pytest.raises(InputError, match="belongs to one file"):
+        layer_bounds(Model(), LAYER, data(), error_log=tmp_path / name)
 
 
 # ------------------------------------------------------------------------------ the command line

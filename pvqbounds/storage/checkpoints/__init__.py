@@ -8,8 +8,19 @@ them.
 
 from __future__ import annotations
 
+from pvqbounds.storage.checkpoints.claims import LOGS, claimed_loss, read_claims
 from pvqbounds.storage.checkpoints.files import Checkpoint, open_checkpoint
 from pvqbounds.storage.checkpoints.layer import CompressedLayer
 from pvqbounds.storage.checkpoints.lookup import FORMATS, layers_in, read_layer
 
-__all__ = ["FORMATS", "Checkpoint", "CompressedLayer", "layers_in", "open_checkpoint", "read_layer"]
+__all__ = [
+    "FORMATS",
+    "LOGS",
+    "Checkpoint",
+    "CompressedLayer",
+    "claimed_loss",
+    "layers_in",
+    "open_checkpoint",
+    "read_claims",
+    "read_layer",
+]
