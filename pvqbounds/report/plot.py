@@ -41,6 +41,7 @@ MARKERS = {
     "magnitude": "o",
     "magnitude+refit": "D",
     "magnitude+rtn": "^",
+    "compressed": "*",
 }
 
 MOST_LABELLED_ROWS = 40

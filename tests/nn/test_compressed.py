@@ -292,6 +292,25 @@ def test_a_convolution(tmp_path: Path) -> None:
     assert all((s.problem.pattern, s.problem.stride) == ((2, 4), 9) for s in side.slices)
 
 
+@pytest.mark.parametrize("kind", ["steps", "levels"])
+def test_groups_whose_scale_is_zero_have_zero_alone(tmp_path: Path, kind: str) -> None:
+    if kind == "steps":
+        path, _, _ = quantized(tmp_path / "mine")
+        name = f"{LAYER}.weight_scale"
+    else:
+        codes = torch.tensor(weights() * 100).to(torch.float8_e4m3fn)
+        path = write(tmp_path / "mine", {"weight": codes, "weight_scale": torch.full((CHANNELS, 2), 0.01)})
+        name = f"{LAYER}.weight_scale"
+    tensors = load_file(path / "model.safetensors")
+    tensors[name][1, 0] = 0.0
+    save_file(tensors, path / "model.safetensors")
+    report = layer_bounds(Model(), LAYER, data(), compressed=path)
+    best = report.sides[0].slices[1].bounds.weight
+    assert not best[:4].any()
+    write_layer(report, tmp_path / "r.json")
+    assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
+
+
 # ------------------------------------------------------------------------------ what is refused
 
 

@@ -48,7 +48,9 @@ class AWQ(LayerFormat):
         groups = len(scales)
         if not groups or inputs % groups:
             parts.fail(f"has scales for {groups} groups of {inputs} inputs.")
-        zero = _codes(parts.take("qzeros", ("i32",), (groups, words.shape[1]))).T
+        zero = np.full((channels, groups), 1 << (BITS - 1))
+        if "qzeros" in parts.tensors:
+            zero = _codes(parts.take("qzeros", ("i32",), (groups, words.shape[1]))).T
         block = act_order(parts, np.arange(inputs) // (inputs // groups), channels, (channels, groups))
         step = np.ascontiguousarray(scales.T).ravel()
         codes = _codes(words).T - zero.ravel()[block]
