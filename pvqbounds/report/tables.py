@@ -134,6 +134,9 @@ def compressed_text(side: Side) -> str:
         return (
             f"{reached}; {rounded_down(least)} dB more are reached on its own values, and no bound is proved."
         )
+    if side.status == "optimal":
+        best = sqnr_text(least, most, True)
+        return f"{reached}, {best} below the best possible on the values that it allows."
     return (
         f"{reached}; on the values that it allows, no weights can exceed that by more than "
         f"{rounded_up(most)} dB, and some that were found exceed it by {rounded_down(least)} dB."

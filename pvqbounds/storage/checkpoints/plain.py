@@ -51,8 +51,8 @@ class Plain(LayerFormat):
         if found is None and not (pruned and _different(weight) >= FEWEST_DIFFERENT):
             parts.fail(
                 "holds plain weights in which no uniform grid of 8 bits or fewer is found, and which are not "
-                "pruned: name the format that they are in, such as int4:g128, or give the file that the "
-                "quantizer wrote."
+                "pruned: if it is compressed there, name the format that it is in, such as int4:g128, or "
+                "give the file that the quantizer wrote."
             )
         if found is None:
             kept = STORED_BITS[kind] * (1.0 - zeros)
