@@ -134,6 +134,9 @@ def compressed_text(side: Side) -> str:
         return (
             f"{reached}; {rounded_down(least)} dB more are reached on its own values, and no bound is proved."
         )
+    if side.lower_kind == "reported":
+        stated = f"a solver states, without a proof, that {rounded_up(most)} dB more is the most"
+        return f"{reached}; {stated}, and {rounded_down(least)} dB more are reached."
     if side.status == "optimal":
         best = sqnr_text(least, most, True)
         return f"{reached}, {best} below the best possible on the values that it allows."

@@ -137,7 +137,7 @@ def _layer(node: Node, arrays: StoredArrays, schema: str) -> LayerReport:
         ]
     else:
         nodes = node.nodes("sides")
-        origins = [side.optional("compressed", lambda name: _compressed(side.node(name))) for side in nodes]  # noqa: B023
+        origins = [_compressed(side) for side in nodes]
         formats = [
             parse(side.text("format")) if origin is None else origin.form
             for side, origin in zip(nodes, origins, strict=True)
@@ -182,8 +182,11 @@ def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> No
     attach_objective(problem, matrix, arrays.take("quadratic/q", np.float64, (problem.n,)))
 
 
-def _compressed(node: Node) -> Compressed:
-    """Where compressed weights come from, and what their file allowed."""
+def _compressed(side: Node) -> Compressed | None:
+    """Where compressed weights come from and what their file allowed; None for other sides."""
+    if side.values.get("compressed") is None:
+        return None
+    node = side.node("compressed")
     pattern = node.optional("pattern", node.pair)
     if node.text("values") == "" and pattern is None and not node.flag("kept"):
         node.fail("values", "a text that is not empty where nothing is pruned", "")

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds
 from pvqbounds.report.plot import plot_layer
+from pvqbounds.report.tables import compressed_text
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.checkpoints import claimed_loss, read_claims
 from pvqbounds.storage.results_read import read_layer
@@ -200,6 +202,15 @@ def test_the_table_and_the_picture_show_it(tmp_path: Path, report: Any) -> None:
     assert "the fixed scales of int2:g4" in text
     plot_layer(report, tmp_path / "r.svg")
     assert "compressed" in (tmp_path / "r.svg").read_text()
+
+
+def test_a_bound_that_is_not_proved_is_said_to_be_stated(report: Any) -> None:
+    (side,) = report.sides
+    stated = tuple(
+        replace(s, bounds=replace(s.bounds, lower_kind="reported", certificate=None)) for s in side.slices
+    )
+    assert "states, without a proof" in compressed_text(replace(side, slices=stated))
+    assert "states" not in compressed_text(side)
 
 
 def test_beside_formats_and_other_files(tmp_path: Path) -> None:

@@ -246,6 +246,17 @@ def test_tensors_that_do_not_fit_are_named(
     assert len(str(error.value)) < 400
 
 
+def test_awq_without_zero_points_is_symmetric(tmp_path: Path) -> None:
+    path, weight = awq(tmp_path)
+    tensors = load_file(path / "model.safetensors")
+    zeros = torch.full_like(tensors[f"{LAYER}.qzeros"], 0x88888888 - 2**32)
+    stated = read_layer(open_checkpoint(_changed(path, qzeros=zeros)), LAYER)
+    left_out = read_layer(open_checkpoint(_changed(path, qzeros=None)), LAYER)
+    assert np.array_equal(stated.weight, left_out.weight)
+    assert not np.array_equal(stated.weight, weight)
+    assert (left_out.values, stated.values) == ("int4:g8", "int4:g8")
+
+
 def test_the_version_of_a_gptq_file_is_never_guessed(tmp_path: Path) -> None:
     path, _ = gptq(tmp_path)
     (path / "config.json").write_text(json.dumps({"quantization_config": {"bits": 4}}))

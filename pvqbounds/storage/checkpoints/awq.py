@@ -54,7 +54,7 @@ class AWQ(LayerFormat):
         block = act_order(parts, np.arange(inputs) // (inputs // groups), channels, (channels, groups))
         step = np.ascontiguousarray(scales.T).ravel()
         codes = _codes(words).T - zero.ravel()[block]
-        weight = step[block] * codes
+        weight = np.multiply(step[block], codes, dtype=np.float64)
         top = (1 << BITS) - 1
         asymmetric = bool((zero != 1 << (BITS - 1)).any())
         return CompressedLayer(

@@ -225,10 +225,13 @@ def _read_safetensor(path: Path, name: str) -> NDArray[Any]:
 
 def _of_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:
     torch = _package("torch")
-    if path.stat().st_size > LARGEST_FILE:
-        raise InputError(f"{path} is larger than the {LARGEST_FILE} bytes that are read of one file.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
+            if path.stat().st_size > LARGEST_FILE:
+                raise
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
             f"{path} is damaged or holds more than tensors, which is never unpickled "
