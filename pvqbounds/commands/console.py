@@ -128,7 +128,10 @@ ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", hel
 # ------------------------------------------------------------------------------------- commands
 
 
-NAMING = ("--data", "--json", "--layer", "--model", "--out", "--parquet", "--plot", "--preset", "--weights")
+NAMING = (
+    *("--data", "--error-log", "--json", "--layer", "--model"),
+    *("--out", "--parquet", "--plot", "--preset", "--weights"),
+)
 """Options that name something, which would be lost if the name that follows it replaced it."""
 
 

@@ -29,7 +29,7 @@ from pvqbounds.storage.results_written import write_layer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "storage"))
 
-from checkpoint_files import packed, write
+from checkpoint_files import packed, two_four, write
 
 INPUTS, CHANNELS = 8, 3
 
@@ -262,16 +262,13 @@ def test_pruned_weights_are_held_to_as_many_as_they_keep(tmp_path: Path) -> None
 
 
 def test_two_four_of_codes_is_joint(tmp_path: Path) -> None:
-    path, step, codes = quantized(tmp_path / "mine")
-    codes[:, [0, 3, 4, 6]] = 0
-    tensors = load_file(path / "model.safetensors")
-    tensors[f"{LAYER}.weight_packed"] = packed(codes + 2, 2)
-    save_file(tensors, path / "model.safetensors")
+    path, weight = two_four(tmp_path / "mine", torch.float8_e4m3fn, CHANNELS, INPUTS)
     report = layer_bounds(Model(), LAYER, data(), compressed=path)
     side = report.sides[0]
     assert side.task == "joint"
     assert all(s.problem.pattern == (2, 4) for s in side.slices)
-    assert all(np.array_equal(s.problem.values.arrays["step"], step[s.channel]) for s in side.slices)
+    for result, codes in zip(side.slices, side.methods["compressed"], strict=True):
+        assert np.array_equal(result.problem.values.weight_of(codes), weight[result.channel])
     write_layer(report, tmp_path / "r.json")
     assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
 

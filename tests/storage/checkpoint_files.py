@@ -195,25 +195,27 @@ def int8(path: Path, bits: int = 8, *, asymmetric: bool = False) -> tuple[Path, 
     return write(path, tensors, {"config_groups": {"g": {"weights": {"num_bits": bits}}}}), weight
 
 
-def two_four(path: Path, dtype: torch.dtype = torch.float16) -> tuple[Path, NDArray[np.float64]]:
-    """sparse-24-bitmask: two of four inputs, of weights or of float8 codes with scales; 4 channels of 16."""
-    dense = np.zeros((4, 16))
-    mask = np.zeros((4, 16), dtype=bool)
-    for row in range(4):
-        for start in range(0, 16, 4):
+def two_four(
+    path: Path, dtype: torch.dtype = torch.float16, channels: int = 4, inputs: int = 16
+) -> tuple[Path, NDArray[np.float64]]:
+    """sparse-24-bitmask: two of four inputs, of weights or of float8 codes with scales."""
+    dense = np.zeros((channels, inputs))
+    mask = np.zeros((channels, inputs), dtype=bool)
+    for row in range(channels):
+        for start in range(0, inputs, 4):
             mask[row, start + rng().choice(4, 2, replace=False)] = True
     dense[mask] = np.round(rng().normal(size=mask.sum()) * 16) + 0.5
     stored = torch.tensor(dense).to(dtype)
-    octets = [[sum(int(row[8 * b + i]) << i for i in range(8)) for b in range(2)] for row in mask]
+    octets = [[sum(int(row[8 * b + i]) << i for i in range(8)) for b in range(inputs // 8)] for row in mask]
     tensors = {
-        "compressed": stored[torch.tensor(mask)].reshape(4, 8) if dtype == torch.float16 else None,
+        "compressed": stored[torch.tensor(mask)].reshape(channels, -1) if dtype == torch.float16 else None,
         "bitmask": torch.tensor(octets, dtype=torch.uint8),
-        "shape": torch.tensor([[4], [16]]),
+        "shape": torch.tensor([[channels], [inputs]]),
     }
     weight = stored.double().numpy()
     if dtype != torch.float16:
-        bare = stored.view(torch.int8)[torch.tensor(mask)].reshape(4, 8).view(dtype)
-        scale = scales((4, 1), torch.float32)
+        bare = stored.view(torch.int8)[torch.tensor(mask)].reshape(channels, -1).view(dtype)
+        scale = scales((channels, 1), torch.float32)
         tensors |= {"compressed": bare, "weight_scale": scale}
         weight = np.asarray(
             np.float32(weight) * np.float32(scale.numpy()), dtype=np.float64

@@ -115,6 +115,20 @@ def test_the_rule_is_that_of_the_zeros(tmp_path: Path) -> None:
     assert read_layer(open_checkpoint(gptq(tmp_path / "c")[0]), LAYER).rule(0, 0, 32) == ALL
 
 
+@pytest.mark.parametrize(("channels", "found"), [(1, False), (8, True)])
+def test_zeros_of_codes_are_a_pattern_unless_it_may_be_chance(
+    tmp_path: Path, channels: int, found: bool
+) -> None:
+    codes = np.random.default_rng(0).integers(1, 100, (channels, 32))
+    codes[:, [0, 3, 4, 5, 9, 10, 12, 14, 17, 18, 20, 21, 25, 27, 30, 31]] = 0
+    tensors = {"weight": torch.tensor(codes, dtype=torch.int8), "weight_scale": torch.ones(channels, 1)}
+    layer = read_layer(open_checkpoint(write(tmp_path, tensors)), LAYER)
+    assert layer.rule(0, 0, 32) == (Pattern(2, 4) if found else ALL)
+    codes[0, 0] = codes[0, 3] = 1
+    tensors["weight"] = torch.tensor(codes, dtype=torch.int8)
+    assert read_layer(open_checkpoint(write(tmp_path, tensors)), LAYER).rule(0, 0, 32) == ALL
+
+
 # ------------------------------------------------------------------------------- plain weights
 
 

@@ -45,7 +45,7 @@ class Bitmask(LayerFormat):
         dense: NDArray[Any] = np.zeros(shape, dtype=kept.dtype)
         dense[mask] = kept
         if any(name in parts.tensors for name in SCALES):
-            return scaled_layer(parts, dense, kind, f"{self.name} of {kind}")
+            return scaled_layer(parts, dense, kind, f"{self.name} of {kind}", sure=True)
         if kind in ("i8", *FLOAT8):
             parts.fail(f"holds {kind} codes without scales.")
         assert kind in FLOATS
@@ -58,7 +58,7 @@ class Bitmask(LayerFormat):
             grid=None,
             code_bits=BITS[kind],
             bits_per_weight=parts.bits_per_weight(dense.size),
-            pattern=found_pattern(dense, shape),
+            pattern=found_pattern(dense, shape, sure=True),
             pruned=True,
         )
 

@@ -17,6 +17,9 @@ Array = NDArray[np.float64]
 
 TWO_FOUR = (2, 4)
 
+MOST_CHANCE = 1e-6
+"""Probability that as many zeros, thrown in at random, follow 2:4 throughout: above it they may have."""
+
 
 @dataclass(frozen=True, eq=False)
 class CompressedLayer:
@@ -85,8 +88,10 @@ class CompressedLayer:
         return codes
 
 
-def found_pattern(weight: Array, shape: tuple[int, ...]) -> tuple[int, int] | None:
+def found_pattern(weight: Array, shape: tuple[int, ...], *, sure: bool = False) -> tuple[int, int] | None:
     """2:4, if every four consecutive input channels at a place of the kernel have two zeros or more.
+
+    Codes are 0 by chance too: unless that is out of the question, as in so few groups, nothing is found.
 
     Parameters
     ----------
@@ -94,8 +99,15 @@ def found_pattern(weight: Array, shape: tuple[int, ...]) -> tuple[int, int] | No
         Shape (channels, fan-in).
     shape
         Of the dense weight.
+    sure
+        Whether no weight is 0 by chance.
     """
-    if len(shape) < 2 or shape[1] % TWO_FOUR[1]:
+    kept, size = TWO_FOUR
+    if len(shape) < 2 or shape[1] % size:
         return None
-    groups = weight.reshape(shape[0], shape[1] // TWO_FOUR[1], TWO_FOUR[1], -1)
-    return TWO_FOUR if bool(((groups != 0.0).sum(axis=2) <= TWO_FOUR[0]).all()) else None
+    zeros = weight.reshape(shape[0], shape[1] // size, size, -1) == 0.0
+    if not (zeros.sum(axis=2) >= size - kept).all():
+        return None
+    part = float(zeros.mean())
+    by_chance = 1.0 - (1.0 - part) ** 4 - 4.0 * part * (1.0 - part) ** 3
+    return TWO_FOUR if sure or by_chance ** (zeros.size // size) < MOST_CHANCE else None

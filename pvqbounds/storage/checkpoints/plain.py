@@ -44,8 +44,8 @@ class Plain(LayerFormat):
         if not 0 < tensor.size <= LARGEST_LAYER:
             parts.fail(f"has a weight of shape {tensor.shape}, which is none of a layer.")
         weight = tensor.reshape(len(tensor), -1)
-        pattern = found_pattern(weight, tensor.shape)
         found = find_grid(weight, kind, parts.hints)
+        pattern = found_pattern(weight, tensor.shape, sure=found is None)
         zeros = float((weight == 0.0).mean())
         pruned = pattern is not None or zeros >= FEWEST_ZEROS
         if found is None and not (pruned and _different(weight) >= FEWEST_DIFFERENT):

@@ -49,8 +49,16 @@ class Scaled(LayerFormat):
         return scaled_layer(parts, codes, kind, f"{called} {'int8' if kind == 'i8' else 'float8'}")
 
 
-def scaled_layer(parts: Parts, codes: NDArray[Any], kind: str, called: str) -> CompressedLayer:
-    """The layer of dense codes, shape (channels, inputs, *kernel), of the type "i8" or of a float8."""
+def scaled_layer(
+    parts: Parts, codes: NDArray[Any], kind: str, called: str, *, sure: bool = False
+) -> CompressedLayer:
+    """The layer of dense codes, shape (channels, inputs, *kernel), of the type "i8" or of a float8.
+
+    Parameters
+    ----------
+    sure
+        Whether no code is 0 by chance.
+    """
     flat = codes.reshape(len(codes), -1)
     name = next(name for name in SCALES if name in parts.tensors)
     shape = flat.shape[0], flat.shape[1]
@@ -85,7 +93,7 @@ def scaled_layer(parts: Parts, codes: NDArray[Any], kind: str, called: str) -> C
         grid=grid,
         code_bits=bits,
         bits_per_weight=parts.bits_per_weight(weight.size),
-        pattern=found_pattern(weight, codes.shape),
+        pattern=found_pattern(weight, codes.shape, sure=sure),
     )
 
 
