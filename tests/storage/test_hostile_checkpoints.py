@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import LAYER, gptq, pack_quantized
+from safetensors.torch import load_file, save_file
+from test_checkpoints import CASES
 
 from pvqbounds.errors import InputError
 from pvqbounds.storage.checkpoints import open_checkpoint, read_layer
@@ -65,6 +67,7 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -152,3 +155,39 @@ def test_random_bytes_end_in_a_sentence(tmp_path: Path) -> None:
         (path / "model.safetensors").write_bytes(bytes(damaged[: rng.integers(1, len(whole) + 1)]))
         with contextlib.suppress(InputError):  # nothing else
             read_layer(open_checkpoint(path), LAYER)
+
+
+def _mutated(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """The tensor in another shape, of another length or type, or with other numbers."""
+    kinds = (torch.int8, torch.int32, torch.uint8, torch.float32, torch.bfloat16, torch.int64, torch.bool)
+    changes: list[Callable[[], torch.Tensor]] = [
+        lambda: tensor.reshape(-1),
+        lambda: tensor[: max(0, len(tensor) - 1)],
+        lambda: torch.cat([tensor, tensor]),
+        lambda: tensor.unsqueeze(0),
+        lambda: tensor.T if tensor.dim() == 2 else tensor[:0],
+        lambda: tensor.to(kinds[rng.integers(len(kinds))]),
+        lambda: torch.full(tensor.shape, [0.0, -1.0, 127.0][rng.integers(3)]).to(tensor.dtype),
+        lambda: torch.full(tensor.shape, [np.inf, np.nan, 1e38][rng.integers(3)]),
+        lambda: torch.tensor(3.0).to(tensor.dtype),
+    ]
+    return changes[rng.integers(len(changes))]()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_tensors_that_were_tampered_with_end_in_a_sentence(tmp_path: Path, case: str) -> None:
+    rng = np.random.default_rng(sorted(CASES).index(case))
+    path, _ = CASES[case][0](tmp_path)
+    whole = load_file(path / "model.safetensors")
+    for _ in range(25):
+        tensors = dict(whole)
+        for name in rng.choice(sorted(whole), rng.integers(1, 3)):
+            if rng.random() < 0.1 and len(tensors) > 1:
+                tensors.pop(name, None)
+            elif whole[name].dim():
+                tensors[name] = _mutated(whole[name], rng).contiguous().clone()
+        save_file(tensors, path / "model.safetensors")
+        with contextlib.suppress(InputError):  # nothing else
+            layer = read_layer(open_checkpoint(path), LAYER)
+            for channel in range(layer.channels if layer.grid is not None else 0):
+                layer.codes(channel)

@@ -45,6 +45,8 @@ class Bitmask(LayerFormat):
         dense: NDArray[Any] = np.zeros(shape, dtype=kept.dtype)
         dense[mask] = kept
         if any(name in parts.tensors for name in SCALES):
+            if kind not in ("i8", *FLOAT8):
+                parts.fail(f"holds {kind} numbers and scales, where codes are scaled.")
             return scaled_layer(parts, dense, kind, f"{self.name} of {kind}", sure=True)
         if kind in ("i8", *FLOAT8):
             parts.fail(f"holds {kind} codes without scales.")
