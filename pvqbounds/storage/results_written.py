@@ -57,6 +57,7 @@ import numpy as np
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
+from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_fields
@@ -284,6 +285,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "sqnr_upper": finite(sqnr_upper) if sums else None,
         "signal": side.signal_enclosure.middle if sums else None,
         **({"expected": _expected(side, sums)} if side.expected_errors else {}),
+        **({} if side.compressed is None else {"compressed": _compressed(side, side.compressed, sums)}),
         "status": side.status,
         "lower_kind": side.lower_kind,
         "solver": _common([s.bounds.solver for s in side.slices]),
@@ -302,6 +304,25 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
             | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
             for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))
         ],
+    }
+
+
+def _compressed(side: Side, origin: Compressed, sums: bool) -> Document:
+    """Where the compressed weights come from, how good they are, and by how many dB that can be exceeded."""
+    least, most = side.left
+    return {
+        "source": origin.source,
+        "layer": origin.layer,
+        "kind": origin.kind,
+        "values": origin.values,
+        "bits": origin.bits,
+        "steps": origin.steps,
+        "pattern": None if origin.pattern is None else list(origin.pattern),
+        "kept": origin.kept,
+        "error": side.method_error(AS_STORED) if sums else None,
+        "sqnr": finite(side.method_sqnr(AS_STORED)) if sums else None,
+        "left_sqnr_lower": finite(least) if sums else None,
+        "left_sqnr_upper": finite(most) if sums else None,
     }
 
 
