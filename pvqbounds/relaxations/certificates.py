@@ -21,6 +21,7 @@ from pvqbounds.problems.units import Units, scaled_down, scaled_up
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
     from pvqbounds.relaxations.slabs import Slabs
+    from pvqbounds.relaxations.splits import Splits
 
 __all__ = [
     "NOTHING",
@@ -112,6 +113,13 @@ class Certificate(ABC):
 
 class LeafCertificate(Certificate):
     """One that may also speak of the weights within slabs alone: a leaf of a cover."""
+
+    lam: NDArray[np.float64]
+    """lambda, shape (n,)."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,)."""
+    splits: Splits
+    """Split inequalities with their multipliers."""
 
     @abstractmethod
     def spread(self, live: NDArray[np.bool_]) -> Self:

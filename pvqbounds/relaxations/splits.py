@@ -59,6 +59,11 @@ class Splits:
     def __len__(self) -> int:
         return len(self.multiplier)
 
+    def part(self, start: int, stop: int) -> Splits:
+        """Those from a number to before another one."""
+        chosen = slice(start, stop)
+        return Splits(self.index[chosen], self.sign[chosen], self.low[chosen], self.multiplier[chosen])
+
     def times(self, share: float) -> Splits:
         """The same inequalities with a share of their multipliers."""
         return replace(self, multiplier=share * self.multiplier)
