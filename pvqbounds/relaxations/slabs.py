@@ -52,6 +52,7 @@ class Box:
         return bool((self.low > self.high).any())
 
     @property
+    @np.errstate(invalid="ignore")
     def middle(self) -> Array:
         """Shape (m,); the finite end, or 0, of a slab without the other."""
         ends = np.where(np.isfinite(self.low), self.low, self.high)
@@ -104,8 +105,9 @@ class Slabs:
     def pull(self) -> Array:
         """p, shape (n,), in plain float64."""
         chord, push = self.steady
-        ends = np.where(self.box.is_bounded, self.box.low + self.box.high, 0.0)
-        return np.asarray((0.5 * chord * ends + push) @ self.direction)
+        bounded = self.box.is_bounded
+        low, high = np.where(bounded, self.box.low, 0.0), np.where(bounded, self.box.high, 0.0)
+        return np.asarray((0.5 * chord * (low + high) + push) @ self.direction)
 
 
 def added_slabs(form: ErrorForm, slabs: Slabs) -> ErrorForm:
