@@ -29,6 +29,12 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
 ``.../splits/multiplier``   (k,)    float64
+``.../direction``           (d, n)  float64 of a certificate by cases ("leaves" L, "directions" d): vectors a,
+``.../axis``, ``cut``       (2L-1,)         the tree of cuts of aᵀ(v - w) in preorder (-1 for a leaf),
+``.../chord``, ``push``     (L, d)  float64 multipliers of each leaf's slabs, one row a leaf; ``lam`` and
+``.../searched``            (L,)    float64 ``nu`` are (L, n), and what a leaf's search proves, whose
+``.../nodes``               (L,)    int64   nodes are -1 where none was needed; ``splits/count`` (L,) says
+``.../splits/count``        (L,)    int64   how many split inequalities each leaf has
 =========================== ======= ======= ======================================================
 
 What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
