@@ -24,6 +24,7 @@ from pvqbounds.commands import studies as studies
 from pvqbounds.commands.console import (
     BitsOption,
     Commands,
+    CompressedOption,
     DensityOption,
     FormatOption,
     MethodOption,
@@ -144,7 +145,8 @@ def _pvqbounds(
     epilog="Examples: [bold]pvqbounds layer[/bold]   |   "
     "[bold]pvqbounds layer --layer block4.0 --bits 3 --json r.json --plot r.png[/bold]   |   "
     "[bold]pvqbounds layer --format int4:g12 --format nf4 --format 2:4+int4:g12[/bold]   |   "
-    "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]"
+    "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]   |   "
+    "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer fc1 --compressed quantized/[/bold]"
 )
 def layer(
     model: Annotated[
@@ -155,6 +157,11 @@ def layer(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
+    compressed: CompressedOption = None,
+    error_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The quantizer's log of losses: .csv or .json."),
+    ] = None,
     formats: FormatOption = None,
     bits: BitsOption = None,
     density: Annotated[
@@ -198,13 +205,17 @@ def layer(
     from pvqbounds.report.tables import layer_view
     from pvqbounds.storage.results_written import check_result_path, write_layer
 
-    names, listed = check_sizes(formats, bits, density, pattern, range_method), methods_of(methods)
+    nothing_asked = all(asked is None for asked in (formats or None, bits, density, pattern))
+    names = None
+    if not (compressed and nothing_asked):  # compressed weights need no other side
+        names = check_sizes(formats, bits, density, pattern, range_method)
+    listed = methods_of(methods)
     options = solver_options_of(solver_option)
     unnamed = layer is None and model != DEFAULT_MODEL
     if unnamed and ":" in model:
         raise InputError(f"Name the layer of {model} with --layer.")
     if json_path is not None:
-        check_result_path(json_path, data, weights)
+        check_result_path(json_path, data, weights, *(compressed or ()))
     if plot is not None:
         check_plot_path(plot)
     if json_path is not None and plot is not None:
@@ -221,6 +232,8 @@ def layer(
             loaded,
             DEFAULT_LAYER if layer is None else layer,
             formats=names,
+            compressed=compressed or None,
+            error_log=error_log,
             budget=budget,
             opt_dim=opt_dim,
             out_channels=out_channels,

@@ -22,6 +22,7 @@ from pvqbounds.errors import InputError, OutputError, shown
 __all__ = [
     "BitsOption",
     "Commands",
+    "CompressedOption",
     "DensityOption",
     "FormatOption",
     "MethodOption",
@@ -92,6 +93,15 @@ FormatOption = Annotated[
         "2:4+int4; once for each, in place of --bits, --density and --pattern.",
     ),
 ]
+CompressedOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--compressed",
+        metavar="FILE|DIR",
+        help="Somebody's compressed weights of the model (safetensors, compressed-tensors, GPTQ, AWQ, "
+        "bitsandbytes, GGUF, state dict), bounded on the values that the file allows; once for each.",
+    ),
+]
 MethodsOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,7 +129,10 @@ ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", hel
 # ------------------------------------------------------------------------------------- commands
 
 
-NAMING = ("--data", "--json", "--layer", "--model", "--out", "--parquet", "--plot", "--preset", "--weights")
+NAMING = (
+    *("--data", "--error-log", "--json", "--layer", "--model"),
+    *("--out", "--parquet", "--plot", "--preset", "--weights"),
+)
 """Options that name something, which would be lost if the name that follows it replaced it."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from torch import nn
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
+from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
 from pvqbounds.nn.grams import Data, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
@@ -30,6 +32,7 @@ from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
@@ -55,6 +58,8 @@ def layer_bounds(
     bits: int | None = None,
     density: float | None = None,
     pattern: tuple[int, int] | None = None,
+    compressed: CompressedFiles | None = None,
+    error_log: str | Path | None = None,
     budget: str = "channel",
     opt_dim: int | None = None,
     out_channels: int | Sequence[int] | None = None,
@@ -98,6 +103,15 @@ def layer_bounds(
         does not divide the input channels, the last group is shorter and may keep N too. A layer
         of which the pattern would remove nothing (a depthwise one has one input channel behind
         each output channel) is refused.
+    compressed
+        Somebody's compressed weights of the model: a file or folder, several of them, or a mapping from
+        what to call them; as :mod:`pvqbounds.storage.checkpoints` reads them. Each is a side of the report:
+        what is best possible on the values that the file allowed, and how far from it its weights are. If
+        neither `formats` nor a short form is given there are no other sides. `formats` also say which grid a
+        file of dequantized weights is held to where the weights do not show it.
+    error_log
+        A log of the losses that the quantizer claims (:mod:`pvqbounds.storage.checkpoints.claims`), to be
+        compared with what its weights have; if None a ``quant_log.csv`` beside them, where there is one.
     budget
         "channel": each output channel keeps its `density`. "layer": all channels that are looked
         at keep it together, however they share it. That takes the full protocol, no pattern
@@ -168,9 +182,12 @@ def layer_bounds(
         raise InputError("The model comes without data; give calibration inputs for it.")
     target = find_layer(loaded.module, layer)
     asked, execution = SolveOptions(solver, method, relaxation, **options), Execution(jobs, device)
-    forms = asked_formats(formats, bits, density, pattern)
-    for form in forms:
+    own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
+    for form in own_forms:
         refuse_unfit(form, target)
+    stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
+    forms = [*own_forms, *(side.form for side in stored)]
+    titles = _titles(own_forms, stored)
     ranges = input_ranges(target, opt_dim, forms)
     channels = chosen_channels(out_channels, target.channels)
     _check_budget(budget, ranges, forms, asked)
@@ -184,10 +201,13 @@ def layer_bounds(
     report(0, total, "layer inputs")
     captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
-    posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in forms]
+    posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
+    posed += [side.problems(slices) for side in stored]
+    given: list[Points] = [{} for _ in own_forms]
+    given += [{AS_STORED: side.points(slices)} for side in stored]
     fitting = [proposing(own, problems) for own, problems in zip(listed, posed, strict=True)]
     _refuse_unused(methods, fitting)
-    names = labels([(form.task, form.name) for form in forms])
+    names = titles if stored else labels([(form.task, form.name) for form in forms])
     sides = []
     for number, form in enumerate(forms):
 
@@ -198,13 +218,19 @@ def layer_bounds(
         own = options_of[_kind(form)], replace(execution, progress=done)
         nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
         if nnz is None:
-            found = _each_by_itself(posed[number], fitting[number], *own)
+            found = _each_by_itself(posed[number], fitting[number], *own, given[number])
         else:
             found = _under_one_budget(posed[number], nnz, fitting[number], *own)
         results = results_of(slices, found.problems, found.bounds)
-        size = form.size(found.problems, (target.channels, target.inputs))
-        sides.append(Side(form.name, size, results, found.points, found.shared))
-    told = [loaded.note, *captured.notes, *(note_of(form, target) for form in forms)]
+        if number < len(own_forms):
+            size = form.size(found.problems, (target.channels, target.inputs))
+            sides.append(Side(form.name, size, results, found.points, found.shared))
+        else:
+            file = stored[number - len(own_forms)]
+            size = file.stored.bits_per_weight
+            sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
+    told = [loaded.note, *captured.notes, *(note_of(form, target) for form in own_forms)]
+    told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
     return LayerReport(
         model=loaded.name,
@@ -222,6 +248,31 @@ def layer_bounds(
 
 
 # ------------------------------------------------------------------------- what is asked for
+
+
+def _own_forms(
+    formats: Sequence[str] | None,
+    bits: int | None,
+    density: float | None,
+    pattern: tuple[int, int] | None,
+    *,
+    alone: bool,
+) -> list[Format]:
+    """The formats that are asked for; beside compressed weights there need not be one."""
+    if not alone and all(asked is None for asked in (formats, bits, density, pattern)):
+        return []
+    return asked_formats(formats, bits, density, pattern)
+
+
+def _titles(forms: Sequence[Format], stored: Sequence[CompressedSide]) -> tuple[str, ...]:
+    """What each side is called; two of one name are refused before any work."""
+    titles = tuple(form.name for form in forms) + tuple(side.name for side in stored)
+    for side in stored:
+        if titles.count(side.name) > 1:
+            raise InputError(f"Compressed weights are called {side.name} as another side is; rename them.")
+    if not titles:
+        raise InputError("Name at least one format, such as int4, or a file of compressed weights.")
+    return titles
 
 
 def _check_budget(
@@ -331,23 +382,31 @@ def _asked_scales(
 # ------------------------------------------------------------------------- the bounds of a side
 
 
+Points = Mapping[str, tuple[NDArray[Any], ...]]
+"""Codes or weights of each problem of a side, by the name of what made them."""
+
+
 class Found(NamedTuple):
     """What was found for one side."""
 
     problems: Sequence[Problem]
     bounds: list[Bounds]
-    points: Mapping[str, tuple[NDArray[Any], ...]]
+    points: Points
     """What each method proposes, by its name."""
     shared: SharedBudget | None = None
 
 
 def _each_by_itself(
-    problems: Sequence[Problem], methods: Sequence[str], asked: SolveOptions, execution: Execution
+    problems: Sequence[Problem],
+    methods: Sequence[str],
+    asked: SolveOptions,
+    execution: Execution,
+    given: Points,
 ) -> Found:
-    """The bounds of problems, and what the methods make of them."""
+    """The bounds of problems, what is given of them, and what the methods make of them."""
     own = execution if kind_of(problems[0]).batched else replace(execution, device="cpu")
     bounds = solve_all(problems, asked, own)
-    points = proposals(methods, problems, asked.seed)
+    points = {**given, **proposals(methods, problems, asked.seed)}
     return Found(problems, at_least_methods(problems, bounds, points), points)
 
 

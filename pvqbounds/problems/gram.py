@@ -97,6 +97,11 @@ class Gram:
             self._in_units[exponent] = _unchecked(matrix)
         return self._in_units[exponent]
 
+    def plus(self, form: NDArray[np.float64]) -> Gram:
+        """The Gram and a positive semidefinite form of the same size, shape (n, n): new each time."""
+        matrix = self.matrix + 0.5 * (form + form.T)
+        return _unchecked(matrix)
+
     def among(self, inputs: NDArray[np.bool_]) -> Gram:
         """The Gram of the inputs of a mask, shape (n,), alone: made once for each mask of the last few."""
         if inputs.all():

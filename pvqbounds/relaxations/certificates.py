@@ -20,10 +20,13 @@ from pvqbounds.problems.units import Units, scaled_down, scaled_up
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
+    from pvqbounds.relaxations.slabs import Slabs
+    from pvqbounds.relaxations.splits import Splits
 
 __all__ = [
     "NOTHING",
     "Certificate",
+    "LeafCertificate",
     "Proof",
     "SearchedCertificate",
     "is_number",
@@ -105,6 +108,43 @@ class Certificate(ABC):
             That it :meth:`fits`.
         clock
             Ends a search; what was proved by then may be nothing.
+        """
+
+
+class LeafCertificate(Certificate):
+    """One that may also speak of the weights within slabs alone: a leaf of a cover."""
+
+    lam: NDArray[np.float64]
+    """lambda, shape (n,)."""
+    nu: NDArray[np.float64]
+    """nu, shape (n,)."""
+    splits: Splits
+    """Split inequalities with their multipliers."""
+
+    @abstractmethod
+    def spread(self, live: NDArray[np.bool_]) -> Self:
+        """The certificate with zero multipliers for the inputs that were left out."""
+
+    @abstractmethod
+    def claimed_within(self, problem: Problem, within: Slabs) -> tuple[Self, float]:
+        """What any machine can prove where the weights lie in the slabs, and the bound to state from it.
+
+        Parameters
+        ----------
+        problem
+            That it :meth:`fits`, in units near 1.
+        """
+
+    @abstractmethod
+    def proved_within(self, problem: Problem, within: Slabs, enough: float, clock: Clock) -> float:
+        """The lower bound on E in the slabs that it proves; may be negative, and -inf where it proves none.
+
+        Parameters
+        ----------
+        problem
+            That it :meth:`fits`, in units near 1.
+        enough
+            A bound that need not be exceeded.
         """
 
 

@@ -52,13 +52,16 @@ from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.certificates import (
     NOTHING,
-    Certificate,
+    LeafCertificate,
     Proof,
     is_vector,
     multipliers_in_units,
     over_inputs,
 )
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+from pvqbounds.relaxations.forms import ErrorForm
+from pvqbounds.relaxations.minorant import error_minorant
+from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
@@ -92,7 +95,7 @@ FINE_STEPS = tuple(1e-12 * 3.0**k for k in range(25))
 
 
 @dataclass(frozen=True, eq=False)
-class DualCertificate(Certificate):
+class DualCertificate(LeafCertificate):
     """Multipliers of the dual: they prove a bound by themselves."""
 
     kind: ClassVar[str] = "dual"
@@ -137,6 +140,15 @@ class DualCertificate(Certificate):
         """What the multipliers prove."""
         return max(0.0, dual_bound(problem, self))
 
+    def claimed_within(self, problem: Problem, within: Slabs) -> tuple[DualCertificate, float]:
+        """Multipliers that any machine can prove there, and the bound to state from them."""
+        steady, proof = steady_dual(problem, self, within)
+        return steady, proof.claimed(problem.signal.upper)
+
+    def proved_within(self, problem: Problem, within: Slabs, enough: float, clock: Clock) -> float:
+        """What the multipliers prove there."""
+        return dual_bound(problem, self, within)
+
 
 def splits_fit(splits: object, problem: Problem) -> bool:
     """Whether these are split inequalities that hold for a problem's codes: whole multiples of a step."""
@@ -145,33 +157,44 @@ def splits_fit(splits: object, problem: Problem) -> bool:
     return len(splits) == 0 or problem.values.lattice is not None
 
 
-def dual_bound(problem: Problem, certificate: DualCertificate) -> float:
+def dual_bound(problem: Problem, certificate: DualCertificate, within: Slabs | None = None) -> float:
     """The lower bound on E that the multipliers prove, rounded down; may be negative.
 
     Multipliers that are not finite or of the wrong size prove nothing: the result is -inf. Where their
     arithmetic overflows it is 0: E is a mean square.
+
+    Parameters
+    ----------
+    within
+        Slabs that the weights lie in, in units near 1; None for all weights.
     """
-    return dual_proof(problem, certificate).value
+    return dual_proof(problem, certificate, within=within).value
 
 
-def dual_proof(problem: Problem, certificate: DualCertificate, margins: float = 1.0) -> Proof:
+def dual_proof(
+    problem: Problem, certificate: DualCertificate, margins: float = 1.0, within: Slabs | None = None
+) -> Proof:
     """What the multipliers prove with so many margins left, and how much of it any repetition proves."""
     if not certificate.fits(problem):
         return NOTHING
-    if problem.units != (0, 0):
-        inner = dual_proof(problem.normalised, certificate.in_units(problem.units), margins)
-        return inner.in_units(problem.units.inverse)
-    return _spent(problem, dual_terms(problem, certificate, margins=margins))
+    units = problem.units
+    if units != (0, 0):
+        inner = dual_proof(problem.normalised, certificate.in_units(units), margins, within)
+        return inner.in_units(units.inverse)
+    return _spent(problem, dual_terms(problem, certificate, margins=margins, within=within))
 
 
-def steady_dual(problem: Problem, certificate: DualCertificate) -> tuple[DualCertificate, Proof]:
+def steady_dual(
+    problem: Problem, certificate: DualCertificate, within: Slabs | None = None
+) -> tuple[DualCertificate, Proof]:
     """The certificate, lam lowered where another order of sums could fail to prove it, and its proof."""
     if not certificate.fits(problem):
         return certificate, NOTHING
-    if problem.units != (0, 0):
-        inner, proof = steady_dual(problem.normalised, certificate.in_units(problem.units))
-        return inner.in_units(problem.units.inverse), proof.in_units(problem.units.inverse)
-    terms = dual_terms(problem, certificate, margins=STEADY)
+    units = problem.units
+    if units != (0, 0):
+        inner, proof = steady_dual(problem.normalised, certificate.in_units(units), within)
+        return inner.in_units(units.inverse), proof.in_units(units.inverse)
+    terms = dual_terms(problem, certificate, margins=STEADY, within=within)
     if terms is None or not terms.lowered:
         return certificate, _spent(problem, terms)
     if problem.values.is_finite:
@@ -179,7 +202,7 @@ def steady_dual(problem: Problem, certificate: DualCertificate) -> tuple[DualCer
         return steady, _spent(problem, terms)
     for step in FINE_STEPS:
         steady = replace(certificate, lam=(1.0 - step) * certificate.lam, nu=(1.0 - step) * certificate.nu)
-        found = dual_proof(problem, steady, STEADY)
+        found = dual_proof(problem, steady, STEADY, within)
         if not found.lowered:
             return steady, found
     return certificate, _spent(problem, terms)
@@ -218,7 +241,11 @@ def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:
 
 
 def dual_terms(
-    problem: Problem, certificate: DualCertificate, proofs: Proofs | None = None, margins: float = 1.0
+    problem: Problem,
+    certificate: DualCertificate,
+    proofs: Proofs | None = None,
+    margins: float = 1.0,
+    within: Slabs | None = None,
 ) -> SeparableTerms | None:
     """What the multipliers prove before any budget is spent; None where their arithmetic overflows.
 
@@ -232,12 +259,14 @@ def dual_terms(
         Filled with the proof of each lam that must stay positive, so that channels share it.
     margins
         How many times the margin of a proof S is to leave.
+    within
+        Slabs that the weights lie in; None for all weights.
     """
     live = problem.shared.live  # an input that is always zero adds nothing to E
     if not live.any():
         return SeparableTerms(0.0, np.zeros(problem.n), 0.0, False, certificate.lam, certificate.nu)
     with np.errstate(all="ignore"):  # whatever overflows proves nothing
-        return _live_terms(problem, certificate, live, proofs, margins)
+        return _live_terms(problem, certificate, live, proofs, margins, within)
 
 
 def _live_terms(
@@ -246,9 +275,10 @@ def _live_terms(
     live: NDArray[np.bool_],
     proofs: Proofs | None,
     margins: float,
+    within: Slabs | None,
 ) -> SeparableTerms | None:
     """The terms of the live inputs, proved in units that give G a diagonal near 1."""
-    form = error_minorant(problem, certificate.splits.about(live)).among(live)
+    form = error_minorant(problem, certificate.splits.about(live), within).among(live)
     power = equilibration(np.diag(np.diagonal(problem.gram)[live]))
     form = form.in_units(power)
     lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
@@ -256,19 +286,16 @@ def _live_terms(
     if values.is_finite:
         feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     else:
-        key = problem.shared, certificate.lam.tobytes()
-        feasible = _shrunk(form.matrix, lam, nu, margins, proofs if proofs is not None else {}, key)
+        key = problem.shared, certificate.lam.tobytes() + (b"" if within is None else within.chord.tobytes())
+        feasible = _shrunk(form, lam, nu, margins, proofs if proofs is not None else {}, key)
     if feasible is None:
         return None
     matrix, lam, nu, smallest, lowered = feasible
-    quadratic, blur = minus_inverse_form(matrix, nu, smallest)
     rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
+    # nu - p is what is rounded to `linear`, so that the exact nu is `linear` and the exact p
     linear, radius = form.separable_linear(nu)
+    quadratic, blur = minus_inverse_form(matrix, nu, smallest, radius)
     least, zero = values.least_costs(weight, rest, linear), _zero_costs(weight, rest, linear)
-    if radius.any():
-        room = 2.0 * (1.0 + 16.0 * UNIT) * radius
-        least = np.nextafter(least - room * values.reach(weight), -np.inf)
-        zero = np.nextafter(zero - room * np.abs(weight), -np.inf)
     constant = down(down(down(total(least.tolist())) + quadratic) + form.constant)
     if not (np.isfinite(least).all() and np.isfinite(zero).all() and math.isfinite(constant)):
         return None
@@ -286,21 +313,21 @@ def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
 
 
 def _shrunk(
-    gram: Array, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[Gram, bytes]
+    form: ErrorForm, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[Gram, bytes]
 ) -> tuple[Array, Array, Array, float, float] | None:
-    """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu zero where it is 0.
+    """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu p where it is 0.
 
     Weights that are re-fitted freely have no least cost at other multipliers.
     """
     if key not in proofs:
         proofs.clear()  # one at a time: S is as large as the Gram
-        proofs[key] = _definite_rest(gram, np.maximum(lam, 0.0), margins)
+        proofs[key] = _definite_rest(form.matrix, np.maximum(lam, 0.0), margins)
     definite = proofs[key]
     if definite is None:
         return None
     matrix, smallest, step = definite
-    rest = np.diagonal(gram) - np.diagonal(matrix)
-    return matrix, rest, np.where(rest > 0.0, nu, 0.0), smallest, step
+    rest = np.diagonal(form.matrix) - np.diagonal(matrix)
+    return matrix, rest, np.where(rest > 0.0, nu, form.linear), smallest, step
 
 
 def _definite_rest(
@@ -365,18 +392,21 @@ def feasible_multipliers(
 
 
 def minus_inverse_form(
-    matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float
+    matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float, radius: NDArray[np.float64]
 ) -> tuple[float, float]:
     """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`.
 
-    And by how much another order of sums may lower it: y comes from a solve, whose residual counts
-    over `smallest`, as a part that is zero where y is right.
+    It holds for all nu that lie within `radius` of the one given. And by how much another order of sums may
+    lower it: y comes from a solve, whose residual counts over `smallest`, as a part that is zero where y is
+    right.
     """
     y = np.asarray(np.linalg.solve(matrix, nu), dtype=np.float64)
     form = quadratic_form(matrix, y).lower
     product = inner_product(nu, y).upper
+    if radius.any():
+        product = up(product + (1.0 + gamma(len(nu) + 3)) * float(radius @ np.abs(y)) + TINY)
     terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
-    residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms
+    residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms + radius
     squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
     loss = up(squares / smallest)
     bound = down(form - 2.0 * product - loss, 3)

@@ -27,12 +27,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma
+from pvqbounds.arithmetic.enclosures import TINY, down, gamma
 from pvqbounds.errors import InputError
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
+from pvqbounds.relaxations.forms import ErrorForm
 
-__all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "ErrorForm", "Splits", "error_minorant"]
+__all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "Splits", "subtracted_splits"]
 
 ENTRIES = 3
 """Most entries that a has."""
@@ -57,6 +58,11 @@ class Splits:
 
     def __len__(self) -> int:
         return len(self.multiplier)
+
+    def part(self, start: int, stop: int) -> Splits:
+        """Those from a number to before another one."""
+        chosen = slice(start, stop)
+        return Splits(self.index[chosen], self.sign[chosen], self.low[chosen], self.multiplier[chosen])
 
     def times(self, share: float) -> Splits:
         """The same inequalities with a share of their multipliers."""
@@ -109,55 +115,16 @@ NO_SPLITS = Splits(
 """No inequality."""
 
 
-@dataclass(frozen=True, eq=False)
-class ErrorForm:
-    """Numbers with E >= dᵀAd - 2 pᵀd + kappa for all codes of the box, d = s z - w.
-
-    The exact p lies within `radius` of `linear`; the rounding of A and kappa is paid for in them.
-    """
-
-    matrix: NDArray[np.float64]
-    """A, symmetric, shape (n, n)."""
-    linear: NDArray[np.float64]
-    """p, shape (n,)."""
-    radius: NDArray[np.float64]
-    """Shape (n,)."""
-    constant: float
-    """kappa."""
-
-    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> ErrorForm:
-        """The form on the inputs of a mask, where all else is zero, or in another order of inputs."""
-        block = self.matrix[np.ix_(inputs, inputs)]
-        return ErrorForm(block, self.linear[inputs], self.radius[inputs], self.constant)
-
-    def in_units(self, power: NDArray[np.int64]) -> ErrorForm:
-        """The form in d_i 2^power_i, which rounds nothing but what underflows."""
-        return ErrorForm(
-            np.ldexp(self.matrix, -power[:, None] - power),
-            np.ldexp(self.linear, -power),
-            np.ldexp(self.radius, -power),
-            self.constant,
-        )
-
-    def separable_linear(self, nu: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """nu - p, what is left for the separable part of a dual bound, and its error bound."""
-        rest = nu - self.linear
-        return rest, np.where(self.linear == 0.0, self.radius, self.radius + 2.0 * UNIT * np.abs(rest))
-
-
 @np.errstate(over="ignore", invalid="ignore")  # what overflows is not finite, and proves nothing
-def error_minorant(problem: Problem, splits: Splits) -> ErrorForm:
+def subtracted_splits(problem: Problem, splits: Splits) -> ErrorForm:
     """The form that the inequalities make of the error, with every rounding paid for.
 
     Parameters
     ----------
     splits
-        That :meth:`Splits.fit` the problem; none of them leave the error itself.
+        That :meth:`Splits.fit` the problem, at least one.
     """
     n = problem.n
-    if len(splits) == 0:
-        nothing = np.zeros(n)
-        return ErrorForm(problem.gram, nothing, nothing, 0.0)
     steps = problem.values.lattice
     if steps is None:
         raise InputError("Split inequalities are about whole multiples of steps; these values have none.")

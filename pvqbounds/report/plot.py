@@ -43,7 +43,7 @@ MARKERS = {
     "magnitude+rtn": "^",
     "gptq": "v",
     "cd": "P",
-    "adaround": "*",
+    "adaround": "X",
     "obq": "<",
     "k-best": "h",
     "wanda": "v",
@@ -51,6 +51,7 @@ MARKERS = {
     "obs": "P",
     "swaps": "<",
     "alps": "h",
+    "compressed": "*",
 }
 """By the name of a method, without its options."""
 
@@ -144,7 +145,8 @@ def _draw_layer(axes: Axes, report: LayerReport) -> None:
         methods = {name: side.method_sqnr(name) for name in side.methods}
         _draw_row(axes, y, colour, ends, side.lower_kind, methods, 0.55, 1.8)
         best = sqnr_text(*ends, side.status == "optimal")
-        names.append(f"{size_text(side)}\n{best}\n{side.status}, {side.lower_kind}")
+        called = size_text(side) if side.compressed is None else f"{side.format}: {size_text(side)}"
+        names.append(f"{called}\n{best}\n{side.status}, {side.lower_kind}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
     for label, colour in zip(axes.get_yticklabels(), colours, strict=True):
         label.set_color(colour)

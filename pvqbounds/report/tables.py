@@ -23,6 +23,7 @@ from rich.text import Text
 
 from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -96,6 +97,7 @@ def layer_view(report: LayerReport) -> RenderableType:
         title,
         subtitle,
         *([_side_table(report)] if len(report.sides) <= MOST_COLUMNS else _row_tables(report)),
+        *(Text(text, style="bold") for text in _compressed_texts(report)),
         *(Text(text) for text in _reasons(report)),
         Text(verdict_text(report), style="bold" if report.verdict else ""),
         Text(conditions_text(report), style="dim"),
@@ -106,6 +108,42 @@ def layer_view(report: LayerReport) -> RenderableType:
 def layer_text(report: LayerReport) -> str:
     """The same as text, in 80 columns."""
     return plain_text(layer_view(report))
+
+
+def _compressed_texts(report: LayerReport) -> list[str]:
+    """How far each file's weights are from the best possible, a sentence each."""
+    return [compressed_text(side) for side in report.sides if side.compressed is not None]
+
+
+def compressed_text(side: Side) -> str:
+    """What somebody's compressed weights reach, and what is possible on the values that they had."""
+    assert side.compressed is not None
+    origin = side.compressed
+    called = ", ".join(
+        filter(None, (origin.kind, side.form.name, f"{side.bits_per_weight:.3g} bits a weight"))
+    )
+    if len({s.inputs for s in side.slices}) > 1:
+        return f"{side.format} ({called}): of chunks, see each; they do not add up."
+    least, most = side.left
+    if math.isnan(side.method_sqnr(AS_STORED)):
+        return f"{side.format} ({called}): no signal on this calibration data."
+    if math.isnan(least):
+        return f"{side.format} ({called}): without any error, which nothing exceeds."
+    reached = f"{side.format} ({called}) reaches {rounded_down(side.method_sqnr(AS_STORED))} dB"
+    if most == math.inf:
+        return (
+            f"{reached}; {rounded_down(least)} dB more are reached on its own values, and no bound is proved."
+        )
+    if side.lower_kind == "reported":
+        stated = f"a solver states, without a proof, that {rounded_up(most)} dB more is the most"
+        return f"{reached}; {stated}, and {rounded_down(least)} dB more are reached."
+    if side.status == "optimal":
+        best = sqnr_text(least, most, True)
+        return f"{reached}, {best} below the best possible on the values that it allows."
+    return (
+        f"{reached}; on the values that it allows, no weights can exceed that by more than "
+        f"{rounded_up(most)} dB, and some that were found exceed it by {rounded_down(least)} dB."
+    )
 
 
 def _reasons(report: LayerReport) -> list[str]:
@@ -349,7 +387,8 @@ def _unit(report: LayerReport) -> str:
 def verdict_text(report: LayerReport) -> str:
     """Say in a sentence or two which side is provably better than which, or why none is."""
     if len(report.sides) == 1:
-        return f"No verdict: {report.names[0]} ({report.sides[0].format}) is the only side."
+        form = report.sides[0].form.name
+        return f"No verdict: {report.names[0]} ({form}) is the only side."
     if report.protocol == "chunked":
         return _chunked_verdict(report)
     return _pair_verdict(report) if len(report.sides) == 2 else _order_verdict(report)

@@ -19,6 +19,7 @@ from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
+from pvqbounds.results.compressed import AS_STORED, Compressed
 
 __all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict", "labels"]
 
@@ -68,7 +69,7 @@ class Side:
     """The layer in one format."""
 
     format: str
-    """Its name: "int4", "25%", "2:4+nf4"."""
+    """Its name: "int4", "25%", "2:4+nf4"; of compressed weights from a file what the file is called."""
     bits_per_weight: float
     """Its size, scales and masks counted."""
     slices: tuple[SliceResult, ...]
@@ -76,14 +77,16 @@ class Side:
     """What each method makes of each slice, by its name: codes, or weights where values have none."""
     shared: SharedBudget | None = None
     """One budget over the layer (pruning); None where each channel has its own."""
+    compressed: Compressed | None = None
+    """Where the values come from, if from somebody's compressed weights, which are one of `methods`."""
 
     def __repr__(self) -> str:
         return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
 
     @cached_property
     def form(self) -> Format:
-        """The format of that name."""
-        return parse(self.format)
+        """The format of that name, or what the file allowed."""
+        return parse(self.format) if self.compressed is None else self.compressed.form
 
     @property
     def task(self) -> Task:
@@ -172,6 +175,18 @@ class Side:
         """SQNR of a simple method over the slices, dB."""
         return sqnr(self.signal_enclosure.middle, self.method_error(name))
 
+    @property
+    def left(self) -> tuple[float, float]:
+        """By how many dB the compressed weights of the file can be improved: at least, and at most.
+
+        The first is reached by the weights that were found, the second cannot be exceeded. NaN without an
+        error to improve; the second is infinite where nothing bounds the error.
+        """
+        error = self.method_error(AS_STORED)
+        if error <= 0.0:
+            return math.nan, math.nan
+        return sqnr(error, self.error_upper), sqnr(error, self.error_lower)
+
 
 def _mean_step(steps: NDArray[np.float64]) -> float:
     """The step that counts: steps of their own by their geometric mean, as D in DGD."""
@@ -251,6 +266,8 @@ class LayerReport:
     @property
     def names(self) -> tuple[str, ...]:
         """What to call each side in tables and pictures."""
+        if any(side.compressed is not None for side in self.sides):
+            return tuple(side.format for side in self.sides)
         return labels([(side.task, side.format) for side in self.sides])
 
     @property

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverError
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.certificates import Certificate
 
@@ -245,6 +245,16 @@ class Backend(ABC):
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Bound the pruning of one channel by its perspective relaxation."""
         raise self._unable(Capability.PERSPECTIVE)
+
+    def refined(self, problem: Problem, solution: ExactSolution, options: Options) -> ExactSolution:
+        """A solution of its own, made better in the time that is left; itself unless the backend knows how.
+
+        Parameters
+        ----------
+        problem
+            In units near 1.
+        """
+        return solution
 
     def _unable(self, capability: Capability) -> SolverError:
         able = ", ".join(sorted(c.value for c in self.capabilities))

@@ -7,6 +7,7 @@ else about them is said by their value set and support rule.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
-from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, relax
+from pvqbounds.solvers.relaxation import DIRECTIONS, QUANTIZATION_RELAXATIONS, relax
 
 __all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "SHARED", "STEPS", "Kind", "kind_for", "kind_of"]
 
@@ -189,7 +190,7 @@ class Pruning(Kind):
 
     called = "pruning"
     exact, relaxed = Capability.EXACT_PRUNING, Capability.PERSPECTIVE
-    relaxations = ("perspective",)
+    relaxations = (DIRECTIONS, "perspective")
     plain = "perspective"
 
     def solve(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
@@ -198,7 +199,7 @@ class Pruning(Kind):
 
     def relax(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The perspective relaxation."""
-        return backend.relax_sparse(problem, options)
+        return replace(backend.relax_sparse(problem, options), relaxation="perspective")
 
     def beside(self, problem: SparseLeastSquares, clock: Clock) -> Certificate:
         """That of the perspective dual."""
@@ -216,8 +217,8 @@ class Pruning(Kind):
         return problem.start()
 
     def relaxation_of(self, certificate: Certificate) -> str | None:
-        """The perspective relaxation."""
-        return "perspective"
+        """The perspective relaxation, by cases or not."""
+        return DIRECTIONS if certificate.relaxation == DIRECTIONS else "perspective"
 
 
 STEPS, LEVELS, JOINT, PRUNING = Steps(), Levels(), Joint(), Pruning()

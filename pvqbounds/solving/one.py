@@ -22,7 +22,7 @@ from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
-from pvqbounds.solvers.base import Backend, ExactSolution, Options
+from pvqbounds.solvers.base import Backend, ExactSolution, Options, remaining
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.relaxation import Relaxed
 from pvqbounds.solving.choice import usable_backend
@@ -139,6 +139,7 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
     stated = (kind.solve if exact else kind.relax)(backend, inner, options)
+    stated = backend.refined(inner, stated, remaining(options, clock))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
     relaxation = stated.relaxation or (None if exact else options.relaxation)

@@ -285,15 +285,30 @@ def check_writable(path: Path) -> None:
     Raises
     ------
     OutputError
-        If its folder is missing or cannot be written to, or if it is a folder itself.
+        If its folder is missing or cannot be written to, or if it is a folder itself, a device or a pipe.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_replaced(path).parent):
+            pass
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
+
+
+def _replaced(path: Path) -> Path:
+    """The file that what is written to `path` replaces: where it is a link, what that leads to.
+
+    Raises
+    ------
+    OutputError
+        If it is no ordinary file: a device that is replaced is lost to everybody.
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder; give the name of a file.")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is a device or a pipe; give the name of a file.")
+    return path.resolve() if path.is_symlink() else path
 
 
 @contextmanager
@@ -303,16 +318,17 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the folder or the file cannot be written.
+        If the folder or the file cannot be written, or if it is no ordinary file.
     """
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+        target = _replaced(path)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
         temporary = Path(name)
         os.close(handle)
         temporary.chmod(0o666 & ~_umask())
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         if isinstance(error, OutputError | InputError):
             raise

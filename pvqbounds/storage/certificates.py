@@ -8,9 +8,12 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.cases import Case, CasesCertificate
+from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.slabs import MOST_LEAVES, Cover
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, NO_SPLITS, Splits
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
@@ -23,6 +26,8 @@ def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
     """Numbers and arrays of a certificate by name; split inequalities as their number and their parts."""
     if certificate is None:
         return {}
+    if isinstance(certificate, CasesCertificate):
+        return _fields_of_cases(certificate)
     values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}  # type: ignore[arg-type]
     splits = values.pop("splits", NO_SPLITS)
     if len(splits) == 0:
@@ -60,13 +65,69 @@ def _subset(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SubsetCert
     return SubsetCertificate(node.number("value"), node.count("nodes"), radius)
 
 
-READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
-    DualCertificate.kind: _dual,
-    "box-hull dual": _dual,  # as version 0.1.0 called it for codes
-    "perspective dual": _first_perspective,
-    SearchCertificate.kind: _search,
-    SubsetCertificate.kind: _subset,
-}
+def _fields_of_cases(certificate: CasesCertificate) -> dict[str, Any]:
+    """A cover and the rows of its leaves; the splits of all leaves in one list, with how many each has."""
+    cover, proofs = certificate.cover, [case.proof for case in certificate.cases]
+    splits = [proof.splits for proof in proofs]
+    searched = [proof if isinstance(proof, SearchCertificate) else None for proof in proofs]
+    found: dict[str, Any] = {
+        "value": certificate.value,
+        "leaves": cover.leaves,
+        "directions": len(cover.direction),
+        "direction": cover.direction,
+        "axis": cover.axis,
+        "cut": cover.cut,
+        "chord": np.stack([case.chord for case in certificate.cases]),
+        "push": np.stack([case.push for case in certificate.cases]),
+        "lam": np.stack([proof.lam for proof in proofs]),
+        "nu": np.stack([proof.nu for proof in proofs]),
+        "searched": np.array([0.0 if search is None else search.value for search in searched]),
+        "nodes": np.array([-1 if search is None else search.nodes for search in searched], np.int64),
+    }
+    if any(len(part) for part in splits):
+        found["splits"] = sum(len(part) for part in splits)
+        found["splits/count"] = np.array([len(part) for part in splits], np.int64)
+        for field in fields(Splits):
+            parts = [getattr(part, field.name) for part in splits]
+            found[f"splits/{field.name}"] = np.concatenate(parts)
+    return found
+
+
+def _cases(node: Node, arrays: StoredArrays, prefix: str, n: int) -> CasesCertificate:
+    leaves, m = node.count("leaves"), node.count("directions")
+    if not 1 <= leaves <= MOST_LEAVES:
+        node.fail("leaves", f"1 to {MOST_LEAVES}", leaves)
+
+    def take(name: str, kind: type[np.generic], *shape: int) -> NDArray[Any]:
+        return arrays.take(f"{prefix}/{name}", kind, shape)
+
+    nodes = 2 * leaves - 1
+    cover = Cover(
+        take("direction", np.float64, m, n), take("axis", np.int64, nodes), take("cut", np.float64, nodes)
+    )
+    chord, push = take("chord", np.float64, leaves, m), take("push", np.float64, leaves, m)
+    lam, nu = take("lam", np.float64, leaves, n), take("nu", np.float64, leaves, n)
+    value, visited = take("searched", np.float64, leaves), take("nodes", np.int64, leaves)
+    splits = _splits_of_leaves(node, arrays, prefix, n, leaves)
+    cases = []
+    for i in range(leaves):
+        proof: LeafCertificate = DualCertificate(lam[i], nu[i], splits[i])
+        if visited[i] >= 0:
+            proof = SearchCertificate(lam[i], nu[i], float(value[i]), int(visited[i]), splits[i])
+        cases.append(Case(chord[i], push[i], proof))
+    return CasesCertificate(cover, tuple(cases), node.number("value"))
+
+
+def _splits_of_leaves(node: Node, arrays: StoredArrays, prefix: str, n: int, leaves: int) -> list[Splits]:
+    """The split inequalities of each leaf."""
+    total = _splits(node, arrays, prefix, n * leaves)
+    if len(total) == 0:
+        return [NO_SPLITS] * leaves
+    counts = arrays.take(f"{prefix}/splits/count", np.int64, (leaves,))
+    if (counts < 0).any() or (counts > len(total)).any() or counts.sum() != len(total):
+        node.fail("splits", "as many inequalities as its leaves have together", len(total))
+    ends = np.cumsum(counts)
+    return [total.part(end - count, end) for count, end in zip(counts.tolist(), ends.tolist(), strict=True)]
 
 
 def _splits(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Splits:
@@ -81,3 +142,13 @@ def _splits(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Splits:
         arrays.take(f"{prefix}/splits/low", np.int64, (count,)),
         arrays.take(f"{prefix}/splits/multiplier", np.float64, (count,)),
     )
+
+
+READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
+    DualCertificate.kind: _dual,
+    "box-hull dual": _dual,  # as version 0.1.0 called it for codes
+    "perspective dual": _first_perspective,
+    SearchCertificate.kind: _search,
+    SubsetCertificate.kind: _subset,
+    CasesCertificate.kind: _cases,
+}

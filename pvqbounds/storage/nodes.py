@@ -67,6 +67,10 @@ class Node:
         """A finite number."""
         return float(self._value(name, "a finite number", _is_number))
 
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        return bool(self._value(name, "true or false", lambda value: isinstance(value, bool)))
+
     def pair(self, name: str) -> tuple[int, int]:
         """Two whole numbers."""
         fits = lambda value: isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))  # noqa: E731

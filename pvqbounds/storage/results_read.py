@@ -22,6 +22,7 @@ from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
+from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.storage.certificates import read_certificate
@@ -136,10 +137,14 @@ def _layer(node: Node, arrays: StoredArrays, schema: str) -> LayerReport:
         ]
     else:
         nodes = node.nodes("sides")
-        formats = [parse(side.text("format")) for side in nodes]
+        origins = [_compressed(side) for side in nodes]
+        formats = [
+            parse(side.text("format")) if origin is None else origin.form
+            for side, origin in zip(nodes, origins, strict=True)
+        ]
         sides = [
-            _side(side, form, f"sides/{i}", arrays, shape)
-            for i, (side, form) in enumerate(zip(nodes, formats, strict=True))
+            _side(side, form, f"sides/{i}", arrays, shape, origin)
+            for i, (side, form, origin) in enumerate(zip(nodes, formats, origins, strict=True))
         ]
     places = [[(s.channel, s.inputs) for s in side.slices] for side in sides]
     if any(place != places[0] for place in places) or len(set(places[0])) != len(places[0]):
@@ -177,7 +182,34 @@ def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> No
     attach_objective(problem, matrix, arrays.take("quadratic/q", np.float64, (problem.n,)))
 
 
-def _side(node: Node, form: Format, prefix: str, arrays: StoredArrays, shape: tuple[int, int]) -> Side:
+def _compressed(side: Node) -> Compressed | None:
+    """Where compressed weights come from and what their file allowed; None for other sides."""
+    if side.values.get("compressed") is None:
+        return None
+    node = side.node("compressed")
+    pattern = node.optional("pattern", node.pair)
+    if node.text("values") == "" and pattern is None and not node.flag("kept"):
+        node.fail("values", "a text that is not empty where nothing is pruned", "")
+    return Compressed(
+        source=node.text("source"),
+        layer=node.text("layer"),
+        kind=node.text("kind"),
+        values=node.text("values"),
+        bits=node.count("bits"),
+        steps=node.flag("steps"),
+        pattern=pattern,
+        kept=node.flag("kept"),
+    )
+
+
+def _side(
+    node: Node,
+    form: Format,
+    prefix: str,
+    arrays: StoredArrays,
+    shape: tuple[int, int],
+    compressed: Compressed | None = None,
+) -> Side:
     """One side, its arrays under `prefix`, of a layer of this shape (output channels, inputs)."""
     entries = node.nodes("per_channel")
     slices = _results(entries, node, form.task, prefix, arrays)
@@ -185,6 +217,11 @@ def _side(node: Node, form: Format, prefix: str, arrays: StoredArrays, shape: tu
     for name in node.node("methods").values:
         sizes = [s.problem.n for s in slices]
         points[name] = tuple(arrays.rows(entries, f"{prefix}/method/{name}", KINDS[form.task].points, sizes))
+    if compressed is not None:
+        if AS_STORED not in points:
+            node.fail("methods", f"ones that hold '{AS_STORED}'", list(points))
+        size = node.number("bits_per_weight")
+        return Side(node.text("format"), size, tuple(slices), points, compressed=compressed)
     return Side(
         format=form.name,
         bits_per_weight=form.size([s.problem for s in slices], shape),

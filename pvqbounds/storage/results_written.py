@@ -29,6 +29,12 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
 ``.../splits/multiplier``   (k,)    float64
+``.../direction``           (d, n)  float64 of a certificate by cases ("leaves" L, "directions" d): vectors a,
+``.../axis``, ``cut``       (2L-1,)         the tree of cuts of aᵀ(v - w) in preorder (-1 for a leaf),
+``.../chord``, ``push``     (L, d)  float64 multipliers of each leaf's slabs, one row a leaf; ``lam`` and
+``.../searched``            (L,)    float64 ``nu`` are (L, n), and what a leaf's search proves, whose
+``.../nodes``               (L,)    int64   nodes are -1 where none was needed; ``splits/count`` (L,) says
+``.../splits/count``        (L,)    int64   how many split inequalities each leaf has
 =========================== ======= ======= ======================================================
 
 What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
@@ -57,6 +63,7 @@ import numpy as np
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
+from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_fields
@@ -284,6 +291,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "sqnr_upper": finite(sqnr_upper) if sums else None,
         "signal": side.signal_enclosure.middle if sums else None,
         **({"expected": _expected(side, sums)} if side.expected_errors else {}),
+        **({} if side.compressed is None else {"compressed": _compressed(side, side.compressed, sums)}),
         "status": side.status,
         "lower_kind": side.lower_kind,
         "solver": _common([s.bounds.solver for s in side.slices]),
@@ -302,6 +310,25 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
             | {"methods": {name: errors[i] for name, errors in side.method_errors.items()}}
             for i, (result, gram) in enumerate(zip(side.slices, grams, strict=True))
         ],
+    }
+
+
+def _compressed(side: Side, origin: Compressed, sums: bool) -> Document:
+    """Where the compressed weights come from, how good they are, and by how many dB that can be exceeded."""
+    least, most = side.left
+    return {
+        "source": origin.source,
+        "layer": origin.layer,
+        "kind": origin.kind,
+        "values": origin.values,
+        "bits": origin.bits,
+        "steps": origin.steps,
+        "pattern": None if origin.pattern is None else list(origin.pattern),
+        "kept": origin.kept,
+        "error": side.method_error(AS_STORED) if sums else None,
+        "sqnr": finite(side.method_sqnr(AS_STORED)) if sums else None,
+        "left_sqnr_lower": finite(least) if sums else None,
+        "left_sqnr_upper": finite(most) if sums else None,
     }
 
 

@@ -14,7 +14,7 @@ from pvqbounds.arithmetic.definite import equilibration
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations import dual
 from pvqbounds.relaxations.dual import DualCertificate, dual_proof
-from pvqbounds.relaxations.splits import error_minorant
+from pvqbounds.relaxations.minorant import error_minorant
 
 from .rational import (
     budgets_of,
@@ -36,9 +36,11 @@ def _listening(heard: list[tuple[np.ndarray, np.ndarray, float]]) -> Iterator[No
     """Hear which S, nu and least eigenvalue a proof takes."""
     inner = dual.minus_inverse_form
 
-    def listener(matrix: np.ndarray, nu: np.ndarray, smallest: float) -> tuple[float, float]:
+    def listener(
+        matrix: np.ndarray, nu: np.ndarray, smallest: float, radius: np.ndarray
+    ) -> tuple[float, float]:
         heard.append((matrix.copy(), nu.copy(), smallest))
-        return inner(matrix, nu, smallest)
+        return inner(matrix, nu, smallest, radius)
 
     dual.minus_inverse_form = listener
     try:

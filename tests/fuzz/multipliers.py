@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
 from pvqbounds.problems import Problem
-from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.cases import Case, CasesCertificate
+from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.slabs import Cover
 from pvqbounds.relaxations.splits import Splits
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
@@ -152,6 +155,58 @@ def random_search(rng: Generator, problem: Problem, lie: float) -> Certificate:
     return SearchCertificate(made.lam, made.nu, lie, nodes, made.splits)
 
 
+def random_cases(rng: Generator, problem: Problem, lie: float) -> CasesCertificate:
+    """A cover of random directions, with multipliers made to break a proof in each of its leaves."""
+    n, m, cuts = problem.n, int(rng.integers(1, 3)), int(rng.integers(0, 4))
+    direction = rng.standard_normal((m, n)) * 10.0 ** rng.uniform(-3.0, 3.0, (m, 1))
+    if rng.random() < 0.3:
+        direction = np.round(direction)
+    with np.errstate(all="ignore"):
+        values = values_of(problem) if problem.values.is_finite else [[0.0]] * n
+        some = np.array([float(own[int(rng.integers(len(own)))]) for own in values])
+        t = _finite(direction @ (some - problem.weight))
+    axis, cut = _random_tree(rng, m, cuts, t)
+    unit = float(np.diagonal(problem.gram).max(initial=0.0))
+    cases = []
+    for _ in range(cuts + 1):
+        size = unit / max(float((direction**2).max()), 1e-30)
+        chord = np.where(rng.random(m) < 0.7, size * 10.0 ** rng.uniform(-3.0, 1.0, m), 0.0)
+        push = np.where(rng.random(m) < 0.5, size * rng.standard_normal(m), 0.0) * np.abs(t)
+        made = random_dual(rng, problem)
+        if rng.random() < 0.8:  # nu near p, as good ones have it
+            with np.errstate(all="ignore"):
+                made = replace(made, nu=_finite(made.nu + push @ direction))
+        proof: LeafCertificate = made
+        if problem.values.is_finite and rng.random() < 0.3:
+            proof = SearchCertificate(made.lam, made.nu, lie, int(rng.integers(0, 100)), made.splits)
+        cases.append(Case(_finite(chord), _finite(push), proof))
+    return CasesCertificate(Cover(direction, axis, cut), tuple(cases), lie)
+
+
+def _random_tree(rng: Generator, m: int, cuts: int, t: Array) -> tuple[Array, Array]:
+    """A tree in preorder with so many cuts, near some t, on it or anywhere."""
+    axis: list[int] = []
+    cut: list[float] = []
+
+    def grow(left: int) -> None:
+        if left == 0:
+            axis.append(-1)
+            cut.append(0.0)
+            return
+        chosen = int(rng.integers(m))
+        below = int(rng.integers(left))
+        axis.append(chosen)
+        beside = float(rng.choice([0.0, 1e-15, 1e-3, 1.0])) * rng.standard_normal()
+        cut.append(float(t[chosen] * (1.0 + beside)))
+        grow(below)
+        grow(left - 1 - below)
+
+    grow(cuts)
+    return np.array(axis, np.int64), np.array(cut)
+
+
 def noise(rng: Generator, problem: Problem, lie: float) -> Certificate:
     """A certificate of the right kind and type, made of random numbers."""
+    if rng.random() < 0.25:
+        return random_cases(rng, problem, lie)
     return random_search(rng, problem, lie) if rng.random() < 0.4 else random_dual(rng, problem)

@@ -15,9 +15,14 @@ import numpy as np
 import pvqbounds as pvq
 from pvqbounds import InputError, SparseLeastSquares
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
-from pvqbounds.problems import Problem
+from pvqbounds.clock import Clock
+from pvqbounds.problems import LeastSquares, Problem
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.supports import AtMost
 from pvqbounds.results.bounds import sqnr_interval
+from pvqbounds.solvers.native.directions.codes import code_cases
+from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
+from pvqbounds.solvers.native.directions.pruning import pruning_cases
 from pvqbounds.solving.channels import SHARED
 from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -230,6 +235,49 @@ def _multipliers(case: Case) -> None:
         tampering.attack_with_noise(case, known.problem, known.truth)
 
 
+def _cases(case: Case) -> None:
+    """The engine of bounds by cases, along any directions: what it claims is true, and proved again."""
+    rng = case.rng
+    known = small(case, most=1000)
+    if known is None or known.truth is None:
+        return
+    problem = known.problem.normalised
+    case.script = script_of(known.problem)
+    near = near_null(problem.shared)
+    if near is None or rng.random() < 0.3:
+        near = _some_directions(case, problem)
+    certificate = None
+    call = "refined(p, native solution, Options('hybrid'), Clock(5.0))"
+    case.step("bounds by cases", 10.0, call)
+    with case.guarded("cases", call, refusals=False):
+        if isinstance(problem, SparseLeastSquares):
+            certificate = pruning_cases(problem, near, problem.start().weight, 0.05, Clock(5.0))
+        elif isinstance(problem, LeastSquares) and has_grid(problem.values) and problem.shared.live.all():
+            codes = problem.start().codes
+            assert codes is not None
+            certificate, better = code_cases(problem, near, codes, 0.05, Clock(5.0))
+            if problem.point(better).upper < known.truth / Fraction(2) ** known.problem.units.error:
+                case.fault("upper end below the least error", "cases", f"{better.tolist()}", call)
+    case.count("bounds by cases", certificate is not None)
+    if certificate is not None:
+        truth = known.truth / Fraction(2) ** known.problem.units.error
+        tampering.prove(case, problem, certificate, truth, certificate.value)
+        tampering.claimed(case, problem, certificate)
+        for _ in range(5):
+            other = tampering.spoilt_cases(rng, certificate)
+            tampering.prove(case, problem, other, truth, other.value)
+
+
+def _some_directions(case: Case, problem: Problem) -> NearNull:
+    """Random orthonormal directions, zero at dead inputs, with a guess of their power."""
+    rng, live = case.rng, problem.shared.live
+    m = int(rng.integers(1, min(3, problem.n) + 1))
+    rows = np.linalg.qr(rng.standard_normal((problem.n, m)))[0].T * live
+    power = np.abs(np.einsum("ij,jk,ik->i", rows, problem.gram, rows))
+    most = float(np.diagonal(problem.gram).max(initial=0.0)) or 1.0
+    return NearNull(rows, np.sort(power), most * float(rng.uniform(0.01, 1.0)))
+
+
 def _decibels(case: Case) -> None:
     """SQNR intervals of any signal and error, above all near 0 dB."""
     rng = case.rng
@@ -290,6 +338,7 @@ SCENARIOS: dict[str, Scenario] = {
     "quadratic": Scenario(quadratics.quadratic, 1.0),
     "layer-multipliers": Scenario(_layer_multipliers, 0.7),
     "multipliers": Scenario(_multipliers, 3.0),
+    "cases": Scenario(_cases, 2.0),
     "tampered": Scenario(_tampered, 3.0),
     "files": Scenario(files.attack, 2.0),
     "problem-files": Scenario(doors.problem_files, 1.0),

@@ -16,6 +16,7 @@ from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
+from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, SearchedCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
@@ -316,6 +317,28 @@ def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
     return replace(made, **{name: new})
 
 
+def spoilt_cases(rng: Generator, certificate: CasesCertificate) -> CasesCertificate:
+    """Another certificate of the same shape: cuts, directions, multipliers or a claim are moved."""
+    cover, cases = certificate.cover, list(certificate.cases)
+    number, kind = int(rng.integers(len(cases))), int(rng.integers(5))
+    case, size = cases[number], 10.0 ** -rng.uniform(0.0, 15.0)
+    with np.errstate(all="ignore"):
+        if kind == 0:
+            cover = replace(cover, cut=cover.cut * (1.0 + size * rng.standard_normal(len(cover.cut))))
+        elif kind == 1:
+            moved = cover.direction + size * rng.standard_normal(cover.direction.shape)
+            cover = replace(cover, direction=moved)
+        elif kind == 2:
+            case = replace(case, chord=case.chord * rng.uniform(0.0, 10.0), push=case.push * (1.0 + size))
+        elif kind == 3:
+            case = replace(case, proof=replace(case.proof, lam=case.proof.lam * (1.0 + size)))  # type: ignore[call-arg]
+        else:
+            case = replace(case, proof=cases[int(rng.integers(len(cases)))].proof)
+    cases[number] = case
+    value = certificate.value * float(rng.choice([1.0, 1.0, 1.0 + size, 2.0]))
+    return CasesCertificate(cover, tuple(cases), value if np.isfinite(value) else 0.0)
+
+
 def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int = 60) -> None:
     """Whatever the multipliers, what they prove is true; a search is never believed above the truth.
 
@@ -339,7 +362,7 @@ def attack_with_noise(case: Case, problem: Problem, truth: Fraction, tries: int 
 
 def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fraction, lie: float) -> float:
     """What a certificate proves, held against the truth; a search that is believed proves its lie."""
-    searched = isinstance(certificate, SearchedCertificate)
+    searched = certificate.searched
     place = f"prove {_kind(certificate)}"
 
     def call() -> str:
@@ -350,7 +373,8 @@ def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fractio
     with case.guarded(place, call, refusals=False):
         if certificate.fits(problem):
             proved = certificate.prove(problem, Clock(5.0))
-        if isinstance(certificate, DualCertificate) and case.rng.random() < 0.2:
+        stating = isinstance(certificate, DualCertificate | CasesCertificate) and not searched
+        if stating and case.rng.random() < 0.2:  # a search is believed by whoever made it
             proved = max(proved, claimed(case, problem, certificate))
     case.count("searches from noise" if searched else "proofs from noise")
     if proved > 0.0 and not searched:
@@ -361,7 +385,7 @@ def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fractio
     return proved
 
 
-def claimed(case: Case, problem: Problem, certificate: DualCertificate) -> float:
+def claimed(case: Case, problem: Problem, certificate: DualCertificate | CasesCertificate) -> float:
     """What is stated from multipliers, which those that it comes with prove again."""
     steady, stated = certificate.claim(problem)
     again = steady.prove(problem, Clock(5.0)) if steady.fits(problem) else 0.0

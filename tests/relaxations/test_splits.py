@@ -27,7 +27,8 @@ from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.relaxations.box_hull import box_hull, dual_value
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+from pvqbounds.relaxations.minorant import error_minorant
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.solvers.base import Capability, Options
 from pvqbounds.solvers.native.quantization import integer_solver, split_dual, split_kernel

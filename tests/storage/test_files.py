@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import random
 import zipfile
@@ -272,3 +273,31 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
         check_writable(tmp_path / "missing" / "file.json")
     with pytest.raises(OutputError, match="cannot be written"):
         save_problem(tmp_path / "missing" / "p.npz", SparseLeastSquares(np.eye(2), np.ones(2), nnz=1))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "r.json"
+    os.mkfifo(pipe)
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(OutputError, match="is a device or a pipe"):
+            check_writable(path)
+        with pytest.raises(OutputError, match="is a device or a pipe"), replacing(path):
+            pass
+    assert pipe.is_fifo()
+    assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_a_link_to_the_new_file(tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "target.json", tmp_path / "link.json"
+    link.symlink_to(target)
+    if exists:
+        target.write_text("old")
+    check_writable(link)
+    with replacing(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert (target.read_text(), link.read_text()) == ("new", "new")
+    assert [path.name for path in target.parent.iterdir()] == ["target.json"]

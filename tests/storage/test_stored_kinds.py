@@ -242,7 +242,7 @@ def entry(document: Any, side: int, number: int = 0) -> Any:
         (lambda d, a: a["sides/0/levels/0"].__setitem__((0, 1), np.inf), "not finite"),
         (lambda d, a: a.update({"sides/0/levels/0": np.zeros((4, 1))}), "2 to 65536 levels in each row"),
         (lambda d, a: a.update({"sides/0/levels/0": np.zeros(4)}), "must have 2 axes"),
-        (lambda d, a: a.update({"sides/0/levels/0": np.zeros((0, 16))}), "is empty"),
+        (lambda d, a: a.update({"sides/0/levels/0": np.zeros((0, 16))}), "are empty"),
         (lambda d, a: a["sides/0/level_row/0"].__setitem__((0, 0), 4), "names a row that"),
         (lambda d, a: a["sides/0/level_row/0"].__setitem__((0, 0), -1), "names a row that"),
         (lambda d, a: a.pop("sides/0/level_row/1"), "lack sides/0/level_row/1"),

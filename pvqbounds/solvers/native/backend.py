@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
 from pvqbounds.solvers.relaxation import Relaxed
@@ -91,3 +91,9 @@ class Native(Backend):
 
         tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
         return relaxed_sparse(problem, "solved", tolerance, Clock(options.time_limit, options.cancelled))
+
+    def refined(self, problem: Problem, solution: ExactSolution, options: Options) -> ExactSolution:
+        """By cases, where the Gram has directions of next to no power."""
+        from pvqbounds.solvers.native.directions.refined import refined
+
+        return refined(problem, solution, options, Clock(options.time_limit, options.cancelled))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +13,7 @@ from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import (
+    LeafCertificate,
     SearchedCertificate,
     is_number,
     is_vector,
@@ -23,12 +25,13 @@ from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
+    from pvqbounds.relaxations.slabs import Slabs
 
 __all__ = ["CodeCertificate", "SearchCertificate"]
 
 
 @dataclass(frozen=True, eq=False)
-class SearchCertificate(SearchedCertificate):
+class SearchCertificate(SearchedCertificate, LeafCertificate):
     """The search at these multipliers meets no codes with an error below `value`.
 
     Its proof is the search itself, repeated (:mod:`.integer_search`).
@@ -77,6 +80,19 @@ class SearchCertificate(SearchedCertificate):
         from pvqbounds.solvers.native.quantization.integer_search import prove
 
         return isinstance(problem, LeastSquares) and prove(problem, self, clock)
+
+    def claimed_within(self, problem: Problem, within: Slabs) -> tuple[SearchCertificate, float]:
+        """Itself: it was made to be repeated."""
+        return self, self.value
+
+    def proved_within(self, problem: Problem, within: Slabs, enough: float, clock: Clock) -> float:
+        """The value, or enough of it, where the search, repeated, meets nothing below it."""
+        from pvqbounds.problems import LeastSquares
+        from pvqbounds.solvers.native.quantization.integer_search import prove
+
+        asked = replace(self, value=min(self.value, enough))
+        proved = isinstance(problem, LeastSquares) and prove(problem, asked, clock, within)
+        return asked.value if proved else -math.inf
 
 
 CodeCertificate = DualCertificate | SearchCertificate

@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down
 from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares
+from pvqbounds.relaxations.slabs import Slabs
 from pvqbounds.solvers.native.quantization import integer_kernel
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build_tree
@@ -170,15 +171,24 @@ def claim(tree: SearchTree, outcome: Outcome) -> float:
     return down(proved - doubt - 16.0 * UNIT * max(abs(tree.root), abs(proved)))
 
 
-def prove(problem: LeastSquares, certificate: SearchCertificate, clock: Clock) -> bool:
-    """Whether the search, repeated at the certificate's multipliers, proves its value in time."""
+def prove(
+    problem: LeastSquares, certificate: SearchCertificate, clock: Clock, within: Slabs | None = None
+) -> bool:
+    """Whether the search, repeated at the certificate's multipliers, proves its value in time.
+
+    Parameters
+    ----------
+    within
+        Slabs that the weights lie in; None for all weights.
+    """
     live = problem.shared.live
     if not certificate.fits(problem):
         return False
     if not live.any():
         return certificate.value <= 0.0
     splits = certificate.splits.among(live)
-    tree = build_tree(problem.among(live), certificate.lam[live], certificate.nu[live], splits)
+    slabs = None if within is None else within.among(live)
+    tree = build_tree(problem.among(live), certificate.lam[live], certificate.nu[live], splits, slabs)
     if tree is None or not math.isfinite(certificate.value):
         return False
     threshold = tree.threshold_for(certificate.value)

@@ -15,7 +15,9 @@ from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, total, up
 from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import CodeGrid, grid_of
 from pvqbounds.problems.supports import Budget
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits, error_minorant
+from pvqbounds.relaxations.minorant import error_minorant
+from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.native.quantization import integer_kernel
 from pvqbounds.solvers.native.quantization.tolls import Tolls, tolls_of
 
@@ -116,7 +118,9 @@ class SearchTree:
 
 
 @np.errstate(divide="ignore", over="ignore", invalid="ignore")  # a tree that overflows is refused at the end
-def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO_SPLITS) -> SearchTree | None:
+def build_tree(
+    problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO_SPLITS, within: Slabs | None = None
+) -> SearchTree | None:
     """The search tree at these multipliers (units of the Gram), or None where S is not proved definite.
 
     Parameters
@@ -125,9 +129,11 @@ def build_tree(problem: LeastSquares, lam: Array, nu: Array, splits: Splits = NO
         Whose values have a grid, without dead inputs: every diagonal entry of S must be positive.
     lam, nu
         Shape (n,) each.
+    within
+        Slabs that the weights lie in; None for all weights.
     """
     n, grid = problem.n, grid_of(problem.values)
-    form = error_minorant(problem, splits)
+    form = error_minorant(problem, splits, within)
     matrix = form.matrix.copy()
     diagonal = np.diag_indices(n)
     matrix[diagonal] -= lam

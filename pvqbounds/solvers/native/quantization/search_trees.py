@@ -21,6 +21,7 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import in_codes, unit_of
 from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.slabs import Slabs
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
@@ -32,6 +33,7 @@ __all__ = [
     "NO_TREE",
     "Minimiser",
     "MultipliedTree",
+    "definite_tree",
     "minimiser_of",
     "mixed_trees",
     "plain_tree",
@@ -69,6 +71,8 @@ class MultipliedTree:
     lam: NDArray[np.float64]
     nu: NDArray[np.float64]
     splits: Splits
+    within: Slabs | None = None
+    """Slabs that the weights lie in; None for all weights."""
 
     def certificate(self, outcome: Outcome) -> SearchCertificate:
         """What a search of this tree proved."""
@@ -108,7 +112,7 @@ def plain_tree(problem: LeastSquares, minimiser: Minimiser) -> MultipliedTree | 
     problem
         Without dead inputs.
     """
-    return _definite_tree(problem, np.zeros(problem.n), minimiser.nu, NO_SPLITS, minimiser.point)
+    return definite_tree(problem, np.zeros(problem.n), minimiser.nu, NO_SPLITS, minimiser.point)
 
 
 def mixed_trees(
@@ -140,7 +144,7 @@ def mixed_trees(
             break
         nu = share * certificate.nu + (1.0 - share) * minimiser.nu
         lam, splits = share * certificate.lam, certificate.splits.times(share)
-        trees.append(_definite_tree(problem, lam, nu, splits, minimiser.point))
+        trees.append(definite_tree(problem, lam, nu, splits, minimiser.point))
     return [tree for tree in reversed(trees) if tree is not None]
 
 
@@ -155,16 +159,18 @@ def _shares_for(problem: LeastSquares, certificate: DualCertificate) -> tuple[fl
     return next(shares for largest, shares in SHARES.items() if problem.n <= largest)
 
 
-def _definite_tree(
+def definite_tree(
     problem: LeastSquares,
     lam: NDArray[np.float64],
     nu: NDArray[np.float64],
     splits: Splits,
     point: NDArray[np.float64],
+    within: Slabs | None = None,
 ) -> MultipliedTree | None:
     """Tree at these multipliers, lam lowered as little as needed; None for multipliers out of all proportion.
 
-    Where lam is lowered, nu moves so that the change counts from `point` and not from the weights.
+    Where lam is lowered, nu moves so that the change counts from `point`, in the grid's units, and not from
+    the weights. Of weights within slabs the tree knows no others.
     """
     if not (np.isfinite(lam).all() and np.isfinite(nu).all()):
         return None
@@ -174,7 +180,7 @@ def _definite_tree(
     for exponent in (-np.inf, *range(-15, 2)):
         step = 10.0**exponent * (spread + np.abs(lam))
         lowered, moved = lam - step, nu + step * offset
-        tree = build_tree(problem, lowered, moved, splits)
+        tree = build_tree(problem, lowered, moved, splits, within)
         if tree is not None:
-            return MultipliedTree(tree, lowered, moved, splits)
+            return MultipliedTree(tree, lowered, moved, splits, within)
     return None

@@ -1,0 +1,40 @@
+"""Somebody's compressed weights beside the bounds of what they could have been."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from pvqbounds.problems.formats import Format
+from pvqbounds.problems.formats.stored import stored_format
+
+__all__ = ["AS_STORED", "Compressed"]
+
+AS_STORED = "compressed"
+"""What the weights of the file are called among the methods of a side."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Where compressed weights come from, and what the file allowed."""
+
+    source: str
+    """Name of the file or folder."""
+    layer: str
+    """What the file calls the layer."""
+    kind: str
+    """How it is stored, in words."""
+    values: str
+    """Its values in words, such as int4:g128; empty where kept weights are any real numbers."""
+    bits: int
+    """Of a code."""
+    steps: bool
+    """Whether values are whole multiples of a step."""
+    pattern: tuple[int, int] | None = None
+    kept: bool = False
+    """Whether each channel may keep as many weights as the file keeps of it."""
+
+    @cached_property
+    def form(self) -> Format:
+        """What the file allowed, as a format."""
+        return stored_format(self.values, self.bits, self.steps, self.pattern, self.kept)

@@ -1,0 +1,1 @@
+"""Bounds by cases: weights in slabs along directions of next to no power."""

@@ -1,0 +1,361 @@
+"""Bounds by cases: which slabs to look at, and how closely, until the time is up.
+
+The least bound of all leaves counts. So the weakest leaf is taken, and what promises most for its time is
+done to it: the next of its stages (a longer path, a search), or a cut in two where its width is what costs.
+Leaves far from the least error cost little: they are wide and keep their first bound.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.problems import Problem
+from pvqbounds.relaxations.cases import Case, CasesCertificate
+from pvqbounds.relaxations.certificates import LeafCertificate
+from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
+from pvqbounds.solvers.native.directions.near_null import NearNull
+
+__all__ = ["Bounded", "LeafSolver", "branch"]
+
+Array = NDArray[np.float64]
+
+CURVATURE = 2.0
+"""rho at most, as a multiple of the least eigenvalue of the other directions."""
+
+EXPECTED = 0.4
+"""What bounds are expected to be, as a share of the least error known, before there is one."""
+
+FIRST_WIDTH = 0.012
+"""What the width of the first slab may cost, as a share of the least error known."""
+
+NEXT_WIDTH = 0.03
+"""What the width of the next ones may cost, as a share of the first bound."""
+
+MARGIN, SPENT, WIDEST = 1.15, 0.6, 4.0
+"""What the next slab may cost of what the last one has beyond so many times the weakest bound; how much wider
+than the last one it may be."""
+
+FAR, REACH = 1.6, 5.0
+"""From where a bound is so many times the weakest one, a slab ends so many times as far out as it begins."""
+
+NEARLY = 1.7
+"""A slab goes to the end of t where another one would be narrower than this less 1, in its own width."""
+
+HALVINGS = 16
+"""Values of rho that are compared, each half the one before."""
+
+TOO_WIDE = 0.06
+"""A leaf is cut where its width costs more than this share of its bound."""
+
+MOST_FIRST, MOST_LEAVES = 60, 300
+"""Leaves that a cover begins with, and ends with, at most."""
+
+UNREACHED = 1.02
+"""A slab beyond which every error is so many times the least one known needs no more than a push."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bounded:
+    """What a stage made of a leaf."""
+
+    proof: LeafCertificate
+    value: float
+    """Its bound, about: what it proves is found at the end."""
+
+
+class LeafSolver(ABC):
+    """What bounds one kind of problem where its weights lie in slabs."""
+
+    @property
+    @abstractmethod
+    def stages(self) -> int:
+        """How many stages it has."""
+
+    @abstractmethod
+    def bound(self, slabs: Slabs, stage: int, known: Bounded | None) -> Bounded | None:
+        """What a stage proves in the slabs; None where it proves no more than what is known."""
+
+    @abstractmethod
+    def seconds(self, stage: int) -> float:
+        """What a stage takes, about."""
+
+    @property
+    @abstractmethod
+    def error(self) -> float:
+        """The least error of weights known by now."""
+
+
+@dataclass(eq=False)
+class _Leaf:
+    box: Box
+    slabs: Slabs
+    known: Bounded | None = None
+    stage: int = 0
+    """The next one."""
+    cut: tuple[int, float, _Leaf, _Leaf] | None = field(default=None)
+    """Axis, place and parts, once it is cut."""
+
+    @property
+    def value(self) -> float:
+        return math.inf if self.box.is_empty else -math.inf if self.known is None else self.known.value
+
+    @property
+    def least(self) -> float:
+        """The least bound of its parts, or its own where that is as good."""
+        if self.cut is None:
+            return self.value
+        return max(self.value, min(self.cut[2].least, self.cut[3].least))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its parts, if any, say no more than itself: the clock may have ended them early."""
+        return self.cut is None or self.value >= min(self.cut[2].least, self.cut[3].least)
+
+    @property
+    def penalty(self) -> float:
+        """What its width may cost."""
+        chord, _ = self.slabs.steady
+        return float((chord * np.where(chord > 0.0, self.box.half_width, 0.0) ** 2).sum())
+
+
+@dataclass
+class _Shape:
+    """What the least error at t is expected to be: base + bend (t - centre)²."""
+
+    near: NearNull
+    centre: Array
+    """t of good weights, shape (m,)."""
+    base: float
+    bend: float = 0.0
+
+    @property
+    def full(self) -> float:
+        """The most that rho is."""
+        return CURVATURE * self.near.next
+
+    def learn(self, leaf: _Leaf) -> None:
+        """Take a bounded leaf into account."""
+        held = leaf.value + leaf.penalty
+        distance = abs(float(leaf.box.middle[0] - self.centre[0]))
+        self.base = min(self.base, held)
+        if distance > 0.0:
+            self.bend = max(held - self.base, 0.0) / distance**2
+
+    def slabs(self, box: Box) -> Slabs:
+        """The slabs of a box with the multipliers that promise most.
+
+        Where one end is missing, the push is what is best without any other limit on d: dᵀGd >= power t².
+        """
+        chord = np.array([self._chord(box, axis) for axis in range(len(self.centre))])
+        nearest = np.where(box.low > 0.0, box.low, np.where(box.high < 0.0, box.high, 0.0))
+        push = np.where(box.is_bounded, 0.0, self.near.power * nearest)
+        return Slabs(self.near.direction, box, chord, push)
+
+    def _chord(self, box: Box, axis: int) -> float:
+        """rho: of a few, so that matrices are shared."""
+        if not box.is_bounded[axis]:
+            return 0.0
+        rho = self.full * 0.5 ** np.arange(HALVINGS)
+        low, high = float(box.low[axis] - self.centre[axis]), float(box.high[axis] - self.centre[axis])
+        inside = (
+            0.5 * rho * (low + high) / (self.bend + rho)
+        )  # where bend t² - rho (t - low)(high - t) is least
+        inside = np.clip(inside, low, high)
+        gained = self.bend * inside**2 - rho * (inside - low) * (high - inside)
+        promise = self.base * np.sqrt(rho / self.full) + gained
+        return float(rho[np.argmax(promise)])
+
+
+@dataclass(eq=False)
+class _Branching:
+    """A cover in the making."""
+
+    shape: _Shape
+    solver: LeafSolver
+    clock: Clock
+    allowed: float
+    """Seconds that its stages may be expected to take in all."""
+    leaves: list[_Leaf] = field(default_factory=list)
+    weakest: float = math.inf
+
+    def affords(self, stage: int) -> bool:
+        """Whether there is time for a stage."""
+        return self.solver.seconds(stage) <= min(self.allowed, self.clock.remaining)
+
+    def advance(self, leaf: _Leaf) -> None:
+        """The next stage of a leaf."""
+        if leaf.box.is_empty:
+            return
+        found = self.solver.bound(leaf.slabs, leaf.stage, leaf.known)
+        self.allowed -= self.solver.seconds(leaf.stage)
+        leaf.stage += 1
+        if found is not None and found.value > leaf.value:
+            leaf.known = found
+
+    def begin(self, leaf: _Leaf) -> None:
+        """The first stage of a new leaf."""
+        self.advance(leaf)
+        self.leaves.append(leaf)
+        self.weakest = min(self.weakest, leaf.value)
+
+    def divided(self, leaf: _Leaf, axis: int, at: float) -> tuple[_Leaf, _Leaf]:
+        """The parts of a leaf below and above a cut."""
+        low, high = (_Leaf(box, self.shape.slabs(box)) for box in leaf.box.cut(axis, at))
+        leaf.cut = axis, at, low, high
+        return low, high
+
+    def cover(self, root: _Leaf) -> None:
+        """Slabs from where good weights lie outwards, the wider the more they cost, to where t ends."""
+        shape, centre = self.shape, float(self.shape.centre[0])
+        width = 2.0 * math.sqrt(FIRST_WIDTH * self.solver.error / shape.full)
+        low, rest = self.divided(root, 0, centre - 0.5 * width)
+        inner, high = self.divided(rest, 0, centre + 0.5 * width)
+        self.begin(inner)
+        shape.base = min(shape.base, inner.value + inner.penalty) if inner.value > 0.0 else shape.base
+        width = min(width, 2.0 * math.sqrt(NEXT_WIDTH * shape.base / shape.full))
+        for outer, sign in ((high, 1.0), (low, -1.0)):
+            shape.bend = 0.0
+            self._outwards(outer, sign, inner, width)
+
+    def _outwards(self, here: _Leaf, sign: float, last: _Leaf, width: float) -> None:
+        """Slabs on one side of the first, to where t ends or all errors are larger than the least."""
+        power, centre = float(self.shape.near.power[0]), sign * float(self.shape.centre[0])
+        reach = math.sqrt(UNREACHED * self.solver.error / power) if power > 0.0 else math.inf
+        end = sign * float(here.box.high[0] if sign > 0.0 else here.box.low[0])
+        distance, step = abs(0.5 * (last.box.high[0] - last.box.low[0])), width
+        while len(self.leaves) < MOST_FIRST:
+            if last.value > FAR * self.weakest:
+                step = (REACH - 1.0) * distance
+            else:
+                spare = max(last.value + last.penalty - MARGIN * self.weakest, 0.0)
+                step = min(max(width, 2.0 * math.sqrt(SPENT * spare / self.shape.full)), WIDEST * step)
+            if centre + distance + NEARLY * step >= min(end, reach):
+                break
+            distance += step
+            last, here = self._parted(here, sign, centre + distance)
+            self.begin(last)
+            self.shape.learn(last)
+        if reach < end:  # what lies beyond needs a push alone
+            last, here = self._parted(here, sign, reach)
+            self.begin(last)
+        self.begin(here)
+
+    def _parted(self, leaf: _Leaf, sign: float, at: float) -> tuple[_Leaf, _Leaf]:
+        """The parts of a leaf nearer than a distance along one side, and farther."""
+        below, above = self.divided(leaf, 0, sign * at)
+        return (below, above) if sign > 0.0 else (above, below)
+
+    def tighten(self) -> None:
+        """Do what promises most to the weakest leaf, again and again."""
+        heap = [(leaf.value, number, leaf) for number, leaf in enumerate(self.leaves)]
+        heapq.heapify(heap)
+        count = len(heap)
+        while heap and not self.clock.expired:
+            value, _, leaf = heap[0]
+            wide = self._is_wide(leaf, count)
+            if value >= self.solver.error or not (wide or leaf.stage < self.solver.stages):
+                break
+            if not self.affords(0 if wide else leaf.stage):
+                break
+            heapq.heappop(heap)
+            if wide:
+                parts: tuple[_Leaf, ...] = self._cut(leaf)
+            else:
+                parts = (leaf,)
+                self.advance(leaf)
+            for part in parts:
+                count += 1
+                heapq.heappush(heap, (part.value, count, part))
+
+    def _is_wide(self, leaf: _Leaf, count: int) -> bool:
+        """Whether a leaf's width costs so much of its bound that its parts are worth their time.
+
+        What counts is what all curvature would cost: a wide leaf has less of it.
+        """
+        cost = self.shape.full * float(_widths(leaf.box).max()) ** 2
+        return count < MOST_LEAVES and cost > TOO_WIDE * max(leaf.value, self.shape.base)
+
+    def _cut(self, leaf: _Leaf) -> tuple[_Leaf, _Leaf]:
+        """Two parts of a leaf, each with the first stages that it had itself."""
+        axis = int(np.argmax(_widths(leaf.box)))
+        parts = self.divided(leaf, axis, _middle(leaf.box, axis, float(self.shape.centre[axis])))
+        for part in parts:
+            self.advance(part)
+        return parts
+
+
+def branch(
+    problem: Problem, near: NearNull, solver: LeafSolver, at: Array, allowed: float, clock: Clock
+) -> CasesCertificate | None:
+    """Cover t and bound its leaves until the time is up or nothing is left to do.
+
+    Parameters
+    ----------
+    problem
+        In units near 1, without dead inputs.
+    at
+        t of good weights, shape (m,).
+    allowed
+        Seconds that the stages may be expected to take in all, beside the clock: the same work on every
+        machine.
+
+    Returns
+    -------
+    A certificate that states about what it proves; None where some t has no bound at all.
+    """
+    whole = whole_box(problem, near.direction)
+    shape = _Shape(near, at, EXPECTED * solver.error)
+    root = _Leaf(whole, shape.slabs(whole))
+    branching = _Branching(shape, solver, clock, allowed)
+    branching.cover(root)
+    branching.tighten()
+    return _certificate(near, root)
+
+
+def _widths(box: Box) -> Array:
+    """Half the width of the slabs that have both ends, 0 of the others, shape (m,)."""
+    return np.where(box.is_bounded, box.half_width, 0.0)
+
+
+def _middle(box: Box, axis: int, centre: float) -> float:
+    """Where to cut: half-way, in distances from the centre by their ratio where the box does not hold it."""
+    low, high = float(box.low[axis]) - centre, float(box.high[axis]) - centre
+    if low * high <= 0.0:
+        return float(box.middle[axis])
+    return centre + math.copysign(math.sqrt(low * high), low)
+
+
+def _certificate(near: NearNull, root: _Leaf) -> CasesCertificate | None:
+    axis: list[int] = []
+    cuts: list[float] = []
+    cases: list[Case] = []
+    for leaf in _preorder(root):
+        if not leaf.is_whole and leaf.cut is not None:
+            axis.append(leaf.cut[0])
+            cuts.append(leaf.cut[1])
+            continue
+        if leaf.known is None:
+            return None
+        axis.append(-1)
+        cuts.append(0.0)
+        chord, push = leaf.slabs.steady
+        cases.append(Case(chord, push, leaf.known.proof))
+    cover = Cover(near.direction, np.array(axis, np.int64), np.array(cuts))
+    return CasesCertificate(cover, tuple(cases), root.least)
+
+
+def _preorder(root: _Leaf) -> Iterator[_Leaf]:
+    stack = [root]
+    while stack:
+        leaf = stack.pop()
+        yield leaf
+        if leaf.cut is not None and not leaf.is_whole:
+            stack += [leaf.cut[3], leaf.cut[2]]

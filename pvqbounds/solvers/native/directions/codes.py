@@ -1,0 +1,161 @@
+"""Cases of codes: a leaf's relaxation, a search on what that leaves, and codes on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.heuristics.rounding import improve
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares
+from pvqbounds.problems.code_grids import in_codes, unit_of
+from pvqbounds.relaxations.cases import CasesCertificate
+from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.solvers.native.directions.branching import Bounded, LeafSolver, branch
+from pvqbounds.solvers.native.directions.near_null import NearNull
+from pvqbounds.solvers.native.directions.shifted import Shifts
+from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.integer_search import k_best
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
+from pvqbounds.solvers.native.quantization.search_trees import definite_tree
+from pvqbounds.solvers.native.quantization.split_dual import BRIEF, LONG, QUICK, relax_with_splits
+from pvqbounds.solvers.relaxation import Relaxed
+
+__all__ = ["code_cases"]
+
+
+class _Stage(NamedTuple):
+    """A relaxation, or a search of so many nodes on what the last one left."""
+
+    relax: Callable[[LeastSquares, Clock], Relaxed] | None
+    nodes: float
+    work: float
+    """Operations over n³, about, beside the nodes."""
+
+
+def _by_splits(path: str, problem: LeastSquares, clock: Clock) -> Relaxed:
+    """The path with split inequalities, of uniform steps."""
+    stages = {"brief": BRIEF, "quick": QUICK, "long": LONG}[path]
+    return relax_with_splits(problem, clock, stages)  # type: ignore[arg-type]
+
+
+def _by_tolerance(tolerance: float, problem: LeastSquares, clock: Clock) -> Relaxed:
+    """The relaxation of any finite values, under a support rule or without."""
+    return relax_finite(problem, clock, tolerance)
+
+
+STEPS = (
+    _Stage(partial(_by_splits, "brief"), 0.0, 55.0),
+    _Stage(None, 1e6, 12.0),
+    _Stage(partial(_by_splits, "quick"), 0.0, 170.0),
+    _Stage(None, 1e6, 12.0),
+    _Stage(partial(_by_splits, "long"), 0.0, 450.0),
+    _Stage(None, 3e6, 12.0),
+)
+"""Of uniform steps: the shortest paths whose bound no other of their length beats (384 inputs)."""
+
+VALUES = (
+    _Stage(partial(_by_tolerance, 3e-2), 0.0, 100.0),
+    _Stage(None, 1e6, 12.0),
+    _Stage(partial(_by_tolerance, 1e-3), 0.0, 160.0),
+    _Stage(None, 3e6, 12.0),
+)
+"""Of levels, and under a support rule."""
+
+WIDTH = 600
+"""Nodes a level of the search for codes."""
+
+
+class _CodeLeaves(LeafSolver):
+    """Leaves of a problem whose values have a grid."""
+
+    def __init__(self, problem: LeastSquares, near: NearNull, codes: NDArray[np.int64], clock: Clock) -> None:
+        self._problem, self._clock, self._codes = problem, clock, codes
+        self._shifts = Shifts(problem, near)
+        self._error = problem.error(codes).upper
+        self._stages: Sequence[_Stage] = VALUES
+        if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
+            self._stages = STEPS
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        """The best codes known, shape (n,)."""
+        return self._codes
+
+    @property
+    def error(self) -> float:
+        """Their error."""
+        return self._error
+
+    @property
+    def stages(self) -> int:
+        """How many there are."""
+        return len(self._stages)
+
+    def seconds(self, stage: int) -> float:
+        """What a stage takes, about."""
+        asked = self._stages[stage]
+        return asked.work * self._problem.n**3 / FLOPS_A_SECOND + asked.nodes / NODES_A_SECOND
+
+    def bound(self, slabs: Slabs, stage: int, known: Bounded | None) -> Bounded | None:
+        """The relaxation within the slabs, or what a search makes of it."""
+        asked = self._stages[stage]
+        if asked.relax is None:
+            return None if known is None else self._searched(slabs, known, asked.nodes)
+        shifted = self._shifts.within(slabs)
+        relaxed = asked.relax(shifted.problem, self._clock)
+        dual = shifted.certificate(relaxed.certificate)
+        return Bounded(dual, dual_bound(self._problem, dual, slabs))
+
+    def _searched(self, slabs: Slabs, known: Bounded, nodes: float) -> Bounded | None:
+        """What a search of the tree at a leaf's multipliers proves, and its codes."""
+        dual, problem = known.proof, self._problem
+        if not isinstance(dual, DualCertificate):  # it was searched before, and no relaxation is better
+            return None
+        point = problem.weight / unit_of(problem.values)
+        tree = definite_tree(problem, dual.lam, dual.nu, dual.splits, point, slabs)
+        if tree is None:
+            return None
+        self._take(k_best(tree.tree, WIDTH))
+        chosen, outcome = search_best([tree], self._error, nodes, self._clock)
+        if outcome.codes is not None:
+            self._take(outcome.codes)
+        proof = chosen.certificate(outcome)
+        return Bounded(proof, proof.value)
+
+    def _take(self, codes: NDArray[np.int64]) -> None:
+        """Keep codes, descended, where they are better than the best known."""
+        start = in_codes(self._problem).grid.values_of(codes.astype(np.float64))
+        better = improve(self._problem, start[None], pairs=False, clock=self._clock)
+        error = self._problem.error(better).upper
+        if error < self._error:
+            self._codes, self._error = better, error
+
+
+def code_cases(
+    problem: LeastSquares, near: NearNull, codes: NDArray[np.int64], allowed: float, clock: Clock
+) -> tuple[CasesCertificate | None, NDArray[np.int64]]:
+    """The bound of a problem with codes by cases of its near-null directions, and the best codes met.
+
+    Parameters
+    ----------
+    problem
+        Whose values have a grid; in units near 1, without dead inputs.
+    codes
+        Good codes that it allows, shape (n,).
+    allowed
+        Seconds that the stages may be expected to take in all, beside the clock.
+
+    Returns
+    -------
+    The certificate, None where some t has no bound, and codes, shape (n,).
+    """
+    solver = _CodeLeaves(problem, near, codes, clock)
+    at = near.direction @ (problem.values.weight_of(codes) - problem.weight)
+    return branch(problem, near, solver, at, allowed, clock), solver.codes

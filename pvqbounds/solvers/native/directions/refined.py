@@ -1,0 +1,93 @@
+"""A native solution made better by cases, where the Gram has directions of next to no power."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from pvqbounds.clock import Clock
+from pvqbounds.problems import LeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems.code_grids import has_grid
+from pvqbounds.relaxations.cases import CasesCertificate
+from pvqbounds.solvers.base import ExactSolution, Options
+from pvqbounds.solvers.native.directions.codes import code_cases
+from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
+from pvqbounds.solvers.native.directions.pruning import pruning_cases
+from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.relaxation import DIRECTIONS
+
+__all__ = ["refined"]
+
+TAKING_CASES = ("hybrid", DIRECTIONS)
+"""Relaxations that cases belong to."""
+
+EFFORT = 1800.0
+"""Operations over n³ that cases may take unasked: five seconds at 384 inputs."""
+
+LEAST_EFFORT = 600.0
+"""Without the time for so many, cases are not begun."""
+
+NARROW = 0.98
+"""An interval of which so much is proved is left as it is."""
+
+
+def refined(problem: Problem, solution: ExactSolution, options: Options, clock: Clock) -> ExactSolution:
+    """The solution, or one by cases where that proves more; its codes or support as good or better.
+
+    Parameters
+    ----------
+    problem
+        In units near 1.
+    solution
+        A native one.
+    options
+        Unless a search has all of the time limit (`search_share`), cases take no more than `EFFORT`.
+    """
+    near = near_null(problem.shared) if options.relaxation in TAKING_CASES else None
+    known = solution.certificate
+    if near is None or known is None or solution.status == "optimal":
+        return solution
+    seconds = problem.n**3 / FLOPS_A_SECOND
+    if LEAST_EFFORT * seconds > clock.remaining:
+        return solution
+    allowed = math.inf if options.search_share >= 1.0 else EFFORT * seconds
+    proved = known.claim(problem)[1]
+    if proved > NARROW * _error(problem, solution):
+        return solution
+    found, solution = _by_cases(problem, near, solution, allowed, clock)
+    if found is None or found.value <= proved:
+        return solution
+    certificate, value = found.claim(problem)
+    if not value > proved:
+        return solution
+    parts = certificate.cover.leaves
+    status = f"the least of {parts} cases of {_called(near)}"
+    return replace(solution, certificate=certificate, status=status, relaxation=certificate.relaxation)
+
+
+def _called(near: NearNull) -> str:
+    count = len(near.direction)
+    return "a direction of next to no power" if count == 1 else f"{count} directions of next to no power"
+
+
+def _error(problem: Problem, solution: ExactSolution) -> float:
+    if solution.codes is not None:
+        return problem.point(solution.codes).upper
+    if solution.support is not None and isinstance(problem, SparseLeastSquares):
+        return problem.on_support(solution.support).upper
+    return problem.start().upper
+
+
+def _by_cases(
+    problem: Problem, near: NearNull, solution: ExactSolution, allowed: float, clock: Clock
+) -> tuple[CasesCertificate | None, ExactSolution]:
+    if isinstance(problem, SparseLeastSquares):
+        point = problem.start() if solution.support is None else problem.on_support(solution.support)
+        return pruning_cases(problem, near, point.weight, allowed, clock), solution
+    if not (isinstance(problem, LeastSquares) and solution.codes is not None and has_grid(problem.values)):
+        return None, solution
+    live, codes = problem.shared.live, solution.codes.copy()
+    inside = near._replace(direction=near.direction[:, live])
+    found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock)
+    solution = replace(solution, codes=codes)
+    return None if found is None else found.spread(live), solution
