@@ -39,6 +39,8 @@ class LayerKind(ABC):
     """Groups of the layer: each has inputs, channels and a Gram of its own."""
     block: int = 1
     """Inputs that one input channel contributes to the fan-in: the size of the kernel."""
+    turned: bool = False
+    """Whether the module has its weight in another order than a channel a row."""
 
     @property
     @abstractmethod
@@ -139,6 +141,8 @@ class Linear(Matrix):
 class TurnedLinear(Matrix):
     """GPT-2's Conv1D, whose weight has an input a row."""
 
+    turned = True
+
     def matrix(self, weight: Tensor) -> Tensor:
         """Turned."""
         return weight.mT
@@ -198,6 +202,8 @@ class Conv(LayerKind):
 
 class ConvTransposed(LayerKind):
     """A transposed convolution: a convolution of step 1 over inputs with zeros in between."""
+
+    turned = True
 
     def __init__(self, module: Transposed) -> None:
         self._module = module

@@ -49,6 +49,7 @@ def load_model(
     held_out: Path | None = None,
     options: DataOptions | None = None,
     needs_data: bool = True,
+    needs_weights: bool = True,
 ) -> LoadedModel:
     """Load a model by name, with weights and calibration data from files.
 
@@ -70,7 +71,7 @@ def load_model(
         Data for a second look at what was found, of the same kinds.
     options
         How the data are read.
-    needs_data
+    needs_data, needs_weights
         Whether a model without any is refused.
 
     Raises
@@ -86,7 +87,8 @@ def load_model(
             load_weights(module, Path(weights))
         options = options if options.tokenizer is not None else replace(options, tokenizer=Path(name))
     else:
-        module, note = load_module(name, weights), _note(name, weights)
+        module = load_module(name, weights, needs_weights=needs_weights)
+        note = _note(name, weights)
     title = Path(name).resolve().name if is_model_folder(name) else name
     later = (
         None if held_out is None else read_data(Path(held_out), module, replace(options, position_mask=None))
@@ -113,7 +115,7 @@ def _note(name: str, weights: Path | None) -> str:
     )
 
 
-def load_module(name: str, weights: Path | None = None) -> nn.Module:
+def load_module(name: str, weights: Path | None = None, *, needs_weights: bool = True) -> nn.Module:
     """Load a model by name, with weights from a file, without any data.
 
     Parameters and errors are those of :func:`load_model`.
@@ -133,7 +135,7 @@ def load_module(name: str, weights: Path | None = None) -> nn.Module:
     if not colon:
         module = _digits()
     elif source in ("torchvision", "timm"):
-        module = _from_library(source, rest, weighted=weights is not None)
+        module = _from_library(source, rest, weighted=weights is not None or not needs_weights)
     else:
         module = from_factory(source, rest)
     if weights is not None:
