@@ -19,7 +19,7 @@ from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, seque
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
 
-__all__ = ["Data", "LayerGrams", "gram_of_layer", "grams_of_layers"]
+__all__ = ["Data", "LayerGrams", "Listener", "Seen", "gram_of_layer", "grams_of_layers"]
 
 PADDED = (
     "The data hold the padding index of the model's embedding and no mask is passed, so that padded "
@@ -105,8 +105,8 @@ def grams_of_layers(
         model or hold what it has no place for, or if a layer's input is not finite.
     """
     targets = [layer if isinstance(layer, Layer) else find_layer(model, layer) for layer in layers]
-    inputs, turned, seen = inputs_of(model), sequence_first(model), _Seen()
-    listeners = {target.name: _Listener(target, seen) for target in targets}
+    inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
+    listeners = {target.name: Listener(target, seen) for target in targets}
     with ExitStack() as stack:
         for context in (_evaluating(model), torch.no_grad(), _as_written()):
             stack.enter_context(context)
@@ -118,7 +118,7 @@ def grams_of_layers(
     return {name: listener.result() for name, listener in listeners.items()}
 
 
-class _Seen:
+class Seen:
     """The batch that the model runs on, and what was seen of all."""
 
     def __init__(self) -> None:
@@ -139,13 +139,13 @@ class _Seen:
         self.notes.update(dict.fromkeys(notes))
 
 
-class _Listener:
+class Listener:
     """Accumulates what one layer is called with."""
 
-    def __init__(self, layer: Layer, seen: _Seen) -> None:
+    def __init__(self, layer: Layer, seen: Seen) -> None:
         self.layer = layer
         self._seen = seen
-        self._sum = Accumulator(layer.name, layer.groups, layer.inputs)
+        self.total = Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
 
     def take(self, inputs: Tensor) -> None:
@@ -163,13 +163,13 @@ class _Listener:
         for start in range(0, len(samples), step):
             rows = kind.rows(samples[start : start + step])
             if weights is None:
-                self._sum.add(rows)
+                self.total.add(rows)
                 continue
             own = weights[start * each : (start + step) * each]
             counting = own > 0.0
             plain = bool((own[counting] == 1.0).all())
             kept = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
-            self._sum.add(kept, None if plain else own[counting])
+            self.total.add(kept, None if plain else own[counting])
 
     def result(self) -> LayerGrams:
         """G of each group.
@@ -179,14 +179,14 @@ class _Listener:
         InputError
             If the layer has not been called, or the squares of its inputs leave float64's range.
         """
-        sums, positions = self._sum.sums(), self._sum.positions
+        sums, positions = self.total.sums(), self.total.positions
         if positions == 0:
             raise InputError(
                 f"Layer '{self.layer.name}' is never called when the model runs on the data, or at padded "
                 "positions alone; choose a layer that is on the way, and data that reach it."
             )
         notes = (*self._seen.notes, *self._notes)
-        return LayerGrams(tuple(Gram(each / self._sum.weight) for each in sums), positions, notes)
+        return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)
 
 
 @contextmanager
