@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
+from pvqbounds.heuristics.supports import good_set
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import ExactSolution
@@ -27,7 +28,6 @@ from pvqbounds.solvers.native.pruning.subset_kernel import (
     NODES,
     Stack,
     enumerate_sets,
-    good_set,
     new_stack,
 )
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
