@@ -6,9 +6,9 @@ removed inputs leave of the signal, the error.
 
 **A chain of supports** (:func:`good_set`). For every size up to the budget there are two candidates: the
 support of one input less and the best input beside it, and what elimination from all inputs leaves;
-both are improved by exchanges, and the better one goes on. So the support of a larger budget is never
-worse than that of a smaller one, and never worse than forward selection with exchanges (sequential
-replacement: Miller, "Subset selection in regression", 2002) or elimination with exchanges.
+both are improved by exchanges, and the better one goes on (sequential replacement, Miller, "Subset
+selection in regression", 2002, beside elimination). So the support of a larger budget is never worse than
+that of a smaller one, nor than what elimination and exchanges come to.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
         exchange(chain, diagonal, kept, group, signal, 4 * n)
         # the one that elimination removes last comes first
         enter = order[n - size]
-        if not back[enter, enter] > DEPENDENT * diagonal[enter]:
+        independent = back[enter, enter] > DEPENDENT * diagonal[enter]
+        if not independent or room_back[group[enter]] <= 0:
             continue
         _pivot(back, enter)
         kept_back[enter] = True

@@ -16,7 +16,7 @@ import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
-from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning import forward_search, subset_search
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
@@ -313,3 +313,67 @@ def test_claims_in_numbers_of_few_bits_are_no_claims(value):
     bounds = pvq.solve(problem)
     lie = replace(bounds, error_lower=bounds.error_upper, certificate=SubsetCertificate(value, 10))
     assert not pvq.verify(problem, lie)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("kept", [1, 2, 3, 5])
+def test_both_searches_prove_the_same_claims(seed, kept, monkeypatch):
+    """What the search by kept inputs states, the search by removal proves, and the other way round."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(kept + 1, 11))
+    features = rng.standard_normal((3 * n, n)) @ (np.eye(n) + rng.standard_normal((n, n)))
+    features *= 10.0 ** rng.uniform(-4, 4, n)
+    problem = SparseLeastSquares(features.T @ features, rng.standard_normal(n), nnz=kept)
+    truth = least_sparse_error(problem)
+    by_kept = search_sparse(problem, Clock(60.0))
+    monkeypatch.setattr(forward_search, "MOST_SUPPORTS", 0)
+    by_removal = search_sparse(problem, Clock(60.0))
+    assert by_kept.status == by_removal.status == "optimal"
+    assert by_kept.support.tolist() == by_removal.support.tolist()
+    assert by_kept.bound == pytest.approx(by_removal.bound, rel=1e-7)
+    assert by_kept.bound <= truth * (1 + 1e-12)
+    assert prove_sparse(problem, by_kept.certificate, Clock(60.0))
+    monkeypatch.undo()
+    for claim in (by_kept.certificate, by_removal.certificate):
+        assert prove_sparse(problem, claim, Clock(60.0))
+        assert not prove_sparse(problem, replace(claim, value=truth * (1 + 1e-6)), Clock(60.0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_search_by_kept_inputs_finds_what_no_heuristic_gave_it(seed):
+    gram, weight = real_valued(seed, 12)
+    problem = SparseLeastSquares(gram, weight, nnz=4)
+    factor = subset_factor(problem)
+    truth = least_sparse_error(problem)
+    for threshold in (np.inf, 1.05 * np.ldexp(truth, -factor.exponent)):
+        found = forward_search.forward_search(factor, threshold)
+        assert found is not None
+        assert found.removed is not None
+        error = problem.error(problem.refit(factor.support(found.removed))).upper
+        assert error == pytest.approx(truth, rel=1e-9)
+        assert forward_search.forward_search(factor, found.cost * (1 - 1e-9)).removed is None
+
+
+def test_too_many_supports_near_the_threshold_are_left_to_the_other_search():
+    """Equal inputs, orthogonal: all supports are as good as one another."""
+    problem = SparseLeastSquares(np.eye(12), np.ones(12), nnz=3)
+    factor = subset_factor(problem)
+    assert forward_search.forward_search(factor, 9.0 / 4.0) is None
+    solution, truth = check(problem)
+    assert (solution.status, truth) == ("optimal", 9.0)
+
+
+def test_few_supports_of_many_inputs():
+    """Too many inputs for the search by removal; two of them are kept."""
+    gram, weight = real_valued(0, 600)
+    problem = SparseLeastSquares(gram, weight, nnz=2)
+    solution = search_sparse(problem, Clock(60.0))
+    assert solution.status == "optimal"
+    pull, corner = gram @ weight, weight @ gram @ weight
+    i, j = np.triu_indices(600, 1)
+    determinant = gram[i, i] * gram[j, j] - gram[i, j] ** 2
+    explained = (
+        gram[j, j] * pull[i] ** 2 - 2 * gram[i, j] * pull[i] * pull[j] + gram[i, i] * pull[j] ** 2
+    ) / determinant
+    assert solution.bound == pytest.approx(corner - explained.max(), rel=1e-5)
+    assert prove_sparse(problem, solution.certificate, Clock(60.0))

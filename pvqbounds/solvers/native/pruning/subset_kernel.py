@@ -38,6 +38,7 @@ __all__ = [
     "FOUND",
     "NODES",
     "Stack",
+    "costs_in_order",
     "enumerate_sets",
     "new_stack",
 ]
@@ -378,3 +379,26 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
         new = 1
     stack.state[DEPTH], stack.state[ENTERED] = depth, new
     return DONE if depth < 0 else RUNNING
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def costs_in_order(W, weight, removed, enough):  # type: ignore[no-untyped-def]
+    """Cost of removing the first 0, 1, ... of some inputs, shape (removals + 1,), as the enumeration has it.
+
+    From where it reaches `enough` it is not computed further.
+    """
+    n, removals = len(weight), len(removed)
+    rows, v, h = W[removed], weight[removed], np.empty(n)
+    cost = np.zeros(removals + 1)
+    for step in range(removals):
+        last = n - step - 1
+        length = _dot(rows, step, rows[step], last + 1)
+        cost[step + 1 :] = cost[step] + v[step] ** 2 / length
+        if cost[step + 1] >= enough:
+            break
+        pivot, beta = _mirror(rows[step], length, h, last)
+        for j in range(step + 1, removals):
+            t = _dot(rows, j, h, last + 1) * beta
+            v[j] += (rows[j, last] - t * h[last]) * (v[step] / pivot)
+            _reflect(rows, j, h, t, rows, j, last)
+    return cost

@@ -18,6 +18,7 @@ from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.pruning.forward_search import forward_search, has_few_supports, suits_forward
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor, subset_factor
@@ -78,8 +79,8 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
         limit", where the certificate may be a perspective one. Where the Gram is not proved
         definite the bound is 0, and the status says so.
     """
-    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
-    if removals * problem.n**2 > LARGEST_STACK:
+    too_deep = _entries(problem) > LARGEST_STACK
+    if too_deep and not has_few_supports(problem):
         return relaxed_sparse(problem, "time limit", clock=clock)
     factor = subset_factor(problem)
     if factor.removals == 0:
@@ -90,6 +91,12 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
         return _solution(factor, removed, 0.0, 0, "optimal")
     best = cost * (1.0 + 1e-9)
+    forward = forward_search(factor, best) if suits_forward(problem, factor) else None
+    if forward is not None:
+        removed = removed if forward.removed is None else forward.removed
+        return _solution(factor, removed, factor.proved(forward.cost), forward.nodes, "optimal")
+    if too_deep:
+        return relaxed_sparse(problem, "time limit", clock=clock)
     stack = _start(factor, best, None)
     dual = None
     if enumerate_sets(stack, factor.group, WORK) != DONE:
@@ -165,14 +172,19 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
         return False  # a bound for some re-fits is none
     if not certificate.value > 0.0:
         return certificate.value <= 0.0  # E is a mean square
-    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
-    if removals * problem.n**2 > LARGEST_STACK:
+    too_deep = _entries(problem) > LARGEST_STACK
+    if too_deep and not has_few_supports(problem):
         return False  # no search of ours made it
     factor = subset_factor(problem)
     if factor.removals == 0 or not factor.definite:
         return False
     threshold = factor.threshold(certificate.value)
     if not threshold < np.inf:
+        return False
+    forward = forward_search(factor, threshold) if suits_forward(problem, factor) else None
+    if forward is not None:
+        return forward.removed is None
+    if too_deep:
         return False
     stack = _start(factor, threshold, None)
     if enumerate_sets(stack, factor.group, WORK) != DONE:
@@ -214,6 +226,11 @@ def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDA
         removed = np.zeros(0, dtype=np.int64) if factor.removals == 0 else _incumbent(factor)[0]
         candidates.insert(0, factor.support(removed))
     return better_support(problem, candidates)
+
+
+def _entries(problem: SparseLeastSquares) -> int:
+    """Entries of the rows of all depths of a search by removal."""
+    return sum(len(inputs) - kept for inputs, kept in problem.budgets) * problem.n**2
 
 
 def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:
