@@ -194,13 +194,44 @@ def test_fractions_of_the_best_error_are_proved(monkeypatch):
     assert full.status == "optimal"
     factor = subset_factor(problem)
     best = np.ldexp(full.bound, -factor.exponent)
-    poor = subset_search._bounded(problem, factor, None, np.arange(30), 1.5 * best, Clock(60.0))
+    claims = []
+    proof = subset_search._solution
+    monkeypatch.setattr(
+        subset_search, "_solution", lambda f, r, v, n, status: claims.append(v) or proof(f, r, v, n, status)
+    )
+    poor = subset_search._rising(problem, factor, np.arange(30), 1.5 * best, Clock(60.0), True)
     assert poor.status == "optimal"
     assert poor.bound == pytest.approx(full.bound, rel=1e-8)
-    part = subset_search._bounded(problem, factor, None, np.arange(30), best, Clock(60.0))
-    assert part.status == "time limit"
-    assert part.bound == pytest.approx(0.9 * full.bound, rel=1e-6)
-    assert prove_sparse(problem, part.certificate, Clock(60.0))
+    assert len(claims) > 3
+    assert claims == sorted(claims)
+    for value in claims[1:]:
+        assert prove_sparse(problem, SubsetCertificate(value, 0), Clock(60.0))
+
+
+def test_auto_stops_where_the_next_claim_is_not_expected_in_time(monkeypatch):
+    monkeypatch.setattr(subset_search, "WORK", 20_000)
+    monkeypatch.setattr(subset_search._Claims, "next", lambda self, seconds: None)
+    gram, weight = real_valued(5, 40)
+    problem = SparseLeastSquares(gram, weight, nnz=10)
+    stopped = search_sparse(problem, Clock(60.0), persistent=False)
+    assert stopped.status == "time limit"
+    assert stopped.bound == dual_bound(problem, stopped.certificate) > 0.0
+    assert search_sparse(problem, Clock(60.0)).status == "optimal"
+
+
+def test_claims_rise_by_what_the_time_allows():
+    claims = subset_search._Claims(best=1.0, first=0.4)
+    assert claims.next(1.0) == 0.4
+    claims.proved(0.4, 0.001)
+    second = claims.next(10.0)
+    assert 0.4 < second < 1.0
+    claims.proved(second, 0.002)
+    assert claims.next(10.0) > second  # a doubling of work for this rise
+    assert claims.next(1e-4) is None  # less time than the last one took
+    claims.proved(0.999, 0.004)
+    assert claims.next(10.0) == 1.0
+    done = subset_search._Claims(best=1.0, first=0.99)
+    assert done.next(1.0) == 1.0
 
 
 @pytest.mark.parametrize("power", [-400, -31, 40, 300])
