@@ -53,11 +53,15 @@ from pvqbounds.commands.console import (
     show,
     solver_options_of,
 )
+from pvqbounds.commands.interrupts import keeping_what_stands
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError, one_line
 from pvqbounds.storage.text import finite, write_json
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, with what stood by then or without."""
 
 DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
 
@@ -187,6 +191,13 @@ def layer(
     relaxation: RelaxationOption = None,
     solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
+    total_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="For the whole layer: each problem gets a cheap interval, then the widest get more.",
+        ),
+    ] = None,
     tolerance: ToleranceOption = None,
     threads: ThreadsOption = 1,
     verbose: VerboseOption = False,
@@ -222,8 +233,12 @@ def layer(
         taken = {json_path.resolve(), json_path.with_suffix(".npz").resolve()}
         if plot.resolve() in taken:
             raise OutputError(f"--json and --plot would both write {plot}; give one another name.")
-    with progress_bar("loading") as update:
+    with keeping_what_stands() as interrupts, progress_bar("loading") as update:
         from pvqbounds import nn
+
+        def told(done: int, total: int, doing: str) -> None:
+            interrupts.keeps = done > 0
+            update(done, total, doing)
 
         loaded = nn.load_model(model, weights, data)
         if unnamed:
@@ -251,7 +266,9 @@ def layer(
             jobs=cores() if jobs is None else jobs,
             seed=seed,
             device=device,
-            progress=update,
+            progress=told,
+            total_time=total_time,
+            cancelled=interrupts.stop,
         )
     if json_path is not None:
         write_layer(report, json_path)
@@ -260,6 +277,8 @@ def layer(
             plot_layer(report, plot)
     finally:  # a picture that fails does not cost the result
         show(layer_view(report))
+    if interrupts.stop.is_set():
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(
