@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 from numpy.typing import NDArray
 from torch import nn
@@ -15,7 +15,8 @@ from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
-from pvqbounds.nn.grams import Data, gram_of_layer
+from pvqbounds.nn.gram_files import GivenGrams, given_grams
+from pvqbounds.nn.grams import Data, LayerGrams, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.progress import LayerProgress, SharedTime, Watched
@@ -29,12 +30,13 @@ from pvqbounds.nn.sides import (
     results_of,
     slices_of,
 )
-from pvqbounds.problems import Problem, SparseLeastSquares
+from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
+from pvqbounds.results.held_out import HeldOut, held_out_errors
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
@@ -55,6 +57,8 @@ def layer_bounds(
     layer: str,
     data: Data | None = None,
     *,
+    grams: GivenGrams | None = None,
+    held_out: Data | GivenGrams | None = None,
     formats: Sequence[str] | None = None,
     bits: int | None = None,
     density: float | None = None,
@@ -85,10 +89,18 @@ def layer_bounds(
     model
         Any module, or what :func:`pvqbounds.nn.load_model` gives.
     layer
-        Dotted name of a Linear, Conv1d, Conv2d or Conv3d layer.
+        Dotted name of a layer; :func:`pvqbounds.nn.layer_names` lists those that bounds exist for.
     data
-        Calibration inputs of the model: a tensor, an array or an iterable of batches (tensors,
-        or tuples of one and its labels). A loaded model's own data if None.
+        Calibration inputs of the model: a tensor, an array or a dictionary of them by the names of the
+        model's inputs, or an iterable of batches (tensors, dictionaries, or tuples of one and its
+        labels). Positions that a mask of theirs calls padded stay out. A loaded model's own data if None.
+    grams
+        The Gram of the layer's input, or one for each group, in place of data: an array XᵀX/N, what
+        :func:`pvqbounds.nn.gram_of_layer` or `grams_of_layers` gave, or a file of it
+        (:mod:`pvqbounds.nn.gram_files`). The model does not run then.
+    held_out
+        Other data, or their Grams (a LayerGrams, a Gram or a file): what was found is evaluated on them
+        too, under the full protocol.
     formats
         Names of the formats that the layer is held to, each once, as :func:`pvqbounds.formats.parse`
         reads them: "int4", "int4:g128", "nf4", "25%" (a density), "2:4" (a pattern), "2:4+int4:g128".
@@ -183,10 +195,10 @@ def layer_bounds(
     """
     started, compiling = time.perf_counter(), seconds_compiling()
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
-    data = loaded.data if data is None else data
-    if data is None:
-        raise InputError("The model comes without data; give calibration inputs for it.")
     target = find_layer(loaded.module, layer)
+    data, held_out = loaded.data if data is None else data, loaded.held_out if held_out is None else held_out
+    if data is None and grams is None:
+        raise InputError("The model comes without data; give calibration inputs for it, or a Gram.")
     asked = SolveOptions(solver, method, relaxation, **options)
     execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
@@ -206,7 +218,11 @@ def layer_bounds(
     total = len(forms) * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
     report(0, total, "layer inputs")
-    captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
+    if grams is not None:
+        captured = given_grams(grams, target)
+    else:
+        assert data is not None
+        captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
     posed += [side.problems(slices) for side in stored]
@@ -240,11 +256,15 @@ def layer_bounds(
     told += [note_of(form, target) for form in own_forms]
     told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
+    protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"
+    later = None
+    if held_out is not None and protocol == "full":
+        later = _held_out(sides, target, _grams_of(held_out, loaded.module, target, batch_size))
     return LayerReport(
         model=loaded.name,
         layer=layer,
         description=target.description,
-        protocol="full" if len(ranges) == 1 else "chunked",
+        protocol=protocol,
         inputs=target.inputs,
         channels=(len(channels), target.channels),
         positions=captured.positions,
@@ -252,7 +272,26 @@ def layer_bounds(
         sides=tuple(sides),
         seconds=time.perf_counter() - started - (seconds_compiling() - compiling),
         notes=tuple(dict.fromkeys(filter(None, told))),
+        held_out=later,
     )
+
+
+def _grams_of(held_out: Data | GivenGrams, model: nn.Module, layer: Layer, batch_size: int) -> LayerGrams:
+    """The Grams of data that are held out, from wherever they come."""
+    if isinstance(held_out, LayerGrams | Gram | str | Path):
+        return given_grams(held_out, layer)
+    if isinstance(held_out, Mapping) and any(isinstance(value, LayerGrams) for value in held_out.values()):
+        return given_grams(held_out, layer)
+    data: Any = held_out
+    return gram_of_layer(model, layer, data, batch_size=batch_size)
+
+
+def _held_out(sides: Sequence[Side], layer: Layer, captured: LayerGrams) -> HeldOut:
+    """Errors of all that was found, on other data."""
+    channels = [result.channel for result in sides[0].slices]
+    grams = [captured.grams[layer.group_of(channel)] for channel in channels]
+    found = [held_out_errors(side, grams) for side in sides]
+    return HeldOut(captured.positions, found[0][0], tuple(errors for _, errors in found))
 
 
 # ------------------------------------------------------------------------- what is asked for
