@@ -197,10 +197,13 @@ def _many_codes(
     problem: IntegerLeastSquares, relaxed: Relaxed, minimiser: Minimiser, clock: Clock, options: Options
 ) -> NDArray[np.int64]:
     """The best codes from trees at many shares of a relaxation's multipliers."""
+    few = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
+    alone = good_codes(problem, relaxed, minimiser, few, options.seed, clock=clock)  # as by name
     part = clock.part(CODES_PART)
     trees = mixed_trees(problem, relaxed.certificate, minimiser, CODES_SHARES, clock=part)
     allowed = NODES_A_SECOND * clock.remaining
-    return good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, part)
+    many = good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, part)
+    return min(alone, many, key=lambda z: problem.error(z).upper)
 
 
 def unended(expected: float) -> str:
