@@ -66,8 +66,10 @@ from pvqbounds.commands.inputs import (
     PositionMaskOption,
     SamplesOption,
     SaveGramsOption,
+    TableOption,
     TokenizerOption,
     WeightsOption,
+    WordsOption,
     captured,
     check_gram_file,
     data_options,
@@ -237,6 +239,8 @@ def layer(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
     ] = None,
+    words: WordsOption = True,
+    table: TableOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Bound formats of layers, quantized or pruned, side by side, and say which is provably better."""
@@ -248,7 +252,7 @@ def layer(
     options = solver_options_of(solver_option)
     called = model_name(model, model_option)
     read = (data, weights, held_out, grams, position_mask, *(compressed or ()))
-    outputs = Outputs(json_path, plot)
+    outputs = Outputs(json_path, plot, table, words)
     outputs.check([path for path in read if path is not None])
     if save_grams is not None:
         check_gram_file(save_grams)
@@ -313,6 +317,8 @@ def layer(
                 outputs.check_none()
                 show(layers_view(loaded.module))
     finally:  # what is there is shown, whatever a later layer does
+        if reports:
+            outputs.write_rows(reports)
         for report in reports:
             outputs.present(report)
     if interrupts.stop.is_set():
@@ -389,6 +395,35 @@ def solve(
     show(problem_view(result, file.name))
 
 
+@app.command(
+    "show",
+    epilog="Examples: [bold]pvqbounds show r.json[/bold]   |   "
+    "[bold]pvqbounds show r.json --plot r.pdf --no-words --table r.tex[/bold]",
+)
+def show_result(
+    file: Annotated[Path, typer.Argument(help="What --json of layer or solve wrote.", metavar="FILE")],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
+    ] = None,
+    words: WordsOption = True,
+    table: TableOption = None,
+) -> None:
+    """Print a result again, and draw it or write its table; nothing in it is proved anew."""
+    from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.layer import LayerReport
+    from pvqbounds.storage.results_read import read_record
+
+    outputs = Outputs(None, plot, table, words)
+    outputs.check([file])
+    result = read_record(file).result
+    if isinstance(result, LayerReport):
+        outputs.write_rows([result])
+        outputs.present(result)
+    else:
+        outputs.check_none()
+        show(problem_view(result, file.name))
+
+
 @app.command(epilog="Example: [bold]pvqbounds verify RESULT.json[/bold]")
 def verify(
     file: Annotated[Path, typer.Argument(help="What --json of layer or solve wrote.", metavar="FILE")],
@@ -458,11 +493,13 @@ def compare(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
     ] = None,
+    table: TableOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Bound the same layer with several backends: what each finds, what is proved, how long it takes."""
     from pvqbounds.problems.formats import parse
     from pvqbounds.report.comparison import Entry, comparison_view, entries_of, plot_comparison
+    from pvqbounds.report.frames import check_table_path, entry_rows, write_table
     from pvqbounds.report.plot import check_plot_path
 
     chosen = check_sizes(formats, bits, density, pattern)
@@ -474,7 +511,9 @@ def compare(
         check_report_path(json_path, *inputs)
     if plot is not None:
         check_plot_path(plot)
-    check_different(json=json_path, plot=plot)
+    if table is not None:
+        check_table_path(table)
+    check_different(json=json_path, plot=plot, table=table)
     entries: list[Entry] = []
     with progress_bar("loading") as update:
         from pvqbounds import nn
@@ -507,6 +546,8 @@ def compare(
             else:
                 entries += entries_of(name, report)
     title = f"{loaded.name} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"
+    if table is not None:
+        write_table(entry_rows(entries), table)
     if json_path is not None:
         rows = [{key: finite(value) for key, value in asdict(entry).items()} for entry in entries]
         write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})

@@ -131,7 +131,7 @@ ReportOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", hel
 
 NAMING = (
     *("--data", "--error-log", "--json", "--layer", "--model"),
-    *("--out", "--parquet", "--plot", "--preset", "--weights"),
+    *("--out", "--parquet", "--plot", "--preset", "--table", "--weights"),
 )
 """Options that name something, which would be lost if the name that follows it replaced it."""
 

@@ -30,8 +30,10 @@ __all__ = [
     "PositionMaskOption",
     "SamplesOption",
     "SaveGramsOption",
+    "TableOption",
     "TokenizerOption",
     "WeightsOption",
+    "WordsOption",
     "captured",
     "check_gram_file",
     "data_options",
@@ -92,6 +94,15 @@ GramsOption = Annotated[
 ]
 SaveGramsOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Write the layers' Grams to FILE.npz.")
+]
+
+
+TableOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write a row for each layer and format to .csv, .parquet or .tex."),
+]
+WordsOption = Annotated[
+    bool, typer.Option("--words/--no-words", help="Whether the verdict stands above a picture.")
 ]
 
 

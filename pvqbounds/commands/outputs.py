@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pvqbounds.commands.console import show
+from pvqbounds.commands.console import check_different, show
 from pvqbounds.errors import InputError, OutputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class Outputs:
 
     json: Path | None = None
     plot: Path | None = None
+    table: Path | None = None
+    """One for all layers."""
+    words: bool = True
+    """Whether pictures have the verdict above them."""
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Find out before any work whether all can be written.
@@ -34,6 +38,7 @@ class Outputs:
         InputError, OutputError
             If not, or if one would replace an input or another.
         """
+        from pvqbounds.report.frames import check_table_path
         from pvqbounds.report.plot import check_plot_path
         from pvqbounds.storage.results_written import check_result_path
 
@@ -41,6 +46,9 @@ class Outputs:
             check_result_path(self.json, *inputs)
         if self.plot is not None:
             check_plot_path(self.plot)
+        if self.table is not None:
+            check_table_path(self.table)
+        check_different(plot=self.plot, table=self.table)
         if self.json is not None and self.plot is not None:
             taken = {self.json.resolve(), self.json.with_suffix(".npz").resolve()}
             if self.plot.resolve() in taken:
@@ -69,7 +77,7 @@ class Outputs:
         InputError
             If so.
         """
-        if self.json is not None or self.plot is not None:
+        if any(path is not None for path in (self.json, self.plot, self.table)):
             raise InputError("Name the layer with --layer; without it the layers are listed alone.")
 
     def write(self, report: LayerReport) -> None:
@@ -79,6 +87,13 @@ class Outputs:
         if self.json is not None:
             write_layer(report, _of_layer(self.json, report.layer))
 
+    def write_rows(self, reports: Sequence[LayerReport]) -> None:
+        """Write the table of all layers."""
+        from pvqbounds.report.frames import layer_rows, write_table
+
+        if self.table is not None:
+            write_table([row for report in reports for row in layer_rows(report)], self.table)
+
     def present(self, report: LayerReport) -> None:
         """Draw and print it."""
         from pvqbounds.report.plot import plot_layer
@@ -86,7 +101,7 @@ class Outputs:
 
         try:
             if self.plot is not None:
-                plot_layer(report, _of_layer(self.plot, report.layer))
+                plot_layer(report, _of_layer(self.plot, report.layer), words=self.words)
         finally:  # a picture that fails does not cost the result
             show(layer_view(report))
 

@@ -55,7 +55,8 @@ MARKERS = {
 }
 """By the name of a method, without its options."""
 
-MOST_LABELLED_ROWS = 40
+MOST_ROWS = 40
+"""Channels or chunks that have a row each; of more there is the distribution."""
 TALLEST = 14.0
 """Inches."""
 
@@ -87,13 +88,19 @@ def figure_class() -> Any:
     return Figure
 
 
-def plot_layer(report: LayerReport, path: str | Path) -> None:
+def plot_layer(report: LayerReport, path: str | Path, *, words: bool = True) -> None:
     """Draw the SQNR intervals of `report` to a `.png`, `.svg` or `.pdf` file.
 
     A bar reaches from the SQNR of the best weights found to the bound that no weights exceed; a
     bar without length is an optimum, and where there is an arrow in place of a bar there is no bound.
     Bars that are hatched end in a bound that a solver states and that is not proved. Markers are the
-    simple methods.
+    simple methods. Beyond `MOST_ROWS` channels or chunks there is a row for each side in place of each of
+    them, with their quantiles.
+
+    Parameters
+    ----------
+    words
+        Whether the layer's description, the verdict and its conditions stand above.
 
     Raises
     ------
@@ -104,23 +111,26 @@ def plot_layer(report: LayerReport, path: str | Path) -> None:
     """
     path = Path(path)
     check_plot_path(path)
-    rows = len(report.sides[0].slices)
+    rows, draw_rows = len(report.sides[0].slices), _draw_rows
     room = max(1.0, len(report.sides) / 2)  # two sides beside each other in each row, or more room for more
+    if rows > MOST_ROWS:
+        rows, room, draw_rows = len(report.sides), 3.0, _draw_distributions
     above = 1.0 + 0.55 * len(report.sides)  # inches for the layer as a whole
     height = min(TALLEST, 1.8 + above + 0.3 * rows * room)
     figure = figure_class()(figsize=(8.0, height), layout="constrained")
     if report.protocol == "full":
         top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.7 * above, height - 1.2 - above])
-        _draw_rows(axes, report)
+        draw_rows(axes, report)
         _draw_layer(top, report)
     else:
         top = axes = figure.subplots()
-        _draw_rows(axes, report)
+        draw_rows(axes, report)
     _draw_legend(figure, report)
     figure.suptitle(f"{report.model} {report.layer}", x=0.02, ha="left", fontweight="bold")
     sentences = (report.description, verdict_text(report), conditions_text(report))
-    words = "\n".join(textwrap.fill(sentence, 105) for sentence in sentences)
-    top.set_title(words, loc="left", fontsize=8, color="0.3")
+    if words:
+        told = "\n".join(textwrap.fill(sentence, 105) for sentence in sentences)
+        top.set_title(told, loc="left", fontsize=8, color="0.3")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=160, format=path.suffix.lower().removeprefix("."))
 
@@ -166,11 +176,41 @@ def _draw_rows(axes: Axes, report: LayerReport) -> None:
                 methods = {}  # they share the budget otherwise: a channel's own is not theirs
             ends = (bounds.sqnr_lower, bounds.sqnr_upper)
             _draw_row(axes, row + offset, colour, ends, bounds.lower_kind, methods, 0.64 / max(count, 2))
-    step = math.ceil(len(slices) / MOST_LABELLED_ROWS)
-    ticks = range(0, len(slices), step)
+    ticks = range(len(slices))
     axes.set_yticks(ticks, [_row_name(slices[row], report) for row in ticks], fontsize=8)
     axes.set_ylim(len(slices) - 0.4, -0.6)
     axes.set_xlabel("SQNR of the layer output, dB" if report.protocol == "full" else "SQNR of the chunk, dB")
+    _plain(axes)
+
+
+def _draw_distributions(axes: Axes, report: LayerReport) -> None:
+    """How the ends of the intervals are spread over the channels, a row for each side.
+
+    The share of the channels whose best found (solid), and whose bound (dashed), is at most so many dB;
+    between the two lines lies what is not known.
+    """
+    names = []
+    for row, (side, colour) in enumerate(zip(report.sides, colours_of(report), strict=True)):
+        base = len(report.sides) - 1 - row
+        ends = []
+        for which in ("sqnr_lower", "sqnr_upper"):
+            values = np.sort([v for s in side.slices if _drawable(v := getattr(s.bounds, which))])
+            ends.append(values)
+        share = [base + 0.85 * (np.arange(len(values)) + 0.5) / max(len(values), 1) for values in ends]
+        for values, heights, style in zip(ends, share, ("-", "--"), strict=True):
+            axes.plot(values, heights, style, color=colour, linewidth=1.4)
+        if len(ends[0]) == len(ends[1]):
+            axes.fill_betweenx(share[0], ends[0], ends[1], color=colour, alpha=0.25, linewidth=0.0)
+        axes.axhline(base, color="0.8", linewidth=0.6, zorder=0)
+        names.append(
+            f"{side.format}\n{len(side.slices)} {'channels' if report.protocol == 'full' else 'chunks'}"
+        )
+    axes.set_yticks([len(names) - 1 - row + 0.42 for row in range(len(names))], names, fontsize=8)
+    axes.set_ylim(-0.05, len(names))
+    what = "channel" if report.protocol == "full" else "chunk"
+    axes.set_xlabel(
+        f"SQNR of a {what}, dB: share of them that is below, best found (solid) and bound (dashed)"
+    )
     _plain(axes)
 
 

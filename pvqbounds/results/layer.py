@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -197,8 +198,20 @@ def _mean_step(steps: NDArray[np.float64]) -> float:
     return float(steps[0] if alike else np.exp(np.log(steps).mean()))
 
 
-TABLE = ("pvqbounds.report.tables", "layer_text")
-"""Who draws the table of a report: a module and its function, loaded where one is printed."""
+DOORS = {
+    "table": ("pvqbounds.report.tables", "layer_text"),
+    "rows": ("pvqbounds.report.frames", "layer_rows"),
+    "frame": ("pvqbounds.report.frames", "frame_of"),
+    "picture": ("pvqbounds.report.plot", "plot_layer"),
+    "write": ("pvqbounds.storage.results_written", "write_layer"),
+    "read": ("pvqbounds.storage.results_read", "read_layer"),
+}
+"""Who draws and keeps reports: modules and their functions, loaded where they are asked."""
+
+
+def _ask(door: str, *arguments: Any, **options: Any) -> Any:
+    module, function = DOORS[door]
+    return getattr(import_module(module), function)(*arguments, **options)
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,8 +304,56 @@ class LayerReport:
 
     def __str__(self) -> str:
         """The table, as the command line prints it, in 80 columns."""
-        module, function = TABLE
-        return str(getattr(import_module(module), function)(self))
+        return str(_ask("table", self))
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a JSON file and the ``.npz`` beside it, for `load` and ``pvqbounds verify``.
+
+        Raises
+        ------
+        OutputError
+            If they cannot be written.
+        """
+        _ask("write", self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayerReport:
+        """Read what `save`, or ``--json``, wrote; nothing in it is verified yet.
+
+        Raises
+        ------
+        InputError
+            If a file is missing, damaged or no result of a layer.
+        """
+        report: LayerReport = _ask("read", path)
+        return report
+
+    def to_frame(self, *, per_channel: bool = True) -> Any:
+        """A pandas DataFrame, a row for each side and channel, or for each side.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        return _ask("frame", _ask("rows", self, per_channel=per_channel))
+
+    def plot(self, path: str | Path, *, words: bool = True) -> None:
+        """Draw it to a ``.png``, ``.svg`` or ``.pdf`` file.
+
+        Parameters
+        ----------
+        words
+            Whether the verdict and its conditions stand above the picture.
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        OutputError
+            If the path cannot be written.
+        """
+        _ask("picture", self, path, words=words)
 
     @property
     def verdict(self) -> Verdict:

@@ -400,7 +400,7 @@ def test_a_picture_that_fails_costs_no_result(
 ) -> None:
     pytest.importorskip("matplotlib")
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise pvq.OutputError("r.png cannot be written (disk full).")
 
     monkeypatch.setattr("pvqbounds.report.plot.plot_layer", broken)
