@@ -160,9 +160,9 @@ def _quantize(relaxation: str) -> None:
 
 def _prune() -> None:
     from pvqbounds.clock import Clock
+    from pvqbounds.heuristics.supports import eliminate, select
     from pvqbounds.relaxations.dual import dual_bound
     from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
-    from pvqbounds.heuristics.supports import eliminate, select
     from pvqbounds.solvers.native.pruning.subset_search import good_support, search_sparse
     from pvqbounds.solvers.native.pruning.supports import exchanged
 
