@@ -158,6 +158,8 @@ def test_a_leaf_less_or_a_negative_chord_does_not_fit():
     negative = (replace(first, chord=-np.ones(1)), *certificate.cases[1:])
     assert not replace(certificate, cases=negative).fits(problem)
     assert not replace(certificate, value=np.nan).fits(problem)
+    nested = (replace(first, proof=certificate), *certificate.cases[1:])  # no proof about slabs
+    assert not replace(certificate, cases=nested).fits(problem)
 
 
 def test_cases_are_the_default_where_a_gram_has_such_a_direction():
