@@ -35,8 +35,6 @@ class Shifted(Generic[P]):
     problem: P
     offset: Array
     """d0, shape (n,)."""
-    constant: float
-    """kappa - pᵀd0."""
 
     def certificate(self, found: DualCertificate) -> DualCertificate:
         """Multipliers of this problem as those of the first one within the slabs."""
@@ -60,13 +58,8 @@ class Shifts(Generic[P]):
         slope = 0.5 * chord * (low + high) + push
         power = np.maximum(self._near.power, 1e-12 * self._near.next) + chord
         offset = (slope / power) @ slabs.direction
-        end = np.where(push > 0.0, slabs.box.low, slabs.box.high)
-        pushed = np.where(push == 0.0, 0.0, 2.0 * push * np.where(push == 0.0, 0.0, end))
-        constant = float((chord * low * high + pushed - slope * slope / power).sum())
         shared = self._gram(chord)
-        return Shifted(
-            moved(self._problem, shared=shared, weight=self._problem.weight + offset), offset, constant
-        )
+        return Shifted(moved(self._problem, shared=shared, weight=self._problem.weight + offset), offset)
 
     def _gram(self, chord: Array) -> Gram:
         """A = G + sum rho aaᵀ."""
