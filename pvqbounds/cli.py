@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -53,13 +53,41 @@ from pvqbounds.commands.console import (
     show,
     solver_options_of,
 )
+from pvqbounds.commands.inputs import (
+    DEFAULT_LAYER,
+    DEFAULT_MODEL,
+    DataOption,
+    GramsOption,
+    HeldOutOption,
+    LayersOption,
+    MaxTokensOption,
+    ModelArgument,
+    ModelOption,
+    PositionMaskOption,
+    SamplesOption,
+    SaveGramsOption,
+    TokenizerOption,
+    WeightsOption,
+    captured,
+    check_gram_file,
+    data_options,
+    layers_of,
+    layers_view,
+    model_name,
+)
+from pvqbounds.commands.interrupts import keeping_what_stands
+from pvqbounds.commands.outputs import Outputs
 from pvqbounds.commands.train import app as train_app
-from pvqbounds.errors import InputError, OutputError, PvqError, SolverError, SolverFailedError, one_line
+from pvqbounds.errors import InputError, PvqError, SolverError, SolverFailedError, one_line
 from pvqbounds.storage.text import finite, write_json
+
+if TYPE_CHECKING:
+    from pvqbounds.results.layer import LayerReport
 
 __all__ = ["app", "main"]
 
-DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, with what stood by then or without."""
 
 app = typer.Typer(
     name="pvqbounds",
@@ -149,14 +177,18 @@ def _pvqbounds(
     "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer fc1 --compressed quantized/[/bold]"
 )
 def layer(
-    model: Annotated[
-        str, typer.Option(help="digits (shipped), torchvision:NAME, timm:NAME or package.module:factory.")
-    ] = DEFAULT_MODEL,
-    layer: Annotated[
-        str | None, typer.Option(help=f"Dotted name of the layer; {DEFAULT_LAYER} of the shipped model.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
+    model: ModelArgument = None,
+    model_option: ModelOption = None,
+    layer: LayersOption = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    held_out: HeldOutOption = None,
+    tokenizer: TokenizerOption = None,
+    max_tokens: MaxTokensOption = 256,
+    samples: SamplesOption = None,
+    position_mask: PositionMaskOption = None,
+    grams: GramsOption = None,
+    save_grams: SaveGramsOption = None,
     compressed: CompressedOption = None,
     error_log: Annotated[
         Path | None,
@@ -187,6 +219,13 @@ def layer(
     relaxation: RelaxationOption = None,
     solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
+    total_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="For the whole layer: each problem gets a cheap interval, then the widest get more.",
+        ),
+    ] = None,
     tolerance: ToleranceOption = None,
     threads: ThreadsOption = 1,
     verbose: VerboseOption = False,
@@ -200,66 +239,84 @@ def layer(
     ] = None,
     seed: SeedOption = 0,
 ) -> None:
-    """Bound formats of one layer, quantized or pruned, side by side, and say which is provably better."""
-    from pvqbounds.report.plot import check_plot_path, plot_layer
-    from pvqbounds.report.tables import layer_view
-    from pvqbounds.storage.results_written import check_result_path, write_layer
-
+    """Bound formats of layers, quantized or pruned, side by side, and say which is provably better."""
     nothing_asked = all(asked is None for asked in (formats or None, bits, density, pattern))
     names = None
     if not (compressed and nothing_asked):  # compressed weights need no other side
         names = check_sizes(formats, bits, density, pattern, range_method)
     listed = methods_of(methods)
     options = solver_options_of(solver_option)
-    unnamed = layer is None and model != DEFAULT_MODEL
-    if unnamed and ":" in model:
-        raise InputError(f"Name the layer of {model} with --layer.")
-    if json_path is not None:
-        check_result_path(json_path, data, weights, *(compressed or ()))
-    if plot is not None:
-        check_plot_path(plot)
-    if json_path is not None and plot is not None:
-        taken = {json_path.resolve(), json_path.with_suffix(".npz").resolve()}
-        if plot.resolve() in taken:
-            raise OutputError(f"--json and --plot would both write {plot}; give one another name.")
-    with progress_bar("loading") as update:
-        from pvqbounds import nn
-
-        loaded = nn.load_model(model, weights, data)
-        if unnamed:
-            raise InputError(f"Name the layer of {model} with --layer.")
-        report = nn.layer_bounds(
-            loaded,
-            DEFAULT_LAYER if layer is None else layer,
-            formats=names,
-            compressed=compressed or None,
-            error_log=error_log,
-            budget=budget,
-            opt_dim=opt_dim,
-            out_channels=out_channels,
-            range_method=range_method,
-            per_channel=per_channel,
-            methods=listed,
-            solver=solver,
-            method=method,
-            relaxation=relaxation,
-            time_limit=time_limit,
-            threads=threads,
-            tolerance=tolerance,
-            verbose=verbose,
-            solver_options=options,
-            jobs=cores() if jobs is None else jobs,
-            seed=seed,
-            device=device,
-            progress=update,
-        )
-    if json_path is not None:
-        write_layer(report, json_path)
+    called = model_name(model, model_option)
+    read = (data, weights, held_out, grams, position_mask, *(compressed or ()))
+    outputs = Outputs(json_path, plot)
+    outputs.check([path for path in read if path is not None])
+    if save_grams is not None:
+        check_gram_file(save_grams)
+    reports: list[LayerReport] = []
     try:
-        if plot is not None:
-            plot_layer(report, plot)
-    finally:  # a picture that fails does not cost the result
-        show(layer_view(report))
+        with keeping_what_stands() as interrupts, progress_bar("loading") as update:
+            from pvqbounds import nn
+
+            def told(done: int, total: int, doing: str) -> None:
+                interrupts.keeps = done > 0
+                update(done, total, doing)
+
+            reading = data_options(tokenizer, max_tokens, samples, position_mask, seed)
+            loaded = nn.load_model(
+                called,
+                weights,
+                data,
+                held_out=held_out,
+                options=reading,
+                needs_data=bool(layer) and grams is None,
+                needs_weights=bool(layer),  # without one the layers are listed
+            )
+            layers = layers_of(loaded, layer)
+            outputs.check_layers(layers)
+            update(0, 0, "layer inputs")
+            own, later = captured(loaded, layers, grams, save_grams)
+            for name in layers:
+                report = nn.layer_bounds(
+                    loaded,
+                    name,
+                    grams=own.get(name, grams),
+                    held_out=later.get(name),
+                    formats=names,
+                    compressed=compressed or None,
+                    error_log=error_log,
+                    budget=budget,
+                    opt_dim=opt_dim,
+                    out_channels=out_channels,
+                    range_method=range_method,
+                    per_channel=per_channel,
+                    methods=listed,
+                    solver=solver,
+                    method=method,
+                    relaxation=relaxation,
+                    time_limit=time_limit,
+                    threads=threads,
+                    tolerance=tolerance,
+                    verbose=verbose,
+                    solver_options=options,
+                    jobs=cores() if jobs is None else jobs,
+                    seed=seed,
+                    device=device,
+                    progress=told,
+                    total_time=total_time,
+                    cancelled=interrupts.stop,
+                )
+                reports.append(report)
+                outputs.write(report)
+                if interrupts.stop.is_set():
+                    break
+            if not layers:
+                outputs.check_none()
+                show(layers_view(loaded.module))
+    finally:  # what is there is shown, whatever a later layer does
+        for report in reports:
+            outputs.present(report)
+    if interrupts.stop.is_set():
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(
@@ -375,12 +432,11 @@ def compare(
     solver: Annotated[
         list[str] | None, typer.Option(help="A backend; once for each. All that are usable if left out.")
     ] = None,
-    model: Annotated[
-        str, typer.Option(help="digits (shipped), torchvision:NAME, timm:NAME or package.module:factory.")
-    ] = DEFAULT_MODEL,
+    model: ModelArgument = None,
+    model_option: ModelOption = None,
     layer: Annotated[str | None, typer.Option(help="Dotted name of the layer.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Calibration inputs: .npy, .npz or .safetensors.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Weights of the model: .safetensors.")] = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
     formats: FormatOption = None,
     bits: BitsOption = None,
     density: DensityOption = None,
@@ -410,8 +466,9 @@ def compare(
     from pvqbounds.report.plot import check_plot_path
 
     chosen = check_sizes(formats, bits, density, pattern)
-    if layer is None and model != DEFAULT_MODEL:
-        raise InputError(f"Name the layer of {model} with --layer.")
+    called = model_name(model, model_option)
+    if layer is None and called != DEFAULT_MODEL:
+        raise InputError(f"Name the layer of {called} with --layer.")
     inputs = [path for path in (data, weights) if path is not None]
     if json_path is not None:
         check_report_path(json_path, *inputs)
@@ -423,7 +480,7 @@ def compare(
         from pvqbounds import nn
         from pvqbounds.solvers import available_solvers
 
-        loaded = nn.load_model(model, weights, data)
+        loaded = nn.load_model(called, weights, data)
         names = solver or available_solvers()
         options = options_by_solver(solver_option, names)
         for done, name in enumerate(names):
@@ -449,7 +506,7 @@ def compare(
                 entries += [Entry(name, form.task, form.name, note=str(error)) for form in map(parse, chosen)]
             else:
                 entries += entries_of(name, report)
-    title = f"{model} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"
+    title = f"{loaded.name} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"
     if json_path is not None:
         rows = [{key: finite(value) for key, value in asdict(entry).items()} for entry in entries]
         write_json(json_path, {"schema": "pvqbounds.comparison/1", "title": title, "entries": rows})

@@ -12,7 +12,7 @@ from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
     from pvqbounds.nn.bounds import layer_bounds
-    from pvqbounds.nn.grams import LayerGrams, gram_of_layer
+    from pvqbounds.nn.grams import LayerGrams, gram_of_layer, grams_of_layers
     from pvqbounds.nn.layers import Layer, find_layer, layer_names
     from pvqbounds.nn.models import LoadedModel, load_model
 
@@ -22,6 +22,7 @@ __all__ = [
     "LoadedModel",
     "find_layer",
     "gram_of_layer",
+    "grams_of_layers",
     "layer_bounds",
     "layer_names",
     "load_model",
@@ -33,6 +34,7 @@ _HOMES = {
     "LoadedModel": "models",
     "find_layer": "layers",
     "gram_of_layer": "grams",
+    "grams_of_layers": "grams",
     "layer_bounds": "bounds",
     "layer_names": "layers",
     "load_model": "models",

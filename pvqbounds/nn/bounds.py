@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 from numpy.typing import NDArray
 from torch import nn
@@ -15,9 +15,11 @@ from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
-from pvqbounds.nn.grams import Data, gram_of_layer
+from pvqbounds.nn.gram_files import GivenGrams, given_grams
+from pvqbounds.nn.grams import Data, LayerGrams, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
+from pvqbounds.nn.progress import LayerProgress, SharedTime, Watched
 from pvqbounds.nn.sides import (
     chosen_channels,
     given_scales,
@@ -28,11 +30,13 @@ from pvqbounds.nn.sides import (
     results_of,
     slices_of,
 )
-from pvqbounds.problems import Problem, SparseLeastSquares
+from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
+from pvqbounds.results.held_out import HeldOut, held_out_errors
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
@@ -40,13 +44,12 @@ from pvqbounds.solving.channels import solve_all
 from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for, kind_of
-from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.layer_budget import solve_together
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
 
-LayerProgress = Callable[[int, int, str], None]
-"""Called with the problems done, their number, and what is being done."""
+INTERRUPTED = "Interrupted: the intervals are those that stood by then."
 
 
 def layer_bounds(
@@ -54,6 +57,8 @@ def layer_bounds(
     layer: str,
     data: Data | None = None,
     *,
+    grams: GivenGrams | None = None,
+    held_out: Data | GivenGrams | None = None,
     formats: Sequence[str] | None = None,
     bits: int | None = None,
     density: float | None = None,
@@ -74,6 +79,7 @@ def layer_bounds(
     batch_size: int = 64,
     device: str = "cpu",
     progress: LayerProgress | None = None,
+    total_time: float | None = None,
     **options: Unpack[SolveKeywords],
 ) -> LayerReport:
     """How well one layer can be quantized and pruned at all, on the output error of its data.
@@ -83,10 +89,18 @@ def layer_bounds(
     model
         Any module, or what :func:`pvqbounds.nn.load_model` gives.
     layer
-        Dotted name of a Linear, Conv1d, Conv2d or Conv3d layer.
+        Dotted name of a layer; :func:`pvqbounds.nn.layer_names` lists those that bounds exist for.
     data
-        Calibration inputs of the model: a tensor, an array or an iterable of batches (tensors,
-        or tuples of one and its labels). A loaded model's own data if None.
+        Calibration inputs of the model: a tensor, an array or a dictionary of them by the names of the
+        model's inputs, or an iterable of batches (tensors, dictionaries, or tuples of one and its
+        labels). Positions that a mask of theirs calls padded stay out. A loaded model's own data if None.
+    grams
+        The Gram of the layer's input, or one for each group, in place of data: an array XᵀX/N, what
+        :func:`pvqbounds.nn.gram_of_layer` or `grams_of_layers` gave, or a file of it
+        (:mod:`pvqbounds.nn.gram_files`). The model does not run then.
+    held_out
+        Other data, or their Grams (a LayerGrams, a Gram or a file): what was found is evaluated on them
+        too, under the full protocol.
     formats
         Names of the formats that the layer is held to, each once, as :func:`pvqbounds.formats.parse`
         reads them: "int4", "int4:g128", "nf4", "25%" (a density), "2:4" (a pattern), "2:4+int4:g128".
@@ -154,7 +168,11 @@ def layer_bounds(
     device
         As for :func:`pvqbounds.solve_channels`.
     progress
-        Called with (problems done, problems in all, what is being done).
+        Called with (problems done, problems in all, what is being done: the side, and its interval so far).
+    total_time
+        Seconds for the sides of the layer together, in equal parts; what one leaves goes to the next ones.
+        Within a side each problem gets a cheap interval first, as in :func:`pvqbounds.solve_channels`. The
+        pass over the data comes before.
     **options
         As for :func:`pvqbounds.solve`; `time_limit` in seconds and `threads` for one problem,
         `solver_options` for `solver` itself, not for a native side beside it.
@@ -177,11 +195,12 @@ def layer_bounds(
     """
     started, compiling = time.perf_counter(), seconds_compiling()
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
-    data = loaded.data if data is None else data
-    if data is None:
-        raise InputError("The model comes without data; give calibration inputs for it.")
     target = find_layer(loaded.module, layer)
-    asked, execution = SolveOptions(solver, method, relaxation, **options), Execution(jobs, device)
+    data, held_out = loaded.data if data is None else data, loaded.held_out if held_out is None else held_out
+    if data is None and grams is None:
+        raise InputError("The model comes without data; give calibration inputs for it, or a Gram.")
+    asked = SolveOptions(solver, method, relaxation, **options)
+    execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
     for form in own_forms:
         refuse_unfit(form, target)
@@ -199,7 +218,11 @@ def layer_bounds(
     total = len(forms) * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
     report(0, total, "layer inputs")
-    captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
+    if grams is not None:
+        captured = given_grams(grams, target)
+    else:
+        assert data is not None
+        captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
     posed += [side.problems(slices) for side in stored]
@@ -208,14 +231,13 @@ def layer_bounds(
     fitting = [proposing(own, problems) for own, problems in zip(listed, posed, strict=True)]
     _refuse_unused(methods, fitting)
     names = titles if stored else labels([(form.task, form.name) for form in forms])
-    sides = []
+    sides, sharing = [], SharedTime(total_time, len(forms))
     for number, form in enumerate(forms):
-
-        def done(count: int, before: int = number * len(slices), name: str = names[number]) -> None:
-            report(before + count, total, name)
-
-        done(0)
-        own = options_of[_kind(form)], replace(execution, progress=done)
+        alone = Closing(posed[number]) if len(ranges) == 1 else None  # chunks do not add up
+        told_of = Watched(report, number * len(slices), total, names[number], alone)
+        told_of.done(0)
+        watched = replace(execution, progress=told_of.done, found=told_of.found)
+        own = options_of[_kind(form)], replace(watched, total_time=sharing.next())
         nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
         if nnz is None:
             found = _each_by_itself(posed[number], fitting[number], *own, given[number])
@@ -229,14 +251,20 @@ def layer_bounds(
             file = stored[number - len(own_forms)]
             size = file.stored.bits_per_weight
             sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
-    told = [loaded.note, *captured.notes, *(note_of(form, target) for form in own_forms)]
+    interrupted = asked.cancelled is not None and asked.cancelled.is_set()
+    told = [INTERRUPTED if interrupted else "", loaded.note, *captured.notes]
+    told += [note_of(form, target) for form in own_forms]
     told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
+    protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"
+    later = None
+    if held_out is not None and protocol == "full":
+        later = _held_out(sides, target, _grams_of(held_out, loaded.module, target, batch_size))
     return LayerReport(
         model=loaded.name,
         layer=layer,
         description=target.description,
-        protocol="full" if len(ranges) == 1 else "chunked",
+        protocol=protocol,
         inputs=target.inputs,
         channels=(len(channels), target.channels),
         positions=captured.positions,
@@ -244,7 +272,26 @@ def layer_bounds(
         sides=tuple(sides),
         seconds=time.perf_counter() - started - (seconds_compiling() - compiling),
         notes=tuple(dict.fromkeys(filter(None, told))),
+        held_out=later,
     )
+
+
+def _grams_of(held_out: Data | GivenGrams, model: nn.Module, layer: Layer, batch_size: int) -> LayerGrams:
+    """The Grams of data that are held out, from wherever they come."""
+    if isinstance(held_out, LayerGrams | Gram | str | Path):
+        return given_grams(held_out, layer)
+    if isinstance(held_out, Mapping) and any(isinstance(value, LayerGrams) for value in held_out.values()):
+        return given_grams(held_out, layer)
+    data: Any = held_out
+    return gram_of_layer(model, layer, data, batch_size=batch_size)
+
+
+def _held_out(sides: Sequence[Side], layer: Layer, captured: LayerGrams) -> HeldOut:
+    """Errors of all that was found, on other data."""
+    channels = [result.channel for result in sides[0].slices]
+    grams = [captured.grams[layer.group_of(channel)] for channel in channels]
+    found = [held_out_errors(side, grams) for side in sides]
+    return HeldOut(captured.positions, found[0][0], tuple(errors for _, errors in found))
 
 
 # ------------------------------------------------------------------------- what is asked for
@@ -415,14 +462,10 @@ def _under_one_budget(
 ) -> Found:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
     sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
-    allotted, bounds, error_lower = solve_layer_budget(
-        sparse,
-        nnz,
-        time_limit=asked.time_limit,
-        threads=asked.threads,
-        jobs=execution.jobs,
-        progress=execution.progress,
-    )
+    if execution.total_time is not None:
+        each = execution.total_time * execution.jobs / len(sparse)
+        asked = replace(asked, time_limit=min(asked.time_limit, each))
+    allotted, bounds, error_lower = solve_together(sparse, nnz, asked, execution)
     spent = shared_by_magnitude(sparse, nnz)
     points = proposals(methods, spent, asked.seed)
     allotted, bounds = at_least_methods_together(allotted, bounds, error_lower, spent, points)

@@ -128,7 +128,12 @@ def _side(
     name: str, path: Path, layer: Layer, formats: Sequence[str], error_log: str | Path | None
 ) -> CompressedSide:
     stored = read_layer(open_checkpoint(path), layer.name, formats)
-    wanted = tuple(layer.module.weight.shape)
+    wanted = tuple(layer.kind.parameter.shape)
+    if layer.kind.turned and stored.kind.startswith("plain"):
+        raise InputError(
+            f"{path} has layer '{layer.name}' as its module has it, which is no channel a row "
+            f"({layer.description}); that is not read yet."
+        )
     if stored.shape != wanted and stored.weight.shape != (layer.channels, layer.inputs):
         raise InputError(
             f"Layer '{layer.name}' of the model has weights of shape {wanted}, but {shown(stored.name)} in "

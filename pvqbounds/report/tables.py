@@ -25,6 +25,7 @@ from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.held_out import BEST, HeldOut
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers import SolverInfo
@@ -90,7 +91,7 @@ def layer_view(report: LayerReport) -> RenderableType:
     channels = f"{in_all} channels" if looked_at == in_all else f"{looked_at} of {in_all} channels"
     protocol = "" if report.protocol == "full" else f", {len(report.sides[0].slices)} chunks"
     subtitle = Text(
-        f"{report.inputs} inputs, {channels}{protocol}, {report.positions} positions of calibration data",
+        f"{report.inputs} inputs, {channels}{protocol}, {_positions_text(report)}",
         style="dim",
     )
     return Group(
@@ -103,6 +104,12 @@ def layer_view(report: LayerReport) -> RenderableType:
         Text(conditions_text(report), style="dim"),
         *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
+
+
+def _positions_text(report: LayerReport) -> str:
+    if report.positions == 0:
+        return "a given Gram"
+    return f"{report.positions} positions of calibration data"
 
 
 def layer_text(report: LayerReport) -> str:
@@ -175,7 +182,7 @@ def reason_text(side: Side, positions: int, name: str | None = None) -> str:
     lower, upper = _median_interval(side) if chunked else side.sqnr_interval
     if not math.isnan(upper) and upper >= ENDLESS > lower:
         inputs = max(s.problem.n for s in side.slices)
-        if positions < inputs:
+        if 0 < positions < inputs:
             return (
                 f"{called} has no bound: the calibration data have fewer positions "
                 f"({positions}) than the layer has inputs ({inputs}), so that some changes of the weights "
@@ -221,7 +228,26 @@ def _side_table(report: LayerReport) -> Table:
     for name, text in _dead_texts(report).items():
         table.add_row(name, text, *("" for _ in sides[1:]))
     table.add_row("solver", *(_solver_text(side) for side in sides))
+    if report.held_out is not None:
+        table.add_section()
+        for name, texts in _held_out_rows(report, report.held_out):
+            table.add_row(name, *texts)
     return table
+
+
+def _held_out_rows(report: LayerReport, held: HeldOut) -> list[Column]:
+    """What the solutions reach on other data, a row each."""
+    names = dict.fromkeys(name for errors in held.errors for name in errors)
+    return [
+        (
+            f"held out: {'best found' if name == BEST else label_of(name)}",
+            [
+                f"{held.sqnr(i, name):.2f} dB" if name in errors else ""
+                for i, errors in enumerate(held.errors)
+            ],
+        )
+        for name in names
+    ]
 
 
 def _row_tables(report: LayerReport) -> list[RenderableType]:
@@ -239,6 +265,8 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
         (label_of(name), [_method_text(side, name, report.protocol == "full") for side in sides])
         for name in _methods(report)
     ]
+    if report.held_out is not None:
+        columns += _held_out_rows(report, report.held_out)
     expected = [_expected_text(report, side) for side in sides]
     columns += [("expected\n(no bound)", expected)] if any(expected) else []
     columns = [(heading, [text.removesuffix(" dB") for text in texts]) for heading, texts in columns]

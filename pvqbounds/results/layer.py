@@ -20,6 +20,7 @@ from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.held_out import HeldOut
 
 __all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict", "labels"]
 
@@ -219,13 +220,15 @@ class LayerReport:
     channels: tuple[int, int]
     """Output channels looked at, and in all."""
     positions: int
-    """N: input positions behind the Gram."""
+    """N: input positions behind the Gram; 0 where it is not known."""
     range_method: str
     sides: tuple[Side, ...]
     """One for each format, in the order in which they were asked for."""
     seconds: float
     notes: tuple[str, ...] = ()
     """What a reader must know about the model, its data or the patterns, a sentence each."""
+    held_out: HeldOut | None = None
+    """What was found, on other data; None where there were none."""
 
     def __post_init__(self) -> None:
         formats = [side.format for side in self.sides]

@@ -23,6 +23,7 @@ from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.held_out import HeldOut
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.storage.certificates import read_certificate
@@ -161,7 +162,16 @@ def _layer(node: Node, arrays: StoredArrays, schema: str) -> LayerReport:
         sides=tuple(sides),
         seconds=node.number("seconds"),
         notes=node.optional("notes", node.texts) or (),
+        held_out=node.optional("held_out", lambda name: _held_out(node.node(name))),
     )
+
+
+def _held_out(node: Node) -> HeldOut:
+    """What solutions reached on other data: only read, as the data are not in the files."""
+    errors = tuple(
+        {name: side.node(name).number("error") for name in side.values} for side in node.nodes("sides")
+    )
+    return HeldOut(node.count("positions"), node.number("signal"), errors)
 
 
 def _problem(node: Node, arrays: StoredArrays) -> SliceResult:

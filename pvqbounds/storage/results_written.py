@@ -196,6 +196,15 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "verdict": [list(pair) for pair in report.verdict],
         "seconds": report.seconds,
     }
+    if (held := report.held_out) is not None:
+        document["held_out"] = {
+            "positions": held.positions,
+            "signal": held.signal,
+            "sides": [
+                {name: {"error": error, "sqnr": finite(held.sqnr(i, name))} for name, error in errors.items()}
+                for i, errors in enumerate(held.errors)
+            ],
+        }
     return document, arrays
 
 

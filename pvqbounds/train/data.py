@@ -206,7 +206,7 @@ def image_data(
         tuple(classes["train"]),
         ImageFolder(files["train"], random_crop(image_size, interpolation, **statistics)),
         ImageFolder(files["val"], testing),
-        ImageFolder(_evenly(files["train"], calibration_images, seed), testing),
+        ImageFolder(evenly(files["train"], calibration_images, seed), testing),
     )
 
 
@@ -242,7 +242,7 @@ def scan(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
     return classes, files
 
 
-def _evenly(files: Sequence[tuple[str, int]], count: int, seed: int) -> list[tuple[str, int]]:
+def evenly(files: Sequence[tuple[str, int]], count: int, seed: int) -> list[tuple[str, int]]:
     """Draw `count` files at random, as evenly from the classes as their sizes allow."""
     rng = np.random.default_rng(seed)
     by_class: dict[int, list[tuple[str, int]]] = {}

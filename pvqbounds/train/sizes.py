@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.layers import find_layer, layer_names
+from pvqbounds.nn.layers import find_layer, plain_layer_names
 from pvqbounds.train.presets import FULL_BITS, Ends, Pruning
 
 __all__ = ["compressible", "layer_bits", "layer_densities", "layer_patterns", "share_of_weights"]
@@ -27,7 +27,7 @@ def compressible(model: nn.Module) -> list[str]:
     InputError
         If there are none.
     """
-    names = layer_names(model)
+    names = plain_layer_names(model)
     if not names:
         raise InputError(f"A {type(model).__name__} has no Linear or convolution that could be compressed.")
     for name in names:
@@ -85,7 +85,7 @@ def layer_patterns(
 
 def share_of_weights(model: nn.Module, names: list[str]) -> float:
     """Fraction of all parameters that the weights of these layers are."""
-    inside = sum(find_layer(model, name).module.weight.numel() for name in names)
+    inside: int = sum(find_layer(model, name).module.weight.numel() for name in names)
     return inside / sum(parameter.numel() for parameter in model.parameters())
 
 

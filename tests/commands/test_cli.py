@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import run
 
 import pvqbounds as pvq
+from pvqbounds.solving import channels
 from pvqbounds.storage.problem_files import save_problem
 
 pytest.importorskip("torch")
@@ -47,7 +50,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["layer", "--layer", "block3.1x"], "block3"),
         (["layer", "--layer", "block3"], "block3"),
         (["layer", "--layer", "block3.2"], "ReLU"),
-        (["layer", "--model", "timm:x"], "--layer"),
+        (["layer", "--model", "timm:x", "--layer", "fc"], "needs t"),
+        (["layer", "digits", "--model", "digits"], "given twice"),
+        (["layer", "--layer", "x*"], "No layer is called like 'x*'"),
+        ([*SMALL, "--save-grams", "g.txt"], ".npz"),
+        ([*SMALL, "--grams", "none.npz"], "There is no file"),
         ([*SMALL, "--bits", "1"], "2 to 16"),
         ([*SMALL, "--density", "0"], "density"),
         ([*SMALL, "--density", "1.5"], "density"),
@@ -56,7 +63,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ([*SMALL, "--opt-dim", "0"], "opt"),
         ([*SMALL, "--out-channels", "0"], "output channels"),
         ([*SMALL, "--range", "median"], "mse"),
-        ([*SMALL, "--layer", "block2.0"], "--layer is given 2 times, but takes one value"),
+        ([*SMALL, "--layer", "block2.0", "--json", "new.json"], "put {layer} into its name"),
+        ([*SMALL, "--grams", "none.npz", "--save-grams", "g.npz"], "leave it out beside --grams"),
         ([*SMALL, "--budget", "layer", "--tolerance", "1e-3"], "takes no tolerance"),
         ([*SMALL, "--pattern", "2:4"], "give a density"),
         (["solve", "q.npz", "--json", "a.json", "--json", "b.json"], "--json is given 2 times"),
@@ -256,6 +264,47 @@ def test_an_interrupt_leaves_nothing_behind(folder: Path, monkeypatch: pytest.Mo
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize("more", [(), ("--total-time", "600")])
+def test_an_interrupt_of_a_layer_keeps_what_stands(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve, calls = channels.solve_one, []
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return solve(*arguments)
+
+    monkeypatch.setattr(channels, "solve_one", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(*SMALL, "--out-channels", "4", "--jobs", "1", "--json", "r.json", *more) == 130
+    assert len(calls) == 3
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "Interrupted" in capsys.readouterr().out
+    assert run("verify", "r.json") == 0
+    sides = json.loads(Path("r.json").read_text())["sides"]
+    assert [len(side["per_channel"]) for side in sides] == [4, 4]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interrupt_ends_at_once_where_nothing_stands_or_it_is_the_second(
+    count: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve, calls, before = channels.solve_one, [], sorted(folder.iterdir())
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == count:
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGINT)
+        return solve(*arguments)
+
+    monkeypatch.setattr(channels, "solve_one", interrupting)
+    assert run(*SMALL, "--jobs", "1", "--json", "r.json") == 130
+    assert sorted(folder.iterdir()) == before
+
+
 def test_a_plot_without_matplotlib(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -420,3 +469,51 @@ def test_methods_are_named_once_or_in_lists(capsys):
     ):
         assert run(*layer, "--methods", listed) == 2
         assert says in capsys.readouterr().err
+
+
+def test_several_layers_in_one_run_and_their_grams(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ["--out-channels", "1", "--bits", "2", "--methods", "none"]
+    assert (
+        run("layer", "--layer", "block[12].0", *few, "--json", "a-{layer}.json", "--save-grams", "g.npz") == 0
+    )
+    output = capsys.readouterr().out
+    assert output.index("block1.0") < output.index("block2.0")
+    for name in ("block1.0", "block2.0"):
+        assert run("verify", f"a-{name}.json") == 0
+    monkeypatch.setattr("pvqbounds.nn.bounds.gram_of_layer", None)  # the model need not run
+    assert run("layer", "digits", "--layer", "block2.0", *few, "--grams", "g.npz", "--json", "b.json") == 0
+    first, again = (json.loads(Path(p).read_text()) for p in ("a-block2.0.json", "b.json"))
+    for key in ("error_lower", "error_upper", "signal"):
+        assert first["sides"][0][key] == again["sides"][0][key]
+    assert first["positions"] == again["positions"] > 0
+
+
+def test_layers_are_listed_where_none_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "listed_models.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Linear(30, 40), nn.ReLU())\n"
+    )
+    assert run("layer", "listed_models:make") == 0
+    output = capsys.readouterr().out
+    assert "Linear 30->40" in output
+    assert "1,200" in output
+    assert run("layer", "listed_models:make", "--json", "r.json") == 2
+    assert "Name the layer" in capsys.readouterr().err
+
+
+def test_what_was_found_is_evaluated_on_data_that_are_held_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pvqbounds import nn
+
+    images = nn.load_model("digits").data
+    np.save("later.npy", images[:20].numpy())
+    arguments = ["--bits", "2", "--methods", "rtn", "--held-out", "later.npy", "--json", "r.json"]
+    assert run("layer", "--layer", "block1.0", "--out-channels", "2", *arguments) == 0
+    assert "held out: best found" in capsys.readouterr().out
+    document = json.loads(Path("r.json").read_text())
+    held = document["held_out"]
+    assert held["positions"] == 20 * 64
+    assert set(held["sides"][0]) == {"best", "rtn"}
+    assert run("verify", "r.json") == 0

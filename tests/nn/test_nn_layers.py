@@ -186,8 +186,6 @@ MASK = (IDS > 0).long()
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([{"input_ids": IDS, "attention_mask": MASK}], "dictionary .input_ids, attention_mask"),
-        ({"input_ids": IDS, "attention_mask": MASK}, "dictionary .input_ids, attention_mask"),
         ([(IDS, MASK)], "2 parts and the model could take more than one .attention_mask"),
         ([[IDS.numpy(), MASK.numpy()]], "2 parts"),
         ((IDS, MASK), "only zeros and ones"),
@@ -243,7 +241,7 @@ def test_padded_positions_are_told():
         (5, "iterable"),
         (["image"], "a str"),
         (np.array([None]), "array of object"),
-        ([{"x": torch.zeros(1, 4)}], "a dict"),
+        ([{"z": torch.zeros(1, 4)}], "hold 'z', which the model's forward has no place for; it takes x"),
         (torch.full((2, 4), float("nan")), "not finite"),
         (torch.zeros(2, 3, 5), "cannot run on data of shape"),
         (torch.zeros(2, 4, dtype=torch.int64), "cannot run on data"),
@@ -289,7 +287,7 @@ def test_layers_that_compute_something_else_are_refused():
         pass
 
     model = nn.ModuleDict(
-        {"a": Scaled(1, 1, 1), "b": Renamed(1, 1), "c": nn.ConvTranspose2d(1, 1, 1), "d": nn.Embedding(1, 1)}
+        {"a": Scaled(1, 1, 1), "b": Renamed(1, 1), "c": nn.Bilinear(1, 1, 1), "d": nn.Embedding(1, 1)}
     )
     assert layer_names(model) == ["b"]
     for name in "acd":

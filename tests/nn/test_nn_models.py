@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import subprocess
@@ -16,6 +17,7 @@ from torch import nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded, layer_names, load_model
+from pvqbounds.nn.calibration import DataOptions
 
 OWN = """
 import torch
@@ -150,7 +152,7 @@ def hostile(folder: Path, kind: str) -> Path:
         ("npy pickle", "damaged, or not a .npy"),
         ("npy objects", "damaged, or not a .npy"),
         ("npz objects", "pickled objects"),
-        ("npz several", "must hold one array.* holds a, b"),
+        ("npz several", "does not fit the model: The data hold 'a'"),
         ("npy text", "real numbers"),
         ("npy huge", "damaged, or not"),
         ("npy empty", "damaged, or not"),
@@ -158,7 +160,7 @@ def hostile(folder: Path, kind: str) -> Path:
         ("safetensors empty", "damaged or not"),
         ("safetensors header", "damaged or not"),
         ("npy missing", "There is no file"),
-        ("pt file", "read from .npy or .npz or .safetensors files"),
+        ("pt file", "read from .npy or .npz or .safetensors or .txt files"),
     ],
 )
 def test_hostile_data_files(folder, kind, message):
@@ -249,9 +251,9 @@ def test_whose_weights_they_are_is_noted(folder):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"input_ids": np.ones(2), "attention_mask": np.ones(2)}, "'attention_mask', and masks are not"),
-        ({"inputs": np.ones(2), "key_padding_mask": np.ones(2)}, "'key_padding_mask', and masks"),
-        ({"inputs": np.ones(2), "token_type_ids": np.ones(2)}, "'token_type_ids' beside 'inputs'"),
+        ({"input_ids": np.ones(2), "attention_mask": np.ones(2)}, "hold 'input_ids'"),
+        ({"inputs": np.ones(2), "key_padding_mask": np.ones(2)}, "hold 'key_padding_mask'"),
+        ({"inputs": np.ones(2), "token_type_ids": np.ones(2)}, "hold 'token_type_ids'"),
     ],
 )
 def test_a_mask_in_a_data_file_is_not_dropped(folder, arrays, message):
@@ -268,6 +270,161 @@ def test_a_mask_in_a_data_file_is_not_dropped(folder, arrays, message):
 def test_weight_files_that_cannot_be_read(folder, kind):
     with pytest.raises(InputError):
         load_model("own_models:make", hostile(folder, kind), Path("inputs.npy"))
+
+
+def test_inputs_by_name_from_a_file(folder):
+    (folder / "named_models.py").write_text(
+        "import torch\nclass Two(torch.nn.Linear):\n"
+        "    def forward(self, ids, attention_mask=None):\n        return super().forward(ids)\n"
+        "def make():\n    return Two(3, 2)\n"
+    )
+    x, mask = np.ones((4, 3), dtype=np.float32), np.ones(4)
+    np.savez("x.npz", ids=x, attention_mask=mask, label=np.zeros(4))
+    data = load_model("named_models:make", data=Path("x.npz")).data
+    assert sorted(data) == ["attention_mask", "ids"]
+    np.savez("y.npz", inputs=x, attention_mask=mask)
+    options = DataOptions(samples=2)
+    data = load_model("named_models:make", data=Path("y.npz"), options=options).data
+    assert sorted(data) == ["attention_mask", "ids"]
+    assert len(data["ids"]) == 2
+    np.save("x.npy", x)
+    np.save("mask.npy", mask)
+    options = DataOptions(position_mask=Path("mask.npy"))
+    data = load_model("named_models:make", data=Path("x.npy"), options=options).data
+    assert sorted(data) == ["ids", "position_mask"]
+
+
+@pytest.mark.parametrize("kind", ["pt", "bin", "safetensors", "parts", "torch parts", "checkpoint"])
+def test_weights_of_every_kind(folder, kind):
+    path = folder / f"w.{kind}"
+    first = {name: tensor for name, tensor in GOOD.items() if name.startswith("0")}
+    parts = (first, {name: tensor for name, tensor in GOOD.items() if name not in first})
+    if kind in ("pt", "bin"):
+        torch.save(GOOD, path)
+    elif kind == "checkpoint":
+        path = path.with_suffix(".ckpt")
+        torch.save({"state_dict": dict(GOOD), "epoch": 3}, path)
+    elif kind == "safetensors":
+        save_file(GOOD, path)
+    else:
+        path.mkdir()
+        end, save, index = (
+            ("safetensors", save_file, "model.safetensors.index.json")
+            if kind == "parts"
+            else ("bin", torch.save, "pytorch_model.bin.index.json")
+        )
+        places = {name: f"{i}.{end}" for i, part in enumerate(parts) for name in part}
+        for i, part in enumerate(parts):
+            save(part, path / f"{i}.{end}")
+        (path / index).write_text(json.dumps({"weight_map": places}))
+    module = load_model("own_models:make", path, Path("inputs.npy")).module
+    assert all(torch.equal(tensor, GOOD[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_no_weights_are(folder):
+    def refused(path, words):
+        with pytest.raises(InputError, match=words):
+            load_model("own_models:make", path, Path("inputs.npy"))
+
+    torch.save({"0.weight": Bomb()}, "bomb.pt")
+    refused(Path("bomb.pt"), "more than tensors, which is never unpickled")
+    assert not (folder / "exploded").exists()
+    torch.jit.save(torch.jit.script(nn.Linear(3, 2)), "script.pt")
+    refused(Path("script.pt"), "is TorchScript, whose code is not run")
+    torch.save([1, 2], "list.pt")
+    refused(Path("list.pt"), "must hold a state dictionary")
+    (folder / "parts").mkdir()
+    refused(Path("parts"), "holds no weights")
+    index = folder / "parts" / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"0.weight": "../w.safetensors"}}))
+    refused(Path("parts"), "no file of its own folder")
+    save_file(GOOD, folder / "parts" / "a.safetensors")
+    index.write_text(json.dumps({"weight_map": {"other": "a.safetensors"}}))
+    refused(Path("parts"), "names 'other' in a.safetensors, which lacks it")
+    index.write_text("{}")
+    refused(Path("parts"), "no index of weights")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_factory_of_torchscript_is_refused(folder):
+    (folder / "script_models.py").write_text(
+        "import torch\ndef make():\n    return torch.jit.script(torch.nn.Linear(2, 2))\n"
+    )
+    with pytest.raises(InputError, match="returns TorchScript"):
+        load_model("script_models:make", data=Path("inputs.npy"))
+
+
+def test_images_of_a_folder(folder):
+    image = pytest.importorskip("PIL.Image")
+    for label in ("cat", "dog"):
+        (folder / "images" / label).mkdir(parents=True)
+        for number in range(3):
+            image.new("RGB", (40, 30), (number, 0, 0)).save(folder / "images" / label / f"{number}.png")
+    grey = np.full((30, 40), 65535, dtype=np.uint16)
+    image.fromarray(grey).save(folder / "images" / "cat" / "deep.png")
+    options = DataOptions(samples=7)
+    loaded = load_model("own_models:make", data=folder / "images", options=options)
+    for _ in range(2):  # they may be gone through again
+        batches = list(loaded.data)
+        assert sum(map(len, batches)) == 7
+        assert batches[0].shape[1:] == (3, 224, 224)
+    white = (1.0 - 0.485) / 0.229
+    assert max(float(batch[:, 0].max()) for batch in batches) == pytest.approx(white, rel=1e-5)
+    (folder / "images" / "cat" / "deep.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"deep\.png cannot be decoded"):
+        list(loaded.data)
+
+
+def test_text_needs_a_tokenizer(folder):
+    (folder / "t.txt").write_text("hello world\n")
+    with pytest.raises(InputError, match="which a tokenizer has to read"):
+        load_model("own_models:make", data=Path("t.txt"))
+    options = DataOptions(tokenizer=Path("none.json"))
+    with pytest.raises(InputError, match=r"no tokenizer none\.json"):
+        load_model("own_models:make", data=Path("t.txt"), options=options)
+
+
+# ------------------------------------------------------------------- the libraries, where they are
+
+PACKAGES = Path("/tmp/pkgs")
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """Packages that lie beside the environment, if any do."""
+    if PACKAGES.is_dir():
+        monkeypatch.setattr(sys, "path", [*sys.path, str(PACKAGES)])
+
+
+def test_text_in_pieces_with_masks(folder, packages):
+    tokenizers = pytest.importorskip("tokenizers")
+    words = tokenizers.models.WordLevel({"[UNK]": 1, "a": 2, "b": 3}, "[UNK]")
+    tokenizer = tokenizers.Tokenizer(words)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "t.txt").write_text("a b a b a\n\nb\na c\n")
+    options = DataOptions(tokenizer=folder, max_tokens=3)
+    (batch,) = load_model("own_models:make", data=Path("t.txt"), options=options).data
+    assert sorted(map(tuple, batch["input_ids"].tolist())) == [(2, 1, 0), (2, 3, 2), (3, 0, 0), (3, 2, 0)]
+    assert torch.equal(batch["attention_mask"], (batch["input_ids"] > 0).long())
+
+
+def test_a_folder_of_transformers(folder, packages):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=9, n_positions=8, n_embd=8, n_layer=1, n_head=2)
+    model = transformers.GPT2LMHeadModel(config).to(torch.bfloat16)
+    model.save_pretrained(folder / "gpt")
+    np.savez("x.npz", input_ids=np.ones((2, 3), dtype=np.int64), attention_mask=np.ones((2, 3)))
+    loaded = load_model(str(folder / "gpt"), data=Path("x.npz"))
+    assert loaded.name == "gpt"
+    assert loaded.note == ""
+    weight = loaded.module.transformer.h[0].attn.c_attn.weight
+    assert weight.dtype == torch.float32
+    assert torch.equal(weight, model.transformer.h[0].attn.c_attn.weight.float())
+    (folder / "gpt" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
+    with pytest.raises(InputError, match="no 'NoSuchModel'"):
+        load_model(str(folder / "gpt"), data=Path("x.npz"))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ class Shifted(Generic[P]):
     problem: P
     offset: Array
     """d0, shape (n,)."""
+    constant: float
+    """kappa - pᵀd0."""
 
     def certificate(self, found: DualCertificate) -> DualCertificate:
         """Multipliers of this problem as those of the first one within the slabs."""
@@ -58,8 +60,10 @@ class Shifts(Generic[P]):
         slope = 0.5 * chord * (low + high) + push
         power = np.maximum(self._near.power, 1e-12 * self._near.next) + chord
         offset = (slope / power) @ slabs.direction
-        shared = self._gram(chord)
-        return Shifted(moved(self._problem, shared=shared, weight=self._problem.weight + offset), offset)
+        end = np.where(push == 0.0, 0.0, np.where(push > 0.0, slabs.box.low, slabs.box.high))
+        constant = float((chord * low * high + 2.0 * push * end - slope * slope / power).sum())
+        weight = self._problem.weight + offset
+        return Shifted(moved(self._problem, shared=self._gram(chord), weight=weight), offset, constant)
 
     def _gram(self, chord: Array) -> Gram:
         """A = G + sum rho aaᵀ."""

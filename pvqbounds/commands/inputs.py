@@ -1,0 +1,187 @@
+"""Options that say which model, which layers and which data; shared by commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pvqbounds.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from torch import nn
+
+    from pvqbounds.nn import LayerGrams, LoadedModel
+    from pvqbounds.nn.calibration import DataOptions
+
+__all__ = [
+    "DEFAULT_LAYER",
+    "DEFAULT_MODEL",
+    "DataOption",
+    "GramsOption",
+    "HeldOutOption",
+    "LayersOption",
+    "MaxTokensOption",
+    "ModelArgument",
+    "ModelOption",
+    "PositionMaskOption",
+    "SamplesOption",
+    "SaveGramsOption",
+    "TokenizerOption",
+    "WeightsOption",
+    "captured",
+    "check_gram_file",
+    "data_options",
+    "layers_of",
+    "layers_view",
+    "model_name",
+]
+
+DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
+
+MODELS = "digits (shipped), torchvision:NAME, timm:NAME, package.module:factory or a folder with config.json."
+
+ModelArgument = Annotated[
+    str | None, typer.Argument(metavar="[MODEL]", help=f"The same as --model: {MODELS}", show_default=False)
+]
+ModelOption = Annotated[str | None, typer.Option("--model", help=MODELS, show_default=DEFAULT_MODEL)]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        metavar="NAME",
+        help="Dotted name of a layer, or a pattern like 'blocks.*.fc1'; repeatable. Without it the layers of "
+        f"a model are listed; {DEFAULT_LAYER} of the shipped one.",
+    ),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Calibration data: .npy, .npz or .safetensors (several arrays by the names of the model's "
+        "inputs), a text, or a folder of images by class."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="Weights of the model: .safetensors, .pt, .bin, or a folder of their parts."),
+]
+HeldOutOption = Annotated[
+    Path | None, typer.Option(help="Other data, on which all that is found is evaluated as well.")
+]
+TokenizerOption = Annotated[
+    Path | None,
+    typer.Option(help="What reads a text: a tokenizer.json or its folder; the model's folder if left out."),
+]
+MaxTokensOption = Annotated[int, typer.Option(help="Tokens of a piece of text; longer lines are cut.")]
+SamplesOption = Annotated[
+    int | None, typer.Option(help="So many samples at most; of a folder of images 256 if left out.")
+]
+PositionMaskOption = Annotated[
+    Path | None,
+    typer.Option(help="Which positions count, or with what weight, for each sample: .npy."),
+]
+GramsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Grams in place of data: what --save-grams wrote, .npz or .safetensors with XᵀX/N, xtx or "
+        "hessian, or QuIP#'s .pt."
+    ),
+]
+SaveGramsOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the layers' Grams to FILE.npz.")
+]
+
+
+def model_name(argument: str | None, option: str | None) -> str:
+    """The model that is asked for, in either place.
+
+    Raises
+    ------
+    InputError
+        If both are given.
+    """
+    if argument is not None and option is not None:
+        raise InputError(f"The model is given twice, as {argument} and as {option}; give it once.")
+    return argument or option or DEFAULT_MODEL
+
+
+def data_options(
+    tokenizer: Path | None, max_tokens: int, samples: int | None, position_mask: Path | None, seed: int
+) -> DataOptions:
+    """How data are read."""
+    from pvqbounds.nn.calibration import DataOptions
+
+    return DataOptions(tokenizer, max_tokens, samples, position_mask, seed)
+
+
+def layers_of(loaded: LoadedModel, wanted: Sequence[str] | None) -> list[str]:
+    """Names of the layers that are asked for; none where the model's are to be listed."""
+    from pvqbounds.nn.layers import select_layers
+
+    if wanted:
+        return select_layers(loaded.module, wanted)
+    return [DEFAULT_LAYER] if loaded.name == DEFAULT_MODEL else []
+
+
+def layers_view(module: nn.Module) -> RenderableType:
+    """The layers that bounds exist for, with their sizes."""
+    from rich import box
+    from rich.table import Table
+
+    from pvqbounds.nn.layers import layer_sizes
+
+    sizes = layer_sizes(module)
+    if not sizes:
+        raise InputError(f"A {type(module).__name__} has no layer that bounds exist for.")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    table.add_column("kind", overflow="fold")
+    table.add_column("weights", justify="right")
+    for name, description, size in sizes:
+        table.add_row(name, description, f"{size:,}")
+    return table
+
+
+def check_gram_file(path: Path) -> None:
+    """Find out before any work whether Grams can be written to `path`.
+
+    Raises
+    ------
+    InputError, OutputError
+        If its ending is another, or it cannot be written.
+    """
+    from pvqbounds.storage.archive import check_writable
+
+    if path.suffix != ".npz":
+        raise InputError(f"Grams are written to an .npz file, not to {path}.")
+    check_writable(path)
+
+
+def captured(
+    loaded: LoadedModel, layers: Sequence[str], grams: Path | None, save: Path | None
+) -> tuple[dict[str, LayerGrams], dict[str, LayerGrams]]:
+    """Grams of the layers' inputs, and of those that are held out, where one run serves for several.
+
+    Raises
+    ------
+    InputError
+        If Grams are to be saved that came from a file.
+    """
+    from pvqbounds.nn import grams_of_layers
+    from pvqbounds.nn.gram_files import save_grams
+
+    if save is not None and grams is not None:
+        raise InputError("--save-grams writes what a model gives its layers; leave it out beside --grams.")
+    several = len(layers) > 1
+    own: dict[str, LayerGrams] = {}
+    if grams is None and loaded.data is not None and layers and (several or save is not None):
+        own = grams_of_layers(loaded.module, layers, loaded.data)
+    if save is not None:
+        save_grams(own, save)
+    later = {}
+    if several and loaded.held_out is not None:
+        later = grams_of_layers(loaded.module, layers, loaded.held_out)
+    return own, later

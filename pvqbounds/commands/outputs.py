@@ -1,0 +1,95 @@
+"""Where the results of layers go: files, a picture, the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pvqbounds.commands.console import show
+from pvqbounds.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    from pvqbounds.results.layer import LayerReport
+
+__all__ = ["Outputs"]
+
+PLACE = "{layer}"
+"""What stands for a layer's name in that of a file."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a command on layers writes, one for each layer."""
+
+    json: Path | None = None
+    plot: Path | None = None
+
+    def check(self, inputs: Sequence[Path]) -> None:
+        """Find out before any work whether all can be written.
+
+        Raises
+        ------
+        InputError, OutputError
+            If not, or if one would replace an input or another.
+        """
+        from pvqbounds.report.plot import check_plot_path
+        from pvqbounds.storage.results_written import check_result_path
+
+        if self.json is not None:
+            check_result_path(self.json, *inputs)
+        if self.plot is not None:
+            check_plot_path(self.plot)
+        if self.json is not None and self.plot is not None:
+            taken = {self.json.resolve(), self.json.with_suffix(".npz").resolve()}
+            if self.plot.resolve() in taken:
+                raise OutputError(f"--json and --plot would both write {self.plot}; give one another name.")
+
+    def check_layers(self, layers: Sequence[str]) -> None:
+        """Refuse one file for several layers.
+
+        Raises
+        ------
+        OutputError
+            If so.
+        """
+        for option, path in (("--json", self.json), ("--plot", self.plot)):
+            if path is not None and len(layers) > 1 and PLACE not in path.name:
+                raise OutputError(
+                    f"{option} would write {len(layers)} layers to {path}; put {PLACE} into its name, as in "
+                    f"{path.stem}-{PLACE}{path.suffix}."
+                )
+
+    def check_none(self) -> None:
+        """Refuse files where there is no layer to write.
+
+        Raises
+        ------
+        InputError
+            If so.
+        """
+        if self.json is not None or self.plot is not None:
+            raise InputError("Name the layer with --layer; without it the layers are listed alone.")
+
+    def write(self, report: LayerReport) -> None:
+        """Write the result of a layer."""
+        from pvqbounds.storage.results_written import write_layer
+
+        if self.json is not None:
+            write_layer(report, _of_layer(self.json, report.layer))
+
+    def present(self, report: LayerReport) -> None:
+        """Draw and print it."""
+        from pvqbounds.report.plot import plot_layer
+        from pvqbounds.report.tables import layer_view
+
+        try:
+            if self.plot is not None:
+                plot_layer(report, _of_layer(self.plot, report.layer))
+        finally:  # a picture that fails does not cost the result
+            show(layer_view(report))
+
+
+def _of_layer(path: Path, layer: str) -> Path:
+    return path.with_name(path.name.replace(PLACE, layer.replace("/", "_")))

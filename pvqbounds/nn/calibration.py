@@ -1,0 +1,233 @@
+"""Calibration data from files: arrays, images, text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn.batches import Data
+from pvqbounds.nn.positions import POSITION_MASK
+from pvqbounds.nn.signature import LABELS, inputs_of
+from pvqbounds.nn.weights import check_file, import_safetensors, line
+from pvqbounds.problems.validation import whole_number
+from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
+
+__all__ = ["DataOptions", "read_array", "read_data"]
+
+INPUTS_KEY = "inputs"
+"""Name of the array that is the model's first input in a data file with several."""
+
+TEXTS = (".txt", ".md", ".text")
+MOST = 2**31
+IMAGES = 256
+"""Images of a folder that are drawn if nothing is said."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How calibration data are read."""
+
+    tokenizer: Path | None = None
+    """A ``tokenizer.json``, or the folder of one; that of the model's own folder if None."""
+    max_tokens: int = 256
+    """Longest piece of a text; longer lines are cut into several."""
+    samples: int | None = None
+    """So many at most; of images that many, evenly from the classes, 256 if None."""
+    position_mask: Path | None = None
+    """A file with a number for each sample and position: which count, or with what weight."""
+    seed: int = 0
+    """Of the draw of images."""
+
+
+def read_data(path: Path, module: nn.Module, options: DataOptions) -> Data:
+    """Read calibration data, as :func:`pvqbounds.nn.grams_of_layers` takes them.
+
+    Parameters
+    ----------
+    path
+        ``.npy``; ``.npz`` or ``.safetensors`` with one array, or several under the names of the model's
+        inputs, labels left out; a text file; a folder of images.
+    module
+        The model that they are for.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds what the model has no place for.
+    """
+    if options.samples is not None:
+        whole_number(options.samples, "The number of samples", 1, MOST)
+    if path.is_dir():
+        data: Data = _images(path, module, options)
+    elif path.suffix in TEXTS:
+        data = _tokens(path, options)
+    else:
+        check_file(path, {".npy", ".npz", ".safetensors", ".txt"}, "Calibration inputs")
+        data = _arrays(path, module, options.samples)
+    if options.position_mask is None:
+        return data
+    mask = torch.from_numpy(read_array(options.position_mask))
+    first = inputs_of(module).first
+    if isinstance(data, Tensor) and first is not None:
+        data = {first: data}
+    if not isinstance(data, dict):
+        raise InputError("A position mask belongs to data in a file of arrays; leave it out.")
+    return data | {POSITION_MASK: mask[: options.samples]}
+
+
+# ------------------------------------------------------------------------------------- arrays
+
+
+def _arrays(path: Path, module: nn.Module, samples: int | None) -> Data:
+    """The array of a data file, or several by the names of the model's inputs."""
+    if path.suffix == ".npy":
+        return torch.from_numpy(read_array(path))[:samples]
+    tensors = _tensors(path)
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))[:samples]
+    inputs = inputs_of(module)
+    taken = {name: tensor for name, tensor in tensors.items() if name in inputs.named or name not in LABELS}
+    if set(taken) == {INPUTS_KEY}:
+        return taken[INPUTS_KEY][:samples]
+    if INPUTS_KEY in taken and INPUTS_KEY not in inputs.named and inputs.first is not None:
+        taken = {inputs.first if name == INPUTS_KEY else name: tensor for name, tensor in taken.items()}
+    mask = taken.pop(POSITION_MASK, None)
+    try:
+        named = inputs.by_name(taken)
+    except InputError as error:
+        raise InputError(f"{path} does not fit the model: {error}") from error
+    if mask is not None:
+        named[POSITION_MASK] = mask
+    return {name: tensor[:samples] for name, tensor in named.items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    content = read_bytes(path)
+    if path.suffix == ".npz":
+        return {name: torch.from_numpy(array) for name, array in parse_arrays(content, path).items()}
+    safetensors = import_safetensors()
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
+    return tensors
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read the array of a ``.npy`` file, as it stands there.
+
+    Raises
+    ------
+    InputError
+        If there is none of real numbers.
+    """
+    check_file(path, {".npy"}, "Arrays")
+    try:
+        array = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+    except (EOFError, OSError, SyntaxError, TypeError, ValueError, MemoryError) as error:
+        raise InputError(f"{path} is damaged, or not a .npy file of numbers ({line(error)}).") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise InputError(f"{path} must hold one array of real numbers.")
+    return native_array(array, f"The array in {path}")
+
+
+# ------------------------------------------------------------------------------------- images
+
+
+@dataclass(frozen=True)
+class Images:
+    """Batches of images from a folder, read anew each time."""
+
+    files: list[tuple[str, int]]
+    transform: Any
+    batch_size: int = 32
+
+    def __iter__(self) -> Iterator[Tensor]:
+        from pvqbounds.train.images import decode
+
+        for start in range(0, len(self.files), self.batch_size):
+            batch = []
+            for path, _ in self.files[start : start + self.batch_size]:
+                try:
+                    batch.append(self.transform(decode(path)))
+                except ValueError as error:
+                    raise InputError(f"{path} cannot be decoded ({line(error)}).") from error
+            yield torch.stack(batch)
+
+
+def _images(folder: Path, module: nn.Module, options: DataOptions) -> Images:
+    """Images in ImageNet's layout, prepared as for a test: resized to 8/7 of the size, the centre cropped."""
+    from pvqbounds.train.data import evenly, scan
+    from pvqbounds.train.images import centre_crop
+    from pvqbounds.train.presets import Recipe
+
+    _, files = scan(folder / "train" if (folder / "train").is_dir() else folder)
+    config = getattr(module, "pretrained_cfg", None) or {}
+    statistics = {key: tuple(config[key]) for key in ("mean", "std") if config.get(key)}
+    size = (config.get("input_size") or (Recipe.image_size,))[-1]
+    transform = centre_crop(size, config.get("interpolation") or Recipe.interpolation, **statistics)
+    return Images(evenly(files, options.samples or IMAGES, options.seed), transform)
+
+
+# --------------------------------------------------------------------------------------- text
+
+
+def _tokens(path: Path, options: DataOptions) -> list[dict[str, Tensor]]:
+    """Batches of the lines of a text, the shortest first so that little is padded."""
+    if options.tokenizer is None:
+        raise InputError(
+            f"{path} is a text, which a tokenizer has to read; give its tokenizer.json or the folder of one."
+        )
+    try:
+        lines = [text for text in path.read_text("utf-8").splitlines() if text.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as text in UTF-8 ({line(error)}).") from error
+    longest = whole_number(options.max_tokens, "The most tokens of a piece", 1, MOST)
+    pieces = _pieces(lines, options.tokenizer, longest)[: options.samples]
+    if not pieces:
+        raise InputError(f"{path} holds no text.")
+    pieces.sort(key=len)
+    return [_padded(pieces[start : start + 32]) for start in range(0, len(pieces), 32)]
+
+
+def _pieces(lines: list[str], tokenizer: Path, longest: int) -> list[list[int]]:
+    """Token ids of each line, those of a long one in several pieces."""
+    file = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
+    if not file.is_file():
+        raise InputError(f"There is no tokenizer {file}; give a tokenizer.json or the folder of one.")
+    try:
+        tokenizers: Any = import_module("tokenizers")
+    except ImportError as error:
+        raise InputError(
+            f"Reading text needs tokenizers ({error}); install it with `pip install 'pvqbounds[hf]'`."
+        ) from error
+    try:
+        reader = tokenizers.Tokenizer.from_str(file.read_text("utf-8"))
+    except Exception as error:  # whatever its parser raises
+        raise InputError(f"{file} is damaged or no tokenizer ({line(error)}).") from error
+    reader.no_padding()
+    reader.enable_truncation(longest)
+    pieces = []
+    for encoding in reader.encode_batch(lines):
+        pieces += [list(piece.ids) for piece in (encoding, *encoding.overflowing) if piece.ids]
+    return pieces
+
+
+def _padded(pieces: list[list[int]]) -> dict[str, Tensor]:
+    length = max(map(len, pieces))
+    ids = torch.zeros(len(pieces), length, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, piece in enumerate(pieces):
+        ids[row, : len(piece)] = torch.tensor(piece)
+        mask[row, : len(piece)] = 1
+    return {"input_ids": ids, "attention_mask": mask}

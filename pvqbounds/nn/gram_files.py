@@ -1,0 +1,196 @@
+"""Grams in files, so that a model runs once or never: this package's own, and those of other tools.
+
+| file | holds | taken as |
+|---|---|---|
+| ``.npz`` of `save_grams` | ``LAYER/gram``, ``LAYER/positions``, ``LAYER/notes`` | XᵀX/N |
+| ``.npz``, ``.safetensors`` | ``gram``, or one array of any name | XᵀX/N |
+| the same | ``xtx`` beside ``positions`` | XᵀX |
+| the same | ``hessian`` or ``H`` | 2XᵀX/N, as GPTQ has it |
+| ``.pt`` of QuIP# | ``flatH``, ``mu``, ``n``, ``ct`` | the lower triangle of XᵀX/N − μμᵀ, row by row |
+
+Names may begin with that of the layer, before a slash or a dot; the arrays of one layer have shape (n, n),
+or (groups, n, n).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pvqbounds.errors import InputError, shown
+from pvqbounds.nn.grams import LayerGrams
+from pvqbounds.nn.layers import Layer
+from pvqbounds.nn.weights import check_file, import_safetensors, line
+from pvqbounds.problems import Gram
+from pvqbounds.storage.archive import parse_arrays, read_bytes, replacing, write_arrays
+
+__all__ = ["GivenGrams", "given_grams", "read_grams", "save_grams"]
+
+GivenGrams = LayerGrams | Gram | ArrayLike | Mapping[str, LayerGrams] | str | Path
+"""A Gram, or one for each group; those of several layers by their names; or a file of them."""
+
+MEANINGS = ("gram", "xtx", "hessian", "H")
+UNKNOWN = "Of the Gram of {} it is taken that it is XᵀX/N: errors are in its units, and decibels are not."
+FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
+
+
+def save_grams(grams: Mapping[str, LayerGrams], path: str | Path) -> None:
+    """Write the Grams of layers, by their names, to an ``.npz`` file.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, found in grams.items():
+        arrays[f"{name}/gram"] = np.stack([gram.matrix for gram in found.grams])
+        arrays[f"{name}/positions"] = np.array(found.positions)
+        arrays[f"{name}/notes"] = np.frombuffer("\n".join(found.notes).encode(), dtype=np.uint8)
+    with replacing(Path(path)) as temporary:
+        write_arrays(temporary, arrays)
+
+
+def given_grams(given: GivenGrams, layer: Layer) -> LayerGrams:
+    """The Grams of a layer from whatever holds them.
+
+    Raises
+    ------
+    InputError
+        If they do not fit the layer, or are no Grams.
+    """
+    if isinstance(given, str | Path):
+        return read_grams(Path(given), layer)
+    if isinstance(given, Mapping):
+        if layer.name not in given:
+            raise InputError(f"The Grams have none of layer '{layer.name}'; they have {_listed(given)}.")
+        return given_grams(given[layer.name], layer)
+    if isinstance(given, Gram):
+        given = LayerGrams((given,), 0)
+    if not isinstance(given, LayerGrams):
+        array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
+        given = _of_matrices(array, 0, ())
+    sizes = [gram.n for gram in given.grams]
+    if sizes != [layer.inputs] * layer.groups:
+        wanted = f"{layer.groups} of {layer.inputs}" if layer.groups > 1 else f"{layer.inputs}"
+        raise InputError(
+            f"Layer '{layer.name}' has {wanted} inputs, but {len(sizes)} Gram of {sizes[0]} is given for it."
+        )
+    return given
+
+
+def read_grams(path: Path, layer: Layer) -> LayerGrams:
+    """Read the Grams of a layer from a file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, has none for the layer, or holds no Grams.
+    """
+    check_file(path, {".npz", ".safetensors", ".pt"}, "Grams")
+    arrays = _arrays(path)
+    if "flatH" in arrays:
+        return given_grams(_of_quip(arrays, path), layer)
+    own = {
+        name[len(layer.name) + 1 :]: array
+        for name, array in arrays.items()
+        if name.startswith((f"{layer.name}/", f"{layer.name}."))
+    }
+    if layer.name in arrays:
+        own.setdefault("", arrays[layer.name])
+    held = own or arrays
+    word = next((word for word in MEANINGS if word in held), None)
+    if word is None:
+        matrices = [name for name, array in held.items() if array.ndim >= 2]
+        if len(matrices) != 1:
+            raise InputError(
+                f"{path} does not tell the Gram of layer '{layer.name}': it holds {_listed(arrays)}; call it "
+                f"'{layer.name}/gram', or leave out the others."
+            )
+        notes = (UNKNOWN.format(path.name), FROM_FILE)
+        return given_grams(_of_matrices(held[matrices[0]], 0, notes), layer)
+    count = held.get("positions")
+    positions = 0 if count is None else int(np.ravel(count)[0])
+    matrix = held[word]
+    if word == "xtx":
+        if positions < 1:
+            raise InputError(f"{path} holds XᵀX of layer '{layer.name}'; put its positions, N, beside it.")
+        matrix = matrix / positions
+    elif word in ("hessian", "H"):
+        matrix = matrix / 2
+    text = bytes(held["notes"].astype(np.uint8)).decode("utf-8", "replace") if "notes" in held else ""
+    told = tuple(note for note in text.split("\n") if note)
+    return given_grams(_of_matrices(matrix, positions, told or (() if positions else (FROM_FILE,))), layer)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if path.suffix == ".npz":
+        return parse_arrays(read_bytes(path), path)
+    if path.suffix == ".safetensors":
+        safetensors = import_safetensors()
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
+    else:
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"{path} is damaged or holds more than tensors, which is never unpickled."
+            ) from error
+    if isinstance(tensors, Tensor):
+        tensors = {"": tensors}
+    if not isinstance(tensors, Mapping):
+        raise InputError(f"{path} must hold tensors by their names.")
+    return {
+        str(name): _as_array(value)
+        for name, value in tensors.items()
+        if isinstance(value, Tensor | int | float)
+    }
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    tensor = torch.as_tensor(value)
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float32, torch.float64):
+        tensor = tensor.float()  # NumPy has no bfloat16
+    array: NDArray[Any] = tensor.numpy()
+    return array
+
+
+def _of_quip(arrays: Mapping[str, NDArray[Any]], path: Path) -> LayerGrams:
+    """XᵀX/N of what QuIP# saves: a triangle of the covariance, and the mean."""
+    flat = np.ravel(arrays["flatH"]).astype(np.float64)
+    n = int(np.ravel(arrays["n"])[0]) if "n" in arrays else int(np.sqrt(2.0 * len(flat)))
+    if n < 1 or n * (n + 1) // 2 != len(flat):
+        raise InputError(f"{path} holds a flatH of {len(flat)} numbers, which is no triangle of n = {n}.")
+    matrix = np.zeros((n, n))
+    matrix[np.tril_indices(n)] = flat
+    matrix = matrix + np.tril(matrix, -1).T
+    if "mu" in arrays:
+        mean = np.ravel(arrays["mu"]).astype(np.float64)
+        if len(mean) != n:
+            raise InputError(f"{path} holds a mu of {len(mean)} numbers, where n is {n}.")
+        matrix += np.outer(mean, mean)
+    if arrays["flatH"].dtype != np.float64:
+        matrix = matrix.astype(np.float32)  # no better than what it was made from
+    positions = int(np.ravel(arrays["ct"])[0]) if "ct" in arrays else 0
+    return _of_matrices(matrix, positions, () if positions else (FROM_FILE,))
+
+
+def _of_matrices(array: NDArray[Any], positions: int, notes: tuple[str, ...]) -> LayerGrams:
+    if array.ndim not in (2, 3):
+        raise InputError(f"A Gram has shape (n, n), or (groups, n, n), not {shown(array.shape)}.")
+    grams = [array] if array.ndim == 2 else list(array)
+    return LayerGrams(tuple(map(Gram, grams)), positions, notes)
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    few = ", ".join(sorted(names)[:4])
+    return few + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "nothing"
