@@ -77,6 +77,7 @@ from pvqbounds.commands.inputs import (
     layers_view,
     model_name,
 )
+from pvqbounds.commands.interrupts import keeping_what_stands
 from pvqbounds.commands.outputs import Outputs
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import InputError, PvqError, SolverError, SolverFailedError, one_line
@@ -86,6 +87,9 @@ if TYPE_CHECKING:
     from pvqbounds.results.layer import LayerReport
 
 __all__ = ["app", "main"]
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, with what stood by then or without."""
 
 app = typer.Typer(
     name="pvqbounds",
@@ -217,6 +221,13 @@ def layer(
     relaxation: RelaxationOption = None,
     solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
+    total_time: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="For the whole layer: each problem gets a cheap interval, then the widest get more.",
+        ),
+    ] = None,
     tolerance: ToleranceOption = None,
     threads: ThreadsOption = 1,
     verbose: VerboseOption = False,
@@ -247,8 +258,12 @@ def layer(
         check_gram_file(save_grams)
     reports: list[LayerReport] = []
     try:
-        with progress_bar("loading") as update:
+        with keeping_what_stands() as interrupts, progress_bar("loading") as update:
             from pvqbounds import nn
+
+            def told(done: int, total: int, doing: str) -> None:
+                interrupts.keeps = done > 0
+                update(done, total, doing)
 
             reading = data_options(tokenizer, max_tokens, samples, position_mask, seed)
             loaded = nn.load_model(
@@ -290,10 +305,14 @@ def layer(
                     jobs=cores() if jobs is None else jobs,
                     seed=seed,
                     device=device,
-                    progress=update,
+                    progress=told,
+                    total_time=total_time,
+                    cancelled=interrupts.stop,
                 )
                 reports.append(report)
                 outputs.write(report)
+                if interrupts.stop.is_set():
+                    break
             if not layers:
                 outputs.check_none()
                 show(layers_view(loaded.module))
@@ -302,6 +321,8 @@ def layer(
             outputs.write_rows(reports)
         for report in reports:
             outputs.present(report)
+    if interrupts.stop.is_set():
+        raise typer.Exit(INTERRUPTED)
 
 
 @app.command(

@@ -47,7 +47,7 @@ def removals(inverse: Array, channels: Channels) -> tuple[NDArray[np.int64], Arr
     order, cost
         Shape (channels, n) each.
     """
-    from pvqbounds.solvers.native.pruning.subset_kernel import eliminate
+    from pvqbounds.heuristics.supports import eliminate
 
     group = np.empty(len(inverse), dtype=np.int64)
     need: list[NDArray[np.int64]] = []

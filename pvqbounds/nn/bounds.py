@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Unpack
@@ -19,6 +19,7 @@ from pvqbounds.nn.gram_files import GivenGrams, given_grams
 from pvqbounds.nn.grams import Data, LayerGrams, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
+from pvqbounds.nn.progress import LayerProgress, SharedTime, Watched
 from pvqbounds.nn.sides import (
     chosen_channels,
     given_scales,
@@ -33,6 +34,7 @@ from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.held_out import HeldOut, held_out_errors
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
@@ -42,13 +44,12 @@ from pvqbounds.solving.channels import solve_all
 from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for, kind_of
-from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.layer_budget import solve_together
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
 
-LayerProgress = Callable[[int, int, str], None]
-"""Called with the problems done, their number, and what is being done."""
+INTERRUPTED = "Interrupted: the intervals are those that stood by then."
 
 
 def layer_bounds(
@@ -78,6 +79,7 @@ def layer_bounds(
     batch_size: int = 64,
     device: str = "cpu",
     progress: LayerProgress | None = None,
+    total_time: float | None = None,
     **options: Unpack[SolveKeywords],
 ) -> LayerReport:
     """How well one layer can be quantized and pruned at all, on the output error of its data.
@@ -166,7 +168,11 @@ def layer_bounds(
     device
         As for :func:`pvqbounds.solve_channels`.
     progress
-        Called with (problems done, problems in all, what is being done).
+        Called with (problems done, problems in all, what is being done: the side, and its interval so far).
+    total_time
+        Seconds for the sides of the layer together, in equal parts; what one leaves goes to the next ones.
+        Within a side each problem gets a cheap interval first, as in :func:`pvqbounds.solve_channels`. The
+        pass over the data comes before.
     **options
         As for :func:`pvqbounds.solve`; `time_limit` in seconds and `threads` for one problem,
         `solver_options` for `solver` itself, not for a native side beside it.
@@ -193,7 +199,8 @@ def layer_bounds(
     data, held_out = loaded.data if data is None else data, loaded.held_out if held_out is None else held_out
     if data is None and grams is None:
         raise InputError("The model comes without data; give calibration inputs for it, or a Gram.")
-    asked, execution = SolveOptions(solver, method, relaxation, **options), Execution(jobs, device)
+    asked = SolveOptions(solver, method, relaxation, **options)
+    execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
     for form in own_forms:
         refuse_unfit(form, target)
@@ -224,14 +231,13 @@ def layer_bounds(
     fitting = [proposing(own, problems) for own, problems in zip(listed, posed, strict=True)]
     _refuse_unused(methods, fitting)
     names = titles if stored else labels([(form.task, form.name) for form in forms])
-    sides = []
+    sides, sharing = [], SharedTime(total_time, len(forms))
     for number, form in enumerate(forms):
-
-        def done(count: int, before: int = number * len(slices), name: str = names[number]) -> None:
-            report(before + count, total, name)
-
-        done(0)
-        own = options_of[_kind(form)], replace(execution, progress=done)
+        alone = Closing(posed[number]) if len(ranges) == 1 else None  # chunks do not add up
+        told_of = Watched(report, number * len(slices), total, names[number], alone)
+        told_of.done(0)
+        watched = replace(execution, progress=told_of.done, found=told_of.found)
+        own = options_of[_kind(form)], replace(watched, total_time=sharing.next())
         nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
         if nnz is None:
             found = _each_by_itself(posed[number], fitting[number], *own, given[number])
@@ -245,7 +251,9 @@ def layer_bounds(
             file = stored[number - len(own_forms)]
             size = file.stored.bits_per_weight
             sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
-    told = [loaded.note, *captured.notes, *(note_of(form, target) for form in own_forms)]
+    interrupted = asked.cancelled is not None and asked.cancelled.is_set()
+    told = [INTERRUPTED if interrupted else "", loaded.note, *captured.notes]
+    told += [note_of(form, target) for form in own_forms]
     told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
     protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"
@@ -454,14 +462,10 @@ def _under_one_budget(
 ) -> Found:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
     sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
-    allotted, bounds, error_lower = solve_layer_budget(
-        sparse,
-        nnz,
-        time_limit=asked.time_limit,
-        threads=asked.threads,
-        jobs=execution.jobs,
-        progress=execution.progress,
-    )
+    if execution.total_time is not None:
+        each = execution.total_time * execution.jobs / len(sparse)
+        asked = replace(asked, time_limit=min(asked.time_limit, each))
+    allotted, bounds, error_lower = solve_together(sparse, nnz, asked, execution)
     spent = shared_by_magnitude(sparse, nnz)
     points = proposals(methods, spent, asked.seed)
     allotted, bounds = at_least_methods_together(allotted, bounds, error_lower, spent, points)

@@ -36,7 +36,9 @@ class Case:
         """Whether it holds finite multipliers."""
         if not (is_vector(self.chord, directions) and is_vector(self.push, directions)):
             return False
-        return bool((self.chord >= 0.0).all()) and self.proof.fits(problem)
+        if not (isinstance(self.proof, LeafCertificate) and self.proof.fits(problem)):
+            return False
+        return bool((self.chord >= 0.0).all())
 
     def in_units(self, units: Units) -> Case:
         """The same for the problem in these units."""

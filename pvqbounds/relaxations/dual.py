@@ -256,7 +256,8 @@ def dual_terms(
     certificate
         That fits it.
     proofs
-        Filled with the proof of each lam that must stay positive, so that channels share it.
+        Filled with the proof of each lam that must stay positive, so that channels share it; slabs, whose
+        matrix is their own, share none.
     margins
         How many times the margin of a proof S is to leave.
     within
@@ -286,8 +287,8 @@ def _live_terms(
     if values.is_finite:
         feasible = feasible_multipliers(form.matrix, lam, nu, margins)
     else:
-        key = problem.shared, certificate.lam.tobytes() + (b"" if within is None else within.chord.tobytes())
-        feasible = _shrunk(form, lam, nu, margins, proofs if proofs is not None else {}, key)
+        known = proofs if proofs is not None and within is None else {}
+        feasible = _shrunk(form, lam, nu, margins, known, (problem.shared, certificate.lam.tobytes()))
     if feasible is None:
         return None
     matrix, lam, nu, smallest, lowered = feasible

@@ -14,6 +14,7 @@ its leaves hold every t, so that the least of their bounds is a bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -136,8 +137,9 @@ def added_slabs(form: ErrorForm, slabs: Slabs) -> ErrorForm:
             # of the product, and of the sum; row sums bound what the entries do to dᵀAd
             errors += gamma(n + 16) * (rho * size * size.sum()) + UNIT * np.abs(matrix).sum(axis=1)
             parts.append(_product_down(rho, low, high))
-        slope = pushed if rho == 0.0 else 0.5 * rho * (low + high) + pushed
-        slope_size = abs(pushed) if rho == 0.0 else 0.5 * rho * (abs(low) + abs(high)) + abs(pushed)
+        # rho first: half of the least float64 is nothing, which an end of any size would make something
+        slope = pushed if rho == 0.0 else 0.5 * (rho * (low + high)) + pushed
+        slope_size = abs(pushed) if rho == 0.0 else 0.5 * (rho * (abs(low) + abs(high))) + abs(pushed)
         linear = linear + slope * a
         drift += gamma(16) * (slope_size * size) + 2.0 * UNIT * np.abs(linear) + TINY * (1.0 + size)
         if pushed != 0.0:
@@ -147,12 +149,14 @@ def added_slabs(form: ErrorForm, slabs: Slabs) -> ErrorForm:
         return form
     diagonal = np.diag_indices(n)
     absorbing = ABSORBED * np.maximum(matrix[diagonal], 0.0)
-    cost = np.where(absorbing > 0.0, drift * drift / np.where(absorbing > 0.0, absorbing, 1.0), 0.0)
+    # the quotient first: the square of a drift may be less than any float64 where the diagonal is as small
+    cost = drift * np.divide(drift, absorbing, out=np.zeros(n), where=absorbing > 0.0)
     matrix = matrix.copy()
     lowered = matrix[diagonal] - (1.0 + gamma(n + 16)) * (errors + absorbing) - TINY
     matrix[diagonal] = np.nextafter(lowered, -np.inf)
-    constant = down(down(total(parts)) - up(total(cost.tolist()) * (1.0 + gamma(8)), 2))
-    radius = np.where(absorbing > 0.0, form.radius, form.radius + drift)
+    paid = up(total(cost.tolist()) * (1.0 + gamma(8)) + TINY, 2)
+    constant = down(down(total(parts)) - paid) if np.isfinite(parts).all() else -math.inf
+    radius = np.where(absorbing > 0.0, form.radius, (1.0 + gamma(4)) * (form.radius + drift))
     return ErrorForm(matrix, linear, radius, constant)
 
 
@@ -188,7 +192,9 @@ class Cover:
             return False
         if [part.dtype for part in parts] != [np.float64, np.int64, np.float64]:
             return False
-        m, nodes = len(self.direction), len(self.axis) if self.axis.ndim == 1 else 0
+        if not (self.direction.ndim == 2 and self.axis.ndim == 1):
+            return False
+        m, nodes = len(self.direction), len(self.axis)
         return bool(
             self.direction.shape == (m, problem.n)
             and 1 <= m <= MOST_DIRECTIONS
@@ -234,15 +240,26 @@ def _is_tree(leaf: NDArray[np.bool_]) -> bool:
 
 
 def whole_box(problem: Problem, direction: Array) -> Box:
-    """How far t reaches, rounded outwards, shape (m,) each: all of ℝ where values have no ends."""
+    """How far t reaches, rounded outwards, shape (m,) each: all of ℝ where values have no ends.
+
+    The same numbers on every machine, and with or without inputs at which the directions are zero: whether a
+    leaf is empty must not depend on the order of a sum.
+    """
+    endless = np.full(len(direction), np.inf)
     if not problem.values.is_finite:
-        endless = np.full(len(direction), np.inf)
         return Box(-endless, endless)
-    low, high = problem.values.lowest, problem.values.highest
-    ends = direction * (low - problem.weight), direction * (high - problem.weight)
-    size = np.abs(direction) @ (np.abs(low) + np.abs(high) + 2.0 * np.abs(problem.weight))
-    room = gamma(problem.n + 16) * size + TINY
-    return Box(np.minimum(*ends).sum(axis=1) - room, np.maximum(*ends).sum(axis=1) + room)
+    lowest, highest, weight = problem.values.lowest, problem.values.highest, problem.weight
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is no end
+        ends = direction * (lowest - weight), direction * (highest - weight)
+        size = _row_sums(np.abs(direction) * (np.abs(lowest) + np.abs(highest) + 2.0 * np.abs(weight)))
+        room = gamma(16) * size + TINY
+        low, high = _row_sums(np.minimum(*ends)) - room, _row_sums(np.maximum(*ends)) + room
+    return Box(np.where(np.isfinite(low), low, -endless), np.where(np.isfinite(high), high, endless))
+
+
+def _row_sums(terms: Array) -> Array:
+    """The sum of each row, rounded once, nan where it overflows, shape (m,)."""
+    return np.array([total(row) for row in terms.tolist()])
 
 
 def cover_of(direction: Array, cuts: Sequence[float]) -> Cover:

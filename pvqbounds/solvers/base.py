@@ -64,7 +64,8 @@ class Options:
     relaxation: str = "box-hull"
     """Name of the quantization relaxation: the one asked for, or that an exact method falls back on."""
     search_share: float = 0.0
-    """Share of the time limit in which a search may raise the bound of the relaxation "hybrid"."""
+    """Share of the time limit in which a search may raise the bound of the relaxation "hybrid"; cases of
+    directions may take all of it where this is 1."""
     cancelled: threading.Event | None = None
     """Set by another thread to stop the solve early."""
     threads: int = 1

@@ -15,7 +15,7 @@ from pvqbounds.errors import ContradictionError
 from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.results.bounds import Bounds, status_of
 
-__all__ = ["at_least_methods", "at_least_methods_together", "with_candidates"]
+__all__ = ["at_least_methods", "at_least_methods_together", "combined", "with_candidates"]
 
 
 def at_least_methods(
@@ -79,6 +79,28 @@ def at_least_methods_together(
         raise ContradictionError(list(spent), certificates, list(best), error_lower, up(total))
     own = [replace(found, error_lower=0.0, error_upper=math.inf) for found in bounds]
     return list(spent), at_least_methods(spent, own, {"best": best})
+
+
+def combined(problem: Problem, one: Bounds, other: Bounds) -> Bounds:
+    """The better ends of two results of one problem, and the seconds of both.
+
+    A proved end is kept before one that a solver only states, whichever is higher; with the lower end go
+    its certificate and what is said of how it was found.
+
+    Raises
+    ------
+    ContradictionError
+        If what one proved lies above the error of the other's weights: a fault of this package.
+    """
+
+    def strength(bounds: Bounds) -> tuple[bool, float]:
+        return bounds.lower_kind == "certified" and bounds.error_lower > 0.0, bounds.error_lower
+
+    kept = max(one, other, key=strength)
+    points = [found.weight if found.codes is None else found.codes for found in (one, other)]
+    best = with_candidates(problem, kept, points)
+    note = "" if best.status == "optimal" else kept.note
+    return replace(best, seconds=one.seconds + other.seconds, note=note)
 
 
 def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArray[Any]]) -> Bounds:

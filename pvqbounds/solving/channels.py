@@ -8,6 +8,7 @@ note, so that the others are not lost.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,12 +37,16 @@ from pvqbounds.solving.guards import blas_threads
 from pvqbounds.solving.kinds import SHARED, kind_of
 from pvqbounds.solving.one import solve_one, weak_bounds
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
+from pvqbounds.solving.rounds import solve_in_rounds
 
 __all__ = ["SHARED", "solve_all", "solve_channels"]
 
 NOTICEABLE = 0.1
 """Share of a time limit from which on the seconds of a batch count against it: below, results are the
 same in each run."""
+
+NO_TIME = "not solved: the total time was over"
+INTERRUPTED = "not solved: interrupted before"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ def solve_channels(
     jobs: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
+    total_time: float | None = None,
     **options: Unpack[SolveKeywords],
 ) -> list[Bounds]:
     """Solve many channels, `jobs` at a time; arguments not named here are those of :func:`solve`.
@@ -78,11 +84,16 @@ def solve_channels(
         PyTorch).
     progress
         Called with the number of channels done after each one.
+    total_time
+        Seconds for all channels together: each gets a cheap interval first, then those whose intervals add
+        most to the layer's are solved again, for longer (`time_limit` is the most for one solve). None for
+        one solve of each within its `time_limit`.
 
     Returns
     -------
     One Bounds for each problem, in their order. A channel whose solve failed has the interval
-    that needs no solver, and says so in its note.
+    that needs no solver, and says so in its note; so has one that `total_time` or `cancelled` left no
+    time for.
 
     Raises
     ------
@@ -92,11 +103,24 @@ def solve_channels(
         If every channel fails.
     """
     asked = SolveOptions(solver, method, relaxation, **options)
-    return solve_all(problems, asked, Execution(jobs, device, progress))
+    return solve_all(problems, asked, Execution(jobs, device, progress, total_time=total_time))
 
 
 def solve_all(problems: Sequence[Problem], asked: SolveOptions, execution: Execution) -> list[Bounds]:
     """:func:`solve_channels` with its options in two objects."""
+    if execution.total_time is None:
+        return _solve_each(problems, asked, execution, Clock(math.inf, asked.cancelled))
+    with blas_threads(asked.threads):
+        for problem in {kind_of(checked_problem(problem)): problem for problem in problems}.values():
+            compile_for(problem, Options(relaxation="hybrid"))  # once a process, and no part of the time
+    clock = Clock(execution.total_time, asked.cancelled)
+    return solve_in_rounds(_solve_each, problems, asked, execution, clock)
+
+
+def _solve_each(
+    problems: Sequence[Problem], asked: SolveOptions, execution: Execution, clock: Clock
+) -> list[Bounds]:
+    """Solve each problem once; what the clock leaves no time for has the interval that needs no solver."""
     problems = [checked_problem(problem) for problem in problems]
     if asked.relaxation == SHARED and (not asked.native or asked.method == "exact"):
         raise InputError("The relaxation 'shared' is the native solver's: use it with --method relax.")
@@ -104,14 +128,15 @@ def solve_all(problems: Sequence[Problem], asked: SolveOptions, execution: Execu
     each = replace(asked, cancelled=cancelled)
     if asked.relaxation == SHARED:
         each = replace(each, method="relax", relaxation="box-hull")
-    work = Work(problems, each, cancelled)
+    work = Work(problems, each, cancelled, clock, asked.cancelled is not None)
     results: dict[int, Bounds] = {}
     with blas_threads(asked.threads), ThreadPoolExecutor(execution.jobs) as pool:
-        for batch in _batches(problems, asked, execution.device):
+        for batch in _batches(problems, asked, execution.device, clock):
             members = list(zip(batch.positions, batch.relaxed, strict=True))
             if execution.jobs == 1:  # in this thread, where solvers see an interrupt
                 for position, known in members:
                     results[position] = work.one(position, known, batch.seconds)
+                    execution.tell(position, results[position])
                     execution.report(len(results))
                 continue
             futures = {
@@ -119,7 +144,9 @@ def solve_all(problems: Sequence[Problem], asked: SolveOptions, execution: Execu
             }
             try:
                 for future in _as_they_end(futures):
-                    results[futures[future]] = future.result()
+                    position = futures[future]
+                    results[position] = future.result()
+                    execution.tell(position, results[position])
                     execution.report(len(results))
             except BaseException:
                 cancelled.set()  # the searches stop at their next slice
@@ -138,7 +165,11 @@ class Work:
     problems: Sequence[Problem]
     asked: SolveOptions
     cancelled: threading.Event
-    """Set where one channel raises what no other can survive."""
+    """Set where one channel raises what no other can survive, or by the user."""
+    clock: Clock
+    """The time for all channels."""
+    keeps: bool = False
+    """Whether the user may cancel, and has what stands then."""
     failures: list[Exception] = field(default_factory=list)
     stopped: list[BaseException] = field(default_factory=list)
 
@@ -150,18 +181,29 @@ class Work:
     def _attempted(self, position: int, relaxed: Relaxed | None, spent: float) -> Bounds:
         if self.stopped:  # a thread takes its next problem before the main one hears of the error
             raise self.stopped[0]
-        problem, limit = self.problems[position], self.asked.time_limit
-        left = limit if spent < NOTICEABLE * limit else max(limit - spent, 1e-3)
+        problem, limit = self.problems[position], min(self.asked.time_limit, self.clock.remaining)
+        name = "native" if self.asked.solver == "auto" else self.asked.solver
+        if limit <= 0.0 and relaxed is None:
+            return weak_bounds(problem, name, INTERRUPTED if self.cancelled.is_set() else NO_TIME)
+        left = max(limit if spent < NOTICEABLE * limit else limit - spent, min(self.asked.time_limit, 1e-3))
         try:
             return solve_one(problem, replace(self.asked, time_limit=left), relaxed)
         except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             self.failures.append(error)
-            name = "native" if self.asked.solver == "auto" else self.asked.solver
             return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
-        except BaseException as error:
-            self.stopped.append(error)
-            self.cancelled.set()
+        except KeyboardInterrupt as error:  # of a solver that takes the signal for itself
+            if self.keeps and not self.cancelled.is_set():
+                self.cancelled.set()
+                return weak_bounds(problem, name, INTERRUPTED)
+            self._stop(error)
             raise
+        except BaseException as error:
+            self._stop(error)
+            raise
+
+    def _stop(self, error: BaseException) -> None:
+        self.stopped.append(error)
+        self.cancelled.set()
 
 
 def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
@@ -172,7 +214,7 @@ def _as_they_end(futures: Iterable[Future[Bounds]]) -> Iterator[Future[Bounds]]:
         yield from ended
 
 
-def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> Iterator[Batch]:
+def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, clock: Clock) -> Iterator[Batch]:
     """The channels in batches; in one, without relaxations, where solving them together gains nothing."""
     arrays = arrays_on(device)
     relaxation, tolerance = asked.relaxation, asked.tolerance or Native.tolerance
@@ -190,10 +232,14 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str) -> I
             continue
         size = len(group) if relaxation == SHARED else size
         for start in range(0, len(group), size):
+            if clock.expired:
+                rest += group[start:]
+                break
             part = channels[start : start + size]
             compile_for(first, Options())
             started = time.perf_counter()
-            relaxed = _relaxed(part, relaxation, Clock(asked.time_limit * len(part)), tolerance, arrays)
+            limit = Clock(min(asked.time_limit * len(part), clock.remaining), asked.cancelled)
+            relaxed = _relaxed(part, relaxation, limit, tolerance, arrays)
             spent = (time.perf_counter() - started) / len(part)
             yield Batch(group[start : start + size], relaxed, spent)
     if rest:

@@ -24,7 +24,7 @@ from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.base import Backend, ExactSolution, Options, remaining
 from pvqbounds.solvers.native.compiling import compile_for
-from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solvers.relaxation import DIRECTIONS, Relaxed
 from pvqbounds.solving.choice import usable_backend
 from pvqbounds.solving.guards import blas_threads, breakdowns
 from pvqbounds.solving.kinds import Kind, kind_of
@@ -60,11 +60,12 @@ def solve(
         "auto": exact where it is expected to finish within the time limit, else relax.
     relaxation
         "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, "hybrid" or "box-hull" for levels
-        and joint compression, "perspective" for pruning.
+        and joint compression, "directions" or "perspective" for pruning.
         "splits" is the box-hull SDP with split inequalities, by the native solver. "hybrid" searches
         on what the multipliers of that (of the SDP alone with other solvers) leave until the time
         limit; left out, the native solver does so in a small share of it, the others solve the
-        box-hull SDP alone.
+        box-hull SDP alone. Where the Gram has directions of next to no power, "hybrid" and "directions" bound
+        by cases of them, too: for some seconds if left out, else until the time limit.
     time_limit
         Seconds, 60 unless told. An exact method that reaches it gives the interval proved so far. What is
         compiled when it is first used counts neither here nor in ``Bounds.seconds``.
@@ -114,7 +115,8 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
     """
     kind = kind_of(checked_problem(problem))
     relaxation = kind.checked_relaxation(asked.relaxation, asked.native)
-    share = (DEFAULT_SEARCH_SHARE if asked.relaxation is None else 1.0) if relaxation == "hybrid" else 0.0
+    refined = relaxation in ("hybrid", DIRECTIONS)
+    share = (DEFAULT_SEARCH_SHARE if asked.relaxation is None else 1.0) if refined else 0.0
     options = Options(
         time_limit=asked.time_limit,
         only_if_it_finishes=asked.method == "auto",

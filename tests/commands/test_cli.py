@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from command_line import run
 
 import pvqbounds as pvq
+from pvqbounds.solving import channels
 from pvqbounds.storage.problem_files import save_problem
 
 pytest.importorskip("torch")
@@ -258,6 +261,47 @@ def test_an_interrupt_leaves_nothing_behind(folder: Path, monkeypatch: pytest.Mo
     before = sorted(folder.iterdir())
     monkeypatch.setattr("pvqbounds.solving.one.solve", interrupted)
     assert run("solve", "q.npz", "--json", "r.json") == 130
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("more", [(), ("--total-time", "600")])
+def test_an_interrupt_of_a_layer_keeps_what_stands(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    solve, calls = channels.solve_one, []
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return solve(*arguments)
+
+    monkeypatch.setattr(channels, "solve_one", interrupting)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(*SMALL, "--out-channels", "4", "--jobs", "1", "--json", "r.json", *more) == 130
+    assert len(calls) == 3
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "Interrupted" in capsys.readouterr().out
+    assert run("verify", "r.json") == 0
+    sides = json.loads(Path("r.json").read_text())["sides"]
+    assert [len(side["per_channel"]) for side in sides] == [4, 4]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interrupt_ends_at_once_where_nothing_stands_or_it_is_the_second(
+    count: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solve, calls, before = channels.solve_one, [], sorted(folder.iterdir())
+
+    def interrupting(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == count:
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGINT)
+        return solve(*arguments)
+
+    monkeypatch.setattr(channels, "solve_one", interrupting)
+    assert run(*SMALL, "--jobs", "1", "--json", "r.json") == 130
     assert sorted(folder.iterdir()) == before
 
 

@@ -23,6 +23,7 @@ from pvqbounds.problems.formats import density_format, parse
 from pvqbounds.problems.grids import minmax_scale, mse_scale
 from pvqbounds.report.tables import layer_view, verdict_text
 from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.decibels import interval_text
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import layer_document, write_layer
@@ -186,17 +187,17 @@ def test_a_budget_of_the_layer_drops_no_option(options, message, monkeypatch):
     pytest.importorskip("clarabel")
     with pytest.raises(InputError, match=message):
         layer_bounds(conv(1), "", X, budget="layer", method="relax", **options)
-    given = {}
+    given = []
 
-    def listen(problems, nnz, **options):
-        given.update(options)
+    def listen(problems, nnz, asked, execution):
+        given.extend((asked.threads, execution.jobs, asked.time_limit))
         raise InputError("heard")
 
     monkeypatch.setattr(bounds_module, "solve_all", heuristic)
-    monkeypatch.setattr(bounds_module, "solve_layer_budget", listen)
+    monkeypatch.setattr(bounds_module, "solve_together", listen)
     with pytest.raises(InputError, match="heard"):
         layer_bounds(conv(1), "", X, budget="layer", threads=3, jobs=2, time_limit=7.0)
-    assert (given["threads"], given["jobs"], given["time_limit"]) == (3, 2, 7.0)
+    assert given == [3, 2, 7.0]
 
 
 def test_channels_of_a_group_share_its_gram(simple):
@@ -372,6 +373,27 @@ def test_progress_runs_to_the_end(simple):
     assert calls[-1] == (24, 24, "pruning")
     assert [done for done, _, _ in calls] == sorted(done for done, _, _ in calls)
     assert {label for _, _, label in calls} == {"layer inputs", "quantization", "pruning"}
+
+
+def test_the_sides_of_a_layer_share_its_time(monkeypatch):
+    given = []
+
+    def listen(problems, asked, execution):
+        given.append(execution.total_time)
+        return heuristic(problems, asked, execution)
+
+    monkeypatch.setattr(bounds_module, "solve_all", listen)
+    layer_bounds(conv(1), "", X, formats=FIVE, total_time=1e6)
+    assert given == pytest.approx([1e6 / sides for sides in (5, 4, 3, 2, 1)], rel=0.01)  # none took any
+
+
+def test_progress_tells_the_interval():
+    calls = []
+    report = layer_bounds(conv(1), "", X, formats=["int2"], progress=lambda *call: calls.append(call))
+    assert calls[-1][2] == f"quantization {interval_text(*report.sides[0].sqnr_interval)}"
+    calls.clear()
+    layer_bounds(conv(1), "", X, formats=["int2"], opt_dim=18, progress=lambda *call: calls.append(call))
+    assert {label for _, _, label in calls} == {"layer inputs", "quantization"}  # chunks do not add up
 
 
 def test_a_loaded_model_brings_name_and_data(simple):

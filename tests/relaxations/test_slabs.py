@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -105,6 +106,60 @@ def test_a_chord_costs_its_width_and_gives_curvature():
     assert narrow > dual_bound(problem, DualCertificate(lam, np.zeros(5)))
 
 
+def test_a_chord_of_the_least_float64_is_not_half_of_it():
+    # half of 5e-324 is 0, and ends of 1e150 make of it more than all the power of the second input
+    power, reach = 2.0**-79, 1e150
+    problem = pvq.IntegerLeastSquares(
+        np.diag([1.0, power]), np.array([0.0, 0.25]), scale=1.0, qmin=-1, qmax=1
+    )
+    box = Box(np.array([-1.25 * reach]), np.array([0.0]))
+    slabs = Slabs(np.array([[0.0, reach]]), box, np.array([5e-324]), np.zeros(1))
+    curved = power + 5e-324 * reach * reach
+    lam = np.array([0.5, 0.99 * curved])
+    bound = dual_bound(problem, DualCertificate(lam, np.array([0.0, -0.25 * (curved - lam[1])])), slabs)
+    assert bound <= power * 0.25**2
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_rounding_of_p_is_paid_for_where_its_square_is_no_float64(seed):
+    rng = np.random.default_rng(seed)
+    power = 10.0 ** rng.uniform(-305.0, -200.0)
+    gram, weight = np.diag([power, 1.0, power]), np.array([0.3 * rng.random(), 0.0, 0.3 * rng.random()])
+    problem = pvq.IntegerLeastSquares(gram, weight, scale=1.0, qmin=-1, qmax=1)
+    direction = np.array([[rng.normal(), 0.0, rng.normal()]])
+    for codes in itertools.product((-1, 1), (0,), (-1, 1)):
+        d = [Fraction(k) - Fraction(float(w)) for k, w in zip(codes, weight, strict=True)]
+        t = sum(Fraction(float(a)) * x for a, x in zip(direction[0], d, strict=True))
+        low = float(t) if Fraction(float(t)) <= t else math.nextafter(float(t), -math.inf)
+        push = np.array([10.0 ** rng.uniform(-185.0, -140.0)])
+        slabs = Slabs(direction, Box(np.array([low]), np.array([np.inf])), np.zeros(1), push)
+        form = error_minorant(problem, NO_SPLITS, slabs)
+        assert _value(form.matrix, form.linear, form.constant, d) <= exact_error(gram, d)
+
+
+def test_what_overflows_is_no_bound_and_no_end():
+    problem = pvq.IntegerLeastSquares(np.eye(2), np.ones(2), scale=1.0, qmin=-9, qmax=9)
+    whole = whole_box(problem, np.array([[1e308, -1e308]]))
+    assert whole.low.tolist() == [-np.inf]
+    assert whole.high.tolist() == [np.inf]
+    far = Slabs(np.eye(2), Box(np.array([1e200, -1e154]), np.array([np.inf, 1e154])), np.ones(2), np.ones(2))
+    form = error_minorant(
+        problem, NO_SPLITS, Slabs(far.direction, far.box, far.chord, np.array([1e120, 0.0]))
+    )
+    assert form.constant == -np.inf
+
+
+def test_dead_inputs_do_not_move_the_ends_of_t():
+    rng = np.random.default_rng(2)
+    live = rng.random(300) < 0.5
+    gram = np.diag(live.astype(float))
+    problem = pvq.IntegerLeastSquares(gram, rng.normal(size=300), scale=0.1, qmin=-8, qmax=7)
+    direction = rng.normal(size=(2, 300)) * live
+    one, other = whole_box(problem, direction), whole_box(problem.among(live), direction[:, live])
+    assert np.array_equal(one.low, other.low)
+    assert np.array_equal(one.high, other.high)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_leaves_of_a_cover_hold_every_t(seed):
     rng = np.random.default_rng(seed)
@@ -133,6 +188,16 @@ def test_what_is_no_tree_does_not_fit(axis):
     problem = pvq.IntegerLeastSquares(np.eye(2), np.ones(2), scale=1.0, qmin=0, qmax=1)
     nodes = np.array(axis, np.int64)
     assert not Cover(np.ones((1, 2)), nodes, np.zeros(len(nodes))).fits(problem)
+
+
+def test_arrays_of_other_shapes_are_no_cover():
+    problem = pvq.IntegerLeastSquares(np.eye(2), np.ones(2), scale=1.0, qmin=0, qmax=1)
+    leaf, nowhere = np.array([-1], np.int64), np.zeros(1)
+    assert Cover(np.ones((1, 2)), leaf, nowhere).fits(problem)
+    for direction in (np.array(1.0), np.ones(2), np.ones((1, 3)), np.ones((0, 2))):
+        assert not Cover(direction, leaf, nowhere).fits(problem)
+    assert not Cover(np.ones((1, 2)), np.array(-1), nowhere).fits(problem)
+    assert not Cover(np.ones((1, 2)), leaf, np.array(0.0)).fits(problem)
 
 
 def test_a_cover_of_two_directions():

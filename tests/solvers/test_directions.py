@@ -21,8 +21,12 @@ LEVELS = np.array([-1.0, -0.55, -0.3, 0.0, 0.2, 0.45, 1.0])
 
 
 def _gram(rng, n: int, small=(1e-5,)) -> np.ndarray:
-    """A Gram with so many directions of next to no power."""
-    Q = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    """A Gram with so many directions of next to no power, each of them on all inputs."""
+    basis = rng.normal(size=(n, n))
+    basis[:, : len(small)] = (
+        np.cos(np.outer(np.arange(n), np.arange(len(small)))) + 0.2 * basis[:, : len(small)]
+    )
+    Q = np.linalg.qr(basis)[0]
     power = np.concatenate([small, rng.uniform(0.5, 2.0, n - len(small))])
     return (Q * power) @ Q.T
 
@@ -158,6 +162,8 @@ def test_a_leaf_less_or_a_negative_chord_does_not_fit():
     negative = (replace(first, chord=-np.ones(1)), *certificate.cases[1:])
     assert not replace(certificate, cases=negative).fits(problem)
     assert not replace(certificate, value=np.nan).fits(problem)
+    nested = (replace(first, proof=certificate), *certificate.cases[1:])  # no proof about slabs
+    assert not replace(certificate, cases=nested).fits(problem)
 
 
 def test_cases_are_the_default_where_a_gram_has_such_a_direction():

@@ -16,7 +16,7 @@ import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
-from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning import forward_search, subset_search
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
@@ -194,13 +194,44 @@ def test_fractions_of_the_best_error_are_proved(monkeypatch):
     assert full.status == "optimal"
     factor = subset_factor(problem)
     best = np.ldexp(full.bound, -factor.exponent)
-    poor = subset_search._bounded(problem, factor, None, np.arange(30), 1.5 * best, Clock(60.0))
+    claims = []
+    proof = subset_search._solution
+    monkeypatch.setattr(
+        subset_search, "_solution", lambda f, r, v, n, status: claims.append(v) or proof(f, r, v, n, status)
+    )
+    poor = subset_search._rising(problem, factor, np.arange(30), 1.5 * best, Clock(60.0), True)
     assert poor.status == "optimal"
     assert poor.bound == pytest.approx(full.bound, rel=1e-8)
-    part = subset_search._bounded(problem, factor, None, np.arange(30), best, Clock(60.0))
-    assert part.status == "time limit"
-    assert part.bound == pytest.approx(0.9 * full.bound, rel=1e-6)
-    assert prove_sparse(problem, part.certificate, Clock(60.0))
+    assert len(claims) > 3
+    assert claims == sorted(claims)
+    for value in claims[1:]:
+        assert prove_sparse(problem, SubsetCertificate(value, 0), Clock(60.0))
+
+
+def test_auto_stops_where_the_next_claim_is_not_expected_in_time(monkeypatch):
+    monkeypatch.setattr(subset_search, "WORK", 20_000)
+    monkeypatch.setattr(subset_search._Claims, "next", lambda self, seconds: None)
+    gram, weight = real_valued(5, 40)
+    problem = SparseLeastSquares(gram, weight, nnz=10)
+    stopped = search_sparse(problem, Clock(60.0), persistent=False)
+    assert stopped.status == "time limit"
+    assert stopped.bound == dual_bound(problem, stopped.certificate) > 0.0
+    assert search_sparse(problem, Clock(60.0)).status == "optimal"
+
+
+def test_claims_rise_by_what_the_time_allows():
+    claims = subset_search._Claims(best=1.0, first=0.4)
+    assert claims.next(1.0) == 0.4
+    claims.proved(0.4, 0.001)
+    second = claims.next(10.0)
+    assert 0.4 < second < 1.0
+    claims.proved(second, 0.002)
+    assert claims.next(10.0) > second  # a doubling of work for this rise
+    assert claims.next(1e-4) is None  # less time than the last one took
+    claims.proved(0.999, 0.004)
+    assert claims.next(10.0) == 1.0
+    done = subset_search._Claims(best=1.0, first=0.99)
+    assert done.next(1.0) == 1.0
 
 
 @pytest.mark.parametrize("power", [-400, -31, 40, 300])
@@ -313,3 +344,67 @@ def test_claims_in_numbers_of_few_bits_are_no_claims(value):
     bounds = pvq.solve(problem)
     lie = replace(bounds, error_lower=bounds.error_upper, certificate=SubsetCertificate(value, 10))
     assert not pvq.verify(problem, lie)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("kept", [1, 2, 3, 5])
+def test_both_searches_prove_the_same_claims(seed, kept, monkeypatch):
+    """What the search by kept inputs states, the search by removal proves, and the other way round."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(kept + 1, 11))
+    features = rng.standard_normal((3 * n, n)) @ (np.eye(n) + rng.standard_normal((n, n)))
+    features *= 10.0 ** rng.uniform(-4, 4, n)
+    problem = SparseLeastSquares(features.T @ features, rng.standard_normal(n), nnz=kept)
+    truth = least_sparse_error(problem)
+    by_kept = search_sparse(problem, Clock(60.0))
+    monkeypatch.setattr(forward_search, "MOST_SUPPORTS", 0)
+    by_removal = search_sparse(problem, Clock(60.0))
+    assert by_kept.status == by_removal.status == "optimal"
+    assert by_kept.support.tolist() == by_removal.support.tolist()
+    assert by_kept.bound == pytest.approx(by_removal.bound, rel=1e-7)
+    assert by_kept.bound <= truth * (1 + 1e-12)
+    assert prove_sparse(problem, by_kept.certificate, Clock(60.0))
+    monkeypatch.undo()
+    for claim in (by_kept.certificate, by_removal.certificate):
+        assert prove_sparse(problem, claim, Clock(60.0))
+        assert not prove_sparse(problem, replace(claim, value=truth * (1 + 1e-6)), Clock(60.0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_search_by_kept_inputs_finds_what_no_heuristic_gave_it(seed):
+    gram, weight = real_valued(seed, 12)
+    problem = SparseLeastSquares(gram, weight, nnz=4)
+    factor = subset_factor(problem)
+    truth = least_sparse_error(problem)
+    for threshold in (np.inf, 1.05 * np.ldexp(truth, -factor.exponent)):
+        found = forward_search.forward_search(factor, threshold)
+        assert found is not None
+        assert found.removed is not None
+        error = problem.error(problem.refit(factor.support(found.removed))).upper
+        assert error == pytest.approx(truth, rel=1e-9)
+        assert forward_search.forward_search(factor, found.cost * (1 - 1e-9)).removed is None
+
+
+def test_too_many_supports_near_the_threshold_are_left_to_the_other_search():
+    """Equal inputs, orthogonal: all supports are as good as one another."""
+    problem = SparseLeastSquares(np.eye(12), np.ones(12), nnz=3)
+    factor = subset_factor(problem)
+    assert forward_search.forward_search(factor, 9.0 / 4.0) is None
+    solution, truth = check(problem)
+    assert (solution.status, truth) == ("optimal", 9.0)
+
+
+def test_few_supports_of_many_inputs():
+    """Too many inputs for the search by removal; two of them are kept."""
+    gram, weight = real_valued(0, 600)
+    problem = SparseLeastSquares(gram, weight, nnz=2)
+    solution = search_sparse(problem, Clock(60.0))
+    assert solution.status == "optimal"
+    pull, corner = gram @ weight, weight @ gram @ weight
+    i, j = np.triu_indices(600, 1)
+    determinant = gram[i, i] * gram[j, j] - gram[i, j] ** 2
+    explained = (
+        gram[j, j] * pull[i] ** 2 - 2 * gram[i, j] * pull[i] * pull[j] + gram[i, i] * pull[j] ** 2
+    ) / determinant
+    assert solution.bound == pytest.approx(corner - explained.max(), rel=1e-5)
+    assert prove_sparse(problem, solution.certificate, Clock(60.0))

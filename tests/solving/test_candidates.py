@@ -17,7 +17,7 @@ from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.native.pruning import layer_pruning
 from pvqbounds.solvers.native.pruning.subset_search import good_support
 from pvqbounds.solving.candidates import at_least_methods_together, with_candidates
-from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.layer_budget import solve_layer_budget, solve_together
 from pvqbounds.solving.one import weak_bounds
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_written import write_layer
@@ -156,8 +156,8 @@ def test_a_layer_budget_is_as_good_as_the_largest_weights(positions):
 def test_a_method_that_spends_the_budget_of_the_layer_better_is_the_best(monkeypatch, tmp_path):
     """The solver's supports are the worst there are; what the file says of them is verified."""
 
-    def poor(problems, nnz, **options):
-        allotted, bounds, error_lower = solve_layer_budget(problems, nnz, **options)
+    def poor(*arguments):
+        allotted, bounds, error_lower = solve_together(*arguments)
         nothing = [problem.with_nnz(0) for problem in allotted]
         empty = np.zeros(0, dtype=np.int64)
         spoiled = [
@@ -166,7 +166,7 @@ def test_a_method_that_spends_the_budget_of_the_layer_better_is_the_best(monkeyp
         ]
         return nothing, spoiled, error_lower
 
-    monkeypatch.setattr("pvqbounds.nn.bounds.solve_layer_budget", poor)
+    monkeypatch.setattr("pvqbounds.nn.bounds.solve_together", poor)
     torch.manual_seed(1)
     layer, data = nn.Linear(12, 4).double(), torch.randn(60, 12, dtype=torch.float64)
     report = layer_bounds(nn.Sequential(layer), "0", data, budget="layer", density=0.3)

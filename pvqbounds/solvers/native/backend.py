@@ -10,14 +10,11 @@ from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["Native"]
 
-PRUNING_TRIAL = 0.05
-"""Share of the time limit for which "auto" tries a search over supports: its end is hard to foretell."""
-
 PERSPECTIVE_TOLERANCE = 1e-3
 """Relative accuracy of the perspective relaxation; `Native.tolerance` is that of the box-hull one."""
 
 LARGEST_TRIAL = 128
-"""Inputs above which "auto" does not try: searches of 64 inputs already take seconds to minutes."""
+"""Inputs above which "auto" tries no search over supports, unless there are few supports."""
 
 
 class Native(Backend):
@@ -78,12 +75,13 @@ class Native(Backend):
 
     def solve_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Branch and bound over supports."""
+        from pvqbounds.solvers.native.pruning.forward_search import has_few_supports
         from pvqbounds.solvers.native.pruning.subset_search import relaxed_sparse, search_sparse
 
-        if options.only_if_it_finishes and problem.n > LARGEST_TRIAL:
-            return relaxed_sparse(problem, "solved", clock=Clock(options.time_limit, options.cancelled))
-        limit = options.time_limit * (PRUNING_TRIAL if options.only_if_it_finishes else 1.0)
-        return search_sparse(problem, Clock(limit, options.cancelled))
+        automatic, clock = options.only_if_it_finishes, Clock(options.time_limit, options.cancelled)
+        if automatic and problem.n > LARGEST_TRIAL and not has_few_supports(problem):
+            return relaxed_sparse(problem, "solved", clock=clock)
+        return search_sparse(problem, clock, persistent=not automatic)
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """Interior point on the perspective dual, and a good support."""

@@ -160,14 +160,22 @@ def _quantize(relaxation: str) -> None:
 
 def _prune() -> None:
     from pvqbounds.clock import Clock
+    from pvqbounds.heuristics.supports import eliminate, select
     from pvqbounds.relaxations.dual import dual_bound
     from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
     from pvqbounds.solvers.native.pruning.subset_search import good_support, search_sparse
+    from pvqbounds.solvers.native.pruning.supports import exchanged
 
-    problem = SparseLeastSquares(small_gram(), small_weight(), nnz=3)
+    gram, weight = small_gram(), small_weight()
+    problem = SparseLeastSquares(gram, weight, nnz=3)
     dual_bound(problem, maximise_perspective(problem))
     problem.error(problem.refit(good_support(problem)))
     search_sparse(problem, Clock(60.0))
+    search_sparse(SparseLeastSquares(gram, weight, pattern=(2, 4)), Clock(60.0))  # by removal
+    # what larger problems take
+    group, need = np.zeros(8, dtype=np.int64), np.array([5])
+    eliminate(np.linalg.inv(gram), weight, group, need)
+    exchanged(gram, weight, group, select(gram, weight, group, need))
 
 
 def small_gram() -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

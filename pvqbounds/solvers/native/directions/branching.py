@@ -8,6 +8,7 @@ Leaves far from the least error cost little: they are wide and keep their first 
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import LeafCertificate
+from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
@@ -55,11 +57,11 @@ HALVINGS = 16
 TOO_WIDE = 0.06
 """A leaf is cut where its width costs more than this share of its bound."""
 
-MOST_FIRST, MOST_LEAVES = 60, 300
+MOST_FIRST, MOST_LAST = 60, 300
 """Leaves that a cover begins with, and ends with, at most."""
 
 UNREACHED = 1.02
-"""A slab beyond which every error is so many times the least one known needs no more than a push."""
+"""Where t has no ends it is cut where every error is so many times the least one known: a push proves it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +117,7 @@ class _Leaf:
         return max(self.value, min(self.cut[2].least, self.cut[3].least))
 
     @property
-    def is_whole(self) -> bool:
+    def is_uncut(self) -> bool:
         """Whether its parts, if any, say no more than itself: the clock may have ended them early."""
         return self.cut is None or self.value >= min(self.cut[2].least, self.cut[3].least)
 
@@ -152,23 +154,21 @@ class _Shape:
     def slabs(self, box: Box) -> Slabs:
         """The slabs of a box with the multipliers that promise most.
 
-        Where one end is missing, the push is what is best without any other limit on d: dᵀGd >= power t².
+        Where an end is missing, a push alone is best, without any other limit on d: dᵀGd >= power t².
         """
-        chord = np.array([self._chord(box, axis) for axis in range(len(self.centre))])
+        if box.is_bounded.all():
+            chord = np.array([self._chord(box, axis) for axis in range(len(self.centre))])
+            return Slabs(self.near.direction, box, chord, np.zeros_like(chord))
         nearest = np.where(box.low > 0.0, box.low, np.where(box.high < 0.0, box.high, 0.0))
         push = np.where(box.is_bounded, 0.0, self.near.power * nearest)
-        return Slabs(self.near.direction, box, chord, push)
+        return Slabs(self.near.direction, box, np.zeros_like(push), push)
 
     def _chord(self, box: Box, axis: int) -> float:
         """rho: of a few, so that matrices are shared."""
-        if not box.is_bounded[axis]:
-            return 0.0
         rho = self.full * 0.5 ** np.arange(HALVINGS)
         low, high = float(box.low[axis] - self.centre[axis]), float(box.high[axis] - self.centre[axis])
-        inside = (
-            0.5 * rho * (low + high) / (self.bend + rho)
-        )  # where bend t² - rho (t - low)(high - t) is least
-        inside = np.clip(inside, low, high)
+        # where bend t² - rho (t - low)(high - t) is least
+        inside = np.clip(0.5 * rho * (low + high) / (self.bend + rho), low, high)
         gained = self.bend * inside**2 - rho * (inside - low) * (high - inside)
         promise = self.base * np.sqrt(rho / self.full) + gained
         return float(rho[np.argmax(promise)])
@@ -212,11 +212,31 @@ class _Branching:
         leaf.cut = axis, at, low, high
         return low, high
 
-    def cover(self, root: _Leaf) -> None:
+    def within_reach(self, root: _Leaf) -> _Leaf | None:
+        """The part of all t that has ends: beyond them a push alone proves more than the least error known.
+
+        None where it does not, as a direction without power has weights of that error at every t.
+        """
+        here, near = root, self.shape.near
+        for axis in np.flatnonzero(~root.box.is_bounded).tolist():
+            power = float(near.power[axis])
+            if not power > 0.0:
+                return None
+            reach = math.sqrt(UNREACHED * self.solver.error / power)
+            low, rest = self.divided(here, axis, -reach)
+            here, high = self.divided(rest, axis, reach)
+            for far in (low, high):
+                self.begin(far)
+                far.stage = self.solver.stages  # no other stage says more
+                if far.value < self.shape.base:
+                    return None
+        return here
+
+    def cover(self, here: _Leaf) -> None:
         """Slabs from where good weights lie outwards, the wider the more they cost, to where t ends."""
         shape, centre = self.shape, float(self.shape.centre[0])
         width = 2.0 * math.sqrt(FIRST_WIDTH * self.solver.error / shape.full)
-        low, rest = self.divided(root, 0, centre - 0.5 * width)
+        low, rest = self.divided(here, 0, centre - 0.5 * width)
         inner, high = self.divided(rest, 0, centre + 0.5 * width)
         self.begin(inner)
         shape.base = min(shape.base, inner.value + inner.penalty) if inner.value > 0.0 else shape.base
@@ -226,26 +246,22 @@ class _Branching:
             self._outwards(outer, sign, inner, width)
 
     def _outwards(self, here: _Leaf, sign: float, last: _Leaf, width: float) -> None:
-        """Slabs on one side of the first, to where t ends or all errors are larger than the least."""
-        power, centre = float(self.shape.near.power[0]), sign * float(self.shape.centre[0])
-        reach = math.sqrt(UNREACHED * self.solver.error / power) if power > 0.0 else math.inf
+        """Slabs on one side of the first, to where t ends."""
+        centre = sign * float(self.shape.centre[0])
         end = sign * float(here.box.high[0] if sign > 0.0 else here.box.low[0])
         distance, step = abs(0.5 * (last.box.high[0] - last.box.low[0])), width
-        while len(self.leaves) < MOST_FIRST:
+        while len(self.leaves) < MOST_FIRST and not self.clock.expired:
             if last.value > FAR * self.weakest:
                 step = (REACH - 1.0) * distance
             else:
                 spare = max(last.value + last.penalty - MARGIN * self.weakest, 0.0)
                 step = min(max(width, 2.0 * math.sqrt(SPENT * spare / self.shape.full)), WIDEST * step)
-            if centre + distance + NEARLY * step >= min(end, reach):
+            if centre + distance + NEARLY * step >= end:
                 break
             distance += step
             last, here = self._parted(here, sign, centre + distance)
             self.begin(last)
             self.shape.learn(last)
-        if reach < end:  # what lies beyond needs a push alone
-            last, here = self._parted(here, sign, reach)
-            self.begin(last)
         self.begin(here)
 
     def _parted(self, leaf: _Leaf, sign: float, at: float) -> tuple[_Leaf, _Leaf]:
@@ -255,12 +271,12 @@ class _Branching:
 
     def tighten(self) -> None:
         """Do what promises most to the weakest leaf, again and again."""
-        heap = [(leaf.value, number, leaf) for number, leaf in enumerate(self.leaves)]
+        order = itertools.count()
+        heap = [(leaf.value, next(order), leaf) for leaf in self.leaves]
         heapq.heapify(heap)
-        count = len(heap)
         while heap and not self.clock.expired:
             value, _, leaf = heap[0]
-            wide = self._is_wide(leaf, count)
+            wide = len(heap) < MOST_LAST and self._is_wide(leaf)
             if value >= self.solver.error or not (wide or leaf.stage < self.solver.stages):
                 break
             if not self.affords(0 if wide else leaf.stage):
@@ -272,19 +288,18 @@ class _Branching:
                 parts = (leaf,)
                 self.advance(leaf)
             for part in parts:
-                count += 1
-                heapq.heappush(heap, (part.value, count, part))
+                heapq.heappush(heap, (part.value, next(order), part))
 
-    def _is_wide(self, leaf: _Leaf, count: int) -> bool:
+    def _is_wide(self, leaf: _Leaf) -> bool:
         """Whether a leaf's width costs so much of its bound that its parts are worth their time.
 
         What counts is what all curvature would cost: a wide leaf has less of it.
         """
         cost = self.shape.full * float(_widths(leaf.box).max()) ** 2
-        return count < MOST_LEAVES and cost > TOO_WIDE * max(leaf.value, self.shape.base)
+        return cost > TOO_WIDE * max(leaf.value, self.shape.base)
 
     def _cut(self, leaf: _Leaf) -> tuple[_Leaf, _Leaf]:
-        """Two parts of a leaf, each with the first stages that it had itself."""
+        """Two parts of a leaf, each with its first stage."""
         axis = int(np.argmax(_widths(leaf.box)))
         parts = self.divided(leaf, axis, _middle(leaf.box, axis, float(self.shape.centre[axis])))
         for part in parts:
@@ -315,7 +330,10 @@ def branch(
     shape = _Shape(near, at, EXPECTED * solver.error)
     root = _Leaf(whole, shape.slabs(whole))
     branching = _Branching(shape, solver, clock, allowed)
-    branching.cover(root)
+    here = branching.within_reach(root)
+    if here is None:
+        return None
+    branching.cover(here)
     branching.tighten()
     return _certificate(near, root)
 
@@ -337,17 +355,18 @@ def _certificate(near: NearNull, root: _Leaf) -> CasesCertificate | None:
     axis: list[int] = []
     cuts: list[float] = []
     cases: list[Case] = []
+    nothing = DualCertificate(np.zeros(near.direction.shape[1]), np.zeros(near.direction.shape[1]))
     for leaf in _preorder(root):
-        if not leaf.is_whole and leaf.cut is not None:
+        if not leaf.is_uncut and leaf.cut is not None:
             axis.append(leaf.cut[0])
             cuts.append(leaf.cut[1])
             continue
-        if leaf.known is None:
+        if leaf.known is None and not leaf.box.is_empty:
             return None
         axis.append(-1)
         cuts.append(0.0)
         chord, push = leaf.slabs.steady
-        cases.append(Case(chord, push, leaf.known.proof))
+        cases.append(Case(chord, push, nothing if leaf.known is None else leaf.known.proof))
     cover = Cover(near.direction, np.array(axis, np.int64), np.array(cuts))
     return CasesCertificate(cover, tuple(cases), root.least)
 
@@ -357,5 +376,5 @@ def _preorder(root: _Leaf) -> Iterator[_Leaf]:
     while stack:
         leaf = stack.pop()
         yield leaf
-        if leaf.cut is not None and not leaf.is_whole:
+        if leaf.cut is not None and not leaf.is_uncut:
             stack += [leaf.cut[3], leaf.cut[2]]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
+from pvqbounds.errors import SolverFailedError
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes, unit_of
@@ -24,47 +24,47 @@ from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solvers.native.quantization.integer_search import k_best
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import definite_tree
-from pvqbounds.solvers.native.quantization.split_dual import BRIEF, LONG, QUICK, relax_with_splits
-from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solvers.native.quantization.split_dual import BRIEF, SplitPath, Stage
 
 __all__ = ["code_cases"]
 
 
-class _Stage(NamedTuple):
-    """A relaxation, or a search of so many nodes on what the last one left."""
+class _Relaxation(NamedTuple):
+    """A stage that relaxes: so much further along the path, or to a tolerance."""
 
-    relax: Callable[[LeastSquares, Clock], Relaxed] | None
+    path: Sequence[Stage]
+    """Of uniform steps: it goes on where the one before ended."""
+    tolerance: float
+    """Of other values, and under a support rule."""
+    work: float
+    """Operations over n³, about."""
+
+
+class _Search(NamedTuple):
+    """A stage that searches on what the relaxation before it left."""
+
     nodes: float
     work: float
-    """Operations over n³, about, beside the nodes."""
-
-
-def _by_splits(path: str, problem: LeastSquares, clock: Clock) -> Relaxed:
-    """The path with split inequalities, of uniform steps."""
-    stages = {"brief": BRIEF, "quick": QUICK, "long": LONG}[path]
-    return relax_with_splits(problem, clock, stages)  # type: ignore[arg-type]
-
-
-def _by_tolerance(tolerance: float, problem: LeastSquares, clock: Clock) -> Relaxed:
-    """The relaxation of any finite values, under a support rule or without."""
-    return relax_finite(problem, clock, tolerance)
+    """Operations over n³ beside the nodes, about."""
 
 
 STEPS = (
-    _Stage(partial(_by_splits, "brief"), 0.0, 55.0),
-    _Stage(None, 1e6, 12.0),
-    _Stage(partial(_by_splits, "quick"), 0.0, 170.0),
-    _Stage(None, 1e6, 12.0),
-    _Stage(partial(_by_splits, "long"), 0.0, 450.0),
-    _Stage(None, 3e6, 12.0),
+    _Relaxation(BRIEF, 0.0, 50.0),
+    _Search(1e6, 12.0),
+    _Relaxation((Stage(0.15, 5, 8),), 0.0, 110.0),
+    _Search(1e6, 12.0),
+    _Relaxation((Stage(0.1, 6, 15),), 0.0, 200.0),
+    _Search(3e6, 12.0),
+    _Relaxation((Stage(0.05, 6, 20),), 0.0, 250.0),
+    _Search(3e6, 12.0),
 )
-"""Of uniform steps: the shortest paths whose bound no other of their length beats (384 inputs)."""
+"""Of uniform steps."""
 
 VALUES = (
-    _Stage(partial(_by_tolerance, 3e-2), 0.0, 100.0),
-    _Stage(None, 1e6, 12.0),
-    _Stage(partial(_by_tolerance, 1e-3), 0.0, 160.0),
-    _Stage(None, 3e6, 12.0),
+    _Relaxation((), 3e-2, 100.0),
+    _Search(1e6, 12.0),
+    _Relaxation((), 1e-3, 160.0),
+    _Search(3e6, 12.0),
 )
 """Of levels, and under a support rule."""
 
@@ -79,7 +79,8 @@ class _CodeLeaves(LeafSolver):
         self._problem, self._clock, self._codes = problem, clock, codes
         self._shifts = Shifts(problem, near)
         self._error = problem.error(codes).upper
-        self._stages: Sequence[_Stage] = VALUES
+        self._paths: dict[Slabs, SplitPath] = {}
+        self._stages: Sequence[_Relaxation | _Search] = VALUES
         if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
             self._stages = STEPS
 
@@ -101,17 +102,25 @@ class _CodeLeaves(LeafSolver):
     def seconds(self, stage: int) -> float:
         """What a stage takes, about."""
         asked = self._stages[stage]
-        return asked.work * self._problem.n**3 / FLOPS_A_SECOND + asked.nodes / NODES_A_SECOND
+        seconds = asked.work * self._problem.n**3 / FLOPS_A_SECOND
+        return seconds + asked.nodes / NODES_A_SECOND if isinstance(asked, _Search) else seconds
 
     def bound(self, slabs: Slabs, stage: int, known: Bounded | None) -> Bounded | None:
         """The relaxation within the slabs, or what a search makes of it."""
         asked = self._stages[stage]
-        if asked.relax is None:
+        if isinstance(asked, _Search):
             return None if known is None else self._searched(slabs, known, asked.nodes)
         shifted = self._shifts.within(slabs)
-        relaxed = asked.relax(shifted.problem, self._clock)
-        dual = shifted.certificate(relaxed.certificate)
-        return Bounded(dual, dual_bound(self._problem, dual, slabs))
+        try:
+            if not asked.path:
+                relaxed = relax_finite(shifted.problem, self._clock, asked.tolerance)
+                dual = shifted.certificate(relaxed.certificate)
+                return Bounded(dual, dual_bound(self._problem, dual, slabs))
+            path = self._paths.setdefault(slabs, SplitPath(shifted.problem))  # type: ignore[arg-type]
+            relaxed = path.follow(asked.path, self._clock)
+        except SolverFailedError:  # numbers too far apart for a path
+            return None
+        return Bounded(shifted.certificate(relaxed.certificate), relaxed.reported + shifted.constant)
 
     def _searched(self, slabs: Slabs, known: Bounded, nodes: float) -> Bounded | None:
         """What a search of the tree at a leaf's multipliers proves, and its codes."""

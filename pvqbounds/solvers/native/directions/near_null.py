@@ -24,6 +24,10 @@ GAP = 0.15
 """Largest ratio of an eigenvalue to the next one that makes the directions up to it worth their cases."""
 
 
+ALONE = 1.5
+"""Inputs that a direction lies on, up to which it is one input of little power: lam is small there alone."""
+
+
 class NearNull(NamedTuple):
     """Directions of a Gram with far less power than all others."""
 
@@ -58,6 +62,10 @@ def _found(gram: Gram) -> NearNull | None:
     count = next((k for k in range(MOST, 0, -1) if power[k - 1] < GAP * power[k]), 0)
     if count == 0 or not power[count] > 0.0:
         return None
-    direction = np.zeros((count, gram.n))
-    direction[:, live] = vectors[:, :count].T
-    return NearNull(direction, power[:count], float(power[count]))
+    inputs = 1.0 / (vectors[:, :count] ** 4).sum(axis=0)
+    kept = np.flatnonzero(inputs > ALONE)
+    if not len(kept):
+        return None
+    direction = np.zeros((len(kept), gram.n))
+    direction[:, live] = vectors[:, kept].T
+    return NearNull(direction, power[kept], float(power[count]))

@@ -60,13 +60,10 @@ class Shifts(Generic[P]):
         slope = 0.5 * chord * (low + high) + push
         power = np.maximum(self._near.power, 1e-12 * self._near.next) + chord
         offset = (slope / power) @ slabs.direction
-        end = np.where(push > 0.0, slabs.box.low, slabs.box.high)
-        pushed = np.where(push == 0.0, 0.0, 2.0 * push * np.where(push == 0.0, 0.0, end))
-        constant = float((chord * low * high + pushed - slope * slope / power).sum())
-        shared = self._gram(chord)
-        return Shifted(
-            moved(self._problem, shared=shared, weight=self._problem.weight + offset), offset, constant
-        )
+        end = np.where(push == 0.0, 0.0, np.where(push > 0.0, slabs.box.low, slabs.box.high))
+        constant = float((chord * low * high + 2.0 * push * end - slope * slope / power).sum())
+        weight = self._problem.weight + offset
+        return Shifted(moved(self._problem, shared=self._gram(chord), weight=weight), offset, constant)
 
     def _gram(self, chord: Array) -> Gram:
         """A = G + sum rho aaᵀ."""

@@ -1,4 +1,4 @@
-"""Compiled depth-first enumeration of the inputs to remove, and the local search that precedes it.
+"""Compiled depth-first enumeration of the inputs to remove.
 
 A node of the enumeration has removed some inputs, decided to keep others, and has a list of open
 ones. It holds, of every open input j, the row of W = R⁻¹ after the removed rows were reflected
@@ -38,10 +38,8 @@ __all__ = [
     "FOUND",
     "NODES",
     "Stack",
-    "eliminate",
+    "costs_in_order",
     "enumerate_sets",
-    "exchange",
-    "good_set",
     "new_stack",
 ]
 
@@ -384,129 +382,23 @@ def enumerate_sets(stack, group, work):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _pivot(tableau, i):  # type: ignore[no-untyped-def]
-    """Gauss-Jordan pivot on entry i, in place; a second one takes it back."""
-    p = tableau[i, i]
-    row = tableau[i] / p
-    for a in range(len(tableau)):
-        factor = tableau[a, i]
-        if a != i and factor != 0.0:
-            for b in range(len(tableau)):
-                tableau[a, b] -= factor * row[b]
-            tableau[a, i] = -factor / p
-    tableau[i] = row
-    tableau[i, i] = 1.0 / p
+def costs_in_order(W, weight, removed, enough):  # type: ignore[no-untyped-def]
+    """Cost of removing the first 0, 1, ... of some inputs, shape (removals + 1,), as the enumeration has it.
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
-    """Find a good set of removals, as flags (n,): backward elimination, then best exchanges.
-
-    All is read off the tableau of [[G, Gw], [wᵀG, wᵀGw]], pivoted on the kept inputs: there a
-    removal costs v_j² / T_jj, an addition gains g_i² / T_ii, and an exchange combines the two.
+    From where it reaches `enough` it is not computed further.
     """
-    n = len(weight)
-    T = np.empty((n + 1, n + 1))
-    pull = gram @ weight
-    signal = weight @ pull
-    T[:n, :n] = gram
-    T[:n, n] = pull
-    T[n, :n] = pull
-    T[n, n] = signal
-    need = need.copy()
-    kept = np.zeros(n, dtype=np.bool_)
-    for i in range(n):
-        if T[i, i] > 1e-11 * gram[i, i]:
-            _pivot(T, i)
-            kept[i] = True
-        else:  # it depends on the inputs before it
-            need[group[i]] -= 1
-    while need.max() > 0:
-        best, price = -1, np.inf
-        for j in range(n):
-            if kept[j] and need[group[j]] > 0:
-                x = T[j, n] * T[j, n] / T[j, j]
-                if best < 0 or x < price:
-                    best, price = j, x
-        _pivot(T, best)
-        kept[best] = False
-        need[group[best]] -= 1
-    exchange(T, np.diag(gram).copy(), kept, group, signal, 4 * n)
-    return ~kept
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyped-def]
-    """Exchange a kept input for another one, the best pair first, while that helps; `kept` is changed.
-
-    T is the tableau of :func:`good_set`, pivoted on the kept inputs.
-    """
-    n = len(kept)
-    for _ in range(rounds):
-        least, enter, leave = -1e-9 * signal, -1, -1
-        for i in range(n):
-            if kept[i] or not T[i, i] > 1e-11 * diagonal[i]:
-                continue
-            step = T[i, n] / T[i, i]
-            gain = T[i, n] * step
-            for j in range(n):
-                if kept[j] and group[j] == group[i]:
-                    v = T[j, n] - T[j, i] * step
-                    change = v * v / (T[j, j] + T[j, i] * T[j, i] / T[i, i]) - gain
-                    if change < least:
-                        least, enter, leave = change, i, j
-        if enter < 0:
+    n, removals = len(weight), len(removed)
+    rows, v, h = W[removed], weight[removed], np.empty(n)
+    cost = np.zeros(removals + 1)
+    for step in range(removals):
+        last = n - step - 1
+        length = _dot(rows, step, rows[step], last + 1)
+        cost[step + 1 :] = cost[step] + v[step] ** 2 / length
+        if cost[step + 1] >= enough:
             break
-        _pivot(T, enter)
-        _pivot(T, leave)
-        kept[enter], kept[leave] = True, False
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def eliminate(inverse, weight, group, need):  # type: ignore[no-untyped-def]
-    """Remove the input of least cost, again and again: the order, shape (n,), and the costs (n + 1,).
-
-    `inverse` is G⁻¹ and is overwritten. Each group loses as many inputs as `need` says; the order
-    is -1, and the cost that of the last removal, from where all are complete.
-    """
-    n = len(weight)
-    v, need = weight.copy(), need.copy()
-    active = np.arange(n)
-    order = np.full(n, -1)
-    cost = np.zeros(n + 1)
-    column = np.empty(n)
-    for step in range(n):
-        m = n - step
-        place, price = -1, np.inf
-        for j in range(m):
-            if need[group[active[j]]] > 0:
-                x = v[j] * v[j] / inverse[j, j]
-                if place < 0 or x < price:
-                    place, price = j, x
-        if place < 0:
-            cost[step + 1 :] = cost[step]
-            break
-        order[step] = active[place]
-        cost[step + 1] = cost[step] + price
-        need[group[active[place]]] -= 1
-        # the last active input takes the place of the one that goes
-        last, pivot = m - 1, inverse[place, place]
-        ratio = v[place] / pivot
-        for j in range(m):
-            column[j] = inverse[j, place]
-        column[place] = column[last]
-        own = inverse[last, last]
-        for j in range(last):
-            inverse[place, j] = inverse[last, j]
-        for j in range(last):
-            inverse[j, place] = inverse[j, last]
-        inverse[place, place] = own
-        # the column of the removed input, seen from the moved one
-        active[place], v[place] = active[last], v[last]
-        for i in range(last):
-            factor = column[i] / pivot
-            v[i] -= column[i] * ratio
-            if factor != 0.0:
-                for j in range(last):
-                    inverse[i, j] -= factor * column[j]
-    return order, cost
+        pivot, beta = _mirror(rows[step], length, h, last)
+        for j in range(step + 1, removals):
+            t = _dot(rows, j, h, last + 1) * beta
+            v[j] += (rows[j, last] - t * h[last]) * (v[step] / pivot)
+            _reflect(rows, j, h, t, rows, j, last)
+    return cost

@@ -7,16 +7,19 @@ that ignores all sets with an error of at least that value ends and has met none
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
+from pvqbounds.heuristics.supports import good_set
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.pruning.forward_search import forward_search, has_few_supports, suits_forward
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor, subset_factor
@@ -27,7 +30,6 @@ from pvqbounds.solvers.native.pruning.subset_kernel import (
     NODES,
     Stack,
     enumerate_sets,
-    good_set,
     new_stack,
 )
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
@@ -56,20 +58,37 @@ SINGULAR = (
 )
 """Why a bound is 0."""
 
-RUNGS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Fractions of the best error that are proved one after the other when the full search is too long."""
+LEAST_RISE, LARGEST_RISE = 1.03, 2.0
+"""Ratios of one claim to the next where claims are proved one after the other: 0.13 dB to 3 dB."""
+
+DEARER = 4.0
+"""How many times the work of the last claim the next one is meant to take."""
+
+FIRST_POWER = 6.0
+"""Of a claim that the work rises with, as long as only one is proved."""
+
+IN_TIME = 0.7
+"""Share of the time left that the next claim is expected to take at most."""
+
+CLOSE = 0.97
+"""Share of the best error from which on no claim comes before that of the optimum."""
 
 
-def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
+def search_sparse(problem: SparseLeastSquares, clock: Clock, persistent: bool = True) -> ExactSolution:
     """Find the best support and prove it, or return an interval when the time is up.
+
+    A search that does not end at once proves larger and larger claims, from the perspective bound
+    upwards; from the work of the last two follows how large the next one may be, and whether the whole
+    search is expected to end in time.
 
     Parameters
     ----------
     problem
         Pruning of one channel, with a budget of either kind.
     clock
-        When 60 % of its time have not sufficed for the whole search, the rest goes into proofs of
-        rising fractions of the best error found, from the perspective bound upwards.
+        Its time is all that may be taken.
+    persistent
+        Whether to search on until the time is up where the next claim is not expected to be proved in it.
 
     Returns
     -------
@@ -78,8 +97,8 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
         limit", where the certificate may be a perspective one. Where the Gram is not proved
         definite the bound is 0, and the status says so.
     """
-    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
-    if removals * problem.n**2 > LARGEST_STACK:
+    too_deep = _entries(problem) > LARGEST_STACK
+    if too_deep and not has_few_supports(problem):
         return relaxed_sparse(problem, "time limit", clock=clock)
     factor = subset_factor(problem)
     if factor.removals == 0:
@@ -90,20 +109,19 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock) -> ExactSolution:
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
         return _solution(factor, removed, 0.0, 0, "optimal")
     best = cost * (1.0 + 1e-9)
+    forward = forward_search(factor, best) if suits_forward(problem, factor) else None
+    if forward is not None:
+        removed = removed if forward.removed is None else forward.removed
+        return _solution(factor, removed, factor.proved(forward.cost), forward.nodes, "optimal")
+    if too_deep:
+        return relaxed_sparse(problem, "time limit", clock=clock)
     stack = _start(factor, best, None)
-    dual = None
-    if enumerate_sets(stack, factor.group, WORK) != DONE:
-        # the proof repeats them, so that they are found whole or not at all
-        dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
-        best = float(stack.best[0])
+    if enumerate_sets(stack, factor.group, WORK) == DONE:
         removed = stack.best_set.copy() if stack.state[FOUND] else removed
-        stack = stack if dual is None else _start(factor, best, dual)
-        _finish(stack, factor, clock.part(0.6))
+        value = factor.proved(float(stack.best[0]))
+        return _solution(factor, removed, value, int(stack.state[NODES]), "optimal")
     removed = stack.best_set.copy() if stack.state[FOUND] else removed
-    best = float(stack.best[0])
-    if _done(stack):
-        return _solution(factor, removed, factor.proved(best), int(stack.state[NODES]), "optimal")
-    return _bounded(problem, factor, dual, removed, best, clock)
+    return _rising(problem, factor, removed, float(stack.best[0]), clock, persistent)
 
 
 def _singular(
@@ -124,35 +142,84 @@ def _singular(
     return replace(_solution(factor, removed, 0.0, int(stack.state[NODES]), SINGULAR), support=best)
 
 
-def _bounded(
+def _rising(
     problem: SparseLeastSquares,
     factor: SubsetFactor,
-    dual: Multiplied | None,
     removed: NDArray[np.int64],
     best: float,
     clock: Clock,
+    persistent: bool,
 ) -> ExactSolution:
-    """Prove what can be proved until the time is up: the perspective bound, then rising fractions."""
+    """Prove rising claims up to the optimum, or as far as the time goes.
+
+    Parameters
+    ----------
+    removed, best
+        The best set known, and its cost.
+    """
     certificate = maximise_perspective(problem, clock=clock)
-    relaxed = dual_bound(problem, certificate)
+    relaxed = max(dual_bound(problem, certificate), 0.0)
     solution = _solution(factor, removed, 0.0, 0, "time limit")
     if relaxed > 0.0:
         solution = replace(solution, bound=relaxed, certificate=certificate)
-    for rung in RUNGS:
-        value = factor.proved(rung * best)
-        if value <= max(relaxed, 0.0):
-            continue
-        if clock.expired:
+    # the proof repeats them, so that they are found whole or not at all
+    dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
+    claims = _Claims(best, max(LEAST_RISE * min(factor.threshold(relaxed), best), 0.1 * best))
+    while not clock.expired:
+        claim = claims.next(clock.remaining)
+        if claim is None and not persistent:
             break
-        stack = _start(factor, rung * best, dual)
+        threshold = best if claim is None else min(claim, best)
+        started = clock.remaining
+        stack = _start(factor, threshold, dual)
         _finish(stack, factor, clock)
+        found = bool(stack.state[FOUND])
+        nodes, cost = int(stack.state[NODES]), float(stack.best[0])
+        if found and cost < best:
+            removed, best = stack.best_set.copy(), cost
+            solution = replace(solution, support=factor.support(removed))
         if not _done(stack):
             break
-        if stack.state[FOUND]:  # a set far better than the best one known, and none below it
-            value = factor.proved(float(stack.best[0]))
-            return _solution(factor, stack.best_set, value, int(stack.state[NODES]), "optimal")
-        solution = _solution(factor, removed, value, int(stack.state[NODES]), "time limit")
+        if found or threshold >= best:
+            return _solution(factor, removed, factor.proved(cost), nodes, "optimal")
+        value = factor.proved(threshold)
+        if value > relaxed:
+            solution = _solution(factor, removed, value, nodes, "time limit")
+        claims.proved(threshold, started - clock.remaining)
     return solution
+
+
+class _Claims:
+    """How large the next claim should be: the logarithm of work rises about linearly with a claim's."""
+
+    def __init__(self, best: float, first: float) -> None:
+        self._best, self._first = best, first
+        self._last: tuple[float, float] | None = None
+        self._power: float | None = None
+
+    def proved(self, claim: float, seconds: float) -> None:
+        """Take in what the last claim took."""
+        seconds = max(seconds, 1e-6)
+        if self._last is not None:
+            before, took = self._last
+            self._power = max(math.log(seconds / took) / math.log(claim / before), 1.0)
+        self._last = claim, seconds
+
+    def next(self, seconds: float) -> float | None:
+        """The next one: the whole error where that is not much more, None where none is expected in time."""
+        if self._last is None:
+            return self._first if self._first < CLOSE * self._best else self._best
+        claim, took = self._last
+        power = FIRST_POWER if self._power is None else self._power
+        dearer = IN_TIME * seconds / took
+        whole = (self._best / claim) ** power
+        if whole <= dearer and (self._best * CLOSE <= claim or (self._power is not None and whole <= DEARER)):
+            return self._best
+        rise = max(dearer, 1e-9) ** (1.0 / power)
+        if rise < LEAST_RISE:
+            return None
+        larger = claim * min(rise, DEARER ** (1.0 / power), LARGEST_RISE)
+        return float(max(min(larger, CLOSE * self._best), LEAST_RISE * claim))
 
 
 def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, clock: Clock) -> bool:
@@ -165,14 +232,19 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
         return False  # a bound for some re-fits is none
     if not certificate.value > 0.0:
         return certificate.value <= 0.0  # E is a mean square
-    removals = sum(len(inputs) - kept for inputs, kept in problem.budgets)
-    if removals * problem.n**2 > LARGEST_STACK:
+    too_deep = _entries(problem) > LARGEST_STACK
+    if too_deep and not has_few_supports(problem):
         return False  # no search of ours made it
     factor = subset_factor(problem)
     if factor.removals == 0 or not factor.definite:
         return False
     threshold = factor.threshold(certificate.value)
     if not threshold < np.inf:
+        return False
+    forward = forward_search(factor, threshold) if suits_forward(problem, factor) else None
+    if forward is not None:
+        return forward.removed is None
+    if too_deep:
         return False
     stack = _start(factor, threshold, None)
     if enumerate_sets(stack, factor.group, WORK) != DONE:
@@ -214,6 +286,11 @@ def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDA
         removed = np.zeros(0, dtype=np.int64) if factor.removals == 0 else _incumbent(factor)[0]
         candidates.insert(0, factor.support(removed))
     return better_support(problem, candidates)
+
+
+def _entries(problem: SparseLeastSquares) -> int:
+    """Entries of the rows of all depths of a search by removal."""
+    return sum(len(inputs) - kept for inputs, kept in problem.budgets) * problem.n**2
 
 
 def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:

@@ -1,4 +1,4 @@
-"""Good supports at any size, without a proof: backward elimination and exchanges from one inverse.
+"""Good supports at any size, without a proof: selection, elimination and exchanges from one inverse.
 
 The inverse of the Gram is computed once for all channels. Elimination removes the input that
 costs least, again and again (Hassibi and Stork's optimal brain surgeon, NeurIPS 1992, with exact
@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
+from pvqbounds.heuristics.supports import eliminate, exchange, good_set, select
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.solvers.native.pruning.perspective_splitting import ScaledGram
-from pvqbounds.solvers.native.pruning.subset_kernel import eliminate, exchange
 
 __all__ = ["better_support", "elimination_curve", "exchanged", "improved_support", "support_from_inverse"]
+
+LARGEST_CHAIN = 320
+"""Inputs up to which supports of all sizes are looked for, each from the one before it: some 100 ms."""
+
+CHAINED_A_SECOND = 1e8
+"""Speed of that, n³ operations, that is held against the time left."""
 
 EXCHANGES_A_LOOK = 2**26
 """Multiplications of exchanges between two looks at the clock: some 50 ms."""
@@ -89,14 +95,23 @@ def exchanged(
 def support_from_inverse(
     problem: SparseLeastSquares, shared: ScaledGram, clock: Clock | None = None
 ) -> NDArray[np.int64]:
-    """A good support of one channel: sorted indices."""
+    """A good support of one channel: sorted indices.
+
+    Up to `LARGEST_CHAIN` inputs it is that of a chain over all sizes; beyond, the better one of what
+    elimination and selection come to, with exchanges each.
+    """
     assert shared.inverse is not None
     weight = problem.weight * shared.power
     group, need = _groups(problem)
+    in_time = clock is None or clock.remaining > problem.n**3 / CHAINED_A_SECOND
+    if problem.n <= LARGEST_CHAIN and in_time:
+        return np.flatnonzero(~good_set(shared.gram, weight, group, need))
     order, _ = eliminate(shared.inverse.copy(), weight, group, need)
     flags = np.ones(problem.n, dtype=bool)
     flags[order[order >= 0]] = False
-    return np.flatnonzero(exchanged(shared.gram, weight, group, flags, clock))
+    starts = [flags, select(shared.gram, weight, group, need)]
+    ends = [np.flatnonzero(exchanged(shared.gram, weight, group, start, clock)) for start in starts]
+    return better_support(problem, ends)
 
 
 def improved_support(

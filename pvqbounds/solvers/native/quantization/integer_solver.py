@@ -24,6 +24,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     nodes_for,
     not_searched,
     raised_bound,
+    raised_by,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
@@ -35,10 +36,15 @@ from pvqbounds.solvers.native.quantization.integer_search import (
     quick_search,
 )
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
-from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
+from pvqbounds.solvers.native.quantization.rising_search import (
+    NODES_A_SECOND,
+    TreeSearches,
+    search_best,
+)
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
     NO_TREE,
+    Minimiser,
     MultipliedTree,
     minimiser_of,
     mixed_trees,
@@ -62,6 +68,14 @@ PROVABLE = 128
 
 WITH_SPLITS = ("hybrid", "splits")
 """Relaxations that have split inequalities."""
+
+SPENDING, SPENT = 64, 0.02
+"""Inputs up to which a bound that is open at the end is raised for all of the time left, and the share of the
+limit in which larger ones are."""
+
+CODES_SHARES, CODES_PART = tuple(0.05 * k for k in range(1, 21)), 0.05
+"""Shares of the multipliers whose trees are looked through for codes where the time is to be spent (1 to 5 dB
+on singular Grams), and the share of the time for it."""
 
 HOPELESS = 1e3
 """A search that the volume heuristic expects to outlast its budget so many times is not begun."""
@@ -114,17 +128,20 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         root = dual_bound(problem, relaxed.certificate)
         if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
             return Found.by(relaxed, codes, "optimal")
-    ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
-    expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
-    if options.only_if_it_finishes and expected > NODES_A_SECOND * clock.remaining:
-        status = f"not searched to the end: about {times(expected)} nodes expected"
-        if provable and options.relaxed is None and options.relaxation in WITH_SPLITS:
-            split = _fallback(problem, clock, options)
-            mixed = mixed_trees(problem, split.certificate, minimiser)
-            relaxed = stronger(problem, split, relaxed)
-        if options.search_share == 0.0:
-            return Found.by(relaxed, codes, status)
-        return raised_bound(problem, relaxed, mixed, codes, nodes, clock)
+    if options.only_if_it_finishes:
+        ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum
+        expected = min(expected_nodes(candidate.tree, error) for candidate in ending)
+        if provable and ending:
+            searches = TreeSearches(ending, error)
+            if searches.ends_within(clock, expected):
+                chosen, outcome = searches.chosen
+                codes = better_codes(problem, codes, outcome)
+                return Found(codes, chosen.certificate(outcome), "optimal", exact=True)
+            return _not_ended(problem, relaxed, codes, searches, minimiser, clock, options)
+        if expected > NODES_A_SECOND * clock.remaining:
+            if options.search_share == 0.0:
+                return Found.by(relaxed, codes, unended(expected))
+            return raised_bound(problem, relaxed, mixed, codes, nodes, clock)
     codes, certificate, ended = _searched(problem, trees, codes, clock)
     if ended and len(certificate.splits) > 0:  # no code is left below its bound, which is not an error yet
         mixed = mixed_trees(problem, _sdp(problem, clock).certificate, minimiser)
@@ -133,6 +150,66 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     if not ended and dual_bound(problem, relaxed.certificate) > certificate.value:
         return Found.by(relaxed, codes, "time limit")
     return Found(codes, certificate, "optimal" if ended else "time limit", exact=True)
+
+
+def _not_ended(
+    problem: IntegerLeastSquares,
+    relaxed: Relaxed,
+    codes: NDArray[np.int64],
+    searches: TreeSearches,
+    minimiser: Minimiser,
+    clock: Clock,
+    options: Options,
+) -> Found:
+    """The best of all parts for a problem whose search is not expected to end: none is weaker alone."""
+    status, share = unended(searches.nodes_to_go), options.search_share
+    if share > 0.0:
+        share = max(share, 1.0 if problem.n <= SPENDING else SPENT)
+    nodes = nodes_for(share, options.time_limit)
+    if options.relaxed is not None or options.relaxation not in WITH_SPLITS:
+        if share > 0.0:
+            searches.advance(nodes, clock)
+        tried = raised_by(problem, relaxed, codes, *searches.chosen)
+        return replace(tried, status=status)
+    tried = raised_by(problem, relaxed, codes, *searches.chosen)
+    split = _fallback(problem, clock, replace(options, search_share=1.0 if share > 0.0 else 0.0))
+    trees = mixed_trees(problem, split.certificate, minimiser, clock=clock)
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    found = [tried.codes, good_codes(problem, split, minimiser, trees, options.seed, allowed, clock)]
+    known = [split, relaxed]
+    if share >= 1.0:
+        known = [*known, _sdp(problem, clock, TIGHT_TOLERANCE), _fallback_alone(problem, clock, options)]
+        found += [_many_codes(problem, one, minimiser, clock, options) for one in known]
+    codes = min(found, key=lambda z: problem.error(z).upper)
+    strongest = max(known, key=lambda one: dual_bound(problem, one.certificate))
+    best = Found.by(strongest, codes, status)
+    if share > 0.0:
+        best = raised_bound(problem, strongest, [*trees, *searches.trees], codes, nodes, clock)
+    return best if best.bound(problem) >= tried.bound(problem) else replace(tried, codes=best.codes)
+
+
+def _fallback_alone(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
+    """The longest path that the time allows, whose own bound counts."""
+    return _fallback(problem, clock, replace(options, search_share=0.0))
+
+
+def _many_codes(
+    problem: IntegerLeastSquares, relaxed: Relaxed, minimiser: Minimiser, clock: Clock, options: Options
+) -> NDArray[np.int64]:
+    """The best codes from trees at many shares of a relaxation's multipliers."""
+    few = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
+    alone = good_codes(problem, relaxed, minimiser, few, options.seed, clock=clock)  # as by name
+    part = clock.part(CODES_PART)
+    trees = mixed_trees(problem, relaxed.certificate, minimiser, CODES_SHARES, clock=part)
+    allowed = NODES_A_SECOND * clock.remaining
+    many = good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, part)
+    return min(alone, many, key=lambda z: problem.error(z).upper)
+
+
+def unended(expected: float) -> str:
+    """Why a search was not gone on with."""
+    about = f"about {times(expected)} nodes expected" if np.isfinite(expected) else "too many nodes"
+    return f"not searched to the end: {about}"
 
 
 def _not_searched(
@@ -164,11 +241,6 @@ def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLE
 def _nearly_closes(problem: IntegerLeastSquares, relaxed: Relaxed, error: float) -> bool:
     """Whether all that the relaxation leaves open is what its own tolerance explains."""
     return dual_bound(problem, relaxed.certificate) > (1.0 - SDP_TOLERANCE) * error > 0.0
-
-
-def stronger(problem: IntegerLeastSquares, one: Relaxed, other: Relaxed) -> Relaxed:
-    """The relaxation that proves more; the first where both prove the same."""
-    return max(one, other, key=lambda relaxed: dual_bound(problem, relaxed.certificate))
 
 
 def _fallback(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:

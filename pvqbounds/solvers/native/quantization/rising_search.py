@@ -57,6 +57,15 @@ TRIAL, TRIAL_NODES = 0.05, 300_000
 """Each of several trees is tried with such a share of the budget, and at most so many nodes."""
 
 
+TRIED, DOUBT = 1e6, 30.0
+"""Nodes after which a search that is not expected to end must say otherwise; its forecast may be wrong by so
+much then."""
+
+TRIED_SHARE, EXPECTED_SHARE = 0.15, 0.5
+"""Share of the time after which the stages of a search must foretell its end, and the same where its end was
+foretold already: a stage that the clock ends is lost."""
+
+
 class RisingSearch:
     """The search of one tree for codes with less error than an incumbent, at rising thresholds.
 
@@ -178,7 +187,7 @@ class TreeSearches:
     """
 
     def __init__(self, trees: Sequence[MultipliedTree], incumbent_error: float) -> None:
-        self._trees = trees
+        self.trees = trees
         self._searches = [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
         self._best: int | None = None
 
@@ -205,7 +214,33 @@ class TreeSearches:
     def chosen(self) -> tuple[MultipliedTree, Outcome]:
         """The tree that goes on, and what its search found and proved so far."""
         best = self._best or 0
-        return self._trees[best], self._searches[best].outcome
+        return self.trees[best], self._searches[best].outcome
+
+    def ends_within(self, clock: Clock, expected: float) -> bool:
+        """Search as long as it is expected to end in time; whether it did.
+
+        The forecast is that of the stages that ended. At first a search has a share of the time to make
+        one, and where the volume heuristic expects too many nodes some nodes to show that it is wrong.
+
+        Parameters
+        ----------
+        expected
+            Nodes that the volume heuristic expects.
+        """
+        share = EXPECTED_SHARE
+        if expected > NODES_A_SECOND * clock.remaining:
+            share = TRIED_SHARE
+            self.advance(TRIED, clock)
+            if self.nodes_to_go > DOUBT * NODES_A_SECOND * clock.remaining:
+                return False
+        while not self.chosen[1].exhausted:
+            before = self.chosen[1].nodes
+            self.advance(math.inf, clock.part(share))
+            stuck = self.chosen[1].nodes == before
+            if stuck or self.nodes_to_go > NODES_A_SECOND * clock.remaining:
+                break
+            share = EXPECTED_SHARE
+        return self.chosen[1].exhausted
 
     @property
     def nodes_to_go(self) -> float:

@@ -47,7 +47,17 @@ from pvqbounds.solvers.native.quantization import split_kernel
 from pvqbounds.solvers.native.quantization.split_rows import Rows, chord_rows, split_rows, tangent_rows
 from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["BRIEF", "LONG", "QUICK", "TIGHT", "Stage", "relax_with_splits", "solve_by_path", "stages_for"]
+__all__ = [
+    "BRIEF",
+    "LONG",
+    "QUICK",
+    "TIGHT",
+    "SplitPath",
+    "Stage",
+    "relax_with_splits",
+    "solve_by_path",
+    "stages_for",
+]
 
 Array = NDArray[np.float64]
 
@@ -168,15 +178,39 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
     A certificate with split inequalities, and the moments of the last point of the path. The
     status is "solved", or says that the path did not come near its end.
     """
-    sdp, with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
-    stages = stages if with_splits else FIRST_ORDER
-    found, splits = _solve(sdp, stages, clock.part(PATH_SHARE), with_splits=with_splits)
-    largest = float(problem.step.max())  # what the multipliers of split inequalities are counted in
-    certificate = DualCertificate(
-        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / largest / largest)
-    )
-    status = found.status if with_splits else f"{NOT_SEARCHED}; {found.status}"
-    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
+    return SplitPath(problem).follow(stages if problem.n <= LARGEST_SEARCH else FIRST_ORDER, clock)
+
+
+class SplitPath:
+    """The path of :func:`relax_with_splits`, which may be gone on with where it ended.
+
+    Parameters
+    ----------
+    problem
+        Any; inputs that are always zero are left out.
+    """
+
+    def __init__(self, problem: IntegerLeastSquares) -> None:
+        self._sdp, self._with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
+        self._largest = float(problem.step.max())  # what multipliers of split inequalities are counted in
+        self._path: _Path | None = None
+
+    def follow(self, stages: Sequence[Stage], clock: Clock) -> Relaxed:
+        """Go on with some stages; what the path knows by then."""
+        sdp, part = self._sdp, clock.part(PATH_SHARE)
+        known = _closed_form(sdp)
+        if known is None:
+            begins = self._path is None
+            self._path = self._path or _Path(sdp, np.asarray(sdp.form.any(axis=1)), part)
+            self._path.follow(stages, part, with_splits=self._with_splits, begins=begins)
+            known = self._path.solution()
+            self._path.rest()
+        found, splits = known
+        certificate = DualCertificate(
+            *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / self._largest / self._largest)
+        )
+        status = found.status if self._with_splits else f"{NOT_SEARCHED}; {found.status}"
+        return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
@@ -184,26 +218,24 @@ def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
 
     All tangents count, also those left out of ``sdp.tangent``.
     """
-    return _solve(sdp, FIRST_ORDER, clock, with_splits=False)[0]
+    known = _closed_form(sdp)
+    if known is None:
+        path = _Path(sdp, np.asarray(sdp.form.any(axis=1)), clock)
+        path.follow(FIRST_ORDER, clock, with_splits=False)
+        known = path.solution()
+    return known[0]
 
 
-def _solve(
-    sdp: BoxHullSDP, stages: Sequence[Stage], clock: Clock, *, with_splits: bool
-) -> tuple[SDPSolution, Splits]:
-    """Multipliers and moments in units of the SDP; inputs that are always zero are left out."""
-    live = np.asarray(sdp.form.any(axis=1))
-    if not live.any():
+def _closed_form(sdp: BoxHullSDP) -> tuple[SDPSolution, Splits] | None:
+    """Multipliers and moments where they need no path, in units of the SDP."""
+    if not sdp.form.any():
         zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.low, sdp.high)
         return SDPSolution(zero, zero, 0.0, mean, np.diag(zero), "every input is zero"), NO_SPLITS
-    if sdp.is_point:  # one code: its error has a proof in closed form
-        return single_point(sdp), NO_SPLITS
-    path = _Path(sdp, live, clock)
-    path.follow(stages, clock, with_splits=with_splits)
-    return path.solution()
+    return (single_point(sdp), NO_SPLITS) if sdp.is_point else None  # one code: its error is known
 
 
 class _Path:
-    """The iterate, from y = 0 onwards, over the inputs of a mask."""
+    """The iterate, from y = 0 onwards, over the inputs of a mask: those that are always zero are left out."""
 
     def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
         self._live = live
@@ -224,20 +256,33 @@ class _Path:
         self._best = self._rows, value
         self._end = ""
 
-    def follow(self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool) -> None:
+    def follow(
+        self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool, begins: bool = True
+    ) -> None:
         """Run the stages, each cut to what the clock allows."""
+        if not begins:
+            self._wake()
         self._end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
         steps, searches = _expected(stages, self.n, with_splits=with_splits)
         search = SEPARATION * self.n**3 / lapack.FLOPS_A_SECOND
         pace = min(1.0, max(0.0, clock.remaining - searches) / steps)
         for done, stage in enumerate(rounds):
-            if done > 0:  # the first stage ends too far from the SDP's solution: nearly every sum fails there
-                beyond_first = rounds[done - 1] is not stages[0]
+            if done > 0 or not begins:
+                # the first stage ends too far from the SDP's solution: nearly every sum fails there
+                beyond_first = not begins or rounds[done - 1] is not stages[0]
                 in_time = search <= clock.remaining  # it is one compiled loop
                 self._exchange(with_splits=with_splits and beyond_first and in_time)
             if not self._advance(stage.share, max(1, int(pace * stage.steps)), clock):
                 return
+
+    def rest(self) -> None:
+        """Let go of the matrices until the path goes on."""
+        self._inverse = self._spare = np.zeros((0, 0))
+
+    def _wake(self) -> None:
+        self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
+        self._evaluate(self._mu)
 
     def _first_rows(self, clock: Clock | None) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
