@@ -53,6 +53,7 @@ def load_folder(folder: Path) -> tuple[nn.Module, str]:
         )
     with _offline():
         transformers = _transformers()
+        transformers.utils.logging.disable_progress_bar()
         kind: Any = getattr(transformers, named[0], None)
         if not (isinstance(kind, type) and hasattr(kind, "from_pretrained")):
             raise InputError(

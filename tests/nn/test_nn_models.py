@@ -251,7 +251,7 @@ def test_whose_weights_they_are_is_noted(folder):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"input_ids": np.ones(2), "attention_mask": np.ones(2)}, "hold 'input_ids'"),
+        ({"input_ids": np.ones(2), "attention_mask": np.ones(2)}, "hold '(input_ids|attention_mask)'"),
         ({"inputs": np.ones(2), "key_padding_mask": np.ones(2)}, "hold 'key_padding_mask'"),
         ({"inputs": np.ones(2), "token_type_ids": np.ones(2)}, "hold 'token_type_ids'"),
     ],
