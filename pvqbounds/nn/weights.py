@@ -157,17 +157,18 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
+    if _is_torchscript(path):
+        raise InputError(
+            f"{path} is TorchScript, whose code is not run; save the state_dict of the module that it was "
+            "made from."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        script = _is_torchscript(path)
-        why = (
-            "is TorchScript, whose code is not run; save the state_dict of the module that it was made from"
-            if script
-            else f"is damaged or holds more than tensors, which is never unpickled ({type(error).__name__}); "
-            "save the state_dict as .safetensors"
-        )
-        raise InputError(f"{path} {why}.") from error
+        raise InputError(
+            f"{path} is damaged or holds more than tensors, which is never unpickled "
+            f"({type(error).__name__}); save the state_dict as .safetensors."
+        ) from error
     for name in INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
             content = content[name]
