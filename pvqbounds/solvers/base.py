@@ -247,6 +247,10 @@ class Backend(ABC):
         """Bound the pruning of one channel by its perspective relaxation."""
         raise self._unable(Capability.PERSPECTIVE)
 
+    def refines(self, problem: Problem, options: Options) -> bool:
+        """Whether :meth:`refined` may make more of a solution of this problem."""
+        return False
+
     def refined(self, problem: Problem, solution: ExactSolution, options: Options) -> ExactSolution:
         """A solution of its own, made better in the time that is left; itself unless the backend knows how.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeGuard, Unpack
 
@@ -34,6 +35,9 @@ __all__ = ["solve", "solve_one", "weak_bounds"]
 
 OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
 """Status where a certificate cannot be stated in the problem's own units."""
+
+Solve = Callable[[Backend, Problem, Options], ExactSolution]
+"""A kind's exact method or relaxation."""
 
 DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
@@ -140,8 +144,12 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
-    stated = (kind.solve if exact else kind.relax)(backend, inner, options)
-    stated = backend.refined(inner, stated, remaining(options, clock))
+    solve = kind.solve if exact else kind.relax
+    if asked.method != "exact" and options.search_share >= 1.0 and backend.refines(inner, options):
+        stated = _searched_or_refined(inner, kind, backend, solve, options, clock)
+    else:
+        stated = solve(backend, inner, options)
+        stated = backend.refined(inner, stated, remaining(options, clock))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
     relaxation = stated.relaxation or (None if exact else options.relaxation)
@@ -156,6 +164,31 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         relaxation=relaxation,
         seconds=time.perf_counter() - start,
     )
+
+
+def _searched_or_refined(
+    problem: Problem, kind: Kind, backend: Backend, solve: Solve, options: Options, clock: Clock
+) -> ExactSolution:
+    """The better of a search and of what refines a bound, which has the time first: a search would take all.
+
+    Where a short trial is not refined, the search has it.
+    """
+    brief = replace(options, search_share=DEFAULT_SEARCH_SHARE)
+    plain = solve(backend, problem, brief)
+    trial = backend.refined(problem, plain, remaining(brief, clock))
+    if trial.certificate is not plain.certificate:
+        trial = backend.refined(problem, trial, remaining(options, clock))
+    if trial.status == "optimal" or clock.expired:
+        return trial
+    searched = solve(backend, problem, remaining(options, clock))
+    best = max(searched, trial, key=lambda found: _claimed(problem, found))
+    point = min(searched, trial, key=lambda found: kind.point(problem, found).upper)
+    return replace(best, codes=point.codes, support=point.support)
+
+
+def _claimed(problem: Problem, solution: ExactSolution) -> float:
+    """What a solution's certificate states; nothing without one."""
+    return -math.inf if solution.certificate is None else solution.certificate.claim(problem)[1]
 
 
 def fell_back(stated: ExactSolution) -> bool:

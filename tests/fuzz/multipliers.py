@@ -158,7 +158,8 @@ def random_search(rng: Generator, problem: Problem, lie: float) -> Certificate:
 def random_cases(rng: Generator, problem: Problem, lie: float) -> CasesCertificate:
     """A cover of random directions, with multipliers made to break a proof in each of its leaves."""
     n, m, cuts = problem.n, int(rng.integers(1, 3)), int(rng.integers(0, 4))
-    direction = rng.standard_normal((m, n)) * 10.0 ** rng.uniform(-3.0, 3.0, (m, 1))
+    reach = 3.0 if rng.random() < 0.8 else 160.0
+    direction = rng.standard_normal((m, n)) * 10.0 ** rng.uniform(-reach, reach, (m, 1))
     if rng.random() < 0.3:
         direction = np.round(direction)
     with np.errstate(all="ignore"):
@@ -169,9 +170,12 @@ def random_cases(rng: Generator, problem: Problem, lie: float) -> CasesCertifica
     unit = float(np.diagonal(problem.gram).max(initial=0.0))
     cases = []
     for _ in range(cuts + 1):
-        size = unit / max(float((direction**2).max()), 1e-30)
-        chord = np.where(rng.random(m) < 0.7, size * 10.0 ** rng.uniform(-3.0, 1.0, m), 0.0)
-        push = np.where(rng.random(m) < 0.5, size * rng.standard_normal(m), 0.0) * np.abs(t)
+        with np.errstate(all="ignore"):
+            size = unit / max(float((direction**2).max()), 1e-30)
+            chord = np.where(rng.random(m) < 0.7, size * 10.0 ** rng.uniform(-3.0, 1.0, m), 0.0)
+            push = np.where(rng.random(m) < 0.5, size * rng.standard_normal(m), 0.0) * np.abs(t)
+        if rng.random() < 0.1:  # half of the least float64 is 0
+            chord = rng.integers(0, 4, m) * SMALLEST
         made = random_dual(rng, problem)
         if rng.random() < 0.8:  # nu near p, as good ones have it
             with np.errstate(all="ignore"):

@@ -249,7 +249,7 @@ def _cases(case: Case) -> None:
     certificate = None
     call = "refined(p, native solution, Options('hybrid'), Clock(5.0))"
     case.step("bounds by cases", 10.0, call)
-    with case.guarded("cases", call, refusals=False):
+    with case.guarded("cases", call, refusals=False), np.errstate(all="ignore"):  # as solve calls it
         if isinstance(problem, SparseLeastSquares):
             certificate = pruning_cases(problem, near, problem.start().weight, 0.05, Clock(5.0))
         elif isinstance(problem, LeastSquares) and has_grid(problem.values) and problem.shared.live.all():

@@ -12,9 +12,13 @@ import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.problems import Gram
 from pvqbounds.relaxations.cases import CasesCertificate
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.solvers.base import ExactSolution, Options
+from pvqbounds.solvers.native.directions import pruning, refined
 from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import near_null
 from pvqbounds.solvers.native.directions.pruning import pruning_cases
+from pvqbounds.solvers.native.quantization.split_dual import BRIEF, relax_with_splits
 from tests.truth import least_error_of_any, rational_optimum
 
 LEVELS = np.array([-1.0, -0.55, -0.3, 0.0, 0.2, 0.45, 1.0])
@@ -192,6 +196,92 @@ def test_a_gram_without_such_a_direction_has_none():
     assert near_null(Gram(np.zeros((5, 5)))) is None
     few = rng.normal(size=(10, 20))  # ten of them: too many cases
     assert near_null(Gram(few.T @ few / 10)) is None
+
+
+def test_one_input_of_little_power_is_no_direction_to_look_at():
+    rng = np.random.default_rng(9)
+    X = rng.normal(size=(60, 12))
+    X[:, 4] *= 1e-4
+    assert near_null(Gram(X.T @ X / 60)) is None
+    X[:, 7] = X[:, 2] + 1e-2 * rng.normal(size=60)  # and a direction that is one
+    near = near_null(Gram(X.T @ X / 60))
+    assert near is not None
+    assert len(near.direction) == 1
+    assert set(np.flatnonzero(np.abs(near.direction[0]) > 0.1).tolist()) == {2, 7}
+
+
+def test_good_codes_at_the_end_of_t_leave_leaves_without_weights():
+    n, rng = 6, np.random.default_rng(10)
+    along = np.ones(n) / np.sqrt(n)
+    gram = 1e-6 * np.eye(n) + (np.eye(n) - np.outer(along, along)) * 1.5
+    problem = pvq.IntegerLeastSquares(gram, 1.2 + 0.2 * rng.random(n), scale=1.0, qmin=0, qmax=1)
+    assert problem.codes_of_nearest().all()
+    certificate, truth = _by_cases(problem), least_error_of_any(problem)
+    assert any(box.is_empty for box in certificate.cover.boxes(problem))
+    assert 0.5 * truth < Fraction(certificate.value) <= truth
+    assert certificate.value <= certificate.prove(problem, Clock(60.0)) <= truth
+
+
+@pytest.mark.parametrize(("small", "calls"), [((0.0,), 0), ((1e-5,), 1)])
+def test_a_pruning_along_a_direction_without_power_is_not_begun(small, calls, monkeypatch):
+    rng = np.random.default_rng(12)
+    problem = pvq.SparseLeastSquares(_gram(rng, 8, small), rng.normal(size=8), nnz=2)
+    begun = []
+    relaxed = pruning.maximise_perspective
+
+    def counted(*args, **options):
+        begun.append(args)
+        return relaxed(*args, **options)
+
+    monkeypatch.setattr(pruning, "maximise_perspective", counted)
+    near = near_null(problem.shared)
+    assert near is not None
+    found = pruning_cases(problem, near, problem.start().weight, 1.0, Clock(60.0))
+    assert (found is None) == (calls == 0)
+    assert min(len(begun), 1) == calls
+
+
+def test_leaves_that_state_more_than_they_prove_replace_nothing(monkeypatch):
+    rng = np.random.default_rng(13)
+    problem = pvq.IntegerLeastSquares(_gram(rng, 60), rng.normal(size=60), scale=0.3, qmin=-8, qmax=7)
+    options = Options(relaxation="hybrid", search_share=0.002)
+    relaxed = relax_with_splits(problem, Clock(60.0), BRIEF)
+    plain = ExactSolution(problem.codes_of_nearest(), None, None, relaxed.certificate, "solved")
+    assert isinstance(refined.refined(problem, plain, options, Clock(60.0)).certificate, CasesCertificate)
+
+    def lying(*args):
+        found, codes = code_cases(*args)
+        assert found is not None
+        nothing = DualCertificate(np.zeros(60), np.zeros(60))
+        cases = (*found.cases[:-1], replace(found.cases[-1], proof=nothing))
+        return replace(found, cases=cases), codes
+
+    monkeypatch.setattr(refined, "code_cases", lying)
+    assert refined.refined(problem, plain, options, Clock(60.0)).certificate is plain.certificate
+
+
+def test_nothing_is_looked_for_without_time_or_without_a_gap(monkeypatch):
+    rng = np.random.default_rng(14)
+    gram = _gram(rng, 20)
+    exact = pvq.IntegerLeastSquares(gram, rng.integers(-2, 2, 20) * 0.5, scale=0.5, qmin=-2, qmax=1)
+    zero = DualCertificate(np.zeros(20), np.zeros(20))
+    solution = ExactSolution(exact.codes_of_nearest(), None, None, zero, "solved")
+    monkeypatch.setattr(refined, "_by_cases", None)
+    assert refined.refined(exact, solution, Options(relaxation="hybrid"), Clock(60.0)) is solution
+    monkeypatch.setattr(refined, "near_null", None)
+    other = pvq.IntegerLeastSquares(gram, rng.normal(size=20), scale=0.5, qmin=-2, qmax=1)
+    assert refined.refined(other, solution, Options(relaxation="hybrid"), Clock(0.0)) is solution
+    assert refined.refined(other, solution, Options(relaxation="box-hull"), Clock(60.0)) is solution
+
+
+def test_prunings_along_two_directions_are_not_begun():
+    rng = np.random.default_rng(15)
+    problem = pvq.SparseLeastSquares(_gram(rng, 12, (1e-6, 2e-6)), rng.normal(size=12), nnz=4)
+    assert refined.cases_of(problem, Options(relaxation="directions"), Clock(60.0)) is None
+    codes = pvq.IntegerLeastSquares(problem.shared, problem.weight, scale=0.5, qmin=-2, qmax=1)
+    near = refined.cases_of(codes, Options(relaxation="hybrid"), Clock(60.0))
+    assert near is not None
+    assert len(near.direction) == 2
 
 
 def test_no_time_leaves_the_solution_as_it_was():

@@ -90,6 +90,12 @@ class Native(Backend):
         tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
         return relaxed_sparse(problem, "solved", tolerance, Clock(options.time_limit, options.cancelled))
 
+    def refines(self, problem: Problem, options: Options) -> bool:
+        """Whether the Gram has directions of next to no power, and there is time to look for them."""
+        from pvqbounds.solvers.native.directions.refined import cases_of
+
+        return cases_of(problem, options, Clock(options.time_limit, options.cancelled)) is not None
+
     def refined(self, problem: Problem, solution: ExactSolution, options: Options) -> ExactSolution:
         """By cases, where the Gram has directions of next to no power."""
         from pvqbounds.solvers.native.directions.refined import refined

@@ -16,7 +16,7 @@ from pvqbounds.solvers.native.directions.pruning import pruning_cases
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.relaxation import DIRECTIONS
 
-__all__ = ["refined"]
+__all__ = ["cases_of", "refined"]
 
 TAKING_CASES = ("hybrid", DIRECTIONS)
 """Relaxations that cases belong to."""
@@ -30,9 +30,6 @@ LEAST_EFFORT = 600.0
 MOST_WITHOUT_ENDS = 1
 """Directions at most where t has no ends: slabs that reach a thousand times as far as good weights lie are
 some twenty for one direction, and hundreds for two (at 8 to 40 inputs 150 of them proved nothing)."""
-
-WELL_ABOVE = 1.01
-"""Cases that state so many times what is proved already are better for certain."""
 
 NARROW = 0.98
 """An interval of which so much is proved is left as it is."""
@@ -50,27 +47,39 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     options
         Unless the relaxation was asked for by name (`search_share` is 1), cases take no more than `EFFORT`.
     """
-    known, seconds = solution.certificate, problem.n**3 / FLOPS_A_SECOND
-    if options.relaxation not in TAKING_CASES or known is None or solution.status == "optimal":
+    known = solution.certificate
+    if known is None or solution.status == "optimal":
         return solution
-    if LEAST_EFFORT * seconds > clock.remaining:
-        return solution
-    near = near_null(problem.shared)
+    near = cases_of(problem, options, clock)
     if near is None:
         return solution
-    allowed = math.inf if options.search_share >= 1.0 else EFFORT * seconds
     proved = known.claim(problem)[1]
-    if proved >= NARROW * _error(problem, solution):
+    if max(proved, 0.0) >= NARROW * _error(problem, solution):
         return solution
+    allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
     found, solution = _by_cases(problem, near, solution, allowed, clock)
     if found is None or found.value <= proved:
         return solution
-    if found.value < WELL_ABOVE * proved:  # what it states is about what it proves
-        found, value = found.claim(problem)
-        if not value > proved:
-            return solution
+    found, value = found.claim(problem)  # what its leaves state is only about what they prove
+    if not value > proved:
+        return solution
     status = f"the least of {found.cover.leaves} cases of {_called(near)}"
     return replace(solution, certificate=found, status=status, relaxation=found.relaxation)
+
+
+def cases_of(problem: Problem, options: Options, clock: Clock) -> NearNull | None:
+    """The directions whose cases may be looked at; None without any, or without the time for them."""
+    if options.relaxation not in TAKING_CASES or _seconds(problem, LEAST_EFFORT) > clock.remaining:
+        return None
+    near = near_null(problem.shared)
+    if near is None or (not problem.values.is_finite and len(near.direction) > MOST_WITHOUT_ENDS):
+        return None
+    return near
+
+
+def _seconds(problem: Problem, effort: float) -> float:
+    """What so many operations over n³ take, about."""
+    return effort * problem.n**3 / FLOPS_A_SECOND
 
 
 def _called(near: NearNull) -> str:
@@ -90,8 +99,6 @@ def _by_cases(
     problem: Problem, near: NearNull, solution: ExactSolution, allowed: float, clock: Clock
 ) -> tuple[CasesCertificate | None, ExactSolution]:
     if isinstance(problem, SparseLeastSquares):
-        if len(near.direction) > MOST_WITHOUT_ENDS:
-            return None, solution
         point = problem.start() if solution.support is None else problem.on_support(solution.support)
         return pruning_cases(problem, near, point.weight, allowed, clock), solution
     if not (isinstance(problem, LeastSquares) and solution.codes is not None and has_grid(problem.values)):
