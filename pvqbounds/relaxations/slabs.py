@@ -10,12 +10,15 @@ a form below the error on that part of the weights. Its gain is curvature: a Gra
 no power keeps every diagonal lam below it next to zero, and A = G + rho aaᵀ has none. It costs at most
 rho ((high - low)/2)². A :class:`Cover` is a tree of cuts of t = (a_1ᵀd, ..., a_mᵀd): whatever the cuts are,
 its leaves hold every t, so that the least of their bounds is a bound.
+
+Sources: secants of t² on intervals that are cut where it matters: Falk and Soland, Management Science 15,
+1969, and McCormick, Math. Programming 10, 1976 (spatial branch and bound); cases of a linear function: Balas,
+"Disjunctive programming", Annals of Discrete Math. 5, 1979.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +29,7 @@ from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.forms import ErrorForm
 
-__all__ = ["MOST_DIRECTIONS", "MOST_LEAVES", "Box", "Cover", "Slabs", "added_slabs"]
+__all__ = ["MOST_DIRECTIONS", "MOST_LEAVES", "Box", "Cover", "Slabs", "added_slabs", "whole_box"]
 
 Array = NDArray[np.float64]
 
@@ -97,7 +100,7 @@ class Slabs:
         return replace(self, direction=self.direction[:, inputs])
 
     @property
-    def steady(self) -> tuple[Array, Array]:
+    def effective(self) -> tuple[Array, Array]:
         """rho and the push that count, shape (m,) each."""
         end = np.where(self.push > 0.0, self.box.low, self.box.high)
         chord = np.where(self.box.is_bounded, self.chord, 0.0)
@@ -105,7 +108,7 @@ class Slabs:
 
     def pull(self) -> Array:
         """p, shape (n,), in plain float64."""
-        chord, push = self.steady
+        chord, push = self.effective
         bounded = self.box.is_bounded
         low, high = np.where(bounded, self.box.low, 0.0), np.where(bounded, self.box.high, 0.0)
         return np.asarray((0.5 * chord * (low + high) + push) @ self.direction)
@@ -126,7 +129,7 @@ def added_slabs(form: ErrorForm, slabs: Slabs) -> ErrorForm:
     n = len(form.linear)
     matrix, linear, parts = form.matrix, form.linear, [form.constant]
     errors, drift = np.zeros(n), np.zeros(n)
-    chord, push = slabs.steady
+    chord, push = slabs.effective
     lows, highs = slabs.box.low, slabs.box.high
     for a, rho, pushed, low, high in zip(slabs.direction, chord, push, lows, highs, strict=True):
         size = np.abs(a)
@@ -260,23 +263,3 @@ def whole_box(problem: Problem, direction: Array) -> Box:
 def _row_sums(terms: Array) -> Array:
     """The sum of each row, rounded once, nan where it overflows, shape (m,)."""
     return np.array([total(row) for row in terms.tolist()])
-
-
-def cover_of(direction: Array, cuts: Sequence[float]) -> Cover:
-    """The cover of one direction by rising cuts, as a balanced tree."""
-    axis: list[int] = []
-    places: list[float] = []
-
-    def divide(some: Sequence[float]) -> None:
-        if not some:
-            axis.append(-1)
-            places.append(0.0)
-            return
-        half = len(some) // 2
-        axis.append(0)
-        places.append(float(some[half]))
-        divide(some[:half])
-        divide(some[half + 1 :])
-
-    divide(list(cuts))
-    return Cover(np.atleast_2d(direction), np.array(axis, np.int64), np.array(places))

@@ -12,7 +12,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.minorant import error_minorant
-from pvqbounds.relaxations.slabs import Box, Cover, Slabs, cover_of, whole_box
+from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
 from pvqbounds.relaxations.splits import NO_SPLITS
 from tests.truth import exact_error, random_gram
 
@@ -46,6 +46,26 @@ def _allowed(rng, problem):
         v = rng.normal(size=problem.n)
         v[rng.permutation(problem.n)[: problem.n - problem.nnz]] = 0.0
         yield [Fraction(float(x)) for x in v]
+
+
+def _cover_of(direction, cuts) -> Cover:
+    """The cover of one direction by rising cuts, as a balanced tree."""
+    axis: list[int] = []
+    places: list[float] = []
+
+    def divide(some) -> None:
+        if not some:
+            axis.append(-1)
+            places.append(0.0)
+            return
+        half = len(some) // 2
+        axis.append(0)
+        places.append(float(some[half]))
+        divide(some[:half])
+        divide(some[half + 1 :])
+
+    divide(list(cuts))
+    return Cover(np.atleast_2d(direction), np.array(axis, np.int64), np.array(places))
 
 
 def _value(matrix, linear, constant, d):
@@ -166,7 +186,7 @@ def test_leaves_of_a_cover_hold_every_t(seed):
     problem = _problem(rng, pruned=seed % 2 == 0)
     cuts = np.sort(rng.normal(size=int(rng.integers(0, 7)))).tolist()
     direction = np.where(problem.shared.live, rng.normal(size=problem.n), 0.0)
-    cover = cover_of(direction, cuts)
+    cover = _cover_of(direction, cuts)
     assert cover.fits(problem)
     assert cover.leaves == len(cuts) + 1
     boxes = cover.boxes(problem)

@@ -124,7 +124,7 @@ class _Leaf:
     @property
     def penalty(self) -> float:
         """What its width may cost."""
-        chord, _ = self.slabs.steady
+        chord, _ = self.slabs.effective
         return float((chord * np.where(chord > 0.0, self.box.half_width, 0.0) ** 2).sum())
 
 
@@ -365,7 +365,7 @@ def _certificate(near: NearNull, root: _Leaf) -> CasesCertificate | None:
             return None
         axis.append(-1)
         cuts.append(0.0)
-        chord, push = leaf.slabs.steady
+        chord, push = leaf.slabs.effective
         cases.append(Case(chord, push, nothing if leaf.known is None else leaf.known.proof))
     cover = Cover(near.direction, np.array(axis, np.int64), np.array(cuts))
     return CasesCertificate(cover, tuple(cases), root.least)

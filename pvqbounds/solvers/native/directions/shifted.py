@@ -54,7 +54,7 @@ class Shifts(Generic[P]):
 
     def within(self, slabs: Slabs) -> Shifted[P]:
         """The problem within slabs along the near-null directions."""
-        chord, push = slabs.steady
+        chord, push = slabs.effective
         bounded = slabs.box.is_bounded
         low, high = np.where(bounded, slabs.box.low, 0.0), np.where(bounded, slabs.box.high, 0.0)
         slope = 0.5 * chord * (low + high) + push
