@@ -408,3 +408,12 @@ def test_few_supports_of_many_inputs():
     ) / determinant
     assert solution.bound == pytest.approx(corner - explained.max(), rel=1e-5)
     assert prove_sparse(problem, solution.certificate, Clock(60.0))
+
+
+@pytest.mark.parametrize("power", [0, 37])
+def test_nothing_above_nothing_is_proved_of_weights_without_signal(power):
+    rng = np.random.default_rng(78)
+    X = rng.standard_normal((12, 8)) * 1e-3 + 1.0
+    problem = pvq.SparseLeastSquares(np.ldexp(X.T @ X, power), np.zeros(8), nnz=7)
+    for value in (5e-324, 1e-310, 1e-200):
+        assert SubsetCertificate(value, 100).prove(problem, Clock(5.0)) == 0.0

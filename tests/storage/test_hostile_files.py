@@ -20,7 +20,7 @@ from pvqbounds.errors import InputError, OutputError, PvqError, one_line, shown
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import MOST_SPLITS, Splits
 from pvqbounds.results.layer import SliceResult
-from pvqbounds.solvers.native.pruning import subset_search
+from pvqbounds.solvers.native.pruning import forward_search, subset_search
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solving.one import weak_bounds
@@ -237,6 +237,7 @@ def test_a_search_that_no_solve_would_begin_asks_for_no_memory(monkeypatch: pyte
     assert isinstance(bounds.certificate, SubsetCertificate)
     assert pvq.verify(problem, bounds)
     monkeypatch.setattr(subset_search, "LARGEST_STACK", 2 * 4**2 - 1)  # entries of its stack
+    monkeypatch.setattr(forward_search, "MOST_SUPPORTS", 0)  # nor is there a search by what is kept
     monkeypatch.setattr(subset_search, "subset_factor", None)  # whatever it takes is not begun
     assert not pvq.verify(problem, bounds)
 

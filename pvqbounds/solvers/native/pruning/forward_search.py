@@ -42,6 +42,10 @@ LISTED = 64
 """Supports near the threshold that are priced; where there are more the search gives up."""
 
 
+LEAST_THRESHOLD = 2.0**-400
+"""Below it products of corners and pivots may vanish, for which delta leaves no room."""
+
+
 class Forward(NamedTuple):
     """What an enumeration of what is kept has found."""
 
@@ -66,7 +70,12 @@ def suits_forward(problem: SparseLeastSquares, factor: SubsetFactor) -> bool:
 
 
 def forward_search(factor: SubsetFactor, threshold: float) -> Forward | None:
-    """The best set of removals that costs less than `threshold`; None where too many come close to it."""
+    """The best set of removals that costs less than `threshold`; None where too many come close to it.
+
+    And where the threshold is next to nothing: the search by removal is for that.
+    """
+    if not threshold >= LEAST_THRESHOLD:
+        return None
     n = len(factor.weight)
     kept = n - factor.removals
     length = np.einsum("ij,ij->i", factor.rows, factor.rows)
