@@ -184,7 +184,7 @@ def test_a_proof_that_is_wrong_inside_is_found(monkeypatch):
     (fault,) = formula.faults_of_a_proof(problem, certificate)
     assert "an eigenvalue below" in fault
     monkeypatch.undo()
-    monkeypatch.setattr(dual, "minus_inverse_form", lambda matrix, nu, smallest: (0.0, 0.0))
+    monkeypatch.setattr(dual, "minus_inverse_form", lambda matrix, nu, smallest, radius: (0.0, 0.0))
     (fault,) = formula.faults_of_a_proof(problem, certificate)
     assert "these multipliers stand for" in fault
 
