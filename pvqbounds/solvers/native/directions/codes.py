@@ -18,7 +18,7 @@ from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.slabs import Slabs
 from pvqbounds.solvers.native.directions.branching import Bounded, LeafSolver, branch
 from pvqbounds.solvers.native.directions.near_null import NearNull
-from pvqbounds.solvers.native.directions.shifted import Shifts
+from pvqbounds.solvers.native.directions.shifted import Shifted, Shifts
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solvers.native.quantization.integer_search import k_best
@@ -72,6 +72,15 @@ WIDTH = 600
 """Nodes a level of the search for codes."""
 
 
+class _Leaf:
+    """A leaf's problem, how far its path has come, and the multipliers that a search of it begins with."""
+
+    def __init__(self, shifted: Shifted[LeastSquares]) -> None:
+        self.shifted = shifted
+        self.path: SplitPath | None = None
+        self.dual: DualCertificate | None = None
+
+
 class _CodeLeaves(LeafSolver):
     """Leaves of a problem whose values have a grid."""
 
@@ -79,7 +88,7 @@ class _CodeLeaves(LeafSolver):
         self._problem, self._clock, self._codes = problem, clock, codes
         self._shifts = Shifts(problem, near)
         self._error = problem.error(codes).upper
-        self._paths: dict[Slabs, SplitPath] = {}
+        self._leaves: dict[Slabs, _Leaf] = {}
         self._stages: Sequence[_Relaxation | _Search] = VALUES
         if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
             self._stages = STEPS
@@ -108,25 +117,31 @@ class _CodeLeaves(LeafSolver):
     def bound(self, slabs: Slabs, stage: int, known: Bounded | None) -> Bounded | None:
         """The relaxation within the slabs, or what a search makes of it."""
         asked = self._stages[stage]
+        if slabs not in self._leaves:
+            self._leaves[slabs] = _Leaf(self._shifts.within(slabs))
+        leaf = self._leaves[slabs]
         if isinstance(asked, _Search):
-            return None if known is None else self._searched(slabs, known, asked.nodes)
-        shifted = self._shifts.within(slabs)
+            return None if leaf.dual is None else self._searched(slabs, leaf.dual, asked.nodes)
         try:
-            if not asked.path:
-                relaxed = relax_finite(shifted.problem, self._clock, asked.tolerance)
-                dual = shifted.certificate(relaxed.certificate)
-                return Bounded(dual, dual_bound(self._problem, dual, slabs))
-            path = self._paths.setdefault(slabs, SplitPath(shifted.problem))  # type: ignore[arg-type]
-            relaxed = path.follow(asked.path, self._clock)
+            return self._relaxed(slabs, leaf, asked)
         except SolverFailedError:  # numbers too far apart for a path
             return None
-        return Bounded(shifted.certificate(relaxed.certificate), relaxed.reported + shifted.constant)
 
-    def _searched(self, slabs: Slabs, known: Bounded, nodes: float) -> Bounded | None:
+    def _relaxed(self, slabs: Slabs, leaf: _Leaf, asked: _Relaxation) -> Bounded:
+        """The relaxation within the slabs, gone on with where it has a path."""
+        shifted, problem = leaf.shifted, leaf.shifted.problem
+        if asked.path and isinstance(problem, IntegerLeastSquares):
+            leaf.path = leaf.path or SplitPath(problem)
+            relaxed = leaf.path.follow(asked.path, self._clock)
+            leaf.dual = shifted.certificate(relaxed.certificate)
+            return Bounded(leaf.dual, relaxed.reported + shifted.constant)
+        relaxed = relax_finite(problem, self._clock, asked.tolerance)
+        leaf.dual = shifted.certificate(relaxed.certificate)
+        return Bounded(leaf.dual, dual_bound(self._problem, leaf.dual, slabs))
+
+    def _searched(self, slabs: Slabs, dual: DualCertificate, nodes: float) -> Bounded | None:
         """What a search of the tree at a leaf's multipliers proves, and its codes."""
-        dual, problem = known.proof, self._problem
-        if not isinstance(dual, DualCertificate):  # it was searched before, and no relaxation is better
-            return None
+        problem = self._problem
         point = problem.weight / unit_of(problem.values)
         tree = definite_tree(problem, dual.lam, dual.nu, dual.splits, point, slabs)
         if tree is None:
