@@ -19,14 +19,13 @@ __all__ = ["KBest"]
 
 @dataclass(frozen=True)
 class KBest(RoundingMethod):
-    """The best determined input first; `width` beginnings go on from each input to the next."""
+    """The best determined input first; `width` beginnings go on (with 1: Babai's nearest plane)."""
 
     name: ClassVar[str] = "k-best"
     label: ClassVar[str] = "K-best"
     citation: ClassVar[str] = "Guo and Nilsson, IEEE J. Sel. Areas Commun. 24, 2006"
 
     width: int = 64
-    """1 is Babai's nearest plane, in that order."""
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -45,13 +44,11 @@ class KBest(RoundingMethod):
         groups = [[list(stepped)[i] for i in members] for members in alike(list(stepped.values()))]
         codes = [problem.codes_of_nearest() for problem in problems]
         for members in [*groups, *([i] for i in others)]:
-            first = problems[members[0]].normalised
-            live = first.shared.live
+            live = problems[members[0]].shared.live
             if not live.any():
                 continue
-            inner = first.among(live)
-            plain = plain_tree(inner, Minimiser(in_codes(inner).centre, np.zeros(inner.n)))
-            if plain is None:
+            inner = problems[members[0]].normalised.among(live)
+            if (plain := plain_tree(inner, Minimiser(in_codes(inner).centre, np.zeros(inner.n)))) is None:
                 continue
             tree = plain.tree
             for i in members:

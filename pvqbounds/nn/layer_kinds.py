@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -148,10 +148,13 @@ class TurnedLinear(Matrix):
         return weight.mT
 
 
-class Conv(LayerKind):
-    """A convolution, with its stride, padding, dilation and groups."""
+M = TypeVar("M", bound=Convolution | Transposed)
 
-    def __init__(self, module: Convolution) -> None:
+
+class _Windowed(LayerKind, Generic[M]):
+    """What convolutions and transposed ones have in common: a kernel, and samples before channels."""
+
+    def __init__(self, module: M) -> None:
         self._module = module
         self.groups, self.block = module.groups, math.prod(module.kernel_size)
 
@@ -162,8 +165,17 @@ class Conv(LayerKind):
 
     @property
     def parameter(self) -> Tensor:
-        """Shape (out, in / groups, *kernel)."""
+        """Shape (out, in / groups, *kernel), of a transposed one (in, out / groups, *kernel)."""
         return self._module.weight
+
+    def batch_first(self, inputs: Tensor) -> Tensor:
+        """With an axis of samples where there is none."""
+        unbatched = inputs.dim() == len(self._module.kernel_size) + 1
+        return inputs.unsqueeze(0) if unbatched else inputs
+
+
+class Conv(_Windowed[Convolution]):
+    """A convolution, with its stride, padding, dilation and groups."""
 
     @property
     def description(self) -> str:
@@ -186,11 +198,6 @@ class Conv(LayerKind):
         ]
         return (len(batched), *spatial)
 
-    def batch_first(self, inputs: Tensor) -> Tensor:
-        """With an axis of samples where there is none."""
-        unbatched = inputs.dim() == len(self._module.kernel_size) + 1
-        return inputs.unsqueeze(0) if unbatched else inputs
-
     def rows(self, inputs: Tensor) -> Tensor:
         """The windows under the kernel."""
         m = self._module
@@ -200,24 +207,10 @@ class Conv(LayerKind):
         return _windows(padded, m, m.stride)
 
 
-class ConvTransposed(LayerKind):
+class ConvTransposed(_Windowed[Transposed]):
     """A transposed convolution: a convolution of step 1 over inputs with zeros in between."""
 
     turned = True
-
-    def __init__(self, module: Transposed) -> None:
-        self._module = module
-        self.groups, self.block = module.groups, math.prod(module.kernel_size)
-
-    @property
-    def called(self) -> nn.Module:
-        """The layer itself."""
-        return self._module
-
-    @property
-    def parameter(self) -> Tensor:
-        """Shape (in, out / groups, *kernel)."""
-        return self._module.weight
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Channels first, the kernel turned round, as the rows are."""
@@ -258,11 +251,6 @@ class ConvTransposed(LayerKind):
             len(batched),
             *((size - 1) * step + 1 + sum(pads) - d * (k - 1) for size, pads, step, d, k in axes),
         )
-
-    def batch_first(self, inputs: Tensor) -> Tensor:
-        """With an axis of samples where there is none."""
-        unbatched = inputs.dim() == len(self._module.kernel_size) + 1
-        return inputs.unsqueeze(0) if unbatched else inputs
 
     def rows(self, inputs: Tensor) -> Tensor:
         """The windows under the kernel that is turned round."""

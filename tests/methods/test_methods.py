@@ -66,11 +66,16 @@ def test_names_by_kind_and_what_each_says_of_itself():
         assert all(name in methods.names(task) for task in method.tasks)
 
 
+ALGORITHMS = {"adaround", "alps", "cd", "gptq", "obq", "obs", "sparsegpt", "swaps"}
+"""Methods that are an algorithm of a paper, and not a line on what is there already."""
+
+
 def test_each_method_is_one_small_file_of_its_own():
-    files = {type(methods.get(name)).__module__ for name in methods.names()}
-    assert len(files) == len(methods.names())
-    for module in files:
-        assert len(Path(sys.modules[module].__file__).read_text().splitlines()) < 150
+    files = {name: type(methods.get(name)).__module__ for name in methods.names()}
+    assert len(set(files.values())) == len(methods.names())
+    for name, module in files.items():
+        most = 150 if name in ALGORITHMS else 60
+        assert len(Path(sys.modules[module].__file__).read_text().splitlines()) < most
 
 
 def test_the_names_load_no_torch_and_no_compiler():
