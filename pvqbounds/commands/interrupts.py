@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Interrupts", "keeping_what_stands"]
+__all__ = ["INTERRUPTED", "Interrupts", "keeping_what_stands"]
+
+INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C ended, with what stood by then or without."""
 
 SAID = b"\nInterrupted: what stands is being written; once more ends at once.\n"
 

@@ -1,0 +1,43 @@
+"""``pvqbounds show``: a result again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pvqbounds.commands.console import show
+from pvqbounds.commands.inputs import TableOption, WordsOption
+from pvqbounds.commands.outputs import Outputs
+
+__all__ = ["show_result"]
+
+EPILOG = (
+    "Examples: [bold]pvqbounds show r.json[/bold]   |   "
+    "[bold]pvqbounds show r.json --plot r.pdf --no-words --table r.tex[/bold]"
+)
+
+
+def show_result(
+    file: Annotated[Path, typer.Argument(help="What --json of layer or solve wrote.", metavar="FILE")],
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the result to a .png, .svg or .pdf.")
+    ] = None,
+    words: WordsOption = True,
+    table: TableOption = None,
+) -> None:
+    """Print a result again, and draw it or write its table; nothing in it is proved anew."""
+    from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.layer import LayerReport
+    from pvqbounds.storage.results_read import read_record
+
+    outputs = Outputs(None, plot, table, words)
+    outputs.check([file])
+    result = read_record(file).result
+    if isinstance(result, LayerReport):
+        outputs.write_rows([result])
+        outputs.present(result)
+    else:
+        outputs.check_none()
+        show(problem_view(result, file.name))

@@ -1,0 +1,101 @@
+"""``pvqbounds solve``: one problem from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pvqbounds.commands.console import (
+    DensityOption,
+    MethodOption,
+    PatternOption,
+    RangeOption,
+    RelaxationOption,
+    ResultOption,
+    SeedOption,
+    SolverOption,
+    SolverOptions,
+    ThreadsOption,
+    TimeLimitOption,
+    ToleranceOption,
+    VerboseOption,
+    pattern_of,
+    progress_bar,
+    show,
+    solver_options_of,
+)
+
+__all__ = ["solve"]
+
+EPILOG = (
+    "Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
+    "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
+    "[bold]pvqbounds solve 0000_0000.mat --format 2:4+int4 --json r.json[/bold]   |   "
+    "[bold]pvqbounds solve be100.1.sparse.gz --method exact[/bold]   |   "
+    "[bold]pvqbounds solve problem.npz --solver gurobi --solver-option MIPGap=1e-4[/bold]"
+)
+
+
+def solve(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A problem: .npz, .mat of the paper's script (P, q, r, x0), or a binary quadratic program "
+            "or maximum cut of the Biq Mac library: .sparse, .mc, packed as .gz or not.",
+            metavar="FILE",
+        ),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="A format by name, such as nf4 or 2:4+int4:g32."),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="Quantize to so many bits, 2 to 16.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Step of the grid; found from the weights if left out.")
+    ] = None,
+    range_method: RangeOption = "mse",
+    density: DensityOption = None,
+    nnz: Annotated[int | None, typer.Option(help="How many weights to keep.")] = None,
+    pattern: PatternOption = None,
+    solver: SolverOption = "auto",
+    method: MethodOption = "auto",
+    relaxation: RelaxationOption = None,
+    solver_option: SolverOptions = None,
+    time_limit: TimeLimitOption = 60.0,
+    tolerance: ToleranceOption = None,
+    threads: ThreadsOption = 1,
+    verbose: VerboseOption = False,
+    json_path: ResultOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Bound one problem from a file: the quantization or the pruning of one output channel, or both."""
+    from pvqbounds.problems.grids import checked_range_method
+    from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.layer import SliceResult
+    from pvqbounds.solving import one as api
+    from pvqbounds.storage.problem_files import Budget, load_problem
+    from pvqbounds.storage.results_written import check_result_path, write_problem
+
+    if json_path is not None:
+        check_result_path(json_path, file)
+    budget = Budget(bits, scale, checked_range_method(range_method), nnz, density, pattern_of(pattern), form)
+    problem = load_problem(file, budget)
+    with progress_bar("solving"):
+        bounds = api.solve(
+            problem,
+            solver=solver,
+            method=method,
+            relaxation=relaxation,
+            time_limit=time_limit,
+            threads=threads,
+            tolerance=tolerance,
+            seed=seed,
+            verbose=verbose,
+            solver_options=solver_options_of(solver_option),
+        )
+    result = SliceResult(0, (0, problem.n), problem, bounds)
+    if json_path is not None:
+        write_problem(result, file.name, json_path)
+    show(problem_view(result, file.name))
