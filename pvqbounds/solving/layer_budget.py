@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
 from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.layer_curves import Together, searched_together, suits_curves
 from pvqbounds.solving.options import SolveOptions
 
 __all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
@@ -63,8 +65,9 @@ def solve_layer_budget(
         it, and the bounds of that problem of its own.
     error_lower
         A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`);
-        it is no sum of their lower ends.
+        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, or
+        :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels are small enough to be
+        searched at every budget); it is no sum of their lower ends.
 
     Raises
     ------
@@ -79,17 +82,57 @@ def solve_layer_budget(
 
 def solve_together(
     problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
-) -> tuple[list[SparseLeastSquares], list[Bounds], float]:
+) -> Together:
     """:func:`solve_layer_budget` with its options in two objects."""
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
     compile_layer_budget()
     start = time.perf_counter()
+    clock = Clock(asked.time_limit * len(problems) / execution.jobs, asked.cancelled)
+    relaxed = _relaxed(problems, nnz, asked, execution, clock)
+    if not suits_curves(problems, nnz) or _is_optimal(relaxed):
+        return relaxed
+    searched = searched_together(problems, nnz, asked.threads, execution.jobs, clock)
+    spent = (time.perf_counter() - start) / len(problems)
+    return _better(relaxed, searched, spent)
+
+
+def _is_optimal(found: Together) -> bool:
+    """Whether the two ends of the layer meet."""
+    total, signal = (
+        math.fsum(end) for end in zip(*((b.error_upper, b.signal) for b in found.bounds), strict=True)
+    )
+    return status_of(found.error_lower, total, signal) == "optimal"
+
+
+def _better(relaxed: Together, searched: Together, seconds: float) -> Together:
+    """What was searched, where it proves more; else the relaxation's, which may have better weights."""
+    if not searched.error_lower > relaxed.error_lower:
+        return relaxed
+    totals = [math.fsum(b.error_upper for b in found.bounds) for found in (searched, relaxed)]
+    if searched.error_lower > up(totals[1]):
+        certificates = [b.certificate for b in searched.bounds]
+        weights = [b.weight for b in relaxed.bounds]
+        raise ContradictionError(
+            list(relaxed.problems), certificates, weights, searched.error_lower, totals[1]
+        )
+    return searched._replace(bounds=[replace(b, seconds=seconds) for b in searched.bounds])
+
+
+def _relaxed(
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
+) -> Together:
+    """Both ends by the perspective relaxation of all channels."""
+    start = time.perf_counter()
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
     with threadpool_limits(asked.threads, user_api="blas"), np.errstate(all="ignore"):
-        multipliers, supports = _proposed(inner, nnz, asked, execution)
+        multipliers, supports = _proposed(inner, nnz, execution, clock)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
@@ -99,15 +142,14 @@ def solve_together(
         claimed = scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error)
         bounds.append(_bounds_of(problem, support, certificates[-1], claimed, seconds))
     execution.report(len(problems))
-    return allotted, bounds, _proved_together(allotted, certificates, bounds, nnz)
+    return Together(allotted, bounds, _proved_together(allotted, certificates, bounds, nnz))
 
 
 def _proposed(
-    problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
+    problems: Sequence[SparseLeastSquares], nnz: int, execution: Execution, clock: Clock
 ) -> tuple[list[DualCertificate], list[NDArray[np.int64]]]:
     """Multipliers and supports of the channels, within the time for all of them."""
     grams, jobs, done = scaled_grams(problems), execution.jobs, itertools.count(1)
-    clock = Clock(asked.time_limit * len(problems) / jobs, asked.cancelled)
     multipliers = layer_multipliers(
         problems,
         grams,

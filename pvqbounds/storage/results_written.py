@@ -25,6 +25,7 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../values``, ``nodes``   (n+1,)          of a "budget curve": what is proved of 0, 1, ..., n inputs
 ``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier

@@ -1,7 +1,7 @@
 """Exact pruning of one channel for every budget at once: error against the number kept.
 
-One factor serves all budgets, as that of the largest number of removals has the least accuracy of all;
-one chain of supports (:func:`pvqbounds.heuristics.supports.good_sets`) begins every search; the multipliers of
+One factor serves all budgets: that of the largest number of removals has the least accuracy of all. One
+chain of supports (:func:`pvqbounds.heuristics.supports.good_sets`) begins every search. The multipliers of
 one budget, which bound the nodes of every other one, serve those whose search does not end at once.
 """
 
