@@ -152,7 +152,7 @@ class Listener:
         """One call of the layer."""
         kind, inputs = self.layer.kind, inputs.detach()
         places, positions = kind.places(inputs), self._seen.positions
-        weights = positions.of(places, self.layer.name)
+        weights = None if kind.routed else positions.of(places, self.layer.name)
         if weights is None and positions.miss(places):
             shape = "x".join(map(str, places))
             self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
