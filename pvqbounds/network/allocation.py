@@ -21,8 +21,9 @@ from pvqbounds.network.knapsack import Item, best_choice
 from pvqbounds.results.allocation import Allocation, Chosen
 from pvqbounds.results.bounds import LowerKind
 from pvqbounds.results.layer import LayerReport, Side
+from pvqbounds.results.network import NetworkReport
 
-__all__ = ["LayerChoices", "SizedReport", "allocate", "allocation_frontier", "budget_of", "choices_of"]
+__all__ = ["LayerChoices", "allocate", "allocation_frontier", "budget_of", "choices_of", "notes_of"]
 
 UNITS = 2**120
 """Costs are whole numbers of so many parts of their largest sum: rounding them costs nothing that is seen."""
@@ -55,23 +56,15 @@ class LayerChoices:
     options: tuple[Option, ...]
 
 
-@dataclass(frozen=True)
-class SizedReport:
-    """The report of a layer, and how many weights the whole layer has."""
-
-    report: LayerReport
-    weights: int
-
-
 # ------------------------------------------------------------------------------------ what may be chosen
 
 
 def choices_of(
-    layers: Sequence[SizedReport],
+    network: NetworkReport,
     formats: Sequence[str] | None = None,
     sensitivities: Mapping[str, float] | None = None,
 ) -> tuple[LayerChoices, ...]:
-    """What each layer costs in each of its formats.
+    """What each layer that has a result costs in each of its formats.
 
     Parameters
     ----------
@@ -83,16 +76,43 @@ def choices_of(
     Raises
     ------
     InputError
-        If there is no layer, one has none of the formats, is in chunks, or has no sensitivity.
+        If no layer has a result, one has none of the formats, is in chunks, or has no sensitivity.
     """
-    if not layers:
-        raise InputError("There is no layer with a result to choose a format for.")
-    names = [sized.report.layer for sized in layers]
-    factors = _factors(names, sensitivities)
+    reports = [(entry, entry.report) for entry in network.layers if entry.report is not None]
+    if not reports:
+        raise InputError("No layer has a result to choose a format by; run `pvqbounds network` first.")
+    factors = _factors([entry.name for entry, _ in reports], sensitivities)
     return tuple(
-        LayerChoices(sized.report.layer, sized.weights, _options(sized, factor, formats))
-        for sized, factor in zip(layers, factors, strict=True)
+        LayerChoices(entry.name, entry.weights, _options(entry.weights, report, factor, formats))
+        for (entry, report), factor in zip(reports, factors, strict=True)
     )
+
+
+def notes_of(network: NetworkReport) -> tuple[str, ...]:
+    """What a reader of an allocation must know of the results that it rests on, a sentence each."""
+    reports = [entry.report for entry in network.layers if entry.report is not None]
+    sides = [side for report in reports for side in report.sides]
+    absent = [entry.name for entry in network.layers if entry.report is None]
+    part = [report.layer for report in reports if report.channels[0] < report.channels[1]]
+    silent = [report.layer for report in reports if report.sides[0].signal_enclosure.lower <= 0.0]
+    sampled = sum(side.estimate is not None for side in sides)
+    waiting = network.planned - network.done - network.failed
+    told = {
+        f"Neither counted nor given a format, for want of a result: {_layers(absent)}": absent,
+        f"Not to be chosen, as they failed: {network.failed} of the sides": network.failed,
+        f"Not to be chosen, as they have no result yet: {waiting} of the sides": waiting,
+        f"Looked at on some channels only, whose error over signal stands for the layer's, in the bound too: "
+        f"{_layers(part)}": part,
+        "Solved on a sample of channels, with ends that are certified for all channels, but wide: "
+        f"{sampled} of the sides": sampled,
+        f"Without signal, and so counted as without error in every format: {_layers(silent)}": silent,
+    }
+    return tuple(f"{text}." for text, applies in told.items() if applies)
+
+
+def _layers(names: Sequence[str]) -> str:
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{shown(names[0])}{others}" if names else ""
 
 
 def _factors(names: Sequence[str], sensitivities: Mapping[str, float] | None) -> list[Fraction]:
@@ -109,15 +129,16 @@ def _factors(names: Sequence[str], sensitivities: Mapping[str, float] | None) ->
     return [Fraction(sensitivities[name]) for name in names]
 
 
-def _options(sized: SizedReport, factor: Fraction, formats: Sequence[str] | None) -> tuple[Option, ...]:
-    report = sized.report
+def _options(
+    weights: int, report: LayerReport, factor: Fraction, formats: Sequence[str] | None
+) -> tuple[Option, ...]:
     if report.protocol != "full":
         raise InputError(f"Layer {shown(report.layer)} is in chunks, whose bounds are none for the layer.")
     sides = [side for side in report.sides if formats is None or side.format in formats]
     if not sides:
         known = ", ".join(side.format for side in report.sides)
         raise InputError(f"Layer {shown(report.layer)} has none of the formats to choose from, only {known}.")
-    return tuple(_option(side, sized.weights, factor) for side in sides)
+    return tuple(_option(side, weights, factor) for side in sides)
 
 
 def _option(side: Side, weights: int, factor: Fraction) -> Option:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import ROUND_CEILING, ROUND_FLOOR
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,17 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from pvqbounds.report.plot import check_plot_path, figure_class
-from pvqbounds.report.tables import in_figures
+from pvqbounds.report.tables import LONGEST_UNFOLDED, in_figures
 from pvqbounds.results.allocation import Allocation
 from pvqbounds.storage.archive import replacing
 from pvqbounds.storage.text import finite
 
 __all__ = [
     "ASSUMPTIONS",
+    "FrontierStep",
     "allocation_document",
     "allocation_rows",
     "allocation_text",
     "allocation_view",
+    "frontier_steps",
     "plot_frontier",
 ]
 
@@ -72,8 +75,9 @@ def allocation_view(
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layer", overflow="fold")
-    table.add_column("format", overflow="fold")
-    for heading in ("bits a weight", "weights", "error / signal", "no less than"):
+    widest = max(len(row.format) for row in allocation.layers)
+    table.add_column("format", overflow="fold", min_width=min(widest, LONGEST_UNFOLDED))
+    for heading in ("bits a\nweight", "weights", "error /\nsignal", "no less\nthan"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in allocation.layers:
         table.add_row(
@@ -130,6 +134,26 @@ def allocation_document(
     }
 
 
+class FrontierStep(NamedTuple):
+    """Budgets from one that was looked at to the next."""
+
+    start: float
+    """Bits a weight."""
+    stop: float
+    error: float
+    """Reached at the start, and so with any budget above it."""
+    error_lower: float
+    """No choice has less at the end, and so none with any budget below it."""
+
+
+def frontier_steps(frontier: Sequence[Allocation]) -> list[FrontierStep]:
+    """What holds between the budgets of a frontier, by rising budgets."""
+    return [
+        FrontierStep(one.budget_per_weight, other.budget_per_weight, one.error, other.error_lower)
+        for one, other in itertools.pairwise(frontier)
+    ]
+
+
 def plot_frontier(
     frontier: Sequence[Allocation], path: Path, asked: Allocation | None = None, title: str = ""
 ) -> None:
@@ -145,14 +169,15 @@ def plot_frontier(
     check_plot_path(path)
     figure: Any = figure_class()(figsize=(8.0, 5.0), layout="constrained")
     axes = figure.subplots()
-    budgets = [own.budget_per_weight for own in frontier]
-    reached, lower = ([getattr(own, name) for own in frontier] for name in ("error", "error_lower"))
-    axes.step(budgets, reached, where="post", color="#0072B2", label="best choice found")
-    axes.step(budgets, lower, where="post", color="#D55E00", linestyle="--", label="no choice is below")
-    axes.fill_between(budgets, lower, reached, step="post", color="0.5", alpha=0.15, linewidth=0.0)
+    steps = frontier_steps(frontier)
+    budgets = [end for step in steps for end in (step.start, step.stop)]
+    reached, lower = ([value for s in steps for value in (s[name],) * 2] for name in (2, 3))
+    axes.plot(budgets, reached, color="#0072B2", label="best choice found")
+    axes.plot(budgets, lower, color="#D55E00", linestyle="--", label="no choice is below")
+    axes.fill_between(budgets, lower, reached, color="0.5", alpha=0.15, linewidth=0.0)
     if asked is not None:
         axes.plot(asked.bits_per_weight, asked.error, "o", color="#0072B2", label="this choice")
-    if min(reached + lower) > 0.0:
+    if min(reached + lower, default=0.0) > 0.0:
         axes.set_yscale("log")
     axes.set_xlabel("budget, bits a weight")
     axes.set_ylabel("total error over signal")
