@@ -151,6 +151,8 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
                 continue
             step = T[i, n] / T[i, i]
             gain = T[i, n] * step
+            if gain <= -least:
+                continue  # whoever leaves, a pair at hand gains as much
             for j in range(n):
                 if kept[j] and group[j] == group[i]:
                     v = T[j, n] - T[j, i] * step
