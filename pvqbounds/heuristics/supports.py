@@ -144,6 +144,7 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
     T is the tableau of :func:`good_set`, pivoted on the kept inputs.
     """
     n = len(kept)
+    members, first = _members(group)
     for _ in range(rounds):
         least, enter, leave = -1e-9 * signal, -1, -1
         for i in range(n):
@@ -153,8 +154,8 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
             gain = T[i, n] * step
             if gain <= -least:
                 continue  # whoever leaves, a pair at hand gains as much
-            for j in range(n):
-                if kept[j] and group[j] == group[i]:
+            for j in members[first[group[i]] : first[group[i] + 1]]:
+                if kept[j]:
                     v = T[j, n] - T[j, i] * step
                     change = v * v / (T[j, j] + T[j, i] * T[j, i] / T[i, i]) - gain
                     if change < least:
@@ -164,6 +165,20 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
         _pivot(T, enter)
         _pivot(T, leave)
         kept[enter], kept[leave] = True, False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _members(group):  # type: ignore[no-untyped-def]
+    """The inputs of each group in turn, in their order, and where each group's begin (and the last ends)."""
+    first = np.zeros(group.max() + 2, dtype=np.int64)
+    for g in group:
+        first[g + 1] += 1
+    first = np.cumsum(first)
+    members, place = np.empty(len(group), dtype=np.int64), first.copy()
+    for i in range(len(group)):
+        members[place[group[i]]] = i
+        place[group[i]] += 1
+    return members, first
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
