@@ -53,6 +53,10 @@ class LayerKind(ABC):
         """Weights as the module has them, one channel a row: shape (channels, n)."""
         return weight.flatten(1)
 
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """The inverse of :meth:`matrix`: weights of one channel a row as the module has them."""
+        return matrix.reshape(self.parameter.shape)
+
     @property
     @abstractmethod
     def description(self) -> str:
@@ -149,6 +153,10 @@ class TurnedLinear(Matrix):
         """Turned."""
         return weight.mT
 
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back."""
+        return matrix.mT
+
 
 M = TypeVar("M", bound=Convolution | Transposed)
 
@@ -219,6 +227,13 @@ class ConvTransposed(_Windowed[Transposed]):
         axes = tuple(range(3, weight.dim() + 1))
         grouped = weight.view(self.groups, -1, *weight.shape[1:]).transpose(1, 2).flip(axes)
         return grouped.flatten(0, 1).flatten(1)
+
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back, input channels first."""
+        shape = self.parameter.shape
+        axes = tuple(range(3, len(shape) + 1))
+        grouped = matrix.view(self.groups, shape[1], shape[0] // self.groups, *shape[2:])
+        return grouped.flip(axes).transpose(1, 2).flatten(0, 1)
 
     @property
     def description(self) -> str:
