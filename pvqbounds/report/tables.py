@@ -33,6 +33,7 @@ from pvqbounds.solvers import SolverInfo
 
 __all__ = [
     "conditions_text",
+    "in_figures",
     "layer_view",
     "problem_view",
     "solvers_view",
@@ -53,17 +54,17 @@ def error_text(lower: float, upper: float, optimal: bool) -> str:
             low, high = (f"{end:.{figures}g}" for end in (lower, upper))
             if low == high:
                 return low
-    return f"{_figures(lower, ROUND_FLOOR)} .. {_figures(upper, ROUND_CEILING)}"
+    return f"{in_figures(lower, ROUND_FLOOR)} .. {in_figures(upper, ROUND_CEILING)}"
 
 
 def objective_text(lower: float, upper: float) -> str:
     """Name a least objective: the number where both ends are one, else the interval to nine figures."""
     if lower == upper:
         return repr(lower).removesuffix(".0")
-    return f"{_figures(lower, ROUND_FLOOR, 9)} .. {_figures(upper, ROUND_CEILING, 9)}"
+    return f"{in_figures(lower, ROUND_FLOOR, 9)} .. {in_figures(upper, ROUND_CEILING, 9)}"
 
 
-def _figures(value: float, rounding: str, figures: int = 6) -> str:
+def in_figures(value: float, rounding: str, figures: int = 6) -> str:
     """`value` to so many figures, rounded in one direction."""
     exact = Decimal(value)
     if not exact:

@@ -21,6 +21,7 @@ from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
 from pvqbounds.results.relation import Relation, size_beside
 
@@ -84,6 +85,9 @@ class Side:
     """Where the values come from, if from somebody's compressed weights, which are one of `methods`."""
     mask_cost: str | None = None
     """How its mask is counted in the size: one of `MASKS`; None where it has none, or a file does not say."""
+    estimate: Estimate | None = None
+    """Where a sample of the channels was bounded tightly and the others cheaply: what the whole layer's ends
+    would be. The ends of the side itself are certified all the same."""
 
     def __repr__(self) -> str:
         return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
