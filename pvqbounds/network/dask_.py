@@ -11,7 +11,6 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from pvqbounds.errors import ClusterError, InputError
-from pvqbounds.network.capture import kept_grams
+from pvqbounds.network.agenda import Agenda
 from pvqbounds.network.local import Ended, failure_of
-from pvqbounds.network.solved import solve_unit
+from pvqbounds.network.solved import grams_of_unit, solve_unit, standing
 from pvqbounds.network.unit import Unit
-from pvqbounds.nn.carried import model_of
 from pvqbounds.nn.grams import LayerGrams
-from pvqbounds.nn.layers import find_layer
+from pvqbounds.results.layer import LayerReport
 from pvqbounds.storage.network_store import Store
 from pvqbounds.storage.results_written import write_layer
 
@@ -44,7 +42,7 @@ Files = tuple[bytes, bytes]
 """The JSON of a result, and its arrays."""
 
 
-def on_cluster(address: str, store: Store, units: Sequence[Unit], ended: Ended) -> None:
+def on_cluster(address: str, store: Store, agenda: Agenda, ended: Ended) -> None:
     """Bound units on the workers of a cluster, and write what comes back.
 
     Parameters
@@ -63,13 +61,11 @@ def on_cluster(address: str, store: Store, units: Sequence[Unit], ended: Ended) 
     OutputError
         If the store cannot be written.
     """
-    if not units:
-        return
     client = _connected(address)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sending large graph")
-            _through(client, address, store, sorted(units, key=lambda unit: -unit.cost), ended)
+            _through(client, address, store, agenda, ended)
     finally:
         client.close(timeout=1.0)
 
@@ -90,46 +86,42 @@ def _connected(address: str) -> Any:
         ) from error
 
 
-def _through(client: Any, address: str, store: Store, units: Sequence[Unit], ended: Ended) -> None:
-    waiting, running = list(units), dict[Any, Unit]()
+def _through(client: Any, address: str, store: Store, agenda: Agenda, ended: Ended) -> None:
+    running: dict[Any, Unit] = {}
     gone = ClusterError(
         f"The Dask scheduler at {address} went away; what stands is kept in {store.path}, and the same "
         "command goes on with it."
     )
-    while waiting or running:
+    while True:
         try:
             free = AHEAD * max(1, sum(client.nthreads().values())) - len(running)
         except Exception as error:  # whatever its connection raises
             raise gone from error
-        for unit in waiting[: max(free, 0)]:
-            layer = find_layer(model_of(unit.layer), unit.layer.name)
-            running[client.submit(_solved, unit, kept_grams(store, layer), pure=False)] = unit
-        del waiting[: max(free, 0)]
+        while free > 0 and (unit := agenda.take()) is not None:
+            name = store.arrays_name(*unit.key)
+            data = unit, grams_of_unit(unit, store), standing(unit, store), name
+            running[client.submit(_solved, *data, pure=False)] = unit
+            free -= 1
+        if not running:
+            return
         for future in [future for future in running if future.done()]:
             if future.cancelled() or client.status != "running":
                 raise gone
-            unit = running.pop(future)
+            done = running.pop(future)
             failure = future.exception()
             if failure is not None:
-                ended(unit, failure_of(failure))
+                ended(done, failure_of(failure))
                 continue
-            store.write_files(*unit.key, *future.result())
-            ended(unit, None)
+            store.write_files(*done.key, *future.result(), store.arrays_name(*done.key))
+            ended(done, None)
         time.sleep(LOOK)
 
 
-def _solved(unit: Unit, grams: LayerGrams) -> Files:
-    """Bound a unit on a worker."""
+def _solved(unit: Unit, grams: LayerGrams, stands: LayerReport | None, name: str) -> Files:
+    """Bound a unit on a worker; `name` is what its arrays are to be called."""
     threadpool_limits(1, user_api="blas")  # for good: other threads of this worker are about the same
-    report = solve_unit(unit, grams)
+    report = solve_unit(unit, grams, stands)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{_arrays_name(unit)}.json"
-        write_layer(report, path)
-        return path.read_bytes(), path.with_suffix(".npz").read_bytes()
-
-
-def _arrays_name(unit: Unit) -> str:
-    """The name that the store gives its files, which the JSON says of the arrays beside it."""
-    from pvqbounds.storage.network_store import file_name
-
-    return file_name(unit.side)
+        path = Path(folder) / "unit.json"
+        write_layer(report, path, path.with_name(name))
+        return path.read_bytes(), path.with_name(name).read_bytes()

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pvqbounds.errors import InputError, OutputError
+from pvqbounds.network.agenda import Agenda
 from pvqbounds.network.unit import Unit
 from pvqbounds.storage.network_store import Failure
 
@@ -120,10 +121,10 @@ class _Worker:
 
 @dataclass(eq=False)
 class _Pool:
-    """Workers and the units that wait."""
+    """Workers, and the units that wait."""
 
     store: str
-    waiting: list[Unit]
+    agenda: Agenda
     told: Told
     ended: Ended
     workers: list[_Worker] = field(default_factory=list)
@@ -143,8 +144,8 @@ class _Pool:
 
     def give(self, worker: _Worker) -> None:
         """Hand out the next unit."""
-        if self.waiting:
-            worker.unit = self.waiting.pop(0)
+        worker.unit = self.agenda.take()
+        if worker.unit is not None:
             worker.pipe.send(worker.unit)
 
     def hear(self, worker: _Worker) -> None:
@@ -162,6 +163,9 @@ class _Pool:
             worker.unit = None
             self.ended(unit, rest[0] if word == "failed" else None)
         self.give(worker)
+        for other in self.workers:  # what has ended may have made room for more
+            if other.ready and other.unit is None:
+                self.give(other)
 
     def bury(self, worker: _Worker) -> None:
         """A worker has ended by itself: its unit is begun again, by another."""
@@ -178,21 +182,20 @@ class _Pool:
         if unit is not None:
             self.lost[unit.key] = self.lost.get(unit.key, 0) + 1
             if self.lost[unit.key] < TRIES:
-                self.waiting.insert(0, unit)
+                self.agenda.back(unit)
             else:
                 how = f"by signal {-code}" if code < 0 else f"with code {code}"
                 text = f"its process ended {how}, {TRIES} times; memory may have run out: take fewer jobs"
                 self.ended(unit, Failure("LostProcess", text))
-        if self.waiting:
-            self.start()
+        self.start()
 
     @property
     def busy(self) -> bool:
-        """Whether anything is left to do."""
-        return bool(self.waiting) or any(worker.unit is not None for worker in self.workers)
+        """Whether anything is left to do: a worker that is not ready yet may find something."""
+        return any(worker.unit is not None or not worker.ready for worker in self.workers)
 
 
-def in_processes(store: Path, units: Sequence[Unit], jobs: int, told: Told, ended: Ended) -> None:
+def in_processes(store: Path, agenda: Agenda, jobs: int, told: Told, ended: Ended) -> None:
     """Bound units in so many processes; each stands in the store, or has failed, when `ended` hears of it.
 
     Parameters
@@ -209,9 +212,9 @@ def in_processes(store: Path, units: Sequence[Unit], jobs: int, told: Told, ende
     InputError
         If no worker starts.
     """
-    pool = _Pool(str(store), list(units), told, ended)
+    pool = _Pool(str(store), agenda, told, ended)
     try:
-        for _ in range(min(jobs, len(units))):
+        for _ in range(jobs):
             pool.start()
         while pool.busy:
             places: dict[Any, _Worker] = {worker.pipe: worker for worker in pool.workers}

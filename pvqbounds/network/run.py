@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from pvqbounds.errors import InputError, OutputError
+from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.asked import Asked
 from pvqbounds.network.capture import capture_grams
 from pvqbounds.network.local import Outcome, failure_of, in_processes
@@ -21,8 +22,8 @@ from pvqbounds.nn.compressed import CompressedFiles
 from pvqbounds.nn.grams import Data
 from pvqbounds.nn.layers import Layer
 from pvqbounds.nn.models import LoadedModel
-from pvqbounds.problems.validation import whole_number
 from pvqbounds.results.network import NetworkReport
+from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.guards import blas_threads
 from pvqbounds.storage.network_store import Failure, Store
 
@@ -41,6 +42,7 @@ def network_bounds(
     sample: int | None = None,
     jobs: int = 1,
     dask: str | None = None,
+    total_time: float | None = None,
     keep_grams: bool = True,
     batch_size: int = 64,
     progress: NetworkProgress | None = None,
@@ -72,6 +74,10 @@ def network_bounds(
         Units, a layer in a format each, that are worked on at a time, in processes of one BLAS thread.
     dask
         Address of a Dask scheduler whose workers take the units in place of this machine's processes.
+    total_time
+        Seconds for this run after the Grams are taken: each unit gets a cheap interval first, then those that
+        add most to the gap get more; units that stand already, too. None for one solve of each channel within
+        its `time_limit`.
     keep_grams
         Whether the Grams stay in the store when their layer is done; without them, formats that are
         added later have the model run again.
@@ -102,7 +108,7 @@ def network_bounds(
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
     asked = _asked(methods, sample, options)
-    jobs = whole_number(jobs, "The number of jobs", 1, 2**10)
+    execution = Execution(jobs, total_time=total_time)
     digest = data_digest(data)
     manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
     place = Path(store)
@@ -113,7 +119,7 @@ def network_bounds(
         kept = Store.create(place, manifest)
     kept.check_writable()
     return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
-        data, jobs, dask, keep_grams=keep_grams, batch_size=batch_size
+        data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
     )
 
 
@@ -146,12 +152,13 @@ class Run:
         self.store, self.layers, self.loaded, self.asked = store, layers, loaded, asked
         self.progress = Progress.of(store, layers)
         self._report = report
+        self.agenda = Agenda([])
 
     def through(
-        self, data: Data | None, jobs: int, dask: str | None, *, keep_grams: bool, batch_size: int
+        self, data: Data | None, execution: Execution, dask: str | None, *, keep_grams: bool, batch_size: int
     ) -> NetworkReport:
         """Take the Grams, bound what is open, and read what stands."""
-        open_units = self._open()
+        open_units, standing = self._open()
         needing = [self.layers[name] for name in dict.fromkeys(layer for layer, _ in open_units)]
         failed = capture_grams(self.store, needing, self.loaded, data, batch_size, self._captured)
         for layer, side in open_units:
@@ -160,22 +167,42 @@ class Run:
         units = [self._unit(layer, side) for layer, side in open_units if layer not in failed]
         self.progress.begin(units)
         self._tell()
-        if dask is not None:
-            from pvqbounds.network.dask_ import on_cluster
-
-            on_cluster(dask, self.store, units, self.ended)
-        elif jobs > 1 and len(units) > 1:
-            in_processes(self.store.path, sorted(units, key=lambda u: -u.cost), jobs, self.told, self.ended)
-        else:
-            self._here(units)
+        self._work(units, standing, execution, dask)
         if not keep_grams:
             self._forget()
         return self.store.read()
 
-    def _open(self) -> list[tuple[str, str]]:
-        """Names of the layers and sides of this run that do not stand."""
+    def _work(
+        self,
+        units: Sequence[Unit],
+        standing: Sequence[tuple[str, str]],
+        execution: Execution,
+        dask: str | None,
+    ) -> None:
+        """Bound units where they are to be bounded, the largest first."""
+        ordered = sorted(units, key=lambda unit: -unit.cost)
+        if execution.total_time is None:
+            self.agenda = Agenda(ordered)
+        else:
+            known = [self._unit(*key) for key in standing]
+            self.agenda = TimedAgenda(ordered, known, self.store, execution.total_time, execution.jobs)
+            units = [*units, *known]
+        if not units:
+            return
+        if dask is not None:
+            from pvqbounds.network.dask_ import on_cluster
+
+            on_cluster(dask, self.store, self.agenda, self.ended)
+        elif (workers := min(execution.jobs, len(units))) > 1:
+            in_processes(self.store.path, self.agenda, workers, self.told, self.ended)
+        else:
+            self._here()
+
+    def _open(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Names of the layers and sides of this run that do not stand, and of those that do."""
         plan = [(layer.name, side) for layer, side in self.store.units() if layer.name in self.layers]
-        return [key for key in plan if not self.store.is_done(*key)]
+        stands = [key for key in plan if self.store.is_done(*key)]
+        return [key for key in plan if key not in stands], stands
 
     def _unit(self, layer: str, side: str) -> Unit:
         return Unit(
@@ -187,9 +214,9 @@ class Run:
             asked=self.asked,
         )
 
-    def _here(self, units: Sequence[Unit]) -> None:
+    def _here(self) -> None:
         """Bound units in this process, one after another."""
-        for unit in units:
+        while (unit := self.agenda.take()) is not None:
             outcome: Outcome = None
             try:
                 with blas_threads(1):  # as in a process of its own
@@ -205,14 +232,19 @@ class Run:
 
     def told(self, unit: Unit, done: int, total: int) -> None:
         """So many problems of a unit are done."""
-        self.progress.advance(unit, done, total)
+        if unit.again:
+            self.progress.doing = f"{unit.layer.name} {unit.side} again"
+        else:
+            self.progress.advance(unit, done, total)
         self._tell()
 
     def ended(self, unit: Unit, outcome: Outcome) -> None:
-        """A unit stands, or has failed."""
-        if isinstance(outcome, Failure):
+        """A unit stands, or has failed; one that stood before does so still."""
+        if isinstance(outcome, Failure) and not unit.again:
             self.store.write_failure(*unit.key, outcome)
-        self.progress.end(unit, failed=outcome is not None)
+        self.agenda.ended(unit, failed=outcome is not None)
+        if not unit.again:
+            self.progress.end(unit, failed=outcome is not None)
         self._tell()
 
     def _captured(self, done: int, total: int) -> None:

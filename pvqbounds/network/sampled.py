@@ -8,6 +8,7 @@ estimated (:mod:`pvqbounds.results.sampling`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from pvqbounds.results.sampling import estimate_of
 from pvqbounds.solving.candidates import combined
 from pvqbounds.solving.kinds import PRUNING, SHARED, STEPS, kind_for
 
-__all__ = ["sampled_channels", "solve_sampled"]
+__all__ = ["better_ends", "sampled_channels", "solve_again", "solve_sampled"]
 
 CHEAP = 0.3
 """Share of a time for the whole unit that the cheap bounds may take."""
@@ -47,8 +48,8 @@ def solve_sampled(bounded: Bounded, sample: int) -> LayerReport:
 
 def with_tight(cheap: LayerReport, tight: LayerReport) -> LayerReport:
     """The report of all channels, those of the sample with the better ends, and the estimate."""
-    side, found = cheap.sides[0], {s.channel: s for s in tight.sides[0].slices}
-    slices = tuple(_better(s, found[s.channel]) if s.channel in found else s for s in side.slices)
+    side, found = cheap.sides[0], {s.channel for s in tight.sides[0].slices}
+    slices = better_ends(side.slices, tight.sides[0].slices)
     of_sample = [s.bounds for s in side.slices if s.channel in found]
     estimate = estimate_of(
         slices,
@@ -64,6 +65,22 @@ def with_tight(cheap: LayerReport, tight: LayerReport) -> LayerReport:
     )
 
 
-def _better(one: SliceResult, other: SliceResult) -> SliceResult:
-    """One channel with the better ends of two results."""
-    return replace(one, bounds=combined(one.problem, one.bounds, other.bounds))
+def better_ends(slices: Sequence[SliceResult], others: Sequence[SliceResult]) -> tuple[SliceResult, ...]:
+    """Channels with the better ends of two results, where there are two."""
+    again = {s.channel: s.bounds for s in others}
+    return tuple(
+        replace(s, bounds=combined(s.problem, s.bounds, again[s.channel])) if s.channel in again else s
+        for s in slices
+    )
+
+
+def solve_again(bounded: Bounded, stands: LayerReport) -> LayerReport:
+    """A unit that stands, some of its channels solved once more."""
+    unit, side = bounded.unit, stands.sides[0]
+    found = bounded.report(list(unit.again), total_time=unit.total_time, methods=False)
+    slices = better_ends(side.slices, found.sides[0].slices)
+    estimate = side.estimate
+    if estimate is not None:
+        estimate = estimate_of(slices, estimate.sample, estimate.cheap_lower, estimate.cheap_upper)
+    better = replace(side, slices=slices, estimate=estimate)
+    return replace(stands, sides=(better,), seconds=stands.seconds + found.seconds)

@@ -42,6 +42,8 @@ class Unit:
     asked: Asked
     total_time: float | None = None
     """Seconds for all of its channels; None where each has its own limit alone."""
+    again: tuple[int, ...] = ()
+    """Channels that are solved once more, for a unit that stands; empty for one that does not."""
 
     @property
     def key(self) -> tuple[str, str]:
