@@ -112,7 +112,8 @@ def _through(client: Any, address: str, store: Store, agenda: Agenda, ended: End
             if failure is not None:
                 ended(done, failure_of(failure))
                 continue
-            store.write_files(*done.key, *future.result(), store.arrays_name(*done.key))
+            document, arrays = future.result()
+            store.write_files(*done.key, document, arrays, store.arrays_name(*done.key))
             ended(done, None)
         time.sleep(LOOK)
 

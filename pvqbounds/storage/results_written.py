@@ -205,6 +205,7 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "dead_inputs": report.dead_inputs[0],
         "notes": list(report.notes),
         "verdict": [list(pair) for pair in report.verdict],
+        "dominates": [list(pair) for pair in report.dominates],
         "seconds": report.seconds,
     }
     if (held := report.held_out) is not None:
@@ -303,6 +304,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "format": side.format,
         "task": side.task,
         "bits_per_weight": side.bits_per_weight,
+        **({} if side.mask_cost is None else {"mask_cost": side.mask_cost}),
         **layout.common(side.slices[0].problem),
         **shared,
         "error_lower": side.error_lower if sums else None,
