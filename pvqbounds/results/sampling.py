@@ -1,14 +1,14 @@
 """Totals over a layer's channels from a random sample of them, with cheap bounds of all as a control.
 
 A simple random sample of n of N channels knows the quantity y, and all channels know a cheap one, x. The
-ratio y/x is fitted by a line in log x, as cheap bounds lose more or less on large channels; the total is the sum
-of what the line says of all channels and N/n times what it misses on the sample (the generalised regression
-estimator of survey sampling: Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, chapter 6).
-A few large channels carry much of a layer's error and may all be outside the sample, whose own residuals then
-say too little: the variance is the larger one of that of the design, from deleted residuals with the
-correction 1 - n/N of a finite population, and that of the model, in which ratios of all channels spread as
-those of the sample. The quantile is Student's with n - 2 degrees of freedom. Where a control is not positive,
-the line is one in x itself.
+ratio y/x is fitted by a line in log x, as cheap bounds lose more or less on large channels; the total is the
+sum of what the line says of all channels and N/n times what it misses on the sample (the generalised
+regression estimator of survey sampling: Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992,
+chapter 6). A few large channels carry much of a layer's error and may all be outside the sample, whose own
+residuals then say too little: the variance is the larger one of that of the design, from deleted residuals
+with the correction 1 - n/N of a finite population, and that of the model, in which ratios of all channels
+spread as those of the sample. The quantile is Student's with n - 2 degrees of freedom. Where a control is not
+positive, the line is one in x itself.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from bound_small import bound_small
 from small_network import contents
 
 PROGRAM = Path(__file__).with_name("bound_small.py")
@@ -52,18 +53,16 @@ def units(store: Path) -> int:
     return len(list(store.glob("units/*/*.json")))
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """Processes that a run has started for its units."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in listed if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    finished([str(PROGRAM), str(folder / "s"), "1"], folder)
-    return contents(folder / "s")
-
-
-def test_a_run_that_is_killed_three_times_ends_in_the_same_store(tmp_path, uninterrupted):
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
+def test_a_run_that_is_killed_three_times_and_loses_a_worker_ends_in_the_same_store(tmp_path):
+    whole = bound_small(tmp_path / "whole", jobs=1)
+    assert (whole.done, whole.failed) == (9, 0)
     store = tmp_path / "s"
     arguments = [str(PROGRAM), str(store), "1"]
     for stand in (0, 2, 5):  # units that stand at least when it is killed
@@ -72,19 +71,11 @@ def test_a_run_that_is_killed_three_times_ends_in_the_same_store(tmp_path, unint
         process.kill()
         process.wait()
         assert units(store) < 9
-    finished(arguments, tmp_path)
-    assert contents(store) == uninterrupted
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the workers in /proc")
-def test_a_worker_that_is_killed_costs_nothing_but_its_time(tmp_path, uninterrupted):
-    store = tmp_path / "s"
-    process = started([str(PROGRAM), str(store), "2"], tmp_path)
-    wait_for(lambda: units(store) >= 1, process)
-    workers = [pid for pid in children(process) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(workers[0], signal.SIGKILL)
+    process = started([*arguments[:-1], "2"], tmp_path)
+    wait_for(lambda: len(workers_of(process)) == 2, process)
+    os.kill(workers_of(process)[0], signal.SIGKILL)
     assert process.wait(PATIENCE) == 0, (tmp_path / "out").read_text()
-    assert contents(store) == uninterrupted
+    assert contents(store) == contents(tmp_path / "whole")
 
 
 @pytest.mark.long
