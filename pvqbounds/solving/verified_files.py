@@ -19,6 +19,7 @@ import numpy as np
 
 from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -140,7 +141,9 @@ def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
     where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     certificates = [
-        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, DualCertificate)
+        s.bounds.certificate
+        for s in side.slices
+        if isinstance(s.bounds.certificate, DualCertificate | CasesCertificate)
     ]
     if not len(problems) == len(certificates) == len(side.slices):
         yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
