@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from pvqbounds.nn.accumulation import Accumulator
 from pvqbounds.nn.batches import Batch, Data, batches_of
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, sequence_first
+from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
 
@@ -108,13 +108,12 @@ def grams_of_layers(
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners = {target.name: Listener(target, seen) for target in targets}
     with ExitStack() as stack:
-        for context in (_evaluating(model), torch.no_grad(), _as_written()):
-            stack.enter_context(context)
+        stack.enter_context(as_written(model))
         for listener in listeners.values():
             stack.enter_context(listener.layer.kind.listening(listener.take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
-            _run(model, batch)
+            run(model, batch)
     return {name: listener.result() for name, listener in listeners.items()}
 
 
@@ -152,7 +151,7 @@ class Listener:
         """One call of the layer."""
         kind, inputs = self.layer.kind, inputs.detach()
         places, positions = kind.places(inputs), self._seen.positions
-        weights = positions.of(places, self.layer.name)
+        weights = None if kind.routed else positions.of(places, self.layer.name)
         if weights is None and positions.miss(places):
             shape = "x".join(map(str, places))
             self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
@@ -187,49 +186,3 @@ class Listener:
             )
         notes = (*self._seen.notes, *self._notes)
         return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold the model in evaluation mode; give each module its own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """Run modules as they are written: compiled code does not call hooks, and fused attention no layers."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    stance: Callable[[str], Any] | None = getattr(torch.compiler, "set_stance", None)
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with nullcontext() if stance is None else stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def _run(model: nn.Module, batch: Batch) -> None:
-    """One forward pass on the model's device, floating-point inputs in the model's dtype."""
-    home = next(model.parameters())
-
-    def there(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        floating = value.is_floating_point() and home.is_floating_point()
-        return value.to(home.device, home.dtype if floating else value.dtype)
-
-    first = () if batch.first is None else (there(batch.first),)
-    try:
-        model(*first, **{name: there(value) for name, value in batch.named.items()})
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        shapes = [f"shape {tuple(x.shape)} and type {there(x).dtype}" for x in batch.tensors]
-        raise InputError(f"The model cannot run on data of {', '.join(shapes)}: {reason}.") from error

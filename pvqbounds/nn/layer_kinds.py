@@ -18,11 +18,11 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pvqbounds.errors import InputError
 
-__all__ = ["KINDS_IN_WORDS", "Attention", "LayerKind", "Take", "kind_of", "projections"]
+__all__ = ["KINDS_IN_WORDS", "Attention", "LayerKind", "Matrix", "Take", "kind_of", "projections"]
 
 KINDS_IN_WORDS = (
-    "Linear, Conv1d, Conv2d, Conv3d, their transposed forms, GPT-2's Conv1D and the projections of "
-    "MultiheadAttention"
+    "Linear, Conv1d, Conv2d, Conv3d, their transposed forms, GPT-2's Conv1D, the projections of "
+    "MultiheadAttention and experts"
 )
 
 Take = Callable[[Tensor], None]
@@ -41,6 +41,8 @@ class LayerKind(ABC):
     """Inputs that one input channel contributes to the fan-in: the size of the kernel."""
     turned: bool = False
     """Whether the module has its weight in another order than a channel a row."""
+    routed: bool = False
+    """Whether it is given some of the positions, in an order of its own that no mask fits."""
 
     @property
     @abstractmethod
@@ -50,6 +52,10 @@ class LayerKind(ABC):
     def matrix(self, weight: Tensor) -> Tensor:
         """Weights as the module has them, one channel a row: shape (channels, n)."""
         return weight.flatten(1)
+
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """The inverse of :meth:`matrix`: weights of one channel a row as the module has them."""
+        return matrix.reshape(self.parameter.shape)
 
     @property
     @abstractmethod
@@ -147,6 +153,10 @@ class TurnedLinear(Matrix):
         """Turned."""
         return weight.mT
 
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back."""
+        return matrix.mT
+
 
 M = TypeVar("M", bound=Convolution | Transposed)
 
@@ -217,6 +227,13 @@ class ConvTransposed(_Windowed[Transposed]):
         axes = tuple(range(3, weight.dim() + 1))
         grouped = weight.view(self.groups, -1, *weight.shape[1:]).transpose(1, 2).flip(axes)
         return grouped.flatten(0, 1).flatten(1)
+
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back, input channels first."""
+        shape = self.parameter.shape
+        axes = tuple(range(3, len(shape) + 1))
+        grouped = matrix.view(self.groups, shape[1], shape[0] // self.groups, *shape[2:])
+        return grouped.flip(axes).transpose(1, 2).flatten(0, 1)
 
     @property
     def description(self) -> str:

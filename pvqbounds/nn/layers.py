@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
+from pvqbounds.nn.experts import experts_of
 from pvqbounds.nn.layer_kinds import KINDS_IN_WORDS, LayerKind, kind_of, projections
 from pvqbounds.problems.validation import as_real_array
 
@@ -39,6 +40,8 @@ class Layer:
     """Where its weights are."""
     part: LayerKind | None = None
     """What of the module it is, where the module is more than one layer."""
+    within: str = ""
+    """Its name within the module then."""
 
     @cached_property
     def kind(self) -> LayerKind:
@@ -97,6 +100,23 @@ class Layer:
         matrix = self.kind.matrix(weight).contiguous().numpy()
         return as_real_array(matrix, f"The weight of layer '{self.name}'", ndim=2)
 
+    def replace_weight(self, weight: NDArray[np.float64]) -> None:
+        """Give the module other weights, shape (channels, n), rounded to its own type.
+
+        Raises
+        ------
+        InputError
+            If the module computes its weights from others, so that none can be put in.
+        """
+        stored = self.kind.as_stored(torch.from_numpy(weight)).to(self.kind.parameter)
+        with torch.no_grad():
+            self.kind.parameter.copy_(stored)
+        if not torch.equal(self.kind.parameter, stored):
+            raise InputError(
+                f"Layer '{self.name}' computes its weights from other parameters; merge its parametrization "
+                "first."
+            )
+
     @property
     def description(self) -> str:
         """Kind and geometry in words; what is at its default is left out."""
@@ -108,7 +128,7 @@ def layer_names(model: nn.Module) -> list[str]:
     seen: set[tuple[int, str]] = set()
     names = []
     for name, layer in _layers_of(model).items():
-        place = (id(layer.module), "" if layer.part is None else name.rpartition(".")[2])
+        place = (id(layer.module), layer.within)
         if place not in seen:  # a module under two names is one layer
             seen.add(place)
             names.append(name)
@@ -198,9 +218,10 @@ def _layers_of(model: nn.Module) -> dict[str, Layer]:
             kinds[id(module)] = kind_of(module)
         if kinds[id(module)] is not None:
             layers[name] = Layer(name, module)
-        for part, kind in projections(module).items():
-            inner = f"{name}.{part}" if name else part
-            layers[inner] = Layer(inner, module, kind)
+        parts: dict[str, LayerKind] = projections(module) | experts_of(module)
+        for within, part in parts.items():
+            inner = f"{name}.{within}" if name else within
+            layers[inner] = Layer(inner, module, part, within)
     return layers
 
 

@@ -40,6 +40,7 @@ def layer_rows(report: LayerReport, *, per_channel: bool = False) -> list[dict[s
         lower, upper = side.sqnr_interval if full else (math.nan, math.nan)
         row = _head(report, side) | {
             "bits_per_weight": side.bits_per_weight,
+            "mask_cost": side.mask_cost,
             "error_lower": side.error_lower if full else math.nan,
             "error_upper": side.error_upper if full else math.nan,
             "sqnr_lower": lower,

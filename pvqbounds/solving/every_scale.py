@@ -47,8 +47,9 @@ QUICK = 0.1
 LOSS = 0.005
 """Share of the lowest bound at any scale that may be lost between the scales: 0.02 dB."""
 
-CLOSED = 5e-7
-"""The same where that bound is the error of codes at hand: less is no difference."""
+CLOSED, EQUAL = 2e-7, 2e-6
+"""The same where that bound is the error of codes at hand, and what it may lie below it to count as that: a
+search that ends may leave half as much."""
 
 SHARE = 0.2
 """Of the time that is left, what the solve at one scale may take."""
@@ -131,7 +132,7 @@ class _Cover:
             bounds = np.array([part.bound for part in self.parts])
             value = largest_value(scales, bounds, self._range)
             goal = min(self.error, *(part.bound for part in self.parts if part.solved))
-            exact = goal >= (1.0 - CLOSED) * self.error
+            exact = goal >= (1.0 - EQUAL) * self.error
             if value >= (1.0 - (CLOSED if exact else LOSS)) * goal:
                 return "optimal" if exact else "solved"
             if len(self.parts) >= MOST:

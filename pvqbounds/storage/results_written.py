@@ -43,7 +43,9 @@ size of a convolution's kernel, so that groups run along input channels); ``rule
 any other rule. A side that quantizes has the former, one that prunes the latter, a joint one both. It must
 be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries
 share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
-proved by the certificates of all entries together. The result of one problem from a file (schema
+proved by the certificates of all entries together. An ``estimate`` is what the ends of a side would be had
+all of its channels been bounded as those of its ``sample`` were: value, low and high of a 95 % confidence
+interval, no bound; the side's own ends hold for all channels. The result of one problem from a file (schema
 ``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
 "joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
 zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
@@ -63,8 +65,11 @@ import numpy as np
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
+from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.results.sampling import CONFIDENCE
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
 from pvqbounds.storage.certificates import certificate_arrays, certificate_document
 from pvqbounds.storage.kinds import KINDS, Kind, Layout
@@ -194,6 +199,7 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "dead_inputs": report.dead_inputs[0],
         "notes": list(report.notes),
         "verdict": [list(pair) for pair in report.verdict],
+        "dominates": [list(pair) for pair in report.dominates],
         "seconds": report.seconds,
     }
     if (held := report.held_out) is not None:
@@ -291,6 +297,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "format": side.format,
         "task": side.task,
         "bits_per_weight": side.bits_per_weight,
+        **({} if side.mask_cost is None else {"mask_cost": side.mask_cost}),
         **layout.common(side.slices[0].problem),
         **shared,
         "error_lower": side.error_lower if sums else None,
@@ -300,6 +307,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "signal": side.signal_enclosure.middle if sums else None,
         **({"expected": _expected(side, sums)} if side.expected_errors else {}),
         **({} if side.compressed is None else {"compressed": _compressed(side, side.compressed, sums)}),
+        **({} if side.estimate is None else {"estimate": _estimate(side, side.estimate)}),
         "status": side.status,
         "lower_kind": side.lower_kind,
         "solver": _common([s.bounds.solver for s in side.slices]),
@@ -337,6 +345,27 @@ def _compressed(side: Side, origin: Compressed, sums: bool) -> Document:
         "sqnr": finite(side.method_sqnr(AS_STORED)) if sums else None,
         "left_sqnr_lower": finite(least) if sums else None,
         "left_sqnr_upper": finite(most) if sums else None,
+    }
+
+
+def _estimate(side: Side, found: Estimate) -> Document:
+    """The ends of the layer as a sample of its channels has them, with their label."""
+    signal = side.signal_enclosure.middle
+
+    def decibels(error: tuple[float, float, float]) -> list[float | None]:
+        value, low, high = error
+        return [finite(sqnr(signal, value)), finite(sqnr(signal, high)), finite(sqnr(signal, low))]
+
+    return {
+        "kind": "estimated",
+        "confidence": CONFIDENCE,
+        "sample": list(found.sample),
+        "error_lower": list(found.error_lower),
+        "error_upper": list(found.error_upper),
+        "sqnr_lower": decibels(found.error_upper),
+        "sqnr_upper": decibels(found.error_lower),
+        "cheap_lower": list(found.cheap_lower),
+        "cheap_upper": list(found.cheap_upper),
     }
 
 

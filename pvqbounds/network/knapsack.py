@@ -1,0 +1,158 @@
+"""One item of each class, the cheapest ones that fit: proved in whole numbers.
+
+The multiple-choice knapsack problem: min Σₗ cost(l, fₗ) where Σₗ size(l, fₗ) ≤ capacity. For every θ ≥ 0
+
+    Σₗ min_f (cost(l, f) + θ size(l, f)) − θ capacity
+
+is a bound, the best of which lies at a slope of the classes' lower convex hulls (Sinha and Zoltners, "The
+multiple-choice knapsack problem", Operations Research 27, 1979). What it leaves is closed by listing the
+choices of ever more classes, without those that another one beats in both size and cost (Nemhauser and
+Ullmann, "Discrete dynamic programming and capital allocation", Management Science 15, 1969) or that the
+bound shows to be no better than a choice that is known. All of it is exact.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import NamedTuple
+
+__all__ = ["Class", "Item", "Solution", "best_choice"]
+
+MOST_STATES = 4000
+"""Partial choices that are kept; where more are needed the gap stays open."""
+
+
+class Item(NamedTuple):
+    """What one member of a class takes and costs, neither below zero."""
+
+    size: int
+    cost: int
+
+
+Class = Sequence[Item]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A choice that fits, and a bound on all that do."""
+
+    choice: tuple[int, ...]
+    """Number of the item of each class."""
+    cost: int
+    lower: Fraction
+    """No choice that fits costs less."""
+
+
+class _State(NamedTuple):
+    """The choice from the first few classes."""
+
+    size: int
+    cost: int
+    choice: tuple[int, ...]
+
+
+def best_choice(
+    classes: Sequence[Class], capacity: int, known: Sequence[int] = (), most_states: int = MOST_STATES
+) -> Solution:
+    """The cheapest choice that fits, or a good one with a bound where that takes too many steps.
+
+    Parameters
+    ----------
+    classes
+        Each has at least one item; the smallest ones fit together.
+    known
+        A choice that may be good; it is looked at only where it fits.
+    most_states
+        Partial choices that are kept at most.
+    """
+    theta, best = _greedy_choice(classes, capacity)
+    if known and _total(classes, known).size <= capacity and _total(classes, known).cost < best.cost:
+        best = _total(classes, known)
+    # costs and θ over one denominator, so that all that follows is whole numbers
+    denominator, slope = theta.denominator, theta.numerator
+    dual = [min(denominator * item.cost + slope * item.size for item in items) for items in classes]
+    rest = list(itertools.accumulate(reversed(dual), initial=0))[::-1]
+    least = list(itertools.accumulate((min(i.size for i in items) for items in reversed(classes)), initial=0))
+    least.reverse()
+
+    def bound(state: _State, done: int) -> int:
+        """What every completion costs at least, times the denominator."""
+        return denominator * state.cost + slope * (state.size - capacity) + rest[done]
+
+    states = [_State(0, 0, ())]
+    for done, items in enumerate(classes, start=1):
+        grown = (
+            _State(state.size + item.size, state.cost + item.cost, (*state.choice, number))
+            for state in states
+            for number, item in enumerate(items)
+        )
+        states = [
+            state
+            for state in _undominated(grown, capacity - least[done])
+            if bound(state, done) < denominator * best.cost
+        ]
+        if len(states) > most_states:
+            # every choice that is cheaper than the best one known goes on from one of them
+            lower = min(denominator * best.cost, *(bound(state, done) for state in states))
+            return Solution(best.choice, best.cost, Fraction(lower, denominator))
+    best = min([best, *states], key=lambda state: state.cost)
+    return Solution(best.choice, best.cost, Fraction(best.cost))
+
+
+def _undominated(states: Iterator[_State], capacity: int) -> list[_State]:
+    """Those of at most that size that none which is as small is as cheap as, by size."""
+    kept: list[_State] = []
+    for state in sorted(state for state in states if state.size <= capacity):
+        if not kept or state.cost < kept[-1].cost:
+            kept.append(state)
+    return kept
+
+
+def _greedy_choice(classes: Sequence[Class], capacity: int) -> tuple[Fraction, _State]:
+    """The multiplier θ of the best dual bound, and a choice that fits.
+
+    The choice starts with the cheapest of the smallest items and takes the steps of the classes' hulls that
+    gain most for their size as long as they fit; θ is what the first one gains that does not.
+    """
+    hulls = [_hull(items) for items in classes]
+    steps = [
+        (Fraction(items[a].cost - items[b].cost, items[b].size - items[a].size), number, b)
+        for number, (items, hull) in enumerate(zip(classes, hulls, strict=True))
+        for a, b in itertools.pairwise(hull)
+    ]
+    steps.sort(key=lambda step: (-step[0], step[1]))  # a class's own steps gain ever less: they stay in order
+    choice = [hull[0] for hull in hulls]
+    size = _total(classes, choice).size
+    theta, stopped = Fraction(0), set()
+    for gain, number, item in steps:
+        grown = size + classes[number][item].size - classes[number][choice[number]].size
+        if grown > capacity:
+            theta = theta or gain
+            stopped.add(number)
+        elif number not in stopped:
+            choice[number], size = item, grown
+    return theta, _total(classes, choice)
+
+
+def _hull(items: Class) -> list[int]:
+    """Numbers of the items on the lower convex hull, from the smallest to the cheapest."""
+    hull: list[int] = []
+    for number in sorted(range(len(items)), key=lambda i: items[i]):
+        size, cost = items[number]
+        if hull and cost >= items[hull[-1]].cost:
+            continue
+        while len(hull) > 1:
+            a, b = items[hull[-2]], items[hull[-1]]
+            if (a.cost - b.cost) * (size - b.size) > (b.cost - cost) * (b.size - a.size):
+                break
+            hull.pop()
+        hull.append(number)
+    return hull
+
+
+def _total(classes: Sequence[Class], choice: Sequence[int]) -> _State:
+    items = [items[number] for items, number in zip(classes, choice, strict=True)]
+    return _State(sum(i.size for i in items), sum(i.cost for i in items), tuple(choice))
