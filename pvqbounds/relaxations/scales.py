@@ -221,15 +221,13 @@ class ScalesCertificate(Certificate):
         return self, self.value
 
     def prove(self, problem: Problem, clock: Clock) -> float:
-        """The value, where what is proved at the scales proves it for every scale; else 0."""
+        """The value, where all that is stated is proved, and proves it for every scale; else 0."""
         assert isinstance(problem, AnyScaleLeastSquares), "it fits the problem"
         inner, moved = problem.normalised, self.in_units(problem.units)
-        bounds = []
-        for scale, proof in zip(moved.scales.tolist(), moved.proofs, strict=True):
-            bounds.append(proof.prove(inner.at(scale), clock))
-            if clock.expired:
+        for scale, bound, proof in zip(moved.scales, moved.bounds, moved.proofs, strict=True):
+            if not proof.prove(inner.at(float(scale)), clock) >= bound or clock.expired:
                 return 0.0
-        gap = first_gap(moved.scales, np.array(bounds), range_of(inner), moved.value)
+        gap = first_gap(moved.scales, moved.bounds, range_of(inner), moved.value)
         return max(scaled_down(moved.value, problem.units.error), 0.0) if gap is None else 0.0
 
     @classmethod
