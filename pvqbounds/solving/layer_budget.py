@@ -19,13 +19,16 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.least_squares import common_units
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.relaxations.dual import DualCertificate, steady_dual
+from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.layer_dual import layer_dual_proof
 from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
+from pvqbounds.solvers.native.directions.layer import layer_cases, worth_cases
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
+from pvqbounds.solvers.relaxation import DIRECTIONS
 from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.kinds import PRUNING
 from pvqbounds.solving.layer_curves import Together, searched_together, suits_curves
 from pvqbounds.solving.options import SolveOptions
 
@@ -34,6 +37,9 @@ __all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
 
 MULTIPLIERS = 0.8
 """Share of the time that the lower end may take."""
+
+BEFORE_CASES = 0.25
+"""Share of the time that it may take before cases are looked at, and of what is left the upper end."""
 
 
 def solve_layer_budget(
@@ -132,39 +138,53 @@ def _relaxed(
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
     with threadpool_limits(asked.threads, user_api="blas"), np.errstate(all="ignore"):
-        multipliers, supports = _proposed(inner, nnz, execution, clock)
+        proofs, supports = _proposed(inner, nnz, asked, execution, clock)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
-    for problem, support, found in zip(allotted, supports, multipliers, strict=True):
-        certificate, proof = steady_dual(problem.in_units(units), found)
+    for problem, support, found in zip(allotted, supports, proofs, strict=True):
+        certificate, claimed = found.claim(problem.in_units(units))
         certificates.append(certificate.in_units(units.inverse))
-        claimed = scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error)
-        bounds.append(_bounds_of(problem, support, certificates[-1], claimed, seconds))
+        stated = scaled_down(claimed, units.error)
+        bounds.append(_bounds_of(problem, support, certificates[-1], stated, seconds))
     execution.report(len(problems))
     return Together(allotted, bounds, _proved_together(allotted, certificates, bounds, nnz))
 
 
 def _proposed(
-    problems: Sequence[SparseLeastSquares], nnz: int, execution: Execution, clock: Clock
-) -> tuple[list[DualCertificate], list[NDArray[np.int64]]]:
-    """Multipliers and supports of the channels, within the time for all of them."""
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
+) -> tuple[Sequence[Certificate], list[NDArray[np.int64]]]:
+    """What proves the lower end, and supports of the channels, within the time for all of them."""
     grams, jobs, done = scaled_grams(problems), execution.jobs, itertools.count(1)
+    by_cases = asked.relaxation in (None, DIRECTIONS) and worth_cases(problems)
+    report = lambda: execution.report(next(done))  # noqa: E731
     multipliers = layer_multipliers(
         problems,
         grams,
         nnz,
         jobs=jobs,
-        clock=clock.part(MULTIPLIERS),
-        progress=lambda: execution.report(next(done)),
+        clock=clock.part(BEFORE_CASES if by_cases else MULTIPLIERS),
+        progress=(lambda: None) if by_cases else report,
     )
-    return multipliers, layer_supports(problems, grams, nnz, jobs=jobs, clock=clock)
+    for_supports = clock.part(BEFORE_CASES) if by_cases else clock
+    supports = layer_supports(problems, grams, nnz, jobs=jobs, clock=for_supports)
+    if not by_cases:
+        return multipliers, supports
+    thorough = asked.relaxation == DIRECTIONS
+    by_price = layer_cases(
+        problems, supports, multipliers, nnz, thorough=thorough, jobs=jobs, clock=clock, progress=report
+    )
+    return by_price, supports
 
 
 def _bounds_of(
     problem: SparseLeastSquares,
     support: NDArray[np.int64],
-    certificate: DualCertificate,
+    certificate: Certificate,
     claimed: float,
     seconds: float,
 ) -> Bounds:
@@ -173,6 +193,7 @@ def _bounds_of(
     if lower > point.upper:
         raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
     status = status_of(lower, point.upper, problem.signal.upper)
+    relaxation = PRUNING.relaxation_of(certificate)
     return Bounds(
         error_lower=lower,
         error_upper=point.upper,
@@ -181,19 +202,19 @@ def _bounds_of(
         status=status,
         solver="native",
         method="relax",
-        relaxation="perspective",
+        relaxation=relaxation,
         seconds=seconds,
         weight=point.weight,
         codes=None,
         support=support,
         certificate=certificate,
-        note=gap_note(status, "relax", "perspective"),
+        note=gap_note(status, "relax", relaxation),
     )
 
 
 def _proved_together(
     problems: Sequence[SparseLeastSquares],
-    certificates: Sequence[DualCertificate],
+    certificates: Sequence[Certificate],
     bounds: Sequence[Bounds],
     nnz: int,
 ) -> float:

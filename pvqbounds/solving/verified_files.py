@@ -19,6 +19,7 @@ import numpy as np
 
 from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.curve import BudgetCurve
@@ -146,7 +147,7 @@ def _shared_bound(name: str, side: Side, time_limit: float) -> Iterator[Finding]
     where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
     certificates = [s.bounds.certificate for s in side.slices]
-    duals = [own for own in certificates if isinstance(own, DualCertificate)]
+    duals = [own for own in certificates if isinstance(own, DualCertificate | CasesCertificate)]
     curves = [own for own in certificates if isinstance(own, CurveCertificate)]
     if not len(problems) == max(len(duals), len(curves)) == len(side.slices):
         text = "a budget over the layer needs a perspective certificate of each entry, or a curve of each"

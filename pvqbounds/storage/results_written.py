@@ -74,7 +74,7 @@ from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.sampling import CONFIDENCE
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
-from pvqbounds.storage.certificates import certificate_fields
+from pvqbounds.storage.certificates import certificate_arrays, certificate_document
 from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
@@ -146,15 +146,21 @@ def _holds_arrays_of_a_result(path: Path) -> bool:
         return False
 
 
-def write_layer(report: LayerReport, path: Path) -> None:
+def write_layer(report: LayerReport, path: Path, beside: Path | None = None) -> None:
     """Write `report` to the JSON file `path` and the `.npz` beside it, both or neither.
+
+    Parameters
+    ----------
+    beside
+        Another name of the `.npz`, in the same folder: a result that is replaced then stands at any moment,
+        as its own arrays stay until the new JSON has taken its name.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
-    _write(*layer_document(report), path)
+    _write(*layer_document(report), path, beside)
 
 
 def write_problem(result: SliceResult, source: str, path: Path) -> None:
@@ -162,9 +168,9 @@ def write_problem(result: SliceResult, source: str, path: Path) -> None:
     _write(*problem_document(result, source), path)
 
 
-def _write(document: Document, arrays: Arrays, path: Path) -> None:
+def _write(document: Document, arrays: Arrays, path: Path, beside: Path | None = None) -> None:
     check_result_path(path)
-    beside = arrays_beside(path)
+    beside = arrays_beside(path) if beside is None else beside
     # both files are complete before the first takes its name, and the arrays come first
     with replacing(path) as json_file, replacing(beside) as npz_file:
         write_arrays(npz_file, arrays)
@@ -301,9 +307,8 @@ def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: Kind, layout: 
         own = layout.arrays([s.problem for s in members]) | kind.best(members)
         arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
-        for name, value in certificate_fields(result.bounds.certificate).items():
-            if isinstance(value, np.ndarray):
-                arrays[f"{prefix}/certificate/{i}/{name}"] = value
+        for name, array in certificate_arrays(result.bounds.certificate).items():
+            arrays[f"{prefix}/certificate/{i}/{name}"] = array
     return arrays
 
 
@@ -409,14 +414,6 @@ def _expected(side: Side, sums: bool) -> Document:
 
 def _entry(result: SliceResult, gram: int) -> Document:
     bounds = result.bounds
-    certificate: Document | None = None
-    if bounds.certificate is not None:
-        scalars = {
-            name: finite(value)
-            for name, value in certificate_fields(bounds.certificate).items()
-            if not isinstance(value, np.ndarray)
-        }
-        certificate = {"kind": bounds.certificate.kind} | scalars
     return {
         "channel": result.channel,
         "inputs": list(result.inputs),
@@ -434,9 +431,9 @@ def _entry(result: SliceResult, gram: int) -> Document:
         "relaxation": bounds.relaxation,
         "seconds": bounds.seconds,
         "reported_lower": bounds.reported_lower,
-        "certificate": certificate,
+        "certificate": certificate_document(bounds.certificate),
         "note": bounds.note,
-    }
+    } | ({} if bounds.scale is None else {"scale": bounds.scale})
 
 
 def _common(words: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import Gram, SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
-from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, NormalForm, central_path
+from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, central_path, priced_form
 from pvqbounds.solvers.native.pruning.perspective_splitting import (
     RowBudget,
     ScaledGram,
@@ -114,7 +114,7 @@ def layer_multipliers(
     def refined(row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if clock.expired:
             return D[row], nu[row]
-        form = _priced_form(shared[row], weights[row])
+        form = priced_form(shared[row], weights[row])
         own, own_nu = central_path(form, price=price / form.unit**2, tolerance=TOLERANCE, clock=clock)
         progress()
         # where the price removes everything, the path has nothing to say
@@ -136,13 +136,6 @@ def _price(
     extra = np.sort((D * (weights - nu / D) ** 2).ravel())
     removed = budget.size - budget.kept
     return float(extra[max(removed - 1, 0) : removed + 1].mean())
-
-
-def _priced_form(shared: ScaledGram, weight: NDArray[np.float64]) -> NormalForm:
-    """The normal form of a channel whose kept weights have a price: one group of all live inputs."""
-    unit = math.sqrt(max(float(weight @ shared.gram @ weight), 1e-300))
-    group = np.where(shared.power > 0.0, 0, -1)
-    return NormalForm(shared.gram, weight / unit, group, np.zeros(0), shared.start, shared.power, unit)
 
 
 # ------------------------------------------------------------------------------- from above
