@@ -43,13 +43,14 @@ What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` o
 ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is not 1: the
 size of a convolution's kernel, so that groups run along input channels); ``rule`` "groups" stands for
 any other rule. With ``grid`` "any scale" the ``scale`` of an entry is the one found. A side that quantizes
-has the former, one that prunes the latter, a joint one both. It must be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries
-share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
-proved by the certificates of all entries together. An ``estimate`` is what the ends of a side would be had
-all of its channels been bounded as those of its ``sample`` were: value, low and high of a 95 % confidence
-interval, no bound; the side's own ends hold for all channels. The result of one problem from a file (schema
-``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
-"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
+has the former, one that prunes the latter, a joint one both. It must be what the side's ``format`` says.
+With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those of the entries are how the
+best weights found spend it, and the side's ``error_lower`` is proved by the certificates of all entries
+together. An ``estimate`` is what the ends of a side would be had all of its channels been bounded as those
+of its ``sample`` were: value, low and high of a 95 % confidence interval, no bound; the side's own ends
+hold for all channels. The result of one problem from a file (schema ``pvqbounds.problem/1``) has one entry
+in place of sides, and its ``task``, "quantization", "pruning" or "joint", in the place of SIDE; so had
+files of schema ``pvqbounds.layer/1``. A quadratic program
 zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
 ``quadratic/q``.
 """
