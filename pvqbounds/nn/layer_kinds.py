@@ -346,6 +346,9 @@ class Attention(Matrix):
 
 def kind_of(module: nn.Module) -> LayerKind | None:
     """How a module computes with a matrix; None where it is not known to do what torch's own layer does."""
+    said = module.__dict__.get("layer_kind")
+    if isinstance(said, LayerKind):  # one that stands for a layer of another model
+        return said
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return None  # attention reads its weight and never calls it
     if isinstance(module, nn.Linear):

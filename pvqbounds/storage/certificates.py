@@ -16,7 +16,7 @@ from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.scales import MOST_SCALES, ScalesCertificate
 from pvqbounds.relaxations.slabs import MOST_LEAVES, Cover
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, NO_SPLITS, Splits
-from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate, SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
 from pvqbounds.storage.text import finite
@@ -93,6 +93,13 @@ def _search(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SearchCert
 def _subset(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SubsetCertificate:
     radius = math.inf if node.values.get("radius") is None else node.number("radius")
     return SubsetCertificate(node.number("value"), node.count("nodes"), radius)
+
+
+def _curve(node: Node, arrays: StoredArrays, prefix: str, n: int) -> CurveCertificate:
+    return CurveCertificate(
+        arrays.take(f"{prefix}/values", np.float64, (n + 1,)),
+        arrays.take(f"{prefix}/nodes", np.int64, (n + 1,)),
+    )
 
 
 def _fields_of_cases(certificate: CasesCertificate) -> dict[str, Any]:
@@ -204,5 +211,6 @@ READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
     "perspective dual": _first_perspective,
     SearchCertificate.kind: _search,
     SubsetCertificate.kind: _subset,
+    CurveCertificate.kind: _curve,
     CasesCertificate.kind: _cases,
 }

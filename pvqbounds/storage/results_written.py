@@ -25,6 +25,7 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../values``, ``nodes``   (n+1,)          of a "budget curve": what is proved of 0, 1, ..., n inputs
 ``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
@@ -142,15 +143,21 @@ def _holds_arrays_of_a_result(path: Path) -> bool:
         return False
 
 
-def write_layer(report: LayerReport, path: Path) -> None:
+def write_layer(report: LayerReport, path: Path, beside: Path | None = None) -> None:
     """Write `report` to the JSON file `path` and the `.npz` beside it, both or neither.
+
+    Parameters
+    ----------
+    beside
+        Another name of the `.npz`, in the same folder: a result that is replaced then stands at any moment,
+        as its own arrays stay until the new JSON has taken its name.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
-    _write(*layer_document(report), path)
+    _write(*layer_document(report), path, beside)
 
 
 def write_problem(result: SliceResult, source: str, path: Path) -> None:
@@ -158,9 +165,9 @@ def write_problem(result: SliceResult, source: str, path: Path) -> None:
     _write(*problem_document(result, source), path)
 
 
-def _write(document: Document, arrays: Arrays, path: Path) -> None:
+def _write(document: Document, arrays: Arrays, path: Path, beside: Path | None = None) -> None:
     check_result_path(path)
-    beside = arrays_beside(path)
+    beside = arrays_beside(path) if beside is None else beside
     # both files are complete before the first takes its name, and the arrays come first
     with replacing(path) as json_file, replacing(beside) as npz_file:
         write_arrays(npz_file, arrays)
