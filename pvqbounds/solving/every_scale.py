@@ -11,6 +11,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.heuristics.scales import alternated
 from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares
+from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate, range_of
@@ -20,7 +21,7 @@ from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solving.scale_cover import AtScale, covered
 from pvqbounds.solving.scale_search import searched_scales
 
-__all__ = ["SINGULAR", "SolveAt", "bound_every_scale", "relaxed_at"]
+__all__ = ["AMPLE", "SINGULAR", "SolveAt", "bound_every_scale", "relaxed_at"]
 
 SolveAt = Callable[[IntegerLeastSquares, float], Bounds]
 """The bounds of a problem at one scale, within so many seconds."""
@@ -30,6 +31,9 @@ QUICK = 0.1
 
 SHARE = 0.2
 """Of the time that is left, what the solve at one scale may take, and the search for codes before it."""
+
+AMPLE = 2.0
+"""A bound over the least error found with which the ends of the grid alone are enough at a scale."""
 
 SINGULAR = "the Gram is singular: steps of any size may lie along what costs nothing"
 """Status where no scale is too large."""
@@ -67,10 +71,33 @@ def _without_bound(problem: AnyScaleLeastSquares, codes: NDArray[np.int64], stat
     return ExactSolution(codes, None, None, DualCertificate(zero, zero), status)
 
 
-def relaxed_at(problem: IntegerLeastSquares, clock: Clock) -> tuple[float, Certificate]:
-    """A bound at one scale by little effort, and what proves it."""
+def relaxed_at(problem: IntegerLeastSquares, enough: float, clock: Clock) -> tuple[float, Certificate]:
+    """A bound at one scale by little effort, and what proves it.
+
+    Parameters
+    ----------
+    problem
+        The problem at that scale.
+    enough
+        A bound with which the least effort ends: what the ends of the grid alone cost, nearly all where a
+        scale is small.
+    """
     inner = problem.normalised
-    proof, _ = relax_finite(inner, clock, QUICK).certificate.claim(inner)
+    ends = _clipped(inner, clock)
+    relaxed = None if _stated(problem, ends)[0] >= enough else relax_finite(inner, clock, QUICK).certificate
+    return _stated(problem, ends if relaxed is None else relaxed)
+
+
+def _clipped(problem: IntegerLeastSquares, clock: Clock) -> DualCertificate:
+    """The multipliers of the least error between the ends of the grid; units near 1."""
+    ends = problem.values.lowest, problem.values.highest
+    offset = box_minimiser(problem.gram, problem.weight, *ends, clock) - problem.weight
+    return DualCertificate(np.zeros(problem.n), problem.gram @ offset)
+
+
+def _stated(problem: IntegerLeastSquares, found: Certificate) -> tuple[float, Certificate]:
+    """What a certificate in units near 1 states of a problem, and itself in the problem's own."""
+    proof, _ = found.claim(problem.normalised)
     moved = proof.in_units(problem.units.inverse)
     return max(moved.claim(problem)[1], 0.0), moved
 
@@ -97,5 +124,5 @@ class _Channel:
 
     def relax(self, scale: float) -> AtScale[Certificate]:
         """A quick relaxation at a scale."""
-        bound, proof = relaxed_at(self.problem.at(scale), self._clock)
+        bound, proof = relaxed_at(self.problem.at(scale), AMPLE * self.error, self._clock)
         return AtScale(scale, bound, proof, solved=False)
