@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from pvqbounds.commands import allocate, compare, layer, show, solve, solvers, studies, verify
+from pvqbounds.commands import allocate, compare, layer, network, show, solve, solvers, studies, verify
 from pvqbounds.commands.console import Commands, printing_anything
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import PvqError, one_line
@@ -104,6 +104,7 @@ def _pvqbounds(
 # ------------------------------------------------------------------------------------- commands
 
 app.command(epilog=layer.EPILOG)(layer.layer)
+app.command(epilog=network.EPILOG)(network.network)
 app.command(epilog=solve.EPILOG)(solve.solve)
 app.command("show", epilog=show.EPILOG)(show.show_result)
 app.command(epilog=verify.EPILOG)(verify.verify)

@@ -28,14 +28,21 @@ from pvqbounds.commands.console import (
     show,
 )
 from pvqbounds.commands.inputs import (
-    DEFAULT_LAYER,
     DEFAULT_MODEL,
     DataOption,
+    GramsOption,
+    MaxTokensOption,
     ModelArgument,
     ModelOption,
+    PositionMaskOption,
+    SamplesOption,
     TableOption,
+    TokenizerOption,
     WeightsOption,
+    captured,
+    data_options,
     model_name,
+    one_layer,
 )
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.storage.text import finite, write_json
@@ -54,9 +61,16 @@ def compare(
     ] = None,
     model: ModelArgument = None,
     model_option: ModelOption = None,
-    layer: Annotated[str | None, typer.Option(help="Dotted name of the layer.")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Dotted name of the layer, or a pattern that fits one.")
+    ] = None,
     data: DataOption = None,
     weights: WeightsOption = None,
+    tokenizer: TokenizerOption = None,
+    max_tokens: MaxTokensOption = 256,
+    samples: SamplesOption = None,
+    position_mask: PositionMaskOption = None,
+    grams: GramsOption = None,
     formats: FormatOption = None,
     bits: BitsOption = None,
     density: DensityOption = None,
@@ -91,7 +105,7 @@ def compare(
     called = model_name(model, model_option)
     if layer is None and called != DEFAULT_MODEL:
         raise InputError(f"Name the layer of {called} with --layer.")
-    inputs = [path for path in (data, weights) if path is not None]
+    inputs = [path for path in (data, weights, grams, position_mask) if path is not None]
     if json_path is not None:
         check_report_path(json_path, *inputs)
     if plot is not None:
@@ -104,7 +118,11 @@ def compare(
         from pvqbounds import nn
         from pvqbounds.solvers import available_solvers
 
-        loaded = nn.load_model(called, weights, data)
+        reading = data_options(tokenizer, max_tokens, samples, position_mask, seed)
+        loaded = nn.load_model(called, weights, data, options=reading, needs_data=grams is None)
+        target = one_layer(loaded, layer)
+        update(0, 0, "layer inputs")
+        own, _ = captured(loaded, [target], grams, again=True)
         names = solver or available_solvers()
         options = options_by_solver(solver_option, names)
         for done, name in enumerate(names):
@@ -112,7 +130,8 @@ def compare(
             try:
                 report = nn.layer_bounds(
                     loaded,
-                    layer or DEFAULT_LAYER,
+                    target,
+                    grams=own.get(target, grams),
                     formats=chosen,
                     out_channels=out_channels,
                     solver=name,
@@ -130,7 +149,7 @@ def compare(
                 entries += [Entry(name, form.task, form.name, note=str(error)) for form in map(parse, chosen)]
             else:
                 entries += entries_of(name, report)
-    title = f"{loaded.name} {layer or DEFAULT_LAYER}, {', '.join(chosen)}"
+    title = f"{loaded.name} {target}, {', '.join(chosen)}"
     if table is not None:
         write_table(entry_rows(entries), table)
     if json_path is not None:

@@ -40,6 +40,7 @@ __all__ = [
     "layers_of",
     "layers_view",
     "model_name",
+    "one_layer",
 ]
 
 DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
@@ -137,6 +138,21 @@ def layers_of(loaded: LoadedModel, wanted: Sequence[str] | None) -> list[str]:
     return [DEFAULT_LAYER] if loaded.name == DEFAULT_MODEL else []
 
 
+def one_layer(loaded: LoadedModel, wanted: str | None) -> str:
+    """Name of the layer that is asked for; that of the shipped model's own if none is.
+
+    Raises
+    ------
+    InputError
+        If a pattern stands for several.
+    """
+    names = layers_of(loaded, None if wanted is None else [wanted])
+    if len(names) > 1:
+        few = ", ".join(names[:3])
+        raise InputError(f"'{wanted}' stands for {len(names)} layers ({few}, ...); name one of them.")
+    return names[0]
+
+
 def layers_view(module: nn.Module) -> RenderableType:
     """The layers that bounds exist for, with their sizes."""
     from rich import box
@@ -172,9 +188,19 @@ def check_gram_file(path: Path) -> None:
 
 
 def captured(
-    loaded: LoadedModel, layers: Sequence[str], grams: Path | None, save: Path | None
+    loaded: LoadedModel,
+    layers: Sequence[str],
+    grams: Path | None,
+    save: Path | None = None,
+    *,
+    again: bool = False,
 ) -> tuple[dict[str, LayerGrams], dict[str, LayerGrams]]:
     """Grams of the layers' inputs, and of those that are held out, where one run serves for several.
+
+    Parameters
+    ----------
+    again
+        Whether each layer is bounded more than once.
 
     Raises
     ------
@@ -186,7 +212,7 @@ def captured(
 
     if save is not None and grams is not None:
         raise InputError("--save-grams writes what a model gives its layers; leave it out beside --grams.")
-    several = len(layers) > 1
+    several = len(layers) > 1 or again
     own: dict[str, LayerGrams] = {}
     if grams is None and loaded.data is not None and layers and (several or save is not None):
         own = grams_of_layers(loaded.module, layers, loaded.data)

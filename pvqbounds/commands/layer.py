@@ -98,6 +98,10 @@ def layer(
     budget: Annotated[
         str, typer.Option(help="Pruning budget: channel (each keeps its density) or layer (all together).")
     ] = "channel",
+    mask_cost: Annotated[
+        str,
+        typer.Option(help="How sizes count masks: stored (as the layout has them), bitmap, entropy, none."),
+    ] = "stored",
     opt_dim: Annotated[
         int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
     ] = None,
@@ -181,6 +185,7 @@ def layer(
                     compressed=compressed or None,
                     error_log=error_log,
                     budget=budget,
+                    mask_cost=mask_cost,
                     opt_dim=opt_dim,
                     out_channels=out_channels,
                     range_method=range_method,

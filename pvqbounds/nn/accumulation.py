@@ -43,11 +43,28 @@ class Accumulator:
         self.weight = 0.0
         """Sum of the weights of the positions."""
 
-    def add(self, rows: Tensor, weights: Tensor | None = None) -> None:
-        """Take in rows, shape (groups, positions, n), each times its weight, shape (positions,), or 1."""
+    def add(self, rows: Tensor, weights: Tensor | None = None, batch: int = 0) -> None:
+        """Take in rows, shape (groups, positions, n), each times its weight, shape (positions,), or 1.
+
+        Parameters
+        ----------
+        batch
+            Number of the batch that they come from, for messages; 0 where it is not known.
+
+        Raises
+        ------
+        InputError
+            If they are complex or not finite, or their squares leave float64's range.
+        """
         groups, inputs = self._shape
         if rows.is_complex():
             raise InputError(f"The input of layer '{self._name}' is complex, and bounds exist for real ones.")
+        if not torch.isfinite(rows).all():
+            where = f" in batch {batch} of the data" if batch else ""
+            raise InputError(
+                f"The input of layer '{self._name}' is not finite{where}; "
+                "check the data and the weights before the layer."
+            )
         if rows.device.type == "mps":  # the one kind of device that has no float64
             rows = rows.cpu()
         if self._rows is None:
@@ -85,12 +102,7 @@ class Accumulator:
         else:
             self._sums.baddbmm_(rows.mT, rows)
         if not torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all():
-            if torch.isfinite(rows).all():
-                self._refuse(f"large as {float(rows.abs().max()):.3g}")
-            raise InputError(
-                f"The input of layer '{self._name}' is not finite; "
-                "check the data and the weights before the layer."
-            )
+            self._refuse(f"large as {float(rows.abs().max()):.3g}")
 
     def _refuse(self, extreme: str) -> None:
         raise InputError(

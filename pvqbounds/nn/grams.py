@@ -71,6 +71,7 @@ def grams_of_layers(
     *,
     batch_size: int = 64,
     position_mask: Tensor | NDArray[Any] | None = None,
+    failed: dict[str, InputError] | None = None,
 ) -> dict[str, LayerGrams]:
     """Run the model on the data once and accumulate the Grams of what layers are given.
 
@@ -92,6 +93,8 @@ def grams_of_layers(
         Which positions count, or with what weight, shape (samples, length) or that of the layer's
         output positions; in place of the model's own masks. Batches that are dictionaries may hold
         one under "position_mask".
+    failed
+        If given, a layer that has no Gram is put there with the reason, and the others go on.
 
     Returns
     -------
@@ -114,7 +117,18 @@ def grams_of_layers(
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
             run(model, batch)
-    return {name: listener.result() for name, listener in listeners.items()}
+            for listener in listeners.values():
+                if listener.error is not None and failed is None:
+                    raise listener.error
+    found = {}
+    for name, listener in listeners.items():
+        try:
+            found[name] = listener.result()
+        except InputError as error:
+            if failed is None:
+                raise
+            failed[name] = error
+    return found
 
 
 class Seen:
@@ -123,9 +137,12 @@ class Seen:
     def __init__(self) -> None:
         self.positions = Positions()
         self.notes: dict[str, None] = {}
+        self.batch = 0
+        """Number of the batch, from 1."""
 
     def begin(self, batch: Batch, inputs: Inputs, turned: bool) -> None:
         """Take in a batch before the model runs on it."""
+        self.batch += 1
         named = dict(batch.named)
         if inputs.first is not None and batch.first is not None:
             named[inputs.first] = batch.first
@@ -146,12 +163,22 @@ class Listener:
         self._seen = seen
         self.total = Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
+        self.error: InputError | None = None
+        """What kept it from going on."""
 
     def take(self, inputs: Tensor) -> None:
         """One call of the layer."""
+        if self.error is not None:
+            return
+        try:
+            self._take(inputs)
+        except InputError as error:
+            self.error = error
+
+    def _take(self, inputs: Tensor) -> None:
         kind, inputs = self.layer.kind, inputs.detach()
         places, positions = kind.places(inputs), self._seen.positions
-        weights = positions.of(places, self.layer.name)
+        weights = None if kind.routed else positions.of(places, self.layer.name)
         if weights is None and positions.miss(places):
             shape = "x".join(map(str, places))
             self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
@@ -162,13 +189,13 @@ class Listener:
         for start in range(0, len(samples), step):
             rows = kind.rows(samples[start : start + step])
             if weights is None:
-                self.total.add(rows)
+                self.total.add(rows, batch=self._seen.batch)
                 continue
             own = weights[start * each : (start + step) * each]
             counting = own > 0.0
             plain = bool((own[counting] == 1.0).all())
             kept = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
-            self.total.add(kept, None if plain else own[counting])
+            self.total.add(kept, None if plain else own[counting], self._seen.batch)
 
     def result(self) -> LayerGrams:
         """G of each group.
@@ -176,8 +203,10 @@ class Listener:
         Raises
         ------
         InputError
-            If the layer has not been called, or the squares of its inputs leave float64's range.
+            If the layer has not been called, or its inputs or their squares leave float64's range.
         """
+        if self.error is not None:
+            raise self.error
         sums, positions = self.total.sums(), self.total.positions
         if positions == 0:
             raise InputError(

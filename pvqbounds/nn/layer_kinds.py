@@ -18,11 +18,11 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pvqbounds.errors import InputError
 
-__all__ = ["KINDS_IN_WORDS", "Attention", "LayerKind", "Take", "kind_of", "projections"]
+__all__ = ["KINDS_IN_WORDS", "Attention", "LayerKind", "Matrix", "Take", "kind_of", "projections"]
 
 KINDS_IN_WORDS = (
-    "Linear, Conv1d, Conv2d, Conv3d, their transposed forms, GPT-2's Conv1D and the projections of "
-    "MultiheadAttention"
+    "Linear, Conv1d, Conv2d, Conv3d, their transposed forms, GPT-2's Conv1D, the projections of "
+    "MultiheadAttention and experts"
 )
 
 Take = Callable[[Tensor], None]
@@ -41,6 +41,8 @@ class LayerKind(ABC):
     """Inputs that one input channel contributes to the fan-in: the size of the kernel."""
     turned: bool = False
     """Whether the module has its weight in another order than a channel a row."""
+    routed: bool = False
+    """Whether it is given some of the positions, in an order of its own that no mask fits."""
 
     @property
     @abstractmethod
@@ -344,6 +346,9 @@ class Attention(Matrix):
 
 def kind_of(module: nn.Module) -> LayerKind | None:
     """How a module computes with a matrix; None where it is not known to do what torch's own layer does."""
+    said = module.__dict__.get("layer_kind")
+    if isinstance(said, LayerKind):  # one that stands for a layer of another model
+        return said
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return None  # attention reads its weight and never calls it
     if isinstance(module, nn.Linear):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
+from pvqbounds.nn.experts import experts_of
 from pvqbounds.nn.layer_kinds import KINDS_IN_WORDS, LayerKind, kind_of, projections
 from pvqbounds.problems.validation import as_real_array
 
@@ -39,6 +40,8 @@ class Layer:
     """Where its weights are."""
     part: LayerKind | None = None
     """What of the module it is, where the module is more than one layer."""
+    within: str = ""
+    """Its name within the module then."""
 
     @cached_property
     def kind(self) -> LayerKind:
@@ -125,7 +128,7 @@ def layer_names(model: nn.Module) -> list[str]:
     seen: set[tuple[int, str]] = set()
     names = []
     for name, layer in _layers_of(model).items():
-        place = (id(layer.module), "" if layer.part is None else name.rpartition(".")[2])
+        place = (id(layer.module), layer.within)
         if place not in seen:  # a module under two names is one layer
             seen.add(place)
             names.append(name)
@@ -215,9 +218,10 @@ def _layers_of(model: nn.Module) -> dict[str, Layer]:
             kinds[id(module)] = kind_of(module)
         if kinds[id(module)] is not None:
             layers[name] = Layer(name, module)
-        for part, kind in projections(module).items():
-            inner = f"{name}.{part}" if name else part
-            layers[inner] = Layer(inner, module, kind)
+        parts: dict[str, LayerKind] = projections(module) | experts_of(module)
+        for within, part in parts.items():
+            inner = f"{name}.{within}" if name else within
+            layers[inner] = Layer(inner, module, part, within)
     return layers
 
 

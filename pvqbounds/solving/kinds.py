@@ -24,7 +24,7 @@ from pvqbounds.solvers.relaxation import DIRECTIONS, QUANTIZATION_RELAXATIONS, r
 __all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "SHARED", "STEPS", "Kind", "kind_for", "kind_of"]
 
 SHARED = "shared"
-"""The relaxation in which all channels of a Gram have the same lam."""
+"""The relaxation in which all channels of a Gram have the same lam, or D."""
 
 
 class Kind(ABC):
@@ -192,13 +192,19 @@ class Pruning(Kind):
     exact, relaxed = Capability.EXACT_PRUNING, Capability.PERSPECTIVE
     relaxations = (DIRECTIONS, "perspective")
     plain = "perspective"
+    together = (SHARED,)
 
     def solve(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The exact method."""
         return backend.solve_sparse(problem, options)
 
     def relax(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
-        """The perspective relaxation."""
+        """The perspective relaxation; where its multipliers are known, the largest weights beside them."""
+        if options.relaxed is not None:
+            known, support = options.relaxed, problem.start().support
+            return ExactSolution(
+                None, support, None, known.certificate, known.status, relaxation="perspective"
+            )
         return replace(backend.relax_sparse(problem, options), relaxation="perspective")
 
     def beside(self, problem: SparseLeastSquares, clock: Clock) -> Certificate:

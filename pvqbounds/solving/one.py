@@ -31,7 +31,7 @@ from pvqbounds.solving.guards import blas_threads, breakdowns
 from pvqbounds.solving.kinds import Kind, kind_of
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
-__all__ = ["solve", "solve_one", "weak_bounds"]
+__all__ = ["bounds_from", "in_units_of", "solve", "solve_one", "weak_bounds"]
 
 OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
 """Status where a certificate cannot be stated in the problem's own units."""
@@ -155,10 +155,10 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     relaxation = stated.relaxation or (None if exact else options.relaxation)
     if relaxation is None and is_relaxed(solution.certificate):
         relaxation = kind.relaxation_of(solution.certificate)
-    return _bounds(
+    return bounds_from(
         problem,
         backend,
-        _in_units_of(problem, solution),
+        in_units_of(problem, solution),
         point,
         method="relax" if fell_back(stated) or not exact else "exact",
         relaxation=relaxation,
@@ -201,7 +201,7 @@ def is_relaxed(certificate: Certificate | None) -> TypeGuard[Certificate]:
     return certificate is not None and not certificate.searched
 
 
-def _in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
+def in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
     """A solution of ``problem.normalised`` in the problem's own units."""
     if problem.units == (0, 0):
         return solution
@@ -230,7 +230,7 @@ def _with_certificate(problem: Problem, kind: Kind, solution: ExactSolution, clo
     return replace(solution, certificate=certificate) if proves else solution
 
 
-def _bounds(
+def bounds_from(
     problem: Problem,
     backend: Backend,
     solution: ExactSolution,

@@ -64,6 +64,11 @@ def unit_files(folder: Path, layer: str, side: str) -> tuple[Path, Path]:
     return place / f"{file_name(side)}.json", place / f"{file_name(side)}.failed.json"
 
 
+def _arrays_files(stands: Path) -> tuple[Path, Path]:
+    """What the arrays of a unit may be called: the second name where a better result replaces the first."""
+    return stands.with_suffix(".npz"), stands.with_suffix(".2.npz")
+
+
 class Store:
     """A network's folder; see the module.
 
@@ -181,8 +186,35 @@ class Store:
         write_layer(report, stands)
         failed.unlink(missing_ok=True)
 
-    def write_files(self, layer: str, side: str, document: bytes, arrays: bytes) -> None:
-        """Write the two files of a unit that was made elsewhere, as :meth:`write_unit` does.
+    def rewrite_unit(self, report: LayerReport) -> None:
+        """Write a better result of a unit that stands; at any moment one of the two stands.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        layer, side = report.layer, report.sides[0].format
+        stands, _ = self._files(layer, side)
+        name = self.arrays_name(layer, side)
+        write_layer(report, stands, stands.with_name(name))
+        self._remove_others(stands, name)
+
+    def arrays_name(self, layer: str, side: str) -> str:
+        """What the arrays of a unit's next result are to be called: not as those of one that stands."""
+        stands, _ = unit_files(self.path, layer, side)
+        plain, other = _arrays_files(stands)
+        return other.name if stands.exists() and plain.exists() else plain.name
+
+    def write_files(self, layer: str, side: str, document: bytes, arrays: bytes, name: str) -> None:
+        """Write the two files of a unit that was made elsewhere; one that stood does so until then.
+
+        Parameters
+        ----------
+        document, arrays
+            What they hold.
+        name
+            What the document calls the arrays: :meth:`arrays_name`.
 
         Raises
         ------
@@ -190,10 +222,17 @@ class Store:
             If they cannot be written.
         """
         stands, failed = self._files(layer, side)
-        with replacing(stands) as json_file, replacing(stands.with_suffix(".npz")) as npz_file:
+        with replacing(stands) as json_file, replacing(stands.with_name(name)) as npz_file:
             npz_file.write_bytes(arrays)
             json_file.write_bytes(document)
         failed.unlink(missing_ok=True)
+        self._remove_others(stands, name)
+
+    @staticmethod
+    def _remove_others(stands: Path, name: str) -> None:
+        for path in _arrays_files(stands):
+            if path.name != name:
+                path.unlink(missing_ok=True)
 
     def write_failure(self, layer: str, side: str, failure: Failure) -> None:
         """Write what happened to a unit.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, Problem
-from pvqbounds.problems.formats import Format, parse
+from pvqbounds.problems.formats import MASKS, Format, parse
 from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
@@ -247,12 +247,15 @@ def _side(
         return Side(
             node.text("format"), size, tuple(slices), points, compressed=compressed, estimate=estimate
         )
+    shared, problems = _shared_budget(node), [s.problem for s in slices]
+    mask = node.optional("mask_cost", lambda name: node.text(name, tuple(MASKS)))
     return Side(
         format=form.name,
-        bits_per_weight=form.size([s.problem for s in slices], shape),
+        bits_per_weight=form.size(problems, shape, mask, one_budget=shared is not None),
         slices=tuple(slices),
         methods=points,
-        shared=_shared_budget(node),
+        shared=shared,
+        mask_cost=None if form.support is None else mask,
         estimate=estimate,
     )
 

@@ -139,15 +139,21 @@ def _holds_arrays_of_a_result(path: Path) -> bool:
         return False
 
 
-def write_layer(report: LayerReport, path: Path) -> None:
+def write_layer(report: LayerReport, path: Path, beside: Path | None = None) -> None:
     """Write `report` to the JSON file `path` and the `.npz` beside it, both or neither.
+
+    Parameters
+    ----------
+    beside
+        Another name of the `.npz`, in the same folder: a result that is replaced then stands at any moment,
+        as its own arrays stay until the new JSON has taken its name.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
-    _write(*layer_document(report), path)
+    _write(*layer_document(report), path, beside)
 
 
 def write_problem(result: SliceResult, source: str, path: Path) -> None:
@@ -155,9 +161,9 @@ def write_problem(result: SliceResult, source: str, path: Path) -> None:
     _write(*problem_document(result, source), path)
 
 
-def _write(document: Document, arrays: Arrays, path: Path) -> None:
+def _write(document: Document, arrays: Arrays, path: Path, beside: Path | None = None) -> None:
     check_result_path(path)
-    beside = arrays_beside(path)
+    beside = arrays_beside(path) if beside is None else beside
     # both files are complete before the first takes its name, and the arrays come first
     with replacing(path) as json_file, replacing(beside) as npz_file:
         write_arrays(npz_file, arrays)
@@ -199,6 +205,7 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "dead_inputs": report.dead_inputs[0],
         "notes": list(report.notes),
         "verdict": [list(pair) for pair in report.verdict],
+        "dominates": [list(pair) for pair in report.dominates],
         "seconds": report.seconds,
     }
     if (held := report.held_out) is not None:
@@ -297,6 +304,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         "format": side.format,
         "task": side.task,
         "bits_per_weight": side.bits_per_weight,
+        **({} if side.mask_cost is None else {"mask_cost": side.mask_cost}),
         **layout.common(side.slices[0].problem),
         **shared,
         "error_lower": side.error_lower if sums else None,

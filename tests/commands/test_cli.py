@@ -15,6 +15,7 @@ import pytest
 from command_line import run
 
 import pvqbounds as pvq
+from pvqbounds import nn
 from pvqbounds.solving import channels
 from pvqbounds.storage.problem_files import save_problem
 
@@ -70,6 +71,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["solve", "q.npz", "--json", "a.json", "--json", "b.json"], "--json is given 2 times"),
         (["train", "qat", "--out", "a", "--out", "b"], "--out is given 2 times"),
         (["compare", "--layer", "block2.0", "--layer", "block3.0"], "--layer is given 2 times"),
+        (["compare", "--layer", "block*.0"], "stands for 5 layers (block1.0, block2.0, block3.0, ...)"),
+        (["compare", "--layer", "block1.0", "--grams", "none.npz"], "There is no file"),
         ([*SMALL, "--solver", "mosek"], "mosek"),
         ([*SMALL, "--solver", "nativ"], "native"),
         ([*SMALL, "--method", "guess"], "exact"),
@@ -217,6 +220,26 @@ def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str
     shown = capsys.readouterr().out
     assert "int3" in shown
     assert "int2" in shown
+
+
+def test_compare_takes_the_data_that_layer_takes(monkeypatch, capsys):
+    """Both print the interval of masked samples of a file, and of a file of Grams."""
+    own = ["--layer", "block1.[0]", "--out-channels", "1", "--format", "int3"]
+    images = np.random.default_rng(0).normal(size=(12, 1, 8, 8)).astype(np.float32)
+    np.save("x.npy", images)
+    np.save("mask.npy", np.repeat([0, 1], 6))
+    data = ["--data", "x.npy", "--position-mask", "mask.npy", "--samples", "9"]
+    assert run("layer", *own, *data, "--json", "r.json", "--save-grams", "g.npz") == 0
+    side = json.loads(Path("r.json").read_text())["sides"][0]
+    runs = []
+    monkeypatch.setattr(nn.grams, "_run", lambda *a, run=nn.grams._run: runs.append(1) or run(*a))
+    for given in (data, ["--grams", "g.npz"]):
+        assert run("compare", *own, *given, "--json", "c.json", "--solver", "native", "--solver", "scs") == 0
+        for entry in json.loads(Path("c.json").read_text())["entries"]:
+            assert entry["sqnr_lower"] == pytest.approx(side["sqnr_lower"])
+            assert entry["sqnr_upper"] >= side["sqnr_lower"]
+    assert len(runs) == 1  # one batch, once for both solvers, and none with Grams
+    capsys.readouterr()
 
 
 def test_the_same_seed_gives_the_same_result() -> None:

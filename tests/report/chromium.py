@@ -111,7 +111,7 @@ class Page:
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[Page]:
-    """A page of a browser of its own, with its profile in a folder; the test is skipped where there is none."""
+    """A page of a browser of its own, with its profile in a folder; without one the test is skipped."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium is installed")

@@ -1,0 +1,180 @@
+"""Experts whose weights lie in one parameter: what each of them is given, against loops of one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from pvqbounds.errors import InputError
+from pvqbounds.nn import find_layer, grams_of_layers, layer_bounds, layer_names
+
+X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+ROUTES = torch.stack([torch.arange(40) % 2, torch.full((40,), 2)], 1)  # the last of four is never asked
+SCORES = torch.rand(40, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+class Experts(nn.Module):
+    """Four experts with a gate, in transformers' manner; an output a row, or an input a row."""
+
+    def __init__(self, how: str, gate: bool = True):
+        super().__init__()
+        torch.manual_seed(2)
+        inner, wide = (5, 10) if gate else (6, 6)
+        turned = how in ("turned", "bmm")
+        self.how, self.gate = how, gate
+        up, down = (4, wide, 6), (4, 6, inner)
+        shapes = [(a, c, b) if turned else (a, b, c) for a, b, c in (up, down)]
+        self.register_parameter("gate_up_proj" if gate else "up_proj", nn.Parameter(torch.randn(shapes[0])))
+        self.down_proj = nn.Parameter(torch.randn(shapes[1]))
+        self.double()
+
+    def act(self, h):
+        return torch.relu(h[..., :5]) * h[..., 5:] if self.gate else torch.relu(h)
+
+    def forward(self, x):
+        up = self.gate_up_proj if self.gate else self.up_proj
+        out = torch.zeros_like(x)
+        if self.how == "bmm":  # every expert is given everything, times its score
+            scores = torch.zeros(4, len(x), dtype=x.dtype)
+            for place in range(2):
+                scores[ROUTES[:, place], torch.arange(len(x))] = SCORES[:, place]
+            hidden = torch.bmm(x * scores[..., None], up)
+            return torch.bmm(self.act(hidden), self.down_proj).sum(0)
+        if self.how == "gathered":
+            hidden = torch.einsum("tkoi,ti->tko", up[ROUTES], x)
+            return torch.einsum("tkoi,tki->to", self.down_proj[ROUTES], self.act(hidden))
+        for number in torch.arange(4):
+            tokens, place = torch.where(number == ROUTES)
+            if self.how == "turned":
+                h = self.act(x[tokens] @ up[number]) @ self.down_proj[number]
+            else:
+                h = functional.linear(
+                    self.act(functional.linear(x[tokens], up[number])), self.down_proj[number]
+                )
+            out.index_add_(0, tokens, h * SCORES[tokens, place, None])
+        return out
+
+
+class Model(nn.Module):
+    def __init__(self, experts):
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, x):
+        return self.experts(x)
+
+
+def rows_of(experts, number):
+    """What an expert's two projections are given, from its routes alone."""
+    tokens = torch.where((number == ROUTES).any(1))[0]
+    inner = X[tokens]
+    if experts.how == "bmm":
+        inner = inner * SCORES[number == ROUTES][:, None]
+    up = experts.gate_up_proj[number]
+    return inner, experts.act(inner @ (up if experts.how in ("turned", "bmm") else up.T))
+
+
+@pytest.mark.parametrize("how", ["plain", "turned", "bmm"])
+def test_each_expert_has_the_gram_of_what_it_is_given(how):
+    model = Model(Experts(how))
+    names = [f"experts.{number}.{part}" for number in range(4) for part in ("gate_up_proj", "down_proj")]
+    assert layer_names(model) == names
+    before = model(X)
+    found = grams_of_layers(model, names[:6], X)
+    for number in range(3):
+        inner, outer = (r.detach().numpy() for r in rows_of(model.experts, number))
+        for part, rows in (("gate_up_proj", inner), ("down_proj", outer)):
+            gram = found[f"experts.{number}.{part}"]
+            positions = 40 if how == "bmm" else len(rows)
+            assert gram.positions == positions
+            np.testing.assert_allclose(gram.grams[0].matrix, rows.T @ rows / positions, atol=1e-13)
+    assert torch.equal(model(X), before)  # as it was
+    assert "forward" not in vars(model.experts)
+
+
+def test_an_expert_that_no_token_reaches_is_refused_as_any_layer():
+    with pytest.raises(InputError, match=r"'experts\.3\.down_proj' is never called"):
+        grams_of_layers(Model(Experts("plain")), ["experts.3.down_proj"], X)
+
+
+@pytest.mark.parametrize("how", ["plain", "turned"])
+def test_bounds_speak_of_the_experts_own_output(how):
+    model = Model(Experts(how))
+    report = layer_bounds(model, "experts.1.down_proj", X, formats=["int3"], methods=["rtn"])
+    side = report.sides[0]
+    _, rows = rows_of(model.experts, 1)
+    own = find_layer(model, "experts.1.down_proj")
+    dense = model.experts.down_proj[1] if how == "plain" else model.experts.down_proj[1].T
+    np.testing.assert_array_equal(own.weight, dense.detach().numpy())
+    rows, dense = rows.detach(), dense.detach()
+    best = torch.from_numpy(np.stack([s.bounds.weight for s in side.slices]))
+    error = ((rows @ (best - dense).T) ** 2).mean(0).sum()
+    assert side.error_upper == pytest.approx(error.item(), rel=1e-9)
+    assert report.description == "down_proj 5->6 of expert 1"
+
+
+def test_a_file_with_a_matrix_for_each_expert_is_read(tmp_path):
+    model = Model(Experts("plain"))
+    grid = (model.experts.down_proj[1].detach() / 0.25).round().clamp(-8, 7) * 0.25
+    save_file({"experts.1.down_proj.weight": grid}, tmp_path / "w.safetensors")
+    report = layer_bounds(model, "experts.1.down_proj", X, compressed=tmp_path / "w.safetensors", methods=[])
+    _, rows = rows_of(model.experts, 1)
+    error = ((rows @ (grid - model.experts.down_proj[1]).T) ** 2).mean(0).sum().item()
+    assert report.sides[0].method_error("compressed") == pytest.approx(error, rel=1e-9)
+
+
+def test_what_cannot_be_heard_is_refused():
+    with pytest.raises(InputError, match="no product with the weights of one of its experts was seen"):
+        grams_of_layers(Model(Experts("gathered")), ["experts.1.down_proj"], X)
+    model = Model(Experts("plain", gate=False))  # square: nothing but products tells which way round
+    model.experts.is_transposed = True
+    with pytest.raises(InputError, match="its is_transposed should be False"):
+        grams_of_layers(model, ["experts.1.up_proj"], X)
+    assert "forward" not in vars(model.experts)
+
+
+def test_padded_tokens_that_are_routed_are_told():
+    class Masked(Model):
+        def forward(self, x, attention_mask=None):
+            return self.experts(x.reshape(-1, 6))
+
+    data = {"x": X.reshape(4, 10, 6), "attention_mask": torch.ones(4, 10)}
+    notes = grams_of_layers(Masked(Experts("plain")), ["experts.2.down_proj"], data)[
+        "experts.2.down_proj"
+    ].notes
+    assert any("padded ones count there" in note for note in notes)  # though their numbers agree
+
+
+def test_transformers_mixtral():
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = transformers.MixtralConfig(**sizes, **heads, num_local_experts=3, num_experts_per_tok=2)
+    torch.manual_seed(0)
+    model = transformers.MixtralForCausalLM(config).eval()
+    experts = model.model.layers[0].mlp.experts
+    calls = []
+    handle = experts.register_forward_pre_hook(lambda module, args: calls.append(args))
+    ids = torch.randint(0, 50, (3, 12))
+    model(ids)
+    handle.remove()
+    hidden, routes, _ = calls[0]
+    names = [
+        f"model.layers.0.mlp.experts.{number}.{part}"
+        for number in range(3)
+        for part in ("gate_up_proj", "down_proj")
+    ]
+    assert [name for name in layer_names(model) if "experts" in name] == names
+    found = grams_of_layers(model, names, {"input_ids": ids})
+    for number in range(3):
+        inner = hidden[(routes == number).any(1)]
+        gate, up = (inner @ experts.gate_up_proj[number].T).chunk(2, dim=1)
+        for part, rows in (("gate_up_proj", inner), ("down_proj", functional.silu(gate) * up)):
+            gram = found[f"model.layers.0.mlp.experts.{number}.{part}"]
+            rows = rows.detach().numpy()
+            assert gram.positions == len(rows)
+            np.testing.assert_allclose(gram.grams[0].matrix, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-9)
