@@ -205,7 +205,7 @@ def _notes(network: NetworkReport) -> list[str]:
 def _interval_figures(intervals: Sequence[Interval]) -> dict[str, Any]:
     ends = [end for i in intervals for end in (i.lower, i.upper) if abs(end) < ENDLESS]
     axis = decibel_axis(ends, (mark.value for i in intervals for mark in i.marks))
-    shapes = {mark.name: mark for i in intervals for mark in i.marks}
+    shapes = {mark.name: (mark, i.task) for i in intervals for mark in i.marks}
     return {"intervals": intervals, "axis": axis, "shapes": list(shapes.values())}
 
 
@@ -231,16 +231,16 @@ def _gap_figures(panels: Sequence[GapPanel], layers: int) -> dict[str, Any]:
 
 def _frontier_figures(frontier: Sequence[Allocation], notes: Sequence[str]) -> dict[str, Any]:
     steps = frontier_steps(frontier)
-    if not steps:
-        return {"frontier": (), "steps": (), "assumptions": "", "allocation_notes": ()}
-    return {
+    figures: dict[str, Any] = {
         "frontier": [(own, allocation_text(own), _formats(own)) for own in frontier],
         "steps": steps,
         "assumptions": assumptions_text(),
         "allocation_notes": notes,
-        "budgets": linear_axis([steps[0].start, steps[-1].stop], 0.02),
-        "errors": logarithmic_axis([e for step in steps for e in (step.error, step.error_lower)]),
     }
+    if steps:
+        figures["budgets"] = linear_axis([steps[0].start, steps[-1].stop], 0.02)
+        figures["errors"] = logarithmic_axis(e for step in steps for e in (step.error, step.error_lower))
+    return figures
 
 
 def _formats(allocation: Allocation) -> str:
