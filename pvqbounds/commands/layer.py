@@ -111,6 +111,10 @@ def layer(
         bool,
         typer.Option("--per-channel", help="One scale of int4 for each output channel."),
     ] = False,
+    any_scale: Annotated[
+        bool,
+        typer.Option("--any-scale", help="Free scales of int4, one for each output channel, as int4:any."),
+    ] = False,
     methods: MethodsOption = None,
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
@@ -190,6 +194,7 @@ def layer(
                     out_channels=out_channels,
                     range_method=range_method,
                     per_channel=per_channel,
+                    any_scale=any_scale,
                     methods=listed,
                     solver=solver,
                     method=method,

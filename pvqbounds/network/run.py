@@ -112,15 +112,12 @@ def network_bounds(
     digest = data_digest(data)
     manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
     place = Path(store)
-    if Store.exists(place):
-        kept = Store.open(place)
+    kept = Store.open(place) if Store.exists(place) else Store.create(place, manifest)
+    with kept.claimed():
         kept.update(resumed(kept.manifest, manifest, place))
-    else:
-        kept = Store.create(place, manifest)
-    kept.check_writable()
-    return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
-        data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
-    )
+        return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
+            data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
+        )
 
 
 def _asked(methods: Sequence[str] | None, sample: int | None, options: dict[str, Any]) -> Asked:

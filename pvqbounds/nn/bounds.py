@@ -71,6 +71,7 @@ def layer_bounds(
     out_channels: int | Sequence[int] | None = None,
     range_method: str = "mse",
     per_channel: bool = False,
+    any_scale: bool = False,
     scales: float | Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     solver: str = "auto",
@@ -148,6 +149,9 @@ def layer_bounds(
         support rule. Weights on inputs that are always zero in the data have no part in it.
     per_channel
         One scale of "int4" for each output channel in place of one for the layer.
+    any_scale
+        Free scales in place of found ones for "int4" and "int4:channel", as in "int4:any": one for each
+        output channel, and bounds that hold whatever they are.
     scales
         Given scales of "int4" in place of found ones: one for the layer, or one for each of its
         channels.
@@ -206,6 +210,8 @@ def layer_bounds(
     asked = SolveOptions(solver, method, relaxation, **options)
     execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
+    if any_scale:
+        own_forms = _at_any_scale(own_forms)
     for form in own_forms:
         refuse_unfit(form, target)
     stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
@@ -314,6 +320,21 @@ def _own_forms(
     return asked_formats(formats, bits, density, pattern)
 
 
+def _at_any_scale(forms: Sequence[Format]) -> list[Format]:
+    """The formats with free scales, where they have one for the layer or for each channel."""
+    free = [form.at_any_scale() for form in forms]
+    if not any(form.any_scale for form in free):
+        raise InputError(
+            "No format of these has one scale for a channel or the layer that could be any, as int4 has; "
+            "leave out any_scale."
+        )
+    names = [form.name for form in free]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Of the formats that are {name} with any scale, give one.")
+    return free
+
+
 def _titles(forms: Sequence[Format], stored: Sequence[CompressedSide]) -> tuple[str, ...]:
     """What each side is called; two of one name are refused before any work."""
     titles = tuple(form.name for form in forms) + tuple(side.name for side in stored)
@@ -350,7 +371,7 @@ def _check_budget(
 
 def _kind(form: Format) -> Kind:
     """How the problems of a format are solved."""
-    return kind_for(form.task, form.has_steps)
+    return kind_for(form.task, form.has_steps, form.any_scale)
 
 
 def _options(

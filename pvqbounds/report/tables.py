@@ -462,7 +462,8 @@ def _pair_verdict(report: LayerReport) -> str:
     return (
         f"Verdict: {words[0]} is provably better than {words[1]}: "
         f"it reaches {rounded_down(sides[winner].sqnr_interval[0])} dB, "
-        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB."
+        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB"
+        f"{', whatever its scales' if sides[loser].form.any_scale else ''}."
     )
 
 
@@ -501,6 +502,8 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     rule = side.form.values
     if rule is None:
         return ""
+    if rule.any_scale:
+        return "any scale a channel"
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}

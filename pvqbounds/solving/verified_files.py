@@ -19,9 +19,12 @@ import numpy as np
 
 from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
 from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate
+from pvqbounds.solving.layer_curves import proved_together
 from pvqbounds.solving.verification import verify
 from pvqbounds.storage.results_read import read_record
 
@@ -89,7 +92,7 @@ def verify_file(
         ]
         findings = [*_structure(record.result, sides)]
         for name, side in sides.items():
-            findings += _shared_bound(name, side)
+            findings += _shared_bound(name, side, time_limit)
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
@@ -133,20 +136,24 @@ def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
     )
 
 
-def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
+def _shared_bound(name: str, side: Side, time_limit: float) -> Iterator[Finding]:
     """Prove the bound of one budget over the layer from the certificates of all entries."""
     if side.shared is None:
         return
     where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
-    certificates = [
-        s.bounds.certificate for s in side.slices if isinstance(s.bounds.certificate, DualCertificate)
-    ]
-    if not len(problems) == len(certificates) == len(side.slices):
-        yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
+    certificates = [s.bounds.certificate for s in side.slices]
+    duals = [own for own in certificates if isinstance(own, DualCertificate | CasesCertificate)]
+    curves = [own for own in certificates if isinstance(own, CurveCertificate)]
+    if not len(problems) == max(len(duals), len(curves)) == len(side.slices):
+        text = "a budget over the layer needs a perspective certificate of each entry, or a curve of each"
+        yield Finding(where, False, text)
         return
     try:
-        proved = layer_dual_bound(problems, certificates, side.shared.nnz)
+        if duals:
+            proved = layer_dual_bound(problems, duals, side.shared.nnz)
+        else:
+            proved = proved_together(problems, curves, side.shared.nnz, time_limit)
     except BREAKDOWN:
         proved = 0.0
     if not stated <= proved:

@@ -15,8 +15,11 @@ read from a store is executed or unpickled.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from pvqbounds.errors import InputError, OutputError, one_line
@@ -30,6 +33,9 @@ from pvqbounds.storage.results_written import write_layer
 from pvqbounds.storage.text import write_json
 
 __all__ = ["Failure", "Store", "file_name", "unit_files"]
+
+LOCK = ".lock"
+"""Held by the run that is at work in a store; it is empty."""
 
 FAILURE_SCHEMA = "pvqbounds.failure/1"
 
@@ -62,6 +68,22 @@ def unit_files(folder: Path, layer: str, side: str) -> tuple[Path, Path]:
     """The files of a unit in a store's folder: of its result, and of what happened where it failed."""
     place = folder / "units" / file_name(layer)
     return place / f"{file_name(side)}.json", place / f"{file_name(side)}.failed.json"
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Hold a store until the file is closed, by whatever ends the process."""
+    try:
+        fcntl = import_module("fcntl")
+    except ImportError:  # not on this platform
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"Another run is at work in {folder}; wait for it, or give another --store."
+        ) from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _arrays_files(stands: Path) -> tuple[Path, Path]:
@@ -132,15 +154,25 @@ class Store:
         write_manifest(manifest, self.path / "network.json")
         self.manifest = manifest
 
-    def check_writable(self) -> None:
-        """Find out before any work whether units can be written.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Write to the store within the block, and nobody else.
+
+        What a run that was killed left half-written goes.
 
         Raises
         ------
         OutputError
-            If not.
+            If units cannot be written, or another run is at work there.
         """
         check_writable(self.path / "units" / "unit.json")
+        with (self.path / LOCK).open("a") as file:
+            _lock(file, self.path)
+            for pattern in (".*", "grams/.*", "units/*/.*"):
+                for path in self.path.glob(pattern):
+                    if path.suffix in (".json", ".npz"):
+                        path.unlink(missing_ok=True)
+            yield
 
     # ------------------------------------------------------------------------------- units
 
@@ -327,7 +359,7 @@ class Store:
 
 def _ours(entry: Path) -> bool:
     """Whether a file of a folder is what a store that was begun, and not finished, left."""
-    return entry.name in ("units", "grams") or entry.name.startswith(".network.")
+    return entry.name in ("units", "grams", LOCK) or entry.name.startswith(".network.")
 
 
 def _merged(units: list[LayerReport]) -> LayerReport:

@@ -306,6 +306,7 @@ def _results(
             weight=stored.weight,
             codes=stored.codes,
             support=stored.support,
+            scale=stored.scale,
             certificate=certificate,
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),

@@ -25,6 +25,7 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../values``, ``nodes``   (n+1,)          of a "budget curve": what is proved of 0, 1, ..., n inputs
 ``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
@@ -71,7 +72,7 @@ from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.sampling import CONFIDENCE
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
-from pvqbounds.storage.certificates import certificate_fields
+from pvqbounds.storage.certificates import certificate_arrays, certificate_document
 from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
@@ -279,9 +280,8 @@ def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: Kind, layout: 
         own = layout.arrays([s.problem for s in members]) | kind.best(members)
         arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
-        for name, value in certificate_fields(result.bounds.certificate).items():
-            if isinstance(value, np.ndarray):
-                arrays[f"{prefix}/certificate/{i}/{name}"] = value
+        for name, array in certificate_arrays(result.bounds.certificate).items():
+            arrays[f"{prefix}/certificate/{i}/{name}"] = array
     return arrays
 
 
@@ -387,14 +387,6 @@ def _expected(side: Side, sums: bool) -> Document:
 
 def _entry(result: SliceResult, gram: int) -> Document:
     bounds = result.bounds
-    certificate: Document | None = None
-    if bounds.certificate is not None:
-        scalars = {
-            name: finite(value)
-            for name, value in certificate_fields(bounds.certificate).items()
-            if not isinstance(value, np.ndarray)
-        }
-        certificate = {"kind": bounds.certificate.kind} | scalars
     return {
         "channel": result.channel,
         "inputs": list(result.inputs),
@@ -412,9 +404,9 @@ def _entry(result: SliceResult, gram: int) -> Document:
         "relaxation": bounds.relaxation,
         "seconds": bounds.seconds,
         "reported_lower": bounds.reported_lower,
-        "certificate": certificate,
+        "certificate": certificate_document(bounds.certificate),
         "note": bounds.note,
-    }
+    } | ({} if bounds.scale is None else {"scale": bounds.scale})
 
 
 def _common(words: Sequence[str]) -> str:

@@ -99,7 +99,7 @@ def _planted(case: Case) -> None:
 def _layer_budget(case: Case) -> None:
     """One budget over channels of one or two Grams, against the exact division of it."""
     rng = case.rng
-    n, channels = int(rng.integers(1, 6)), int(rng.integers(1, 5))
+    n, channels = int(rng.integers(1, 7)), int(rng.integers(1, 5))  # cases from five inputs on
     try:
         drawn = [draw(rng, n, one_step=False) for _ in range(int(rng.integers(1, 3)))]
         grams = [pvq.Gram(one.gram) for one in drawn]

@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, Any]:
         elif path.suffix == ".npz":
             arrays = parse_arrays(path.read_bytes(), path)
             found[name] = {key: (array.shape, array.tobytes()) for key, array in sorted(arrays.items())}
-        elif path.is_file():
+        elif path.is_file() and path.name != ".lock":
             found[name] = path.read_bytes()
     return found
 

@@ -105,6 +105,21 @@ def test_names_of_files_stay_in_their_folder(name):
     assert [other for other in others if file_name(other) == found] == [name]
 
 
+def test_a_store_is_claimed_by_one_run_and_cleared_of_what_was_half_written(tmp_path):
+    store = Store.create(tmp_path / "s", manifest())
+    store.write_unit(report_of("a", "int4"))
+    place = unit_files(store.path, "a", "int4")[0].parent
+    half = [place / ".25%25.x.npz", place / ".int4.x.json", store.path / ".network.x.json"]
+    for path in half:
+        path.touch()
+    with store.claimed():
+        assert not any(path.exists() for path in half)
+        with pytest.raises(OutputError, match="Another run"), Store.open(store.path).claimed():
+            pass
+    with Store.open(store.path).claimed():
+        assert store.is_done("a", "int4")
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(OutputError, match=r"thesis\.tex"):

@@ -79,6 +79,16 @@ class Format:
         return self.values is not None and self.values.has_steps
 
     @property
+    def any_scale(self) -> bool:
+        """Whether values are multiples of a step that is free."""
+        return self.values is not None and self.values.any_scale
+
+    def at_any_scale(self) -> Format:
+        """The format whose scale is free in place of found; itself where there is none."""
+        values = None if self.values is None else self.values.at_any_scale()
+        return self if values is None else replace(self, values=values)
+
+    @property
     def takes_scales(self) -> bool:
         """Whether a layer's options may say how its scales are found."""
         return self.values is not None and self.values.takes_scales
