@@ -22,7 +22,7 @@ from pvqbounds.nn.weights import check_file, import_safetensors, line
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
 
-__all__ = ["DataOptions", "read_array", "read_data"]
+__all__ = ["DataOptions", "Images", "read_array", "read_data"]
 
 INPUTS_KEY = "inputs"
 """Name of the array that is the model's first input in a data file with several."""
