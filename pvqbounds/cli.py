@@ -20,6 +20,7 @@ from rich.console import Console
 from pvqbounds.commands import (
     allocate,
     compare,
+    export,
     layer,
     network,
     report,
@@ -123,6 +124,7 @@ app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=solvers.EPILOG)(solvers.solvers)
 app.command(epilog=allocate.EPILOG)(allocate.allocate)
 app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=export.EPILOG)(export.export)
 
 app.command(
     epilog="Examples: [bold]pvqbounds weights[/bold]   |   "
