@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parents[1]
+METHODS = ("rtn", "nearest-plane", "randomized", "magnitude", "magnitude+refit")
 DENSITIES = {"1/8": 8, "1/4": 4, "1/2": 2}
 
 Case = Callable[[], "tuple[float, float]"]
@@ -118,14 +120,16 @@ def verifying(n: int, channels: int, options: dict[str, Any], **allowed: Any) ->
 
 
 def layer(name: str, **options: Any) -> Case:
-    """A whole layer through :func:`pvqbounds.nn.layer_bounds`."""
+    """A whole layer through :func:`pvqbounds.nn.layer_bounds`, with the methods that 0.1.0 lists."""
 
     def run() -> tuple[float, float]:
         from pvqbounds import nn
 
         model = nn.load_model("digits")
+        known = inspect.signature(nn.layer_bounds).parameters
+        asked = options | ({"methods": METHODS} if "methods" in known else {})
         started = time.perf_counter()
-        report = nn.layer_bounds(model, name, **options)
+        report = nn.layer_bounds(model, name, **asked)
         seconds = time.perf_counter() - started
         return seconds, report.quantization.error_lower + report.pruning.error_lower
 
@@ -163,8 +167,8 @@ def ranges() -> Case:
 
         w = np.random.default_rng(0).standard_normal(10**6)
         started = time.perf_counter()
-        sorted_weights = SortedWeights(w)
-        scales = [sorted_weights.mse_scale(*symmetric_codes(bits)) for bits in range(2, 9)]
+        sorted_weights = SortedWeights.of(w)
+        scales = [sorted_weights.best_scale(*symmetric_codes(bits)) for bits in range(2, 9)]
         return time.perf_counter() - started, float(sum(scales))
 
     return run

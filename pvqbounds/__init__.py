@@ -21,6 +21,7 @@ from pvqbounds.errors import (
 )
 from pvqbounds.numba_cache import provide_cache
 from pvqbounds.problems import (
+    AnyScaleLeastSquares,
     CodebookLeastSquares,
     Gram,
     IntegerLeastSquares,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pvqbounds import formats, methods, nn, solvers
     from pvqbounds.results.bounds import Bounds
     from pvqbounds.solvers import available_solvers
+    from pvqbounds.solving.budget_curve import budget_curve
     from pvqbounds.solving.channels import solve_channels
     from pvqbounds.solving.one import solve
     from pvqbounds.solving.verification import Verification, verify
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnyScaleLeastSquares",
     "Bounds",
     "CodebookLeastSquares",
     "ContradictionError",
@@ -53,6 +56,7 @@ __all__ = [
     "SparseLeastSquares",
     "Verification",
     "available_solvers",
+    "budget_curve",
     "formats",
     "methods",
     "nn",
@@ -67,6 +71,7 @@ _LAZY = {
     "Bounds": "pvqbounds.results.bounds",
     "Verification": "pvqbounds.solving.verification",
     "available_solvers": "pvqbounds.solvers",
+    "budget_curve": "pvqbounds.solving.budget_curve",
     "solve": "pvqbounds.solving.one",
     "solve_channels": "pvqbounds.solving.channels",
     "verify": "pvqbounds.solving.verification",

@@ -17,6 +17,7 @@ LEVELS = (
     ("methods",),
     ("solving", "storage"),
     ("studies", "train", "nn", "report"),
+    ("network",),
     ("commands", "cli"),
 )
 """Rooms from the ground up: a line of code imports from its own level and from those below."""

@@ -11,6 +11,7 @@ from pvqbounds.commands.console import (
     BitsOption,
     CompressedOption,
     FormatOption,
+    MaskOption,
     MethodOption,
     MethodsOption,
     PatternOption,
@@ -98,6 +99,7 @@ def layer(
     budget: Annotated[
         str, typer.Option(help="Pruning budget: channel (each keeps its density) or layer (all together).")
     ] = "channel",
+    mask_cost: MaskOption = "stored",
     opt_dim: Annotated[
         int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
     ] = None,
@@ -106,6 +108,10 @@ def layer(
     per_channel: Annotated[
         bool,
         typer.Option("--per-channel", help="One scale of int4 for each output channel."),
+    ] = False,
+    any_scale: Annotated[
+        bool,
+        typer.Option("--any-scale", help="Free scales of int4, one for each output channel, as int4:any."),
     ] = False,
     methods: MethodsOption = None,
     solver: SolverOption = "auto",
@@ -181,10 +187,12 @@ def layer(
                     compressed=compressed or None,
                     error_log=error_log,
                     budget=budget,
+                    mask_cost=mask_cost,
                     opt_dim=opt_dim,
                     out_channels=out_channels,
                     range_method=range_method,
                     per_channel=per_channel,
+                    any_scale=any_scale,
                     methods=listed,
                     solver=solver,
                     method=method,

@@ -4,7 +4,7 @@ All is read off the tableau of [[G, Gw], [wᵀG, wᵀGw]], pivoted on the kept i
 v_j² / T_jj, an addition gains g_i² / T_ii, an exchange combines the two, and the corner is what the
 removed inputs leave of the signal, the error.
 
-**A chain of supports** (:func:`good_set`). For every size up to the budget there are two candidates: the
+**A chain of supports** (:func:`good_sets`). For every size up to the budget there are two candidates: the
 support of one input less and the best input beside it, and what elimination from all inputs leaves;
 both are improved by exchanges, and the better one goes on (sequential replacement, Miller, "Subset
 selection in regression", 2002, beside elimination). So the support of a larger budget is never worse than
@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["eliminate", "exchange", "good_set", "select"]
+__all__ = ["eliminate", "exchange", "good_set", "good_sets", "select"]
 
 DEPENDENT = 1e-11
 """Share of an input's power under which what other inputs leave of it is rounding."""
@@ -40,8 +40,15 @@ def _pivot(tableau, i):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True, error_model="numpy")
 def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
     """Find a good set of removals, as flags (n,), by the module's chain; `need[g]` go of group g."""
+    return ~good_sets(gram, weight, group, need)[-1]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def good_sets(gram, weight, group, need):  # type: ignore[no-untyped-def]
+    """What to keep of 0, 1, ... inputs up to the budget: flags, shape (number kept + 1, n)."""
     n = len(weight)
     removals = need.sum()
+    sets = np.zeros((n - removals + 1, n), dtype=np.bool_)
     order = _eliminated(gram, weight, group, need)
     room = -need
     for i in range(n):
@@ -58,6 +65,7 @@ def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
         kept[enter] = True
         room[group[enter]] -= 1
         exchange(chain, diagonal, kept, group, signal, 4 * n)
+        sets[size] = kept
         # the one that elimination removes last comes first
         enter = order[n - size]
         independent = back[enter, enter] > DEPENDENT * diagonal[enter]
@@ -70,11 +78,13 @@ def good_set(gram, weight, group, need):  # type: ignore[no-untyped-def]
         exchange(other, diagonal, kept_other, group, signal, 4 * n)
         if kept_other.sum() == size and other[n, n] < chain[n, n]:
             chain, kept, room = other, kept_other, room_back.copy()
+        sets[size] = kept
     for i in range(n):
         if not kept[i] and room[group[i]] > 0:
             kept[i] = True
             room[group[i]] -= 1
-    return ~kept
+            sets[kept.sum()] = kept
+    return sets
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -144,6 +154,7 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
     T is the tableau of :func:`good_set`, pivoted on the kept inputs.
     """
     n = len(kept)
+    members, first = _members(group)
     for _ in range(rounds):
         least, enter, leave = -1e-9 * signal, -1, -1
         for i in range(n):
@@ -151,8 +162,10 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
                 continue
             step = T[i, n] / T[i, i]
             gain = T[i, n] * step
-            for j in range(n):
-                if kept[j] and group[j] == group[i]:
+            if gain <= -least:
+                continue  # whoever leaves, a pair at hand gains as much
+            for j in members[first[group[i]] : first[group[i] + 1]]:
+                if kept[j]:
                     v = T[j, n] - T[j, i] * step
                     change = v * v / (T[j, j] + T[j, i] * T[j, i] / T[i, i]) - gain
                     if change < least:
@@ -162,6 +175,20 @@ def exchange(T, diagonal, kept, group, signal, rounds):  # type: ignore[no-untyp
         _pivot(T, enter)
         _pivot(T, leave)
         kept[enter], kept[leave] = True, False
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _members(group):  # type: ignore[no-untyped-def]
+    """The inputs of each group in turn, in their order, and where each group's begin (and the last ends)."""
+    first = np.zeros(group.max() + 2, dtype=np.int64)
+    for g in group:
+        first[g + 1] += 1
+    first = np.cumsum(first)
+    members, place = np.empty(len(group), dtype=np.int64), first.copy()
+    for i in range(len(group)):
+        members[place[group[i]]] = i
+        place[group[i]] += 1
+    return members, first
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

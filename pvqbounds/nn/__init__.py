@@ -38,6 +38,7 @@ _HOMES = {
     "layer_bounds": "bounds",
     "layer_names": "layers",
     "load_model": "models",
+    "network_bounds": "pvqbounds.network.run",  # a room above this one, reached by its name alone
 }
 
 
@@ -50,8 +51,9 @@ def __getattr__(name: str) -> Any:
         raise InputError(
             f"pvqbounds.nn.{name} needs PyTorch ({error}); install it with `pip install 'pvqbounds[nn]'`."
         ) from error
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    return getattr(import_module(home if "." in home else f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "network_bounds"]

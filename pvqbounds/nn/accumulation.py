@@ -27,6 +27,12 @@ def _empty_like(rows: Tensor, height: int) -> Tensor:
     return torch.empty(groups, height, inputs, dtype=torch.float64, device=rows.device)
 
 
+def _are_finite(rows: Tensor) -> bool:
+    """Whether all are, told from their sum alone where it is."""
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64
+    return bool(torch.isfinite(rows.sum(dtype=wide))) or bool(torch.isfinite(rows).all())
+
+
 def _add_half(sums: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
     """Add rowsᵀ rows to the lower triangle of the sums, in place: half the work, and nothing besides."""
     turned = rows.flags.c_contiguous  # BLAS has columns next to each other
@@ -66,16 +72,31 @@ class Accumulator:
         groups, inputs = self._shape
         return max(inputs, BLOCK // (groups * inputs), 1)
 
-    def add(self, rows: Tensor, weights: Tensor | None = None, *, narrow: bool = False) -> None:
+    def add(
+        self, rows: Tensor, weights: Tensor | None = None, batch: int = 0, *, narrow: bool = False
+    ) -> None:
         """Take in rows, shape (groups, positions, n), each times its weight, shape (positions,), or 1.
 
         Parameters
         ----------
+        batch
+            Number of the batch that they come from, for messages; 0 where it is not known.
         narrow
             Whether rows in float64 come from a narrower type.
+
+        Raises
+        ------
+        InputError
+            If they are complex or not finite, or their squares leave float64's range.
         """
         if rows.is_complex():
             raise InputError(f"The input of layer '{self._name}' is complex, and bounds exist for real ones.")
+        if not _are_finite(rows):
+            where = f" in batch {batch} of the data" if batch else ""
+            raise InputError(
+                f"The input of layer '{self._name}' is not finite{where}; "
+                "check the data and the weights before the layer."
+            )
         if rows.device.type == "mps":  # the one kind of device that has no float64
             rows = rows.cpu()
         wide = rows.dtype == torch.float64
@@ -122,12 +143,7 @@ class Accumulator:
         else:
             self._sums.baddbmm_(rows.mT, rows)
         if not torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all():
-            if torch.isfinite(rows).all():
-                self._refuse(f"large as {float(rows.abs().max()):.3g}")
-            raise InputError(
-                f"The input of layer '{self._name}' is not finite; "
-                "check the data and the weights before the layer."
-            )
+            self._refuse(f"large as {float(rows.abs().max()):.3g}")
 
     def _refuse(self, extreme: str) -> None:
         raise InputError(

@@ -31,13 +31,13 @@ from pvqbounds.nn.sides import (
     slices_of,
 )
 from pvqbounds.problems import Gram, Problem, SparseLeastSquares
-from pvqbounds.problems.formats import AskedScales, Format, asked_formats
+from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.held_out import HeldOut, held_out_errors
-from pvqbounds.results.layer import LayerReport, SharedBudget, Side, labels
+from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_all
@@ -66,10 +66,12 @@ def layer_bounds(
     compressed: CompressedFiles | None = None,
     error_log: str | Path | None = None,
     budget: str = "channel",
+    mask_cost: str | None = None,
     opt_dim: int | None = None,
     out_channels: int | Sequence[int] | None = None,
     range_method: str = "mse",
     per_channel: bool = False,
+    any_scale: bool = False,
     scales: float | Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     solver: str = "auto",
@@ -130,6 +132,9 @@ def layer_bounds(
         "channel": each output channel keeps its `density`. "layer": all channels that are looked
         at keep it together, however they share it. That takes the full protocol, no pattern
         and no joint format, and is solved by the native relaxation, without a `tolerance`.
+    mask_cost
+        How sizes count the masks of what is pruned: "stored" (if None), "bitmap", "entropy" or "none", as
+        :meth:`pvqbounds.formats.Format.bits_per_weight` has them. Only sizes depend on it.
     opt_dim
         None for the protocol "full": each channel is one problem. Else the paper's protocol
         "chunked": slices of at most `opt_dim` inputs, whole input channels of a convolution
@@ -144,6 +149,9 @@ def layer_bounds(
         support rule. Weights on inputs that are always zero in the data have no part in it.
     per_channel
         One scale of "int4" for each output channel in place of one for the layer.
+    any_scale
+        Free scales in place of found ones for "int4" and "int4:channel", as in "int4:any": one for each
+        output channel, and bounds that hold whatever they are.
     scales
         Given scales of "int4" in place of found ones: one for the layer, or one for each of its
         channels.
@@ -202,13 +210,15 @@ def layer_bounds(
     asked = SolveOptions(solver, method, relaxation, **options)
     execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
+    if any_scale:
+        own_forms = _at_any_scale(own_forms)
     for form in own_forms:
         refuse_unfit(form, target)
     stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
     forms = [*own_forms, *(side.form for side in stored)]
     titles = _titles(own_forms, stored)
     ranges = input_ranges(target, opt_dim, forms)
-    channels = chosen_channels(out_channels, target.channels)
+    channels, mask = chosen_channels(out_channels, target.channels), checked_mask(mask_cost)
     _check_budget(budget, ranges, forms, asked)
     largest = max(stop - start for start, stop in ranges)
     options_of = _options(forms, asked, largest, budget)
@@ -245,8 +255,7 @@ def layer_bounds(
             found = _under_one_budget(posed[number], nnz, fitting[number], *own)
         results = results_of(slices, found.problems, found.bounds)
         if number < len(own_forms):
-            size = form.size(found.problems, (target.channels, target.inputs))
-            sides.append(Side(form.name, size, results, found.points, found.shared))
+            sides.append(_side(form, results, found, (target.channels, target.inputs), mask))
         else:
             file = stored[number - len(own_forms)]
             size = file.stored.bits_per_weight
@@ -311,6 +320,21 @@ def _own_forms(
     return asked_formats(formats, bits, density, pattern)
 
 
+def _at_any_scale(forms: Sequence[Format]) -> list[Format]:
+    """The formats with free scales, where they have one for the layer or for each channel."""
+    free = [form.at_any_scale() for form in forms]
+    if not any(form.any_scale for form in free):
+        raise InputError(
+            "No format of these has one scale for a channel or the layer that could be any, as int4 has; "
+            "leave out any_scale."
+        )
+    names = [form.name for form in free]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Of the formats that are {name} with any scale, give one.")
+    return free
+
+
 def _titles(forms: Sequence[Format], stored: Sequence[CompressedSide]) -> tuple[str, ...]:
     """What each side is called; two of one name are refused before any work."""
     titles = tuple(form.name for form in forms) + tuple(side.name for side in stored)
@@ -347,7 +371,7 @@ def _check_budget(
 
 def _kind(form: Format) -> Kind:
     """How the problems of a format are solved."""
-    return kind_for(form.task, form.has_steps)
+    return kind_for(form.task, form.has_steps, form.any_scale)
 
 
 def _options(
@@ -441,6 +465,15 @@ class Found(NamedTuple):
     points: Points
     """What each method proposes, by its name."""
     shared: SharedBudget | None = None
+
+
+def _side(
+    form: Format, results: tuple[SliceResult, ...], found: Found, shape: tuple[int, int], mask: str
+) -> Side:
+    """The side of a format, of a layer of this shape whose masks are counted so."""
+    size = form.size(found.problems, shape, mask, one_budget=found.shared is not None)
+    counted = None if form.support is None else mask
+    return Side(form.name, size, results, found.points, found.shared, mask_cost=counted)
 
 
 def _each_by_itself(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pvqbounds.nn.accumulation import Accumulator
 from pvqbounds.nn.batches import Batch, Data, batches_of
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, sequence_first
+from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
 
@@ -69,6 +70,7 @@ def grams_of_layers(
     *,
     batch_size: int = 64,
     position_mask: Tensor | NDArray[Any] | None = None,
+    failed: dict[str, InputError] | None = None,
 ) -> dict[str, LayerGrams]:
     """Run the model on the data once and accumulate the Grams of what layers are given.
 
@@ -90,6 +92,8 @@ def grams_of_layers(
         Which positions count, or with what weight, shape (samples, length) or that of the layer's
         output positions; in place of the model's own masks. Batches that are dictionaries may hold
         one under "position_mask".
+    failed
+        If given, a layer that has no Gram is put there with the reason, and the others go on.
 
     Returns
     -------
@@ -106,14 +110,27 @@ def grams_of_layers(
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners = {target.name: Listener(target, seen) for target in targets}
     with ExitStack() as stack:
-        for context in (_evaluating(model), torch.no_grad(), _as_written()):
-            stack.enter_context(context)
+        stack.enter_context(as_written(model))
         for listener in listeners.values():
             stack.enter_context(listener.layer.kind.listening(listener.take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
-            _run(model, batch)
-    return {name: listener.result() for name, listener in listeners.items()}
+            try:
+                run(model, batch)
+            except InputError as error:  # a layer that could not take its input says more
+                raise next(filter(None, (each.error for each in listeners.values())), error) from error
+            for listener in listeners.values():
+                if listener.error is not None and failed is None:
+                    raise listener.error
+    found = {}
+    for name, listener in listeners.items():
+        try:
+            found[name] = listener.result()
+        except InputError as error:
+            if failed is None:
+                raise
+            failed[name] = error
+    return found
 
 
 class Seen:
@@ -122,9 +139,12 @@ class Seen:
     def __init__(self) -> None:
         self.positions = Positions()
         self.notes: dict[str, None] = {}
+        self.batch = 0
+        """Number of the batch, from 1."""
 
     def begin(self, batch: Batch, inputs: Inputs, turned: bool) -> None:
         """Take in a batch before the model runs on it."""
+        self.batch += 1
         named = dict(batch.named)
         if inputs.first is not None and batch.first is not None:
             named[inputs.first] = batch.first
@@ -145,9 +165,19 @@ class Listener:
         self._seen = seen
         self.total = Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
+        self.error: InputError | None = None
+        """What kept it from going on."""
 
     def take(self, inputs: Tensor) -> None:
         """One call of the layer."""
+        if self.error is not None:
+            return
+        try:
+            self._take(inputs)
+        except InputError as error:
+            self.error = error
+
+    def _take(self, inputs: Tensor) -> None:
         kind, inputs = self.layer.kind, inputs.detach()
         places, positions = kind.places(inputs), self._seen.positions
         weights = None if kind.routed else positions.of(places, self.layer.name)
@@ -171,7 +201,7 @@ class Listener:
             rows = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
             weights = weights[counting]
             weights = None if bool((weights == 1.0).all()) else weights
-        self.total.add(rows, weights, narrow=narrow)
+        self.total.add(rows, weights, self._seen.batch, narrow=narrow)
 
     def result(self) -> LayerGrams:
         """G of each group.
@@ -179,8 +209,10 @@ class Listener:
         Raises
         ------
         InputError
-            If the layer has not been called, or the squares of its inputs leave float64's range.
+            If the layer has not been called, or its inputs or their squares leave float64's range.
         """
+        if self.error is not None:
+            raise self.error
         sums, positions = self.total.sums(), self.total.positions
         if positions == 0:
             raise InputError(
@@ -195,49 +227,3 @@ def _wide(inputs: Tensor) -> Tensor:
     """In float64, where there is one."""
     real = not inputs.is_complex() and inputs.device.type != "mps"
     return inputs.double() if real else inputs
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold the model in evaluation mode; give each module its own mode back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _as_written() -> Iterator[None]:
-    """Run modules as they are written: compiled code does not call hooks, and fused attention no layers."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    stance: Callable[[str], Any] | None = getattr(torch.compiler, "set_stance", None)
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with nullcontext() if stance is None else stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def _run(model: nn.Module, batch: Batch) -> None:
-    """One forward pass on the model's device, floating-point inputs in the model's dtype."""
-    home = next(model.parameters())
-
-    def there(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        floating = value.is_floating_point() and home.is_floating_point()
-        return value.to(home.device, home.dtype if floating else value.dtype)
-
-    first = () if batch.first is None else (there(batch.first),)
-    try:
-        model(*first, **{name: there(value) for name, value in batch.named.items()})
-    except InputError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        shapes = [f"shape {tuple(x.shape)} and type {there(x).dtype}" for x in batch.tensors]
-        raise InputError(f"The model cannot run on data of {', '.join(shapes)}: {reason}.") from error

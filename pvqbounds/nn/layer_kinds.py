@@ -55,6 +55,10 @@ class LayerKind(ABC):
         """Weights as the module has them, one channel a row: shape (channels, n)."""
         return weight.flatten(1)
 
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """The inverse of :meth:`matrix`: weights of one channel a row as the module has them."""
+        return matrix.reshape(self.parameter.shape)
+
     @property
     @abstractmethod
     def description(self) -> str:
@@ -151,6 +155,10 @@ class TurnedLinear(Matrix):
         """Turned."""
         return weight.mT
 
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back."""
+        return matrix.mT
+
 
 M = TypeVar("M", bound=Convolution | Transposed)
 
@@ -222,6 +230,13 @@ class ConvTransposed(_Windowed[Transposed]):
         axes = tuple(range(3, weight.dim() + 1))
         grouped = weight.view(self.groups, -1, *weight.shape[1:]).transpose(1, 2).flip(axes)
         return grouped.flatten(0, 1).flatten(1)
+
+    def as_stored(self, matrix: Tensor) -> Tensor:
+        """Turned back, input channels first."""
+        shape = self.parameter.shape
+        axes = tuple(range(3, len(shape) + 1))
+        grouped = matrix.view(self.groups, shape[1], shape[0] // self.groups, *shape[2:])
+        return grouped.flip(axes).transpose(1, 2).flatten(0, 1)
 
     @property
     def description(self) -> str:
@@ -334,6 +349,9 @@ class Attention(Matrix):
 
 def kind_of(module: nn.Module) -> LayerKind | None:
     """How a module computes with a matrix; None where it is not known to do what torch's own layer does."""
+    said = module.__dict__.get("layer_kind")
+    if isinstance(said, LayerKind):  # one that stands for a layer of another model
+        return said
     if isinstance(module, NonDynamicallyQuantizableLinear):
         return None  # attention reads its weight and never calls it
     if isinstance(module, nn.Linear):

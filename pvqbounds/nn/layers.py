@@ -100,6 +100,23 @@ class Layer:
         matrix = self.kind.matrix(weight).contiguous().numpy()
         return as_real_array(matrix, f"The weight of layer '{self.name}'", ndim=2)
 
+    def replace_weight(self, weight: NDArray[np.float64]) -> None:
+        """Give the module other weights, shape (channels, n), rounded to its own type.
+
+        Raises
+        ------
+        InputError
+            If the module computes its weights from others, so that none can be put in.
+        """
+        stored = self.kind.as_stored(torch.from_numpy(weight)).to(self.kind.parameter)
+        with torch.no_grad():
+            self.kind.parameter.copy_(stored)
+        if not torch.equal(self.kind.parameter, stored):
+            raise InputError(
+                f"Layer '{self.name}' computes its weights from other parameters; merge its parametrization "
+                "first."
+            )
+
     @property
     def description(self) -> str:
         """Kind and geometry in words; what is at its default is left out."""

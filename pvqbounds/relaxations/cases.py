@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
-from pvqbounds.relaxations.certificates import Certificate, LeafCertificate, is_number, is_vector
+from pvqbounds.relaxations.certificates import (
+    Certificate,
+    LeafCertificate,
+    Proofs,
+    SeparableTerms,
+    is_number,
+    is_vector,
+)
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs
 
 if TYPE_CHECKING:
@@ -95,6 +102,12 @@ class CasesCertificate(Certificate):
         """The same claim about the problem in these units."""
         cases = tuple(case.in_units(units) for case in self.cases)
         return CasesCertificate(self.cover.in_units(units), cases, scaled_down(self.value, -units.error))
+
+    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+        """What it proves in each leaf; in one that proves nothing E is a mean square."""
+        leaves = [(case, slabs) for case, slabs in self._leaves(problem) if not slabs.box.is_empty]
+        found = [case.proof.terms(problem, proofs, slabs) for case, slabs in leaves]
+        return [terms or SeparableTerms.nothing(problem.n) for terms in found]
 
     def claim(self, problem: Problem) -> tuple[CasesCertificate, float]:
         """What any machine can prove, and the bound to state from it: the least of the leaves' claims."""

@@ -20,6 +20,7 @@ from pvqbounds.problems.units import Units, scaled_down, scaled_up
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
+    from pvqbounds.problems.gram import Gram
     from pvqbounds.relaxations.slabs import Slabs
     from pvqbounds.relaxations.splits import Splits
 
@@ -28,7 +29,9 @@ __all__ = [
     "Certificate",
     "LeafCertificate",
     "Proof",
+    "Proofs",
     "SearchedCertificate",
+    "SeparableTerms",
     "is_number",
     "is_vector",
     "multipliers_in_units",
@@ -73,6 +76,31 @@ NOTHING = Proof(-math.inf, 0.0, False)
 """What multipliers prove that are not finite or not about the problem's inputs."""
 
 
+class SeparableTerms(NamedTuple):
+    """E(v) >= constant + sum of `extra` over the inputs at which v is zero: all rounded down."""
+
+    constant: float
+    extra: NDArray[np.float64]
+    """What being zero adds, never negative, shape (n,)."""
+    blur: float
+    """How much less a repetition may prove, in the constant."""
+    lowered: bool
+    """Whether lam was lowered."""
+    lam: NDArray[np.float64]
+    """The multipliers that it was proved at, shape (n,): a proof of them takes the same S."""
+    nu: NDArray[np.float64]
+
+    @classmethod
+    def nothing(cls, n: int) -> SeparableTerms:
+        """What is true of any n weights: E is a mean square."""
+        zero = np.zeros(n)
+        return cls(0.0, zero, 0.0, False, zero, zero)
+
+
+Proofs = dict["tuple[Gram, bytes]", "tuple[NDArray[np.float64], float, float] | None"]
+"""The definite matrix S, its shift and the step back, by Gram and lam."""
+
+
 class Certificate(ABC):
     """What proves a lower bound on E."""
 
@@ -93,6 +121,20 @@ class Certificate(ABC):
     @abstractmethod
     def in_units(self, units: Units) -> Self:
         """The same claim about the problem in these units."""
+
+    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+        """What it proves before any budget is spent, for each of the cases that hold all weights.
+
+        None at all where its proof is not of that kind.
+
+        Parameters
+        ----------
+        problem
+            That it :meth:`fits`, in units near 1.
+        proofs
+            Of matrices that channels share.
+        """
+        return []
 
     @abstractmethod
     def claim(self, problem: Problem) -> tuple[Self, float]:
@@ -124,6 +166,15 @@ class LeafCertificate(Certificate):
     @abstractmethod
     def spread(self, live: NDArray[np.bool_]) -> Self:
         """The certificate with zero multipliers for the inputs that were left out."""
+
+    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+        """What it proves of all weights."""
+        terms = self.terms(problem, proofs, None)
+        return [] if terms is None else [terms]
+
+    def terms(self, problem: Problem, proofs: Proofs, within: Slabs | None) -> SeparableTerms | None:
+        """What it proves in the slabs before any budget is spent; None where its proof is of another kind."""
+        return None
 
     @abstractmethod
     def claimed_within(self, problem: Problem, within: Slabs) -> tuple[Self, float]:

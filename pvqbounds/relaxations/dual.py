@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,8 @@ from pvqbounds.relaxations.certificates import (
     NOTHING,
     LeafCertificate,
     Proof,
+    Proofs,
+    SeparableTerms,
     is_vector,
     multipliers_in_units,
     over_inputs,
@@ -68,7 +70,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DualCertificate",
-    "SeparableTerms",
     "dual_bound",
     "dual_proof",
     "dual_terms",
@@ -140,6 +141,10 @@ class DualCertificate(LeafCertificate):
         """What the multipliers prove."""
         return max(0.0, dual_bound(problem, self))
 
+    def terms(self, problem: Problem, proofs: Proofs, within: Slabs | None) -> SeparableTerms | None:
+        """What the multipliers prove before any budget is spent; None where their arithmetic overflows."""
+        return dual_terms(problem, self, proofs, within=within)
+
     def claimed_within(self, problem: Problem, within: Slabs) -> tuple[DualCertificate, float]:
         """Multipliers that any machine can prove there, and the bound to state from them."""
         steady, proof = steady_dual(problem, self, within)
@@ -206,25 +211,6 @@ def steady_dual(
         if not found.lowered:
             return steady, found
     return certificate, _spent(problem, terms)
-
-
-class SeparableTerms(NamedTuple):
-    """E(v) >= constant + sum of `extra` over the inputs at which v is zero: all rounded down."""
-
-    constant: float
-    extra: Array
-    """What being zero adds, never negative, shape (n,)."""
-    blur: float
-    """How much less a repetition may prove, in the constant."""
-    lowered: bool
-    """Whether lam was lowered."""
-    lam: Array
-    """The multipliers that it was proved at, shape (n,): a proof of them takes the same S."""
-    nu: Array
-
-
-Proofs = dict[tuple[Gram, bytes], "tuple[Array, float, float] | None"]
-"""The definite matrix S, its shift and the step back, by Gram and lam."""
 
 
 def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:

@@ -13,6 +13,7 @@ import numpy as np
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.methods import label_of
+from pvqbounds.report.size_plot import draw_sizes, suits_sizes
 from pvqbounds.report.tables import conditions_text, size_text, verdict_text
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.decibels import sqnr_text
@@ -58,7 +59,9 @@ MARKERS = {
 MOST_ROWS = 40
 """Channels or chunks that have a row each; of more there is the distribution."""
 TALLEST = 14.0
-"""Inches."""
+"""Inches, without the panel over sizes."""
+OVER_SIZE = 3.0
+"""Inches of that panel."""
 
 
 def check_plot_path(path: Path) -> None:
@@ -95,7 +98,7 @@ def plot_layer(report: LayerReport, path: str | Path, *, words: bool = True) -> 
     bar without length is an optimum, and where there is an arrow in place of a bar there is no bound.
     Bars that are hatched end in a bound that a solver states and that is not proved. Markers are the
     simple methods. Beyond `MOST_ROWS` channels or chunks there is a row for each side in place of each of
-    them, with their quantiles.
+    them, with their quantiles. Of three sides and more the intervals also stand over their bits a weight.
 
     Parameters
     ----------
@@ -117,11 +120,17 @@ def plot_layer(report: LayerReport, path: str | Path, *, words: bool = True) -> 
         rows, room, draw_rows = len(report.sides), 3.0, _draw_distributions
     above = 1.0 + 0.55 * len(report.sides)  # inches for the layer as a whole
     height = min(TALLEST, 1.8 + above + 0.3 * rows * room)
-    figure = figure_class()(figsize=(8.0, height), layout="constrained")
+    below = OVER_SIZE if suits_sizes(report) else 0.0
+    figure = figure_class()(figsize=(8.0, height + below), layout="constrained")
     if report.protocol == "full":
-        top, axes = figure.subplots(2, 1, sharex=True, height_ratios=[0.7 * above, height - 1.2 - above])
+        heights = [0.7 * above, height - 1.2 - above, *([below] if below else [])]
+        top, axes, *last = figure.subplots(len(heights), 1, height_ratios=heights)
+        top.sharex(axes)
+        top.tick_params(labelbottom=False)
         draw_rows(axes, report)
         _draw_layer(top, report)
+        for panel in last:
+            draw_sizes(panel, report, colours_of(report))
     else:
         top = axes = figure.subplots()
         draw_rows(axes, report)

@@ -23,8 +23,10 @@ from rich.text import Text
 
 from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.report.relations import order_text, relations_view, undecided_text
+from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED
-from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.decibels import ENDLESS, interval_text, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.held_out import BEST, HeldOut
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -32,6 +34,7 @@ from pvqbounds.solvers import SolverInfo
 
 __all__ = [
     "conditions_text",
+    "in_figures",
     "layer_view",
     "problem_view",
     "solvers_view",
@@ -52,17 +55,17 @@ def error_text(lower: float, upper: float, optimal: bool) -> str:
             low, high = (f"{end:.{figures}g}" for end in (lower, upper))
             if low == high:
                 return low
-    return f"{_figures(lower, ROUND_FLOOR)} .. {_figures(upper, ROUND_CEILING)}"
+    return f"{in_figures(lower, ROUND_FLOOR)} .. {in_figures(upper, ROUND_CEILING)}"
 
 
 def objective_text(lower: float, upper: float) -> str:
     """Name a least objective: the number where both ends are one, else the interval to nine figures."""
     if lower == upper:
         return repr(lower).removesuffix(".0")
-    return f"{_figures(lower, ROUND_FLOOR, 9)} .. {_figures(upper, ROUND_CEILING, 9)}"
+    return f"{in_figures(lower, ROUND_FLOOR, 9)} .. {in_figures(upper, ROUND_CEILING, 9)}"
 
 
-def _figures(value: float, rounding: str, figures: int = 6) -> str:
+def in_figures(value: float, rounding: str, figures: int = 6) -> str:
     """`value` to so many figures, rounded in one direction."""
     exact = Decimal(value)
     if not exact:
@@ -99,7 +102,9 @@ def layer_view(report: LayerReport) -> RenderableType:
         subtitle,
         *([_side_table(report)] if len(report.sides) <= MOST_COLUMNS else _row_tables(report)),
         *(Text(text, style="bold") for text in _compressed_texts(report)),
+        *(Text(estimate_text(side)) for side in report.sides if side.estimate is not None),
         *(Text(text) for text in _reasons(report)),
+        *relations_view(report),
         Text(verdict_text(report), style="bold" if report.verdict else ""),
         Text(conditions_text(report), style="dim"),
         *(Text(f"Note: {note}", style="yellow") for note in report.notes),
@@ -150,6 +155,18 @@ def compressed_text(side: Side) -> str:
     return (
         f"{reached}; on the values that it allows, no weights can exceed that by more than "
         f"{rounded_up(most)} dB, and some that were found exceed it by {rounded_down(least)} dB."
+    )
+
+
+def estimate_text(side: Side) -> str:
+    """What a sample of the channels says of the whole layer, with its label."""
+    assert side.estimate is not None
+    signal, found = side.signal_enclosure.middle, side.estimate
+    low, high = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)
+    least, most = sqnr(signal, found.error_upper.high), sqnr(signal, found.error_lower.low)
+    return (
+        f"{side.format}, estimated from {len(found.sample)} of {len(side.slices)} channels, no bound: "
+        f"{interval_text(low, high)}, its ends with 95 % confidence within {interval_text(least, most)}."
     )
 
 
@@ -217,6 +234,7 @@ def _side_table(report: LayerReport) -> Table:
     for name in report.names:
         table.add_column(name, ratio=1, header_style="bold")
     table.add_row("size", *(size_text(side) for side in sides))
+    table.add_row("bits a weight", *(_bits_text(side) for side in sides))
     table.add_row(_best_heading(report), *(_best_text(report, side) for side in sides))
     table.add_row("status", *(_status_text(side) for side in sides))
     table.add_row("proof", *(_proof_text(side) for side in sides), end_section=True)
@@ -274,7 +292,9 @@ def _row_tables(report: LayerReport) -> list[RenderableType]:
     solvers = ", ".join(dict.fromkeys(solver for side in sides for solver in _solvers(side)))
     seconds = math.fsum(s.bounds.seconds for side in sides for s in side.slices)
     dead = [f"{name}: {text}" for name, text in _dead_texts(report).items()]
-    words = [Text(text, style="dim") for text in (*dead, f"solver: {solvers}, {seconds_text(seconds)}")]
+    masks = [f"masks counted: {way}" for way in {side.mask_cost for side in sides} - {None}]
+    told = (*masks, *dead, f"solver: {solvers}, {seconds_text(seconds)}")
+    words = [Text(text, style="dim") for text in told]
     return [best, *methods, *words]
 
 
@@ -359,6 +379,12 @@ def size_text(side: Side) -> str:
     return side.form.text([s.problem for s in side.slices], nnz)
 
 
+def _bits_text(side: Side) -> str:
+    """The size in numbers, and how its mask is counted in it."""
+    counted = "" if side.mask_cost is None else f" (mask: {side.mask_cost})"
+    return f"{side.bits_per_weight:.2f}{counted}"
+
+
 def _median_interval(side: Side) -> tuple[float, float]:
     alive = [s.bounds for s in side.slices if not s.dead]
     if not alive:
@@ -419,7 +445,7 @@ def verdict_text(report: LayerReport) -> str:
         return f"No verdict: {report.names[0]} ({form}) is the only side."
     if report.protocol == "chunked":
         return _chunked_verdict(report)
-    return _pair_verdict(report) if len(report.sides) == 2 else _order_verdict(report)
+    return _pair_verdict(report) if len(report.sides) == 2 else order_text(report)
 
 
 def _pair_verdict(report: LayerReport) -> str:
@@ -427,7 +453,7 @@ def _pair_verdict(report: LayerReport) -> str:
     called = dict(zip((side.format for side in report.sides), report.names, strict=True))
     sides = {side.format: side for side in report.sides}
     if not report.verdict:
-        return f"Verdict: undecided, {_undecided(report.sides)}."
+        return f"Verdict: undecided, {undecided_text(report.sides)}."
     ((winner, loser),) = report.verdict
     words = [
         name if name == form else f"{name} ({size_text(sides[form]).split(',')[0]})"
@@ -436,41 +462,9 @@ def _pair_verdict(report: LayerReport) -> str:
     return (
         f"Verdict: {words[0]} is provably better than {words[1]}: "
         f"it reaches {rounded_down(sides[winner].sqnr_interval[0])} dB, "
-        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB."
+        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB"
+        f"{', whatever its scales' if sides[loser].form.any_scale else ''}."
     )
-
-
-def _undecided(sides: Sequence[Side]) -> str:
-    """Why neither of two sides is provably better."""
-    ends = [end for side in sides for end in side.sqnr_interval]
-    proved = all(side.lower_kind == "certified" for side in sides)
-    overlap = max(ends[0], ends[2]) <= min(ends[1], ends[3])
-    if any(map(math.isnan, ends)):
-        return "the layer has no signal on this calibration data"
-    if overlap or proved:
-        return "the intervals overlap"
-    return "the deciding bound is reported, not proved"
-
-
-def _order_verdict(report: LayerReport) -> str:
-    """Of many sides: what each is better than, and the pairs that are left."""
-    worse: dict[str, list[str]] = {}
-    for winner, loser in report.verdict:
-        worse.setdefault(winner, []).append(loser)
-    proved = "; ".join(f"{winner} than {_listed(losers)}" for winner, losers in worse.items())
-    decided = {frozenset(pair) for pair in report.verdict}
-    why: dict[str, list[str]] = {}
-    for first, second in itertools.combinations(report.sides, 2):
-        if frozenset((first.format, second.format)) not in decided:
-            pair = f"{first.format} and {second.format}"
-            why.setdefault(_undecided((first, second)), []).append(pair)
-    left = "; ".join(f"{', '.join(pairs)} ({reason})" for reason, pairs in why.items())
-    texts = [f"Verdict, provably better: {proved}." if proved else "", f"Undecided: {left}." if left else ""]
-    return " ".join(filter(None, texts))
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _chunked_verdict(report: LayerReport) -> str:
@@ -508,6 +502,8 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     rule = side.form.values
     if rule is None:
         return ""
+    if rule.any_scale:
+        return "any scale a channel"
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}

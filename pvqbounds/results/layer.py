@@ -21,7 +21,9 @@ from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
+from pvqbounds.results.relation import Relation, size_beside
 
 __all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict", "labels"]
 
@@ -81,6 +83,11 @@ class Side:
     """One budget over the layer (pruning); None where each channel has its own."""
     compressed: Compressed | None = None
     """Where the values come from, if from somebody's compressed weights, which are one of `methods`."""
+    mask_cost: str | None = None
+    """How its mask is counted in the size: one of `MASKS`; None where it has none, or a file does not say."""
+    estimate: Estimate | None = None
+    """Where a sample of the channels was bounded tightly and the others cheaply: what the whole layer's ends
+    would be. The ends of the side itself are certified all the same."""
 
     def __repr__(self) -> str:
         return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
@@ -356,17 +363,33 @@ class LayerReport:
         _ask("picture", self, path, words=words)
 
     @property
-    def verdict(self) -> Verdict:
-        """The pairs of formats of which the first is provably better (full protocol)."""
+    def relations(self) -> tuple[Relation, ...]:
+        """Every pair of formats of which one is provably better, and how their sizes compare."""
         if self.protocol != "full":
             return ()
         return tuple(
-            (first.format, second.format)
+            Relation(first.format, second.format, size_beside(first.bits_per_weight, second.bits_per_weight))
             for first in self.sides
             for second in self.sides
             if first is not second
             and surely_better(first.sqnr_interval, second.sqnr_interval, second.lower_kind)
         )
+
+    @property
+    def verdict(self) -> Verdict:
+        """The pairs of formats of which the first is provably better (full protocol)."""
+        return tuple((relation.better, relation.worse) for relation in self.relations)
+
+    @property
+    def dominates(self) -> Verdict:
+        """Those of the `verdict` in which the better one is no larger, within `EQUAL_SIZE`."""
+        return tuple((pair.better, pair.worse) for pair in self.relations if pair.dominates)
+
+    @property
+    def undominated(self) -> tuple[str, ...]:
+        """The formats that no other one dominates, in their order."""
+        worse = {loser for _, loser in self.dominates}
+        return tuple(side.format for side in self.sides if side.format not in worse)
 
 
 def labels(sides: Sequence[tuple[str, str]]) -> tuple[str, ...]:

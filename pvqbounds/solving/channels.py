@@ -20,7 +20,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
@@ -28,6 +28,7 @@ from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
+from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart
 from pvqbounds.solvers.native.quantization.shared import relax_shared
@@ -77,8 +78,8 @@ def solve_channels(
     Parameters
     ----------
     relaxation
-        Also "shared" for uniform steps: the box-hull bound with one lam for all channels of a Gram,
-        valid and weaker, for O(n²) a channel.
+        Also "shared" for uniform steps and for pruning: the box-hull bound with one lam, the perspective
+        bound with one D, for all channels of a Gram, valid and weaker, for O(n²) a channel.
     device
         Where the native relaxations of uniform steps are solved: "cpu", or "cuda" in batches (needs
         PyTorch).
@@ -127,7 +128,7 @@ def _solve_each(
     cancelled = asked.cancelled or threading.Event()
     each = replace(asked, cancelled=cancelled)
     if asked.relaxation == SHARED:
-        each = replace(each, method="relax", relaxation="box-hull")
+        each = replace(each, method="relax")
     work = Work(problems, each, cancelled, clock, asked.cancelled is not None)
     results: dict[int, Bounds] = {}
     with blas_threads(asked.threads), ThreadPoolExecutor(execution.jobs) as pool:
@@ -185,9 +186,12 @@ class Work:
         name = "native" if self.asked.solver == "auto" else self.asked.solver
         if limit <= 0.0 and relaxed is None:
             return weak_bounds(problem, name, INTERRUPTED if self.cancelled.is_set() else NO_TIME)
+        asked = self.asked
+        if asked.relaxation == SHARED:  # what was not solved together is solved alone
+            asked = replace(asked, relaxation=kind_of(problem).plain)
         left = max(limit if spent < NOTICEABLE * limit else limit - spent, min(self.asked.time_limit, 1e-3))
         try:
-            return solve_one(problem, replace(self.asked, time_limit=left), relaxed)
+            return solve_one(problem, replace(asked, time_limit=left), relaxed)
         except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             self.failures.append(error)
             return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
@@ -225,6 +229,9 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
     for group in _by_gram(problems):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
+        if relaxation == SHARED and isinstance(first, SparseLeastSquares):
+            yield Batch(group, list(_pruned_together(channels)))
+            continue
         together = sdps and kind_of(first).batched and not reaches_far_apart(first)
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
@@ -246,6 +253,17 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
         yield Batch(rest, [None] * len(rest))
 
 
+def _pruned_together(channels: Sequence[Problem]) -> Iterator[Relaxed]:
+    """One D for all of them, and the best nu of each."""
+    sparse = [channel for channel in channels if isinstance(channel, SparseLeastSquares)]
+    weights, budget = np.stack([channel.weight for channel in sparse]), RowBudget.of(sparse[0])
+    with np.errstate(all="ignore"):
+        found = shared_multipliers(sparse[0].gram, weights, budget)
+    for channel, certificate in zip(sparse, found, strict=True):
+        nothing = np.broadcast_to(0.0, (channel.n, channel.n))
+        yield Relaxed(certificate, channel.weight, nothing, 0.0, "shared D")
+
+
 def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
     """Whether each channel needs the solution of an SDP, with whatever else is done to it."""
     if relaxation in (SHARED, "splits"):  # split inequalities are found for each channel, on the CPU
@@ -256,11 +274,16 @@ def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> b
 
 
 def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
-    """Positions of the channels that share a Gram, a kind and a grid of codes."""
+    """Positions of the channels that share a Gram, a kind, and a grid of codes or a budget."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, problem in enumerate(problems):
         inner = problem.normalised
-        grid = (inner.grid,) if isinstance(inner, IntegerLeastSquares) else ()
+        grid: tuple[object, ...] = ()
+        if isinstance(inner, IntegerLeastSquares):
+            grid = (inner.grid,)
+        elif isinstance(inner, SparseLeastSquares):
+            budget = RowBudget.of(inner)
+            grid = (budget.size, budget.kept, budget.stride)
         groups.setdefault((kind_of(problem), inner.shared, *grid), []).append(position)
     return list(groups.values())
 

@@ -41,7 +41,11 @@ def blas_threads(threads: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _blas().limit(limits=threads, user_api="blas"):
+    controller = _blas()
+    if all(library.num_threads == threads for library in controller.lib_controllers):
+        yield  # as a limit would leave it, at a fifth of its cost
+        return
+    with controller.limit(limits=threads, user_api="blas"):
         yield
 
 
@@ -50,4 +54,4 @@ def _blas() -> ThreadpoolController:
     """The BLAS libraries of this process."""
     import scipy.linalg  # noqa: F401  (brings a BLAS of its own, which must be loaded to be found)
 
-    return ThreadpoolController()
+    return ThreadpoolController().select(user_api="blas")

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,17 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.least_squares import common_units
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.relaxations.dual import DualCertificate, steady_dual
+from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.layer_dual import layer_dual_proof
 from pvqbounds.results.bounds import Bounds, status_of
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
+from pvqbounds.solvers.native.directions.layer import layer_cases, worth_cases
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
+from pvqbounds.solvers.relaxation import DIRECTIONS
 from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.kinds import PRUNING
+from pvqbounds.solving.layer_curves import Together, searched_together, suits_curves
 from pvqbounds.solving.options import SolveOptions
 
 __all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
@@ -32,6 +37,12 @@ __all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
 
 MULTIPLIERS = 0.8
 """Share of the time that the lower end may take."""
+
+BEFORE_CASES = 0.25
+"""Share of the time that it may take before cases are looked at, and of what is left the upper end."""
+
+FOR_CURVES = 0.5
+"""Share of the time that searches at every budget may take, before there is a relaxation."""
 
 
 def solve_layer_budget(
@@ -63,8 +74,9 @@ def solve_layer_budget(
         it, and the bounds of that problem of its own.
     error_lower
         A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`);
-        it is no sum of their lower ends.
+        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, or
+        :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels are small enough to be
+        searched at every budget); it is no sum of their lower ends.
 
     Raises
     ------
@@ -79,50 +91,108 @@ def solve_layer_budget(
 
 def solve_together(
     problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
-) -> tuple[list[SparseLeastSquares], list[Bounds], float]:
+) -> Together:
     """:func:`solve_layer_budget` with its options in two objects."""
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
     compile_layer_budget()
     start = time.perf_counter()
+    clock = Clock(asked.time_limit * len(problems) / execution.jobs, asked.cancelled)
+    searches = asked.relaxation is None and asked.method != "relax" and suits_curves(problems, nnz)
+    if not searches:
+        return _relaxed(problems, nnz, asked, execution, clock)
+    part = clock.part(FOR_CURVES)
+    searched = searched_together(problems, nnz, asked.threads, execution.jobs, part)
+    spent = (time.perf_counter() - start) / len(problems)
+    searched = searched._replace(bounds=[replace(b, seconds=spent) for b in searched.bounds])
+    if _is_optimal(searched):
+        execution.report(len(problems))
+        return searched
+    return _better(searched, _relaxed(problems, nnz, asked, execution, clock))
+
+
+def _is_optimal(found: Together) -> bool:
+    """Whether the two ends of the layer meet."""
+    total, signal = (
+        math.fsum(end) for end in zip(*((b.error_upper, b.signal) for b in found.bounds), strict=True)
+    )
+    return status_of(found.error_lower, total, signal) == "optimal"
+
+
+def _better(searched: Together, relaxed: Together) -> Together:
+    """What was searched, where it proves more; else the relaxation's."""
+    if not searched.error_lower > relaxed.error_lower:
+        return relaxed
+    totals = [math.fsum(b.error_upper for b in found.bounds) for found in (searched, relaxed)]
+    if searched.error_lower > up(totals[1]):
+        certificates = [b.certificate for b in searched.bounds]
+        weights = [b.weight for b in relaxed.bounds]
+        raise ContradictionError(
+            list(relaxed.problems), certificates, weights, searched.error_lower, totals[1]
+        )
+    return searched
+
+
+def _relaxed(
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
+) -> Together:
+    """Both ends by the perspective relaxation of all channels."""
+    start = time.perf_counter()
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
     with threadpool_limits(asked.threads, user_api="blas"), np.errstate(all="ignore"):
-        multipliers, supports = _proposed(inner, nnz, asked, execution)
+        proofs, supports = _proposed(inner, nnz, asked, execution, clock)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
-    for problem, support, found in zip(allotted, supports, multipliers, strict=True):
-        certificate, proof = steady_dual(problem.in_units(units), found)
+    for problem, support, found in zip(allotted, supports, proofs, strict=True):
+        certificate, claimed = found.claim(problem.in_units(units))
         certificates.append(certificate.in_units(units.inverse))
-        claimed = scaled_down(proof.claimed(problem.in_units(units).signal.upper), units.error)
-        bounds.append(_bounds_of(problem, support, certificates[-1], claimed, seconds))
+        stated = scaled_down(claimed, units.error)
+        bounds.append(_bounds_of(problem, support, certificates[-1], stated, seconds))
     execution.report(len(problems))
-    return allotted, bounds, _proved_together(allotted, certificates, bounds, nnz)
+    return Together(allotted, bounds, _proved_together(allotted, certificates, bounds, nnz))
 
 
 def _proposed(
-    problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
-) -> tuple[list[DualCertificate], list[NDArray[np.int64]]]:
-    """Multipliers and supports of the channels, within the time for all of them."""
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
+) -> tuple[Sequence[Certificate], list[NDArray[np.int64]]]:
+    """What proves the lower end, and supports of the channels, within the time for all of them."""
     grams, jobs, done = scaled_grams(problems), execution.jobs, itertools.count(1)
-    clock = Clock(asked.time_limit * len(problems) / jobs, asked.cancelled)
+    by_cases = asked.relaxation in (None, DIRECTIONS) and worth_cases(problems)
+    report = lambda: execution.report(next(done))  # noqa: E731
     multipliers = layer_multipliers(
         problems,
         grams,
         nnz,
         jobs=jobs,
-        clock=clock.part(MULTIPLIERS),
-        progress=lambda: execution.report(next(done)),
+        clock=clock.part(BEFORE_CASES if by_cases else MULTIPLIERS),
+        progress=(lambda: None) if by_cases else report,
     )
-    return multipliers, layer_supports(problems, grams, nnz, jobs=jobs, clock=clock)
+    for_supports = clock.part(BEFORE_CASES) if by_cases else clock
+    supports = layer_supports(problems, grams, nnz, jobs=jobs, clock=for_supports)
+    if not by_cases:
+        return multipliers, supports
+    thorough = asked.relaxation == DIRECTIONS
+    by_price = layer_cases(
+        problems, supports, multipliers, nnz, thorough=thorough, jobs=jobs, clock=clock, progress=report
+    )
+    return by_price, supports
 
 
 def _bounds_of(
     problem: SparseLeastSquares,
     support: NDArray[np.int64],
-    certificate: DualCertificate,
+    certificate: Certificate,
     claimed: float,
     seconds: float,
 ) -> Bounds:
@@ -131,6 +201,7 @@ def _bounds_of(
     if lower > point.upper:
         raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
     status = status_of(lower, point.upper, problem.signal.upper)
+    relaxation = PRUNING.relaxation_of(certificate)
     return Bounds(
         error_lower=lower,
         error_upper=point.upper,
@@ -139,19 +210,19 @@ def _bounds_of(
         status=status,
         solver="native",
         method="relax",
-        relaxation="perspective",
+        relaxation=relaxation,
         seconds=seconds,
         weight=point.weight,
         codes=None,
         support=support,
         certificate=certificate,
-        note=gap_note(status, "relax", "perspective"),
+        note=gap_note(status, "relax", relaxation),
     )
 
 
 def _proved_together(
     problems: Sequence[SparseLeastSquares],
-    certificates: Sequence[DualCertificate],
+    certificates: Sequence[Certificate],
     bounds: Sequence[Bounds],
     nnz: int,
 ) -> float:

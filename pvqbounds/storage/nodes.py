@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems import Gram
 
-__all__ = ["Arrays", "Document", "Node", "StoredArrays"]
+__all__ = ["Arrays", "Document", "GramPool", "Node", "StoredArrays"]
 
 Document = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -67,6 +68,16 @@ class Node:
         """A finite number."""
         return float(self._value(name, "a finite number", _is_number))
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of finite numbers."""
+        fits = lambda value: isinstance(value, list) and all(map(_is_number, value))  # noqa: E731
+        return tuple(map(float, self._value(name, "a list of finite numbers", fits)))
+
+    def counts(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers that are not negative."""
+        fits = lambda value: isinstance(value, list) and all(_is_whole(v) and v >= 0 for v in value)  # noqa: E731
+        return tuple(self._value(name, "a list of whole numbers that are not negative", fits))
+
     def flag(self, name: str) -> bool:
         """True or false."""
         return bool(self._value(name, "true or false", lambda value: isinstance(value, bool)))
@@ -99,13 +110,18 @@ def _is_number(value: Any) -> bool:
     return _is_whole(value) or (type(value) is float and math.isfinite(value))
 
 
+GramPool = dict[str, Gram]
+"""Grams that were read, by the SHA-256 of their entries: results of one layer in several files share them."""
+
+
 class StoredArrays:
     """The arrays of a result, each of the type and the shape that the rest of the file implies."""
 
-    def __init__(self, arrays: Arrays, path: Path) -> None:
+    def __init__(self, arrays: Arrays, path: Path, pool: GramPool | None = None) -> None:
         self.arrays, self.path = arrays, path
         self.used: set[str] = set()
         self.grams: dict[int, Gram] = {}
+        self.pool: GramPool = {} if pool is None else pool
 
     def take(self, name: str, kind: type[np.generic], shape: tuple[int, ...] | None = None) -> NDArray[Any]:
         """The array of this name, finite, of this type, and of this shape if given."""
@@ -129,7 +145,11 @@ class StoredArrays:
         """The Gram matrix of number `g`."""
         # one object for all sides: that they share it is how a layer knows its groups
         if g not in self.grams:
-            self.grams[g] = Gram(self.take(f"gram/{g}", np.float64))
+            matrix = self.take(f"gram/{g}", np.float64)
+            digest = hashlib.sha256(matrix.tobytes()).hexdigest()
+            if digest not in self.pool or self.pool[digest].matrix.shape != matrix.shape:
+                self.pool[digest] = Gram(matrix)
+            self.grams[g] = self.pool[digest]
         return self.grams[g]
 
     def rows(

@@ -28,13 +28,13 @@ def first_format(side: Node, task: str) -> Format:
 
 def first_document(document: Document, formats: tuple[Format, ...]) -> Document:
     """What a file of schema 1 ought to say of a result, from what one of today would say."""
-    rest = {name: value for name, value in document.items() if name not in ("schema", "sides", "verdict")}
+    told = {"schema", "sides", "verdict", "dominates"}
+    rest = {name: value for name, value in document.items() if name not in told}
     sides: dict[str, Any] = {}
     for task, side, form in zip(FIRST_SIDES, document["sides"], formats, strict=True):
         numbers = {"bits": form.bits, "density": form.density}
         size = {name: number for name, number in numbers.items() if number is not None}
-        told = {name: value for name, value in side.items() if name not in NEWER}
-        sides[task] = size | told
+        sides[task] = size | {name: value for name, value in side.items() if name not in NEWER}
     better = [[form.name for form in formats].index(first) for first, _ in document["verdict"]]
     verdict = FIRST_SIDES[better[0]] if len(better) == 1 else "undecided"
     return {"schema": FIRST_LAYER_SCHEMA} | rest | sides | {"verdict": verdict}

@@ -8,7 +8,7 @@ from that and from the arrays; :mod:`pvqbounds.solving.verified_files` holds the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +18,20 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems import IntegerLeastSquares, Problem
-from pvqbounds.problems.formats import Format, parse
+from pvqbounds.problems.formats import MASKS, Format, parse
 from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.curve import BudgetCurve
+from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.results.sampling import SMALLEST_SAMPLE, estimate_of
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.storage.certificates import read_certificate
 from pvqbounds.storage.kinds import KINDS
-from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
+from pvqbounds.storage.nodes import Arrays, Document, GramPool, Node, StoredArrays
 from pvqbounds.storage.results_first import (
     FIRST_LAYER_SCHEMA,
     FIRST_SIDES,
@@ -36,7 +39,14 @@ from pvqbounds.storage.results_first import (
     first_format,
     with_todays_kinds,
 )
-from pvqbounds.storage.results_written import LAYER_SCHEMA, PROBLEM_SCHEMA, layer_document, problem_document
+from pvqbounds.storage.results_written import (
+    CURVE_SCHEMA,
+    LAYER_SCHEMA,
+    PROBLEM_SCHEMA,
+    curve_document,
+    layer_document,
+    problem_document,
+)
 
 __all__ = ["Record", "read_layer", "read_record"]
 
@@ -53,7 +63,7 @@ class Record:
     """A result on disk: the file's own words, and the result that its data stand for."""
 
     document: Document
-    result: LayerReport | SliceResult
+    result: LayerReport | SliceResult | BudgetCurve
 
     @property
     def first(self) -> bool:
@@ -70,30 +80,42 @@ class Record:
     @property
     def derived(self) -> Document:
         """What the file ought to say."""
-        if not isinstance(self.result, LayerReport):
+        if isinstance(self.result, SliceResult):
             return problem_document(self.result, self.document["source"])[0]
+        if isinstance(self.result, BudgetCurve):
+            return curve_document(self.result, self.document["source"])[0]
         document = layer_document(self.result)[0]
         if not self.first:
             return document
         return first_document(document, tuple(side.form for side in self.result.sides))
 
 
-def read_layer(path: str | Path) -> LayerReport:
+def read_layer(path: str | Path, pool: GramPool | None = None) -> LayerReport:
     """Read the result of a layer; nothing in it is verified yet.
+
+    Parameters
+    ----------
+    pool
+        Grams of other files, to be shared by what is read here.
 
     Raises
     ------
     InputError
         If a file is missing, damaged or no result of a layer.
     """
-    result = read_record(path).result
+    result = read_record(path, pool).result
     if not isinstance(result, LayerReport):
         raise InputError(f"{path} holds the result of one problem, not of a layer.")
     return result
 
 
-def read_record(path: str | Path) -> Record:
+def read_record(path: str | Path, pool: GramPool | None = None) -> Record:
     """Read the result of a layer or of one problem from its JSON file and the `.npz` beside it.
+
+    Parameters
+    ----------
+    pool
+        Grams of other files, to be shared by what is read here.
 
     Raises
     ------
@@ -103,10 +125,11 @@ def read_record(path: str | Path) -> Record:
     """
     path = Path(path)
     node = Node(parse_json(read_bytes(path, LARGEST_JSON), path), "", path)
-    schema = node.text("schema", (LAYER_SCHEMA, FIRST_LAYER_SCHEMA, PROBLEM_SCHEMA))
-    arrays = StoredArrays(_arrays_of(node.node("arrays"), path), path)
+    schema = node.text("schema", (LAYER_SCHEMA, FIRST_LAYER_SCHEMA, PROBLEM_SCHEMA, CURVE_SCHEMA))
+    arrays = StoredArrays(_arrays_of(node.node("arrays"), path), path, pool)
     try:
-        result = _problem(node, arrays) if schema == PROBLEM_SCHEMA else _layer(node, arrays, schema)
+        result: LayerReport | SliceResult | BudgetCurve
+        result = ALONE[schema](node, arrays) if schema in ALONE else _layer(node, arrays, schema)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise InputError(f"{path} holds numbers at which arithmetic breaks down ({error}).") from error
     except MemoryError as error:
@@ -184,6 +207,19 @@ def _problem(node: Node, arrays: StoredArrays) -> SliceResult:
     return result
 
 
+def _curve(node: Node, arrays: StoredArrays) -> BudgetCurve:
+    node.text("source")
+    task = node.text("task", tuple(KINDS))
+    return BudgetCurve(tuple(_results(node.nodes("budgets"), node, task, task, arrays)))
+
+
+ALONE: Mapping[str, Callable[[Node, StoredArrays], SliceResult | BudgetCurve]] = {
+    PROBLEM_SCHEMA: _problem,
+    CURVE_SCHEMA: _curve,
+}
+"""Who reads what is about one problem alone."""
+
+
 def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> None:
     """The objective of a quadratic program; what is said of its bounds is derived afresh."""
     if not isinstance(problem, IntegerLeastSquares) or (problem.step != 1.0).any():
@@ -227,18 +263,38 @@ def _side(
     for name in node.node("methods").values:
         sizes = [s.problem.n for s in slices]
         points[name] = tuple(arrays.rows(entries, f"{prefix}/method/{name}", KINDS[form.task].points, sizes))
+    estimate = node.optional("estimate", lambda name: _estimate(node.node(name), slices))
     if compressed is not None:
         if AS_STORED not in points:
             node.fail("methods", f"ones that hold '{AS_STORED}'", list(points))
         size = node.number("bits_per_weight")
-        return Side(node.text("format"), size, tuple(slices), points, compressed=compressed)
+        return Side(
+            node.text("format"), size, tuple(slices), points, compressed=compressed, estimate=estimate
+        )
+    shared, problems = _shared_budget(node), [s.problem for s in slices]
+    mask = node.optional("mask_cost", lambda name: node.text(name, tuple(MASKS)))
     return Side(
         format=form.name,
-        bits_per_weight=form.size([s.problem for s in slices], shape),
+        bits_per_weight=form.size(problems, shape, mask, one_budget=shared is not None),
         slices=tuple(slices),
         methods=points,
-        shared=_shared_budget(node),
+        shared=shared,
+        mask_cost=None if form.support is None else mask,
+        estimate=estimate,
     )
+
+
+def _estimate(node: Node, slices: Sequence[SliceResult]) -> Estimate:
+    """The sample and its cheap ends; what follows from them is derived afresh."""
+    sample, lower, upper = node.counts("sample"), node.numbers("cheap_lower"), node.numbers("cheap_upper")
+    known = {s.channel for s in slices}
+    if len(known) < len(slices):
+        node.fail("sample", "left out where channels are cut into chunks", list(sample))
+    if len(set(sample)) < SMALLEST_SAMPLE or not set(sample) <= known or len(sample) != len(set(sample)):
+        node.fail("sample", f"different channels of the side, {SMALLEST_SAMPLE} or more", list(sample))
+    if not len(lower) == len(upper) == len(sample):
+        node.fail("cheap_lower", "as many ends as the sample has channels, as cheap_upper", list(lower))
+    return estimate_of(slices, sample, lower, upper)
 
 
 def _shared_budget(node: Node) -> SharedBudget | None:
@@ -274,6 +330,7 @@ def _results(
             weight=stored.weight,
             codes=stored.codes,
             support=stored.support,
+            scale=stored.scale,
             certificate=certificate,
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),

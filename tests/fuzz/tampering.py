@@ -25,7 +25,7 @@ from pvqbounds.relaxations.splits import Splits
 from .case import Case
 from .checks import Plan
 from .formula import faults_of_a_form, faults_of_a_proof
-from .multipliers import changed, noise, random_dual, random_splits
+from .multipliers import changed, noise, random_cases, random_dual, random_splits
 from .problems import random_problem
 from .rational import (
     Multiples,
@@ -425,7 +425,7 @@ def attack_layer(
     *,
     apart: bool = False,
 ) -> None:
-    """Whatever the multipliers of the channels, what they prove of one budget for the layer is true.
+    """Whatever the multipliers of channels and of their cases, what they prove of one budget is true.
 
     Parameters
     ----------
@@ -434,10 +434,14 @@ def attack_layer(
     """
     rng = case.rng
     for _ in range(tries):
-        tampered = []
+        tampered: list[Certificate] = []
         for problem, certificate in zip(problems, certificates, strict=True):
             made = certificate
-            if not isinstance(made, DualCertificate) or rng.random() < 0.3:
+            if rng.random() < 0.2:
+                made = random_cases(rng, problem, 0.0)
+            elif isinstance(made, CasesCertificate):
+                made = spoilt_cases(rng, made)
+            elif not isinstance(made, DualCertificate) or rng.random() < 0.3:
                 made = random_dual(rng, problem)
             elif rng.random() < 0.5:
                 with np.errstate(all="ignore"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -89,6 +90,30 @@ def test_every_format_comes_to_problems_files_and_tables(all_formats, tmp_path):
             assert s.bounds.error_lower <= s.bounds.error_upper
             assert pvq.verify(s.problem, s.bounds)
     assert len({id(s.problem.shared) for side in all_formats.sides for s in side.slices}) == 1
+
+
+@pytest.mark.parametrize("mask", ["stored", "bitmap", "entropy", "none"])
+def test_sizes_count_masks_as_told(tmp_path, mask):
+    model, data = linear()
+    names, shape = ["int4", "40%", "2:4+int4"], (CHANNELS, INPUTS)
+    report = layer_bounds(model, "", data, formats=names, mask_cost=mask, time_limit=1.0)
+    for side in report.sides:
+        assert side.bits_per_weight == pvq.formats.parse(side.format).bits_per_weight(shape, mask)
+        assert side.mask_cost == (None if side.format == "int4" else mask)
+    assert f"masks counted: {mask}" in str(report)
+    written_and_verified(report, tmp_path / "r.json")
+
+
+def test_one_budget_has_one_mask():
+    model, data = linear()
+    report = layer_bounds(model, "", data, formats=["40%"], mask_cost="entropy", budget="layer")
+    assert report.sides[0].bits_per_weight == pytest.approx(16 * 0.4 + np.log2(math.comb(20, 8)) / 20)
+
+
+def test_a_way_to_count_masks_is_one_of_ours():
+    model, data = linear()
+    with pytest.raises(InputError, match="one of bitmap, entropy, stored, none, not 'zip'"):
+        layer_bounds(model, "", data, formats=["40%"], mask_cost="zip")
 
 
 def test_values_come_back_bit_by_bit(all_formats, tmp_path):
@@ -341,8 +366,7 @@ def test_names_of_ones_own_are_refused_like_others(register):
     with pytest.raises(InputError, match="at most one pattern or density"):
         pvq.formats.parse("2:4+halves")
     assert "halves" in pvq.formats.names()
-    with pytest.raises(InputError, match="no stored layout of the mask of halves:k1"):
-        pvq.formats.parse("halves").bits_per_weight((2, 8), "stored")
+    assert pvq.formats.parse("halves").bits_per_weight((2, 8)) == 16 / 4 + 1  # a bitmap
 
 
 @pytest.mark.parametrize(

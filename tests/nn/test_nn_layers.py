@@ -383,3 +383,41 @@ def test_another_linear_is_called_by_its_full_name():
 
     with pytest.raises(InputError, match=r"is a \w*test_nn_layers\..*Linear, but"):
         find_layer(nn.Sequential(Linear()), "0")
+
+
+class Conv1D(nn.Module):
+    """As GPT-2 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nf = 3
+        self.weight, self.bias = nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight + self.bias
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (nn.Linear(5, 3), ""),
+        (Conv1D(), ""),
+        (nn.Conv2d(4, 6, (2, 3), groups=2), ""),
+        (nn.ConvTranspose1d(4, 6, 3), ""),
+        (nn.ConvTranspose2d(4, 6, (2, 3), groups=2), ""),
+        (nn.ConvTranspose3d(4, 2, (2, 3, 1)), ""),
+        (nn.MultiheadAttention(4, 2), "k_proj"),
+        (nn.MultiheadAttention(4, 2, kdim=3, vdim=5), "v_proj"),
+        (nn.MultiheadAttention(4, 2), "out_proj"),
+    ],
+)
+def test_weights_are_put_back_where_they_come_from(module, name):
+    layer = find_layer(module, name)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    weight = layer.weight.copy()
+    layer.replace_weight(2.0 * weight)
+    assert np.array_equal(layer.weight, 2.0 * weight)
+    changed = {key for key, value in module.state_dict().items() if not torch.equal(value, before[key])}
+    assert len(changed) == 1
+    layer.replace_weight(weight)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())

@@ -441,8 +441,8 @@ def test_masks_may_be_counted_in_other_ways():
     assert shannon - 0.01 < mask_bits("25%", "entropy", 1024) < shannon
     assert mask_bits("2:4", "entropy", 6) == pytest.approx(np.log2(6) / 6)  # the last two are both kept
     assert mask_bits("int4", "bitmap") == 0.0
-    with pytest.raises(InputError, match="no stored layout of the mask of 25%"):
-        mask_bits("25%", "stored")
+    assert mask_bits("25%", "stored") == mask_bits("25%", "bitmap") == 1.0
+    assert mask_bits("1:4", "stored") == 0.5  # two bits for each kept one
     with pytest.raises(InputError, match="one of bitmap, entropy, stored, none, not 'zip'"):
         mask_bits("25%", "zip")
     for shape in ((0, 4), (4,), 4):

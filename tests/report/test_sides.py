@@ -21,6 +21,7 @@ from pvqbounds.report.plot import colours_of, plot_layer
 from pvqbounds.report.tables import conditions_text, verdict_text
 from pvqbounds.results.decibels import rounded_down
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.results.relation import size_beside
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import layer_document, write_layer
@@ -44,7 +45,8 @@ def _report(formats: tuple[str, ...], protocol: Any = "full") -> LayerReport:
         )
         points = {"best": tuple(b.weight if b.codes is None else b.codes for b in bounds)}
         size = form.size(problems, (CHANNELS, INPUTS))
-        sides.append(Side(name, size, slices, points))
+        counted = None if form.support is None else "stored"
+        sides.append(Side(name, size, slices, points, mask_cost=counted))
     return LayerReport(
         model="tiny",
         layer="head",
@@ -165,6 +167,61 @@ def test_the_verdict_is_all_pairs_of_which_one_is_provably_better(five: LayerRep
     assert _report(FIVE, "chunked").verdict == ()
 
 
+def test_a_better_format_dominates_those_that_are_no_smaller(five: LayerReport) -> None:
+    size = {side.format: side.bits_per_weight for side in five.sides}
+    wanted = {(a, b) for a, b in five.verdict if size[a] <= 1.01 * size[b]}
+    assert set(five.dominates) == wanted
+    assert ("int4", "25%") in wanted  # of one size
+    assert ("int4", "int3") not in wanted  # better, and larger
+    assert {pair.size for pair in five.relations if not pair.dominates} == {"larger"}
+    losers = {b for _, b in wanted}
+    assert five.undominated == tuple(name for name in FIVE if name not in losers)
+    assert "No other is provably better and no larger: int4 and int3." in verdict_text(five)
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "size"),
+    [(4.0, 4.04, "equal"), (4.04, 4.0, "equal"), (4.0, 4.05, "smaller"), (4.05, 4.0, "larger")],
+)
+def test_sizes_are_equal_up_to_a_hundredth(own: float, other: float, size: str) -> None:
+    assert size_beside(own, other) == size
+
+
+def _matrix(report: LayerReport) -> dict[tuple[str, str], str]:
+    """What the printed matrix says of each pair."""
+    lines = str(report).splitlines()
+    first = next(i for i, line in enumerate(lines) if "this, beside" in line)
+    names = [side.format for side in report.sides]
+    starts = [lines[first].index(f" {number} ") + 1 for number in range(1, len(names))]
+    starts.append(len(lines[first].rstrip()) - 1)
+    rows = lines[first + 2 : first + 2 + len(names)]
+    return {
+        (name, other): row[start : start + 2].strip()
+        for name, row in zip(names, rows, strict=True)
+        for other, start in zip(names, starts, strict=True)
+    }
+
+
+def test_the_matrix_says_what_the_relations_are(five: LayerReport) -> None:
+    told = _matrix(five)
+    for pair in five.relations:
+        marks = (">>", "<<") if pair.dominates else (">", "<")
+        assert (told[pair.better, pair.worse], told[pair.worse, pair.better]) == marks
+    assert all(told[name, name] == "" for name in FIVE)
+
+
+def test_many_formats_are_counted_and_the_matrix_has_the_pairs(five: LayerReport) -> None:
+    wide = [replace(s, bounds=replace(s.bounds, error_lower=0.0)) for s in five.sides[0].slices]
+    loose = replace(five.sides[0], slices=tuple(wide))
+    more = replace(five, sides=(*five.sides, replace(loose, format="int5")))
+    text = str(more)
+    assert max(map(len, text.splitlines())) <= 80
+    # int5 is reached as int4 is, and nothing bounds it: it is better than all but int4, and never worse
+    assert "14 of 15 pairs are decided" in verdict_text(more)
+    assert "? undecided: the intervals overlap" in " ".join(text.split())
+    assert _matrix(more)["int4", "int5"] == "?"
+
+
 def test_what_is_not_decided_is_said(five: LayerReport) -> None:
     unproved = [
         replace(s, bounds=replace(s.bounds, lower_kind="reported", certificate=None))
@@ -275,6 +332,11 @@ def _raised(number: int) -> Callable[[Any, Any], None]:
         lambda d, a: d["verdict"].pop(),
         lambda d, a: d["verdict"].append(["25%", "int4"]),
         lambda d, a: d["verdict"][0].reverse(),
+        lambda d, a: d["dominates"].pop(),
+        lambda d, a: d["dominates"].append(["int4", "int3"]),  # better, and larger
+        lambda d, a: d["sides"][2].update(mask_cost="none"),
+        lambda d, a: d["sides"][2].update(mask_cost="zip"),
+        lambda d, a: d["sides"][0].update(mask_cost="stored"),
         lambda d, a: d.update(sides={"int4": d["sides"][0]}),
         lambda d, a: a["sides/3/kept/0"].__setitem__((0, slice(None)), True),
         lambda d, a: a["sides/1/codes/0"].__iadd__(1),

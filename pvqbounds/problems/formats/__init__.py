@@ -5,9 +5,10 @@ from pvqbounds.problems.formats.format import Format
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.registry import names, parse, register, register_support
 from pvqbounds.problems.formats.rules import AskedScales, LevelRule, StepRule, ValueRule, levels_of
-from pvqbounds.problems.formats.sparsity import Sparsity
+from pvqbounds.problems.formats.sparsity import MASKS, Sparsity, checked_mask
 
 __all__ = [
+    "MASKS",
     "AskedScales",
     "Format",
     "LevelRule",
@@ -16,6 +17,7 @@ __all__ = [
     "StepRule",
     "ValueRule",
     "asked_formats",
+    "checked_mask",
     "density_format",
     "int_format",
     "levels_of",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.chunks import Slice
 from pvqbounds.problems.formats.rules import AskedScales, ValueRule
-from pvqbounds.problems.formats.sparsity import MASKS, Sparsity
+from pvqbounds.problems.formats.sparsity import MASKS, Sparsity, checked_mask
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import Problem, Task
 from pvqbounds.problems.sparse import SparseLeastSquares
@@ -79,6 +79,16 @@ class Format:
         return self.values is not None and self.values.has_steps
 
     @property
+    def any_scale(self) -> bool:
+        """Whether values are multiples of a step that is free."""
+        return self.values is not None and self.values.any_scale
+
+    def at_any_scale(self) -> Format:
+        """The format whose scale is free in place of found; itself where there is none."""
+        values = None if self.values is None else self.values.at_any_scale()
+        return self if values is None else replace(self, values=values)
+
+    @property
     def takes_scales(self) -> bool:
         """Whether a layer's options may say how its scales are found."""
         return self.values is not None and self.values.takes_scales
@@ -126,9 +136,9 @@ class Format:
         shape
             Shape of the weights; a convolution's inputs are those of all kernel positions.
         mask
-            How the mask of a support rule is counted: "bitmap" (1 bit a weight), "entropy" (what tells
-            the masks apart), "stored" (N:M: the positions of the kept ones) or "none". If None, as it is
-            usually stored: N:M by positions, a density as a bitmap.
+            How the mask of a support rule is counted: "stored" (the default: in the layout that is usual,
+            of N:M the positions of the kept ones, of a density a bitmap), "bitmap" (1 bit a weight),
+            "entropy" (log2 of the number of masks) or "none".
         stride
             How far apart the inputs of a pattern's group lie.
 
@@ -137,8 +147,7 @@ class Format:
         InputError
             If the shape or the way of counting is none.
         """
-        if mask is not None and (not isinstance(mask, str) or mask not in MASKS):
-            raise InputError(f"A mask is counted as one of {', '.join(MASKS)}, not {shown(mask)}.")
+        counted = MASKS[checked_mask(mask)]
         try:
             channels, inputs = shape
         except (TypeError, ValueError) as error:
@@ -149,22 +158,35 @@ class Format:
         stride = whole_number(stride, "The stride", 1, inputs)
         if self.support is not None:
             kept = self.support.kept(inputs, stride)
-            mask_bits = MASKS[mask or self.support.usual_mask](self.support, inputs, stride)
+            mask_bits = counted(self.support, inputs, stride)
         if self.values is None:
             return REAL_BITS * kept + mask_bits
         side_bits = self.values.side_bits((channels, inputs)) / (channels * inputs)
         return self.values.code_bits * kept + side_bits + mask_bits
 
-    def size(self, problems: Sequence[Problem], shape: tuple[int, int]) -> float:
+    def size(
+        self,
+        problems: Sequence[Problem],
+        shape: tuple[int, int],
+        mask: str | None = None,
+        *,
+        one_budget: bool = False,
+    ) -> float:
         """:meth:`bits_per_weight` of a layer of this shape with these problems, of all scales that they have.
 
         A plain ``int4`` with a scale for each channel, as a layer's options may ask for, counts them all; a
         single one counts as one for the layer.
+
+        Parameters
+        ----------
+        one_budget
+            Whether all channels share one budget, so that their masks are one of the layer.
         """
         seen = self
         if self.values is not None:
             seen = replace(self, values=self.values.as_seen([problem.values for problem in problems]))
-        return seen.bits_per_weight(shape, stride=problems[0].stride)
+        of = (1, math.prod(shape)) if one_budget else shape
+        return seen.bits_per_weight(of, mask, problems[0].stride)
 
     # ---------------------------------------------------------------------- values and problems
 

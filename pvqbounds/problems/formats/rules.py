@@ -43,6 +43,8 @@ class ValueRule(ABC):
     """Whether 0 is a value whatever the weights are."""
     has_steps: ClassVar[bool] = False
     """Whether its values are whole multiples of a step, which the engines for codes are made for."""
+    any_scale: ClassVar[bool] = False
+    """Whether that step is free: a scale that is found with the codes."""
 
     @property
     @abstractmethod
@@ -79,6 +81,10 @@ class ValueRule(ABC):
     def as_seen(self, values: Sequence[ValueSet]) -> ValueRule:
         """The rule that counts the scales which the channels of a layer were seen to have."""
         return self
+
+    def at_any_scale(self) -> ValueRule | None:
+        """The rule whose scale is free in place of found; None where there is none."""
+        return self if self.any_scale else None
 
     @property
     def takes_scales(self) -> bool:

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.formats.options import whole
@@ -15,14 +14,11 @@ from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.problems.supports import AtMost, Budget, Pattern, SupportRule, checked_pattern
 
-__all__ = ["MASKS", "Density", "NofM", "Sparsity", "density", "pattern"]
+__all__ = ["MASKS", "Density", "NofM", "Sparsity", "checked_mask", "density", "pattern"]
 
 
 class Sparsity(ABC):
     """How many weights of a channel may be non-zero."""
-
-    usual_mask: ClassVar[str] = "bitmap"
-    """How its mask is counted where nobody says: one of `MASKS`."""
 
     @property
     @abstractmethod
@@ -43,17 +39,9 @@ class Sparsity(ABC):
         """Inputs, `stride` apart, that have a budget together, which no chunk may cut; None for all."""
         return None
 
-    def position_bits(self) -> int:
-        """Bits of the position of a kept weight in the layout that hardware reads.
-
-        Raises
-        ------
-        InputError
-            If there is none.
-        """
-        raise InputError(
-            f"There is no stored layout of the mask of {self.name}; count it as a bitmap or by its entropy."
-        )
+    def stored_bits(self, inputs: int, stride: int = 1) -> float:
+        """Bits a weight of its mask in the layout that is usual: a bitmap, as sparse checkpoints have it."""
+        return 1.0
 
     def layer_budget(self, weights: int) -> int | None:
         """How many of so many weights all channels may keep together; None where each has its own rule."""
@@ -95,10 +83,28 @@ class Sparsity(ABC):
 MASKS: dict[str, Callable[[Sparsity, int, int], float]] = {
     "bitmap": lambda sparsity, inputs, stride: 1.0,
     "entropy": lambda sparsity, inputs, stride: sparsity.entropy(inputs, stride),
-    "stored": lambda sparsity, inputs, stride: sparsity.position_bits() * sparsity.kept(inputs, stride),
+    "stored": lambda sparsity, inputs, stride: sparsity.stored_bits(inputs, stride),
     "none": lambda sparsity, inputs, stride: 0.0,
 }
 """Ways to count a mask: bits a weight of so many inputs, those of a pattern so far apart."""
+
+USUAL_MASK = "stored"
+"""How a mask is counted where nobody says."""
+
+
+def checked_mask(mask: str | None) -> str:
+    """A way to count masks, the usual one for None.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    if mask is None:
+        return USUAL_MASK
+    if not isinstance(mask, str) or mask not in MASKS:
+        raise InputError(f"A mask is counted as one of {', '.join(MASKS)}, not {shown(mask)}.")
+    return mask
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,10 @@ class Density(Sparsity):
     def kept(self, inputs: int, stride: int = 1) -> float:
         """The fraction: the budget, of a layer as of a channel, whatever rounding leaves unspent."""
         return self.fraction
+
+    def entropy(self, inputs: int, stride: int = 1) -> float:
+        """log2 of the number of ways to keep so many, for each weight."""
+        return _log2_choices(inputs, nnz_of_density(self.fraction, inputs)) / inputs
 
     def rule(self, inputs: int, stride: int = 1) -> AtMost:
         """So many anywhere."""
@@ -154,7 +164,6 @@ class Density(Sparsity):
 class NofM(Sparsity):
     """N of every M inputs; a shorter last group may keep N too."""
 
-    usual_mask = "stored"
     kept_of_group: int
     size: int
 
@@ -180,9 +189,9 @@ class NofM(Sparsity):
         """So many of each group."""
         return Pattern(self.kept_of_group, self.size, stride)
 
-    def position_bits(self) -> int:
-        """Bits of a position in the group."""
-        return (self.size - 1).bit_length()
+    def stored_bits(self, inputs: int, stride: int = 1) -> float:
+        """The position in its group of each kept weight, as sparse matrix units read them."""
+        return (self.size - 1).bit_length() * self.kept(inputs, stride)
 
     def fault(self, problem: Problem) -> tuple[str, str] | None:
         """Whether the pattern is this one."""

@@ -1,4 +1,4 @@
-"""int2 to int16: uniform steps, with one scale for the tensor, a channel or a group.
+"""int2 to int16: uniform steps, with one scale for the tensor, a channel or a group, or any (``int4:any``).
 
 The value of a code is ``s (q - z)``, exactly. Float32, in which weights are decoded, holds the product of an
 fp16 or bf16 scale and a code of up to 13 bits; wider ones are what a kernel computes that sums products of
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.problems.formats.any_scale import AnyScale
 from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import AskedScales, StepRule, ValueRule
@@ -116,6 +117,10 @@ class Symmetric(StepRule):
         steps = {float(own.lattice[0]) for own in values if own.lattice is not None}
         return replace(self, scope=CHANNEL) if self.takes_scales and len(steps) > 1 else self
 
+    def at_any_scale(self) -> ValueRule | None:
+        """With a free scale for each channel, where none has more than one."""
+        return AnyScale(self.bits) if self.scope.group is None else None
+
     def fault(self, values: ValueSet) -> tuple[str, str] | None:
         """Whether the codes are those of so many bits."""
         fault, (qmin, qmax), (low, high) = super().fault(values), symmetric_codes(self.bits), values.code_ends
@@ -183,6 +188,8 @@ def _name(bits: int, scope: Scope, options: list[str], stored: NumberType) -> st
 def uniform(bits: int, options: Options) -> ValueRule:
     """The rule of ``int{bits}`` and its options."""
     scope = scope_asked(options)
+    if scope.group is None and options.flag("any"):
+        return AnyScale(bits)
     asymmetric = options.flag("asym")
     scale = usual_scale(scope) if asymmetric else options.one_of(usual_scale(scope), *SCALES)
     stored = STORED[options.one_of(usual_type(scope).name, *STORED)]

@@ -15,7 +15,7 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.storage.checkpoints.files import StoredTensor
 from pvqbounds.storage.checkpoints.layer import CompressedLayer
 
-__all__ = ["FLOATS", "LARGEST_LAYER", "LayerFormat", "Parts", "checked_shape", "unpacked"]
+__all__ = ["FLOATS", "LARGEST_LAYER", "LayerFormat", "Parts", "checked_shape", "packed", "unpacked"]
 
 Array = NDArray[np.float64]
 
@@ -146,3 +146,18 @@ def unpacked(words: NDArray[Any], bits: int, count: int) -> NDArray[np.int64]:
     for place in range(bits):
         codes |= digits[:, :, place].astype(np.int64) << place
     return codes
+
+
+def packed(codes: NDArray[np.int64], bits: int) -> NDArray[np.int32]:
+    """Codes of each row as such a stream in words of 32 bits, filled up with zeros: unpacked gives them back.
+
+    Parameters
+    ----------
+    codes
+        From 0 to 2^bits - 1, shape (rows, count).
+    """
+    digits = (codes[:, :, None] >> np.arange(bits)) & 1
+    stream = digits.reshape(len(codes), -1).astype(np.uint8)
+    filled = np.pad(stream, ((0, 0), (0, -stream.shape[1] % 32)))
+    words = np.packbits(filled, axis=1, bitorder="little").view(np.dtype("<u4"))
+    return words.astype(np.uint32).view(np.int32)

@@ -13,6 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
-__all__ = ["Bounded", "LeafSolver", "branch"]
+__all__ = ["Bounded", "Ceiling", "LeafSolver", "branch"]
 
 Array = NDArray[np.float64]
 
@@ -57,6 +58,9 @@ HALVINGS = 16
 TOO_WIDE = 0.06
 """A leaf is cut where its width costs more than this share of its bound."""
 
+LEAST_WANTED = 0.1
+"""Share of the price of all weights, and of what is spent, that counts where a bound at a price is less."""
+
 MOST_FIRST, MOST_LAST = 60, 300
 """Leaves that a cover begins with, and ends with, at most."""
 
@@ -71,6 +75,29 @@ class Bounded:
     proof: LeafCertificate
     value: float
     """Its bound, about: what it proves is found at the end."""
+
+
+class Ceiling(NamedTuple):
+    """Where kept weights have a price, bounds far from good weights do not grow: all are kept there.
+
+    At a distance t and with rho, a relaxation is about most (2x - x²), x = t sqrt(rho / most) <= 1, less what
+    the width of the slab costs.
+    """
+
+    most: float
+    """The price of all weights."""
+    spent: float
+    """What of it bounds do not count."""
+
+    def chord(self, near: float, half_width: float) -> float:
+        """The best rho of a slab that begins at a distance near > 0."""
+        x = 1.0 / (1.0 + (half_width / near) ** 2)
+        return self.most * (x / near) ** 2
+
+    def half_width(self, near: float, value: float) -> float:
+        """How wide a slab may be that begins at this distance, for a bound of this value."""
+        wanted = max(self.spent + value, LEAST_WANTED * self.most)
+        return near * math.sqrt(max(self.most / wanted - 1.0, 0.0))
 
 
 class LeafSolver(ABC):
@@ -93,6 +120,16 @@ class LeafSolver(ABC):
     @abstractmethod
     def error(self) -> float:
         """The least error of weights known by now."""
+
+    @property
+    def beyond(self) -> float:
+        """What E has to be for no weights of less than the least error known to be there."""
+        return self.error
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """What bounds do not exceed far from good weights; None where they grow as t² does."""
+        return None
 
 
 @dataclass(eq=False)
@@ -136,12 +173,18 @@ class _Shape:
     centre: Array
     """t of good weights, shape (m,)."""
     base: float
+    ceiling: Ceiling | None
     bend: float = 0.0
 
     @property
     def full(self) -> float:
         """The most that rho is."""
         return CURVATURE * self.near.next
+
+    @property
+    def whole(self) -> float:
+        """The base with what is spent on kept weights, where they have a price."""
+        return self.base if self.ceiling is None else self.base + self.ceiling.spent
 
     def learn(self, leaf: _Leaf) -> None:
         """Take a bounded leaf into account."""
@@ -163,14 +206,25 @@ class _Shape:
         push = np.where(box.is_bounded, 0.0, self.near.power * nearest)
         return Slabs(self.near.direction, box, np.zeros_like(push), push)
 
+    def far(self, distance: float, value: float) -> float | None:
+        """How wide a slab may be from this distance outwards, where there is a ceiling that tells."""
+        if self.ceiling is None or not distance > 0.0:
+            return None
+        half = self.ceiling.half_width(distance, value)
+        return 2.0 * half if self.ceiling.chord(distance, half) < self.full else None
+
     def _chord(self, box: Box, axis: int) -> float:
         """rho: of a few, so that matrices are shared."""
         rho = self.full * 0.5 ** np.arange(HALVINGS)
         low, high = float(box.low[axis] - self.centre[axis]), float(box.high[axis] - self.centre[axis])
+        if self.ceiling is not None and low * high > 0.0:
+            best = self.ceiling.chord(min(abs(low), abs(high)), 0.5 * (high - low))
+            if best < self.full:
+                return float(rho[np.argmin(np.abs(np.log(rho / max(best, 1e-300))))])
         # where bend t² - rho (t - low)(high - t) is least
         inside = np.clip(0.5 * rho * (low + high) / (self.bend + rho), low, high)
         gained = self.bend * inside**2 - rho * (inside - low) * (high - inside)
-        promise = self.base * np.sqrt(rho / self.full) + gained
+        promise = self.whole * np.sqrt(rho / self.full) + gained
         return float(rho[np.argmax(promise)])
 
 
@@ -222,7 +276,7 @@ class _Branching:
             power = float(near.power[axis])
             if not power > 0.0:
                 return None
-            reach = math.sqrt(UNREACHED * self.solver.error / power)
+            reach = math.sqrt(UNREACHED * self.solver.beyond / power)
             low, rest = self.divided(here, axis, -reach)
             here, high = self.divided(rest, axis, reach)
             for far in (low, high):
@@ -251,10 +305,13 @@ class _Branching:
         end = sign * float(here.box.high[0] if sign > 0.0 else here.box.low[0])
         distance, step = abs(0.5 * (last.box.high[0] - last.box.low[0])), width
         while len(self.leaves) < MOST_FIRST and not self.clock.expired:
-            if last.value > FAR * self.weakest:
+            far = self.shape.far(distance, _times(MARGIN, self.weakest))
+            if far is not None:
+                step = max(width, far)
+            elif last.value > _times(FAR, self.weakest):
                 step = (REACH - 1.0) * distance
             else:
-                spare = max(last.value + last.penalty - MARGIN * self.weakest, 0.0)
+                spare = max(last.value + last.penalty - _times(MARGIN, self.weakest), 0.0)
                 step = min(max(width, 2.0 * math.sqrt(SPENT * spare / self.shape.full)), WIDEST * step)
             if centre + distance + NEARLY * step >= end:
                 break
@@ -296,7 +353,7 @@ class _Branching:
         What counts is what all curvature would cost: a wide leaf has less of it.
         """
         cost = self.shape.full * float(_widths(leaf.box).max()) ** 2
-        return cost > TOO_WIDE * max(leaf.value, self.shape.base)
+        return cost > TOO_WIDE * max(leaf.value, self.shape.base, LEAST_WANTED * self.shape.whole)
 
     def _cut(self, leaf: _Leaf) -> tuple[_Leaf, _Leaf]:
         """Two parts of a leaf, each with its first stage."""
@@ -327,7 +384,7 @@ def branch(
     A certificate that states about what it proves; None where some t has no bound at all.
     """
     whole = whole_box(problem, near.direction)
-    shape = _Shape(near, at, EXPECTED * solver.error)
+    shape = _Shape(near, at, EXPECTED * solver.error, solver.ceiling)
     root = _Leaf(whole, shape.slabs(whole))
     branching = _Branching(shape, solver, clock, allowed)
     here = branching.within_reach(root)
@@ -336,6 +393,11 @@ def branch(
     branching.cover(here)
     branching.tighten()
     return _certificate(near, root)
+
+
+def _times(factor: float, bound: float) -> float:
+    """A bound that is so many times better, whatever its sign."""
+    return bound + (factor - 1.0) * abs(bound)
 
 
 def _widths(box: Box) -> Array:

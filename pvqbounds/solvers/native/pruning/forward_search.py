@@ -65,8 +65,12 @@ def has_few_supports(problem: SparseLeastSquares) -> bool:
 
 
 def suits_forward(problem: SparseLeastSquares, factor: SubsetFactor) -> bool:
-    """Whether the search by what is kept is for this problem, and its Gram proved definite."""
-    return has_few_supports(problem) and factor.definite and 0 < factor.removals < len(factor.weight)
+    """Whether the search by what is kept is for this problem, and its Gram proved definite.
+
+    Where more are kept than go, what goes is the shorter list.
+    """
+    kept = len(factor.weight) - factor.removals
+    return has_few_supports(problem) and factor.definite and 0 < kept <= factor.removals
 
 
 def forward_search(factor: SubsetFactor, threshold: float) -> Forward | None:

@@ -29,7 +29,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import Gram, SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
-from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, NormalForm, central_path
+from pvqbounds.solvers.native.pruning.perspective_dual import LARGEST_NEWTON, central_path, priced_form
 from pvqbounds.solvers.native.pruning.perspective_splitting import (
     RowBudget,
     ScaledGram,
@@ -38,7 +38,7 @@ from pvqbounds.solvers.native.pruning.perspective_splitting import (
 )
 from pvqbounds.solvers.native.pruning.supports import elimination_curve, exchanged
 
-__all__ = ["allocate", "layer_multipliers", "layer_supports", "scaled_grams"]
+__all__ = ["allocate", "layer_multipliers", "layer_supports", "scaled_grams", "table_fits"]
 
 LARGEST_TABLE = 3 * 10**8
 """Additions of the dynamic program above which the budget is spread over convex hulls."""
@@ -114,7 +114,7 @@ def layer_multipliers(
     def refined(row: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if clock.expired:
             return D[row], nu[row]
-        form = _priced_form(shared[row], weights[row])
+        form = priced_form(shared[row], weights[row])
         own, own_nu = central_path(form, price=price / form.unit**2, tolerance=TOLERANCE, clock=clock)
         progress()
         # where the price removes everything, the path has nothing to say
@@ -136,13 +136,6 @@ def _price(
     extra = np.sort((D * (weights - nu / D) ** 2).ravel())
     removed = budget.size - budget.kept
     return float(extra[max(removed - 1, 0) : removed + 1].mean())
-
-
-def _priced_form(shared: ScaledGram, weight: NDArray[np.float64]) -> NormalForm:
-    """The normal form of a channel whose kept weights have a price: one group of all live inputs."""
-    unit = math.sqrt(max(float(weight @ shared.gram @ weight), 1e-300))
-    group = np.where(shared.power > 0.0, 0, -1)
-    return NormalForm(shared.gram, weight / unit, group, np.zeros(0), shared.start, shared.power, unit)
 
 
 # ------------------------------------------------------------------------------- from above
@@ -275,7 +268,7 @@ def allocate(errors: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """
     channels, n = errors.shape[0], errors.shape[1] - 1
     total = min(total, channels * n)
-    if channels * (total + 1) * (n + 1) <= LARGEST_TABLE:
+    if table_fits(channels, n, total):
         return np.asarray(_best_allocation(np.ascontiguousarray(errors), total))
     kept = np.zeros(channels, dtype=np.int64)
     steps = [
@@ -285,6 +278,11 @@ def allocate(errors: NDArray[np.float64], total: int) -> NDArray[np.int64]:
         if kept[c] == -first:
             kept[c] += min(last + first, total - int(kept.sum()))
     return kept
+
+
+def table_fits(channels: int, n: int, total: int) -> bool:
+    """Whether :func:`allocate` finds the best way to spend a budget, by dynamic programming."""
+    return channels * (min(total, channels * n) + 1) * (n + 1) <= LARGEST_TABLE
 
 
 def _hull_steps(row: NDArray[np.float64]) -> list[tuple[int, int]]:

@@ -13,6 +13,7 @@ exact evaluation is returned.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +24,23 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
-from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, scaled_gram, shared_multipliers
+from pvqbounds.solvers.native.pruning.perspective_splitting import (
+    RowBudget,
+    ScaledGram,
+    scaled_gram,
+    shared_multipliers,
+)
 
-__all__ = ["NormalForm", "central_path", "maximise_perspective", "normal_form", "path_fits"]
+__all__ = [
+    "LARGEST_NEWTON",
+    "NormalForm",
+    "central_path",
+    "maximise_perspective",
+    "maximise_priced",
+    "normal_form",
+    "path_fits",
+    "priced_form",
+]
 
 LARGEST_STEP = 0.8
 """Fraction of the way to the boundary."""
@@ -121,6 +136,19 @@ def normal_form(problem: SparseLeastSquares) -> NormalForm | None:
     return NormalForm(shared.gram, weight / unit, group, np.array(need), shared.start, shared.power, unit)
 
 
+def priced_form(shared: ScaledGram, weight: NDArray[np.float64]) -> NormalForm:
+    """The normal form of a channel whose kept weights have a price: one group of all live inputs.
+
+    Parameters
+    ----------
+    weight
+        w times the power of the inputs, shape (n,).
+    """
+    unit = math.sqrt(max(float(weight @ shared.gram @ weight), 1e-300))
+    group = np.where(shared.power > 0.0, 0, -1)
+    return NormalForm(shared.gram, weight / unit, group, np.zeros(0), shared.start, shared.power, unit)
+
+
 def path_fits(n: int, clock: Clock) -> bool:
     """Whether a central path of n inputs is expected to end in time, or so soon that it does not matter."""
     return _expected_seconds(n) < max(BRIEF, clock.remaining)
@@ -158,6 +186,42 @@ def maximise_perspective(
             other = shared_multipliers(problem.gram, problem.weight[None], budget)[0]
             best = max(best, other, key=lambda found: dual_bound(problem, found))
     return best if dual_bound(problem, best) > 0.0 else none
+
+
+def maximise_priced(
+    problem: SparseLeastSquares,
+    price: float,
+    *,
+    tolerance: float,
+    max_iterations: int,
+    clock: Clock,
+) -> DualCertificate:
+    """Find (D, nu) for the best bound on E plus a price for each weight that is kept; no budget plays a part.
+
+    A singular Gram gives D = nu = 0.
+
+    Parameters
+    ----------
+    price
+        In units of E.
+    tolerance
+        Relative, of the bound with the price of what is kept.
+    """
+    shared = scaled_gram(problem.gram)
+    if shared.inverse is None:
+        return DualCertificate(lam=np.zeros(problem.n), nu=np.zeros(problem.n))
+    form = priced_form(shared, problem.weight * shared.power)
+    D, nu = central_path(
+        form,
+        price=price / form.unit**2,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        clock=clock,
+    )
+    if not D.any():  # the price removes everything: the point v = 0 of the relaxation, where it is best
+        D = form.start
+        nu = D * form.weight - form.gram @ form.weight
+    return form.certificate(D, nu)
 
 
 @np.errstate(all="ignore")  # in the thread that runs it: an iterate that overflows is thrown away

@@ -8,6 +8,7 @@ that ignores all sets with an error of at least that value ends and has met none
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -35,10 +36,13 @@ from pvqbounds.solvers.native.pruning.subset_kernel import (
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
 from pvqbounds.solvers.native.pruning.supports import better_support, improved_support, support_from_inverse
 
-__all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_sparse"]
+__all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_from", "search_sparse"]
 
 WORK = 50_000_000
 """Multiplications between two looks at the clock: about 0.1 s."""
+
+BRIEF_WORK = 1_000_000
+"""Multiplications after which a search takes multipliers, where it need not make them: some 2 ms."""
 
 LARGEST_STACK = 2**27
 """Entries of the rows of all depths above which no search is begun (1 GiB)."""
@@ -97,13 +101,33 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock, persistent: bool = 
         limit", where the certificate may be a perspective one. Where the Gram is not proved
         definite the bound is 0, and the status says so.
     """
-    too_deep = _entries(problem) > LARGEST_STACK
-    if too_deep and not has_few_supports(problem):
+    if _entries(problem) > LARGEST_STACK and not has_few_supports(problem):
         return relaxed_sparse(problem, "time limit", clock=clock)
     factor = subset_factor(problem)
+    removed = np.flatnonzero(good_set(factor.gram, factor.weight, factor.group, factor.need))
+    return search_from(problem, factor, removed, clock, persistent)
+
+
+def search_from(
+    problem: SparseLeastSquares,
+    factor: SubsetFactor,
+    removed: NDArray[np.int64],
+    clock: Clock,
+    persistent: bool,
+    shared: Callable[[], Multiplied | None] | None = None,
+) -> ExactSolution:
+    """:func:`search_sparse` from a set of removals that is known, on the problem's factor.
+
+    Parameters
+    ----------
+    factor
+        Of the problem, or of one that removes more: what it proves is proved by the problem's own.
+    shared
+        Gives multipliers of another budget, which help where a brief search does not end.
+    """
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
-    removed, cost = _incumbent(factor)
+    cost = _cost(factor, removed)
     if not factor.definite:
         return _singular(problem, factor, removed, cost, clock)
     if factor.proved(cost) == 0.0:  # nothing is lost, as far as float64 can tell
@@ -113,15 +137,17 @@ def search_sparse(problem: SparseLeastSquares, clock: Clock, persistent: bool = 
     if forward is not None:
         removed = removed if forward.removed is None else forward.removed
         return _solution(factor, removed, factor.proved(forward.cost), forward.nodes, "optimal")
-    if too_deep:
+    if _entries(problem) > LARGEST_STACK:
         return relaxed_sparse(problem, "time limit", clock=clock)
-    stack = _start(factor, best, None)
-    if enumerate_sets(stack, factor.group, WORK) == DONE:
+    trials = [(None, WORK)] if shared is None else [(None, BRIEF_WORK), (shared, WORK)]
+    for multipliers, work in trials:
+        stack = _start(factor, best, None if multipliers is None else multipliers())
+        ended = enumerate_sets(stack, factor.group, work) == DONE
         removed = stack.best_set.copy() if stack.state[FOUND] else removed
-        value = factor.proved(float(stack.best[0]))
-        return _solution(factor, removed, value, int(stack.state[NODES]), "optimal")
-    removed = stack.best_set.copy() if stack.state[FOUND] else removed
-    return _rising(problem, factor, removed, float(stack.best[0]), clock, persistent)
+        best = float(stack.best[0])
+        if ended:
+            return _solution(factor, removed, factor.proved(best), int(stack.state[NODES]), "optimal")
+    return _rising(problem, factor, removed, best, clock, persistent)
 
 
 def _singular(
@@ -283,8 +309,8 @@ def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDA
     if problem.n <= LARGEST_SINGULAR and (clock is None or not clock.expired):
         # a singular Gram: the reduction finds inputs that act as one
         factor = subset_factor(problem)
-        removed = np.zeros(0, dtype=np.int64) if factor.removals == 0 else _incumbent(factor)[0]
-        candidates.insert(0, factor.support(removed))
+        flags = good_set(factor.gram, factor.weight, factor.group, factor.need)
+        candidates.insert(0, factor.support(np.flatnonzero(flags)))
     return better_support(problem, candidates)
 
 
@@ -308,12 +334,10 @@ def _done(stack: Stack) -> bool:
     return bool(stack.state[DEPTH] < 0)
 
 
-def _incumbent(factor: SubsetFactor) -> tuple[NDArray[np.int64], float]:
-    """Find a good set of removals, and its cost."""
-    flags = good_set(factor.gram, factor.weight, factor.group, factor.need)
-    removed = np.flatnonzero(flags)
+def _cost(factor: SubsetFactor, removed: NDArray[np.int64]) -> float:
+    """What a set of removals costs."""
     y = np.linalg.lstsq(factor.rows[removed], factor.weight[removed], rcond=None)[0]
-    return removed, float(y @ y)
+    return float(y @ y)
 
 
 def _solution(

@@ -14,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
-from pvqbounds.heuristics.supports import eliminate, exchange, good_set, select
+from pvqbounds.heuristics.supports import eliminate, exchange, good_set, good_sets, select
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.solvers.native.pruning.perspective_splitting import ScaledGram
 
-__all__ = ["better_support", "elimination_curve", "exchanged", "improved_support", "support_from_inverse"]
+__all__ = [
+    "better_support",
+    "elimination_curve",
+    "exchanged",
+    "improved_support",
+    "support_from_inverse",
+    "supports_by_size",
+]
 
 LARGEST_CHAIN = 320
 """Inputs up to which supports of all sizes are looked for, each from the one before it: some 100 ms."""
@@ -112,6 +119,21 @@ def support_from_inverse(
     starts = [flags, select(shared.gram, weight, group, need)]
     ends = [np.flatnonzero(exchanged(shared.gram, weight, group, start, clock)) for start in starts]
     return better_support(problem, ends)
+
+
+def supports_by_size(problem: SparseLeastSquares, shared: ScaledGram) -> list[NDArray[np.int64]]:
+    """Good supports of 0, 1, ..., n inputs of one channel: sorted indices.
+
+    Up to `LARGEST_CHAIN` inputs those of the chain; beyond, what elimination leaves.
+    """
+    assert shared.inverse is not None
+    weight = problem.weight * shared.power
+    n, group = problem.n, np.zeros(problem.n, dtype=np.int64)
+    if n <= LARGEST_CHAIN:
+        sets = good_sets(shared.gram, weight, group, np.zeros(1, dtype=np.int64))
+        return [np.flatnonzero(kept) for kept in sets]
+    order = elimination_curve(shared, weight)[0]
+    return [np.sort(order[n - kept :]) for kept in range(n + 1)]
 
 
 def improved_support(

@@ -42,6 +42,8 @@ class Found:
 
     def spread(self, codes: NDArray[np.int64], live: NDArray[np.bool_]) -> Found:
         """The same for all inputs, of which it is for those of a mask: the others have these codes."""
+        if live.all():
+            return self
         all_codes = codes.copy()
         all_codes[live] = self.codes
         return replace(self, codes=all_codes, certificate=self.certificate.spread(live))

@@ -159,8 +159,11 @@ def raised_by(
     return Found(codes, certificate, f"{search} raised the bound of the relaxation{gained}")
 
 
-def better_codes(problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome) -> NDArray[np.int64]:
-    """What a search found, if that has less error than the codes known before."""
+def better_codes(
+    problem: LeastSquares, codes: NDArray[np.int64], outcome: Outcome, error: float | None = None
+) -> NDArray[np.int64]:
+    """What a search found, if that has less error than the codes known before (`error`, where at hand)."""
     if outcome.codes is None or np.array_equal(outcome.codes, codes):
         return codes
-    return min([outcome.codes, codes], key=lambda z: problem.error(z).upper)
+    before = problem.error(codes).upper if error is None else error
+    return outcome.codes if problem.error(outcome.codes).upper < before else codes

@@ -108,7 +108,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     error = problem.error(codes).upper
     if expected_nodes(plain.tree, error) < HOPELESS * NODES_A_SLICE:
         outcome = quick_search(plain.tree, error)
-        codes = better_codes(problem, codes, outcome)
+        codes = better_codes(problem, codes, outcome, error)
         if outcome.exhausted:
             return Found(codes, plain.certificate(outcome), "optimal", exact=True)
 

@@ -130,7 +130,7 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     bearable = NODES_A_SLICE * (1.0 if problem.is_restricted else HOPELESS)
     if expected_nodes(plain.tree, error) < bearable:
         outcome = quick_search(plain.tree, error)
-        codes = better_codes(problem, codes, outcome)
+        codes = better_codes(problem, codes, outcome, error)
         if outcome.exhausted:
             return Found(codes, plain.certificate(outcome), "optimal", exact=True)
 
