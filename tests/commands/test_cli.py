@@ -528,7 +528,6 @@ def test_layers_are_listed_where_none_is_named(folder: Path, capsys: pytest.Capt
 def test_what_was_found_is_evaluated_on_data_that_are_held_out(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pvqbounds import nn
 
     images = nn.load_model("digits").data
     np.save("later.npy", images[:20].numpy())
