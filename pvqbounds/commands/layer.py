@@ -55,7 +55,7 @@ from pvqbounds.commands.inputs import (
     model_name,
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
-from pvqbounds.commands.outputs import Outputs
+from pvqbounds.commands.outputs import Outputs, present_layers
 
 if TYPE_CHECKING:
     from pvqbounds.results.layer import LayerReport
@@ -221,5 +221,6 @@ def layer(
             outputs.write_rows(reports)
         for report in reports:
             outputs.present(report)
+        present_layers(reports)
     if interrupts.stop.is_set():
         raise typer.Exit(INTERRUPTED)
