@@ -2,7 +2,8 @@
 
     python examples/gptq_small_gpt.py
     pvqbounds layer --model examples.gptq_small_gpt:GPT --weights small-gpt.safetensors --data small-gpt.npy \
-        --layer '*' --compressed small-gpt-gptq --methods rtn --total-time 10
+        --layer '*' --compressed small-gpt-gptq --methods rtn \
+        --method relax --relaxation splits --time-limit 0.1
 
 The text is the docstrings of Python's standard library, byte by byte. The weights are stored as GPTQ's own
 tools store them (version 2): 4 bits, groups of 32, with zero points.
