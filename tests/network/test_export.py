@@ -192,3 +192,20 @@ def test_tied_weights_are_refused(model, images):
     report = layer_bounds(tied, "0", torch.randn(20, 4), formats=["int2"], methods=[])
     with pytest.raises(InputError, match="shares its weights"):
         compressed_model(network_of([(report, 16)]), tied)
+
+
+@pytest.mark.parametrize("form", [own for own in FORMATS if own.partition("+")[2] or own[0] == "i"])
+def test_packed_layers_are_what_compressed_tensors_reads(model, images, tmp_path, form):
+    quantization = pytest.importorskip("compressed_tensors.quantization")
+    from compressed_tensors.compressors import BaseCompressor
+
+    network = bounded(model, images, [form], ["head"])
+    export_weights(network, model, tmp_path / "q", "compressed-tensors")
+    config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization_config"]
+    (scheme,) = quantization.QuantizationConfig.model_validate(config).config_groups.values()
+    state = load_file(tmp_path / "q" / "model.safetensors")
+    parts = {name.removeprefix("head."): state[name] for name in state if name.startswith("head.weight_")}
+    decoded = BaseCompressor.get_value_from_registry("pack-quantized").decompress(dict(parts), scheme)
+    # theirs is rounded to the type of the scale
+    best = torch.from_numpy(best_of(network, "head", form)).to(parts["weight_scale"].dtype)
+    assert torch.equal(decoded["weight"].to(best.dtype), best)
