@@ -89,7 +89,7 @@ def network_bounds(
         The command line, to be kept with the results.
     **options
         Of :class:`~pvqbounds.network.asked.Asked`: `solver`, `method`, `relaxation`, `time_limit`,
-        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`.
+        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`, `mask_cost`.
 
     Returns
     -------
