@@ -11,6 +11,7 @@ from pvqbounds.commands.console import (
     BitsOption,
     CompressedOption,
     FormatOption,
+    MaskOption,
     MethodOption,
     MethodsOption,
     PatternOption,
@@ -107,10 +108,7 @@ def layer(
             help="Formats of one size, that of --bits: dense, pruned and quantized with more bits, pruned.",
         ),
     ] = False,
-    mask_cost: Annotated[
-        str,
-        typer.Option(help="How sizes count masks: stored (as the layout has them), bitmap, entropy, none."),
-    ] = "stored",
+    mask_cost: MaskOption = "stored",
     opt_dim: Annotated[
         int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
     ] = None,

@@ -13,6 +13,7 @@ import typer
 from pvqbounds.commands.console import (
     CompressedOption,
     FormatOption,
+    MaskOption,
     MethodOption,
     MethodsOption,
     RangeOption,
@@ -88,6 +89,7 @@ def network(
     per_channel: Annotated[
         bool, typer.Option("--per-channel", help="One scale of int4 for each output channel.")
     ] = False,
+    mask_cost: MaskOption = "stored",
     methods: MethodsOption = None,
     sample: Annotated[
         int | None,
@@ -166,6 +168,7 @@ def network(
                 threads=threads,
                 range_method=range_method,
                 per_channel=per_channel,
+                mask_cost=mask_cost,
                 seed=seed,
             )
     except KeyboardInterrupt:

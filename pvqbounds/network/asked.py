@@ -9,6 +9,7 @@ from typing import Any
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, get
 from pvqbounds.problems.formats import Format
+from pvqbounds.problems.formats.sparsity import USUAL_MASK, checked_mask
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.results.sampling import SMALLEST_SAMPLE
@@ -42,6 +43,7 @@ class Asked:
     solver_options: Mapping[str, Any] | None = None
     range_method: str = "mse"
     per_channel: bool = False
+    mask_cost: str = USUAL_MASK
     sample: int | None = None
     """Channels of each layer that are bounded tightly, the others cheaply; None for all of them."""
 
@@ -49,6 +51,7 @@ class Asked:
         self.options()
         asked_for(self.methods)
         checked_range_method(self.range_method)
+        checked_mask(self.mask_cost)
         if self.sample is not None:
             sample = whole_number(self.sample, "The sample of channels", SMALLEST_SAMPLE, LARGEST_SAMPLE)
             object.__setattr__(self, "sample", sample)
@@ -96,7 +99,7 @@ def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, ot
     SolverError
         If the solver is absent, or can do none of them.
     """
-    kinds = [kind_for(form.task, form.has_steps) for form in formats]
+    kinds = [kind_for(form.task, form.has_steps, form.any_scale) for form in formats]
     for name in asked_for(asked.methods):
         tasks = get(name).tasks
         if not others and not any(form.task in tasks for form in formats):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.network.asked import Asked, checked_formats
+from pvqbounds.nn.calibration import Images
 from pvqbounds.nn.compressed import CompressedFiles, named_files
 from pvqbounds.nn.layers import Layer, find_layer, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
@@ -127,6 +128,8 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path) -> Manifest:
         )
     for name in dict.fromkeys([*stored.settings, *wanted.settings]):
         before, now = stored.settings.get(name), wanted.settings.get(name)
+        if name == "data" and None in (before, now):
+            continue  # not given again, where the Grams are there; or of a kind that cannot be told
         if before != now:
             word = "the data" if name == "data" else f"{name} = {shown(before)}"
             other = "others" if name == "data" else shown(now)
@@ -168,9 +171,12 @@ def _merged_layers(stored: Manifest, wanted: Manifest) -> tuple[PlannedLayer, ..
 
 
 def data_digest(data: Any) -> str | None:
-    """SHA-256 of data in tensors, arrays, and mappings and lists of them; None for anything else."""
+    """SHA-256 of data in tensors, arrays, and mappings and lists of them; of images the names and sizes.
+
+    None for anything else, such as a DataLoader, and where there are none.
+    """
     total = hashlib.sha256()
-    return total.hexdigest() if _hashed(total, data) else None
+    return total.hexdigest() if data is not None and _hashed(total, data) else None
 
 
 def _hashed(total: Any, data: Any) -> bool:
@@ -186,6 +192,8 @@ def _hashed(total: Any, data: Any) -> bool:
     if isinstance(data, list | tuple):
         total.update(f"{len(data)}".encode())
         return all(_hashed(total, part) for part in data)
+    if isinstance(data, Images):
+        return _hashed(total, [(path, Path(path).stat().st_size) for path, _ in data.files])
     if data is None or isinstance(data, int | float | str):
         total.update(repr(data).encode())
         return True

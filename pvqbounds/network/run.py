@@ -17,7 +17,7 @@ from pvqbounds.network.plan import data_digest, planned, resumed
 from pvqbounds.network.progress import NetworkProgress, Progress
 from pvqbounds.network.solved import solve_in_store
 from pvqbounds.network.unit import Unit
-from pvqbounds.nn.carried import carried
+from pvqbounds.nn.carried import CarriedLayer, carried
 from pvqbounds.nn.compressed import CompressedFiles
 from pvqbounds.nn.grams import Data
 from pvqbounds.nn.layers import Layer
@@ -89,7 +89,7 @@ def network_bounds(
         The command line, to be kept with the results.
     **options
         Of :class:`~pvqbounds.network.asked.Asked`: `solver`, `method`, `relaxation`, `time_limit`,
-        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`.
+        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`, `mask_cost`.
 
     Returns
     -------
@@ -150,6 +150,7 @@ class Run:
         self.progress = Progress.of(store, layers)
         self._report = report
         self.agenda = Agenda([])
+        self._carried: dict[str, CarriedLayer] = {}
 
     def through(
         self, data: Data | None, execution: Execution, dask: str | None, *, keep_grams: bool, batch_size: int
@@ -202,10 +203,12 @@ class Run:
         return [key for key in plan if key not in stands], stands
 
     def _unit(self, layer: str, side: str) -> Unit:
+        if layer not in self._carried:
+            self._carried[layer] = carried(self.layers[layer])
         return Unit(
             model=self.loaded.name,
             note=self.loaded.note,
-            layer=carried(self.layers[layer]),
+            layer=self._carried[layer],
             side=side,
             compressed=self.store.manifest.compressed.get(side),
             asked=self.asked,

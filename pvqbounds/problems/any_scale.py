@@ -19,7 +19,7 @@ from pvqbounds.problems.integer import IntegerLeastSquares
 from pvqbounds.problems.least_squares import LeastSquares, checked_pair
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.validation import whole_number
-from pvqbounds.problems.values import LARGEST_CODE, Reals, ValueSet
+from pvqbounds.problems.values import LARGEST_CODE, Reals, Steps, ValueSet
 
 __all__ = ["AnyScaleLeastSquares", "AnySteps"]
 
@@ -110,6 +110,19 @@ class AnySteps(ValueSet):
         """The values of codes depend on the scale."""
         raise InputError(NO_SCALE)
 
+    def usual(self, weight: Array) -> Steps:
+        """The steps of least weight error."""
+        if self.qmin <= 0 <= self.qmax:
+            scale = mse_scale(weight, self.qmin, self.qmax)
+        else:  # no range search without 0: the largest code at the largest weight
+            largest = float(np.abs(weight).max())
+            scale = (largest if largest > 0.0 else 1.0) / max(abs(self.qmin), abs(self.qmax))
+        return Steps(np.full(self.count, scale), *self.code_ends)
+
+    def rounded(self, weight: Array) -> Array:
+        """The values next to `weight` at the scale of least weight error, shape (n,)."""
+        return self.usual(weight).rounded(weight)
+
     def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
         """The values of codes depend on the scale."""
         raise InputError(NO_SCALE)
@@ -179,14 +192,9 @@ class AnyScaleLeastSquares(LeastSquares):
     @cached_property
     def settled(self) -> IntegerLeastSquares:
         """The problem at the scale of least weight error, found from the inputs that are not always zero."""
-        inner, values = self.normalised, self.values
+        inner = self.normalised
         live = inner.weight[inner.shared.live]
-        weight = live if len(live) else inner.weight
-        if values.qmin <= 0 <= values.qmax:
-            scale = mse_scale(weight, values.qmin, values.qmax)
-        else:  # no range search without 0: the largest code at the largest weight
-            largest = float(np.abs(weight).max())
-            scale = (largest if largest > 0.0 else 1.0) / max(abs(values.qmin), abs(values.qmax))
+        scale = float(self.values.usual(live if len(live) else inner.weight).step[0])
         return self.at(math.ldexp(scale, self.units.weight))
 
     def scale_of(self, codes: NDArray[np.int64]) -> float:

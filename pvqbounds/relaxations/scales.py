@@ -39,7 +39,16 @@ from pvqbounds.relaxations.certificates import Certificate, is_number, is_vector
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
 
-__all__ = ["MOST_SCALES", "Gap", "ScaleRange", "ScalesCertificate", "first_gap", "largest_value", "range_of"]
+__all__ = [
+    "MOST_SCALES",
+    "Gap",
+    "ScaleRange",
+    "ScalesCertificate",
+    "claimed_value",
+    "first_gap",
+    "largest_value",
+    "range_of",
+]
 
 Array = NDArray[np.float64]
 
@@ -136,6 +145,8 @@ def first_gap(
         By how much more than that is covered.
     """
     reached, end = within.ends(value, wider)
+    if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
+        return Gap(0.0, math.inf)
     if reached > end:
         return None
     lows, highs = _reach(scales, bounds, within.signal.upper, value)
@@ -163,6 +174,27 @@ def largest_value(scales: Array, bounds: Array, within: ScaleRange, wider: float
         else:
             high = middle
     return low
+
+
+def claimed_value(scales: Array, bounds: Array, within: ScaleRange) -> tuple[float, NDArray[np.bool_]]:
+    """What bounds at some scales prove for every scale on any machine, and which of them are needed for it.
+
+    Parameters
+    ----------
+    scales, bounds
+        Shape (m,).
+    within
+        Where best scales may lie.
+    """
+    value = max(0.0, down((1.0 - CLAIMED) * largest_value(scales, bounds, within, WIDER)))
+    needed = np.ones(len(scales), dtype=np.bool_)
+    for i in np.argsort(bounds):  # the lowest bounds, with the dearest proofs, are left out first
+        needed[i] = False
+        if first_gap(scales[needed], bounds[needed], within, value, WIDER) is not None:
+            needed[i] = True
+    if not needed.any():  # no codes change the error
+        needed[0] = True
+    return value, needed
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,17 +275,8 @@ class ScalesCertificate(Certificate):
         stated
             Scales, bounds that were claimed there, and what proves them.
         """
-        within = range_of(problem)
         kept = sorted(stated, key=lambda part: part[0])
         scales, bounds = (np.array([part[i] for part in kept]) for i in (0, 1))
-        value = largest_value(scales, bounds, within, WIDER)
-        value = max(0.0, down((1.0 - CLAIMED) * value))
-        needed = np.ones(len(kept), dtype=np.bool_)
-        for i in np.argsort(bounds):  # the lowest bounds, with the dearest proofs, are left out first
-            needed[i] = False
-            if first_gap(scales[needed], bounds[needed], within, value, WIDER) is not None:
-                needed[i] = True
-        if not needed.any():  # no codes change the error
-            needed[0] = True
+        value, needed = claimed_value(scales, bounds, range_of(problem))
         proofs = tuple(part[2] for part, used in zip(kept, needed, strict=True) if used)
         return cls(scales[needed], bounds[needed], proofs, value)

@@ -36,19 +36,22 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../searched``            (L,)    float64 ``nu`` are (L, n), and what a leaf's search proves, whose
 ``.../nodes``               (L,)    int64   nodes are -1 where none was needed; ``splits/count`` (L,) says
 ``.../splits/count``        (L,)    int64   how many split inequalities each leaf has
+``.../scales``, ``bounds``  (k,)    float64 of a certificate for every scale: scales, the bounds there, and
+``.../proofs/j/NAME``                       what proves them, of which ``proofs`` in the JSON has the rest
 =========================== ======= ======= ======================================================
 
 What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
 ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is not 1: the
 size of a convolution's kernel, so that groups run along input channels); ``rule`` "groups" stands for
-any other rule. A side that quantizes has the former, one that prunes the latter, a joint one both. It must
-be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries
-share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
-proved by the certificates of all entries together. An ``estimate`` is what the ends of a side would be had
-all of its channels been bounded as those of its ``sample`` were: value, low and high of a 95 % confidence
-interval, no bound; the side's own ends hold for all channels. The result of one problem from a file (schema
-``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
-"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
+any other rule. With ``grid`` "any scale" the ``scale`` of an entry is the one found. A side that quantizes
+has the former, one that prunes the latter, a joint one both. It must be what the side's ``format`` says.
+With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those of the entries are how the
+best weights found spend it, and the side's ``error_lower`` is proved by the certificates of all entries
+together. An ``estimate`` is what the ends of a side would be had all of its channels been bounded as those
+of its ``sample`` were: value, low and high of a 95 % confidence interval, no bound; the side's own ends
+hold for all channels. The result of one problem from a file (schema ``pvqbounds.problem/1``) has one entry
+in place of sides, and its ``task``, "quantization", "pruning" or "joint", in the place of SIDE; so had
+files of schema ``pvqbounds.layer/1``. A quadratic program
 zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
 ``quadratic/q``. A curve (schema ``pvqbounds.curve/1``) has ``budgets``: an entry of one problem for each
 number of non-zeros from 0 to n.

@@ -166,6 +166,19 @@ def test_what_cannot_be_exported_is_told_in_a_sentence(model, network, tmp_path)
             export_weights(network, model, target, form, "25%")
 
 
+def test_the_weights_of_a_method(model, images):
+    report = layer_bounds(model, "head", images, formats=["int3", "25%"], methods=["rtn", "magnitude"])
+    network = network_of([(report, 80)])
+    for form, method in (("int3", "rtn"), ("25%", "magnitude")):
+        changed = compressed_model(network, model, form, method)
+        side = report.side(form)
+        off = find_layer(changed, "head").weight - find_layer(model, "head").weight
+        gram = side.slices[0].problem.shared.matrix
+        assert float(((off @ gram) * off).sum()) == pytest.approx(side.method_error(method), rel=1e-5)
+    with pytest.raises(InputError, match="has no int3 of 'gptq', only of rtn"):
+        compressed_model(network, model, "int3", "gptq")
+
+
 def other_weights():
     changed = Small().eval()
     with torch.no_grad():
