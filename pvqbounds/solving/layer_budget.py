@@ -68,7 +68,8 @@ def solve_layer_budget(
         Each channel with the number of weights that the best support found for the layer leaves
         it, and the bounds of that problem of its own.
     error_lower
-        A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
+        A certified bound on the summed error of *any* weights with `nnz` non-zeros, by cases of directions of
+        next to no power where the Gram has one, from the
         certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`);
         it is no sum of their lower ends.
 
