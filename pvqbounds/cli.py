@@ -17,7 +17,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from pvqbounds.commands import allocate, compare, layer, network, show, solve, solvers, studies, verify
+from pvqbounds.commands import (
+    allocate,
+    compare,
+    export,
+    layer,
+    network,
+    report,
+    show,
+    solve,
+    solvers,
+    studies,
+    verify,
+)
 from pvqbounds.commands.console import Commands, printing_anything
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import PvqError, one_line
@@ -111,6 +123,8 @@ app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=solvers.EPILOG)(solvers.solvers)
 app.command(epilog=allocate.EPILOG)(allocate.allocate)
+app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=export.EPILOG)(export.export)
 
 app.command(
     epilog="Examples: [bold]pvqbounds weights[/bold]   |   "

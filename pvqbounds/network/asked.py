@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, get
 from pvqbounds.problems.formats import Format
+from pvqbounds.problems.formats.sparsity import USUAL_MASK, checked_mask
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.results.sampling import SMALLEST_SAMPLE
@@ -16,9 +17,25 @@ from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.kinds import ALL_KINDS, kind_for
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["Asked", "checked_formats"]
+__all__ = ["Asked", "AskedKeywords", "checked_formats"]
 
 LARGEST_SAMPLE = 2**31
+
+
+class AskedKeywords(TypedDict, total=False):
+    """The keywords of :class:`Asked` behind methods and sample, for functions that pass them on."""
+
+    solver: str
+    method: str
+    relaxation: str | None
+    time_limit: float
+    tolerance: float | None
+    threads: int
+    seed: int
+    solver_options: Mapping[str, Any] | None
+    range_method: str
+    per_channel: bool
+    mask_cost: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,7 @@ class Asked:
     solver_options: Mapping[str, Any] | None = None
     range_method: str = "mse"
     per_channel: bool = False
+    mask_cost: str = USUAL_MASK
     sample: int | None = None
     """Channels of each layer that are bounded tightly, the others cheaply; None for all of them."""
 
@@ -49,6 +67,7 @@ class Asked:
         self.options()
         asked_for(self.methods)
         checked_range_method(self.range_method)
+        checked_mask(self.mask_cost)
         if self.sample is not None:
             sample = whole_number(self.sample, "The sample of channels", SMALLEST_SAMPLE, LARGEST_SAMPLE)
             object.__setattr__(self, "sample", sample)
@@ -96,7 +115,7 @@ def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, ot
     SolverError
         If the solver is absent, or can do none of them.
     """
-    kinds = [kind_for(form.task, form.has_steps) for form in formats]
+    kinds = [kind_for(form.task, form.has_steps, form.any_scale) for form in formats]
     for name in asked_for(asked.methods):
         tasks = get(name).tasks
         if not others and not any(form.task in tasks for form in formats):

@@ -35,7 +35,7 @@ def solve_sampled(bounded: Bounded, sample: int) -> LayerReport:
     """Bounds of all channels of a unit, tight on a sample of so many."""
     unit, time = bounded.unit, bounded.unit.total_time
     chosen = sampled_channels(unit.asked.seed, unit.layer.name, bounded.layer.channels, sample)
-    kind = kind_for(bounded.form.task, bounded.form.has_steps)
+    kind = kind_for(bounded.form.task, bounded.form.has_steps, bounded.form.any_scale)
     shared = kind in (STEPS, PRUNING) and unit.asked.options().native
     cheap = bounded.report(
         total_time=None if time is None else CHEAP * time,

@@ -122,7 +122,7 @@ class Bounded:
             Fields of :class:`Asked` that are others here.
         """
         asked = replace(self.unit.asked, sample=None, **changes)
-        kind = kind_for(self.form.task, self.form.has_steps)
+        kind = kind_for(self.form.task, self.form.has_steps, self.form.any_scale)
         solver = solver_for_side(
             asked.solver, asked.method, kind, self.layer.inputs, asked.solver_options, asked.time_limit
         )
@@ -135,6 +135,7 @@ class Bounded:
             grams=self.grams,
             **source,
             out_channels=channels,
+            mask_cost=asked.mask_cost,
             range_method=asked.range_method,
             per_channel=asked.per_channel and self.form.takes_scales,
             methods=self._methods() if methods else [],

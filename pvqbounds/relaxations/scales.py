@@ -145,6 +145,8 @@ def first_gap(
         By how much more than that is covered.
     """
     reached, end = within.ends(value, wider)
+    if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
+        return Gap(0.0, math.inf)
     if reached > end:
         return None
     lows, highs = _reach(scales, bounds, within.signal.upper, value)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ CONFIDENCE = 0.95
 
 SMALLEST_SAMPLE = 8
 """Channels under which a line and its residuals say too little."""
+
+FEWEST = 4
+"""Channels of a sample whose ends are not known from the cheap bounds, for a line to be fitted: with fewer
+the interval is all that is certified."""
 
 LEAST_REST = 1e-3
 """1 less the leverage is no less: a channel that the line hangs on alone."""
@@ -113,20 +117,37 @@ def estimate_of(
     cheap_lower, cheap_upper
         Their cheap ends, which the slices no longer have.
     """
-    tight = {s.channel: s.bounds for s in slices if s.channel in set(sample)}
-    rest = [s.bounds for s in slices if s.channel not in tight]
-    low = math.fsum(s.bounds.error_lower for s in slices)
-    high = math.fsum(s.bounds.error_upper for s in slices)
+    cheap = dict(zip(sample, zip(cheap_lower, cheap_upper, strict=True), strict=True))
+    certain = (
+        math.fsum(s.bounds.error_lower for s in slices),
+        math.fsum(s.bounds.error_upper for s in slices),
+    )
 
-    def total(own: Sequence[float], cheap: Sequence[float], others: Sequence[float]) -> Estimated:
-        found = estimated_total(*(np.asarray(ends, dtype=np.float64) for ends in (own, cheap, others)))
+    def total(end: Literal["error_lower", "error_upper"], number: int) -> Estimated:
+        """The total of one end, the one of this number in a pair."""
+        known, own, control, others = [], [], [], []
+        for s in slices:
+            lower, upper = cheap.get(s.channel, (s.bounds.error_lower, s.bounds.error_upper))
+            if lower == upper:  # as of a channel without signal: nothing is left to be estimated of it
+                known.append(lower)
+            elif s.channel in cheap:
+                own.append(getattr(s.bounds, end))
+                control.append((lower, upper)[number])
+            else:
+                others.append((lower, upper)[number])
+        if not others:
+            found = Estimated(*[math.fsum(own)] * 3)
+        elif len(own) < FEWEST:
+            found = Estimated(math.fsum(own) + math.fsum(others), -math.inf, math.inf)
+        else:
+            found = estimated_total(*(np.asarray(ends, dtype=np.float64) for ends in (own, control, others)))
         # what is certified of the whole layer holds for what is estimated, too
-        return Estimated(*(min(max(end, low), high) for end in found))
+        return Estimated(*(min(max(math.fsum([*known, end]), certain[0]), certain[1]) for end in found))
 
     return Estimate(
         sample=tuple(sample),
-        error_lower=total([tight[c].error_lower for c in sample], cheap_lower, [b.error_lower for b in rest]),
-        error_upper=total([tight[c].error_upper for c in sample], cheap_upper, [b.error_upper for b in rest]),
+        error_lower=total("error_lower", 0),
+        error_upper=total("error_upper", 1),
         cheap_lower=tuple(cheap_lower),
         cheap_upper=tuple(cheap_upper),
     )

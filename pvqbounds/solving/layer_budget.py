@@ -41,6 +41,9 @@ MULTIPLIERS = 0.8
 BEFORE_CASES = 0.25
 """Share of the time that it may take before cases are looked at, and of what is left the upper end."""
 
+FOR_CURVES = 0.5
+"""Share of the time that searches at every budget may take, before there is a relaxation."""
+
 
 def solve_layer_budget(
     problems: Sequence[SparseLeastSquares],
@@ -71,9 +74,10 @@ def solve_layer_budget(
         it, and the bounds of that problem of its own.
     error_lower
         A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, or
-        :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels are small enough to be
-        searched at every budget); it is no sum of their lower ends.
+        certificates of `bounds`: :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels
+        are small enough to be searched at every budget, else
+        :func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, by cases where the Gram has
+        directions of next to no power. It is no sum of their lower ends.
 
     Raises
     ------
@@ -96,12 +100,17 @@ def solve_together(
     compile_layer_budget()
     start = time.perf_counter()
     clock = Clock(asked.time_limit * len(problems) / execution.jobs, asked.cancelled)
-    relaxed = _relaxed(problems, nnz, asked, execution, clock)
-    if not suits_curves(problems, nnz) or _is_optimal(relaxed):
-        return relaxed
-    searched = searched_together(problems, nnz, asked.threads, execution.jobs, clock)
+    searches = asked.relaxation is None and asked.method != "relax" and suits_curves(problems, nnz)
+    if not searches:
+        return _relaxed(problems, nnz, asked, execution, clock)
+    part = clock.part(FOR_CURVES)
+    searched = searched_together(problems, nnz, asked.threads, execution.jobs, part)
     spent = (time.perf_counter() - start) / len(problems)
-    return _better(relaxed, searched, spent)
+    searched = searched._replace(bounds=[replace(b, seconds=spent) for b in searched.bounds])
+    if _is_optimal(searched):
+        execution.report(len(problems))
+        return searched
+    return _better(searched, _relaxed(problems, nnz, asked, execution, clock))
 
 
 def _is_optimal(found: Together) -> bool:
@@ -112,8 +121,8 @@ def _is_optimal(found: Together) -> bool:
     return status_of(found.error_lower, total, signal) == "optimal"
 
 
-def _better(relaxed: Together, searched: Together, seconds: float) -> Together:
-    """What was searched, where it proves more; else the relaxation's, which may have better weights."""
+def _better(searched: Together, relaxed: Together) -> Together:
+    """What was searched, where it proves more; else the relaxation's."""
     if not searched.error_lower > relaxed.error_lower:
         return relaxed
     totals = [math.fsum(b.error_upper for b in found.bounds) for found in (searched, relaxed)]
@@ -123,7 +132,7 @@ def _better(relaxed: Together, searched: Together, seconds: float) -> Together:
         raise ContradictionError(
             list(relaxed.problems), certificates, weights, searched.error_lower, totals[1]
         )
-    return searched._replace(bounds=[replace(b, seconds=seconds) for b in searched.bounds])
+    return searched
 
 
 def _relaxed(

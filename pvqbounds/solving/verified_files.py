@@ -22,6 +22,7 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
+from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solvers.native.pruning.certificate import CurveCertificate
 from pvqbounds.solving.layer_curves import proved_together
@@ -82,7 +83,10 @@ def verify_file(
     record = read_record(path)
     if isinstance(record.result, SliceResult):
         intervals = [("result", record.result)]
-        findings = [*_whole_problem(record.result)]
+        findings = [*_whole_problem("result", record.result)]
+    elif isinstance(record.result, BudgetCurve):
+        intervals = [(f"budgets[{nnz}]", entry) for nnz, entry in enumerate(record.result.entries)]
+        findings = [*_whole_curve(record.result)]
     else:
         sides = dict(zip(record.sides, record.result.sides, strict=True))
         intervals = [
@@ -164,12 +168,31 @@ def _shared_bound(name: str, side: Side, time_limit: float) -> Iterator[Finding]
         yield Finding(where, True, "proved")
 
 
-def _whole_problem(result: SliceResult) -> Iterator[Finding]:
+def _whole_curve(curve: BudgetCurve) -> Iterator[Finding]:
+    """Whether a curve is about one problem, and every budget of it in their order."""
+    first = curve.entries[0].problem
+    if len(curve.entries) != first.n + 1:
+        yield Finding("budgets", False, f"{len(curve.entries)}, but {first.n} inputs have {first.n + 1}")
+    for nnz, entry in enumerate(curve.entries):
+        where, problem = f"budgets[{nnz}]", entry.problem
+        yield from _whole_problem(where, entry)
+        if problem.nnz != nnz:
+            yield Finding(f"{where}.nnz", False, f"{problem.nnz}, but it is the budget {nnz}")
+        numbers, others = problem.values.arrays, first.values.arrays
+        alike = numbers.keys() == others.keys() and all(
+            np.array_equal(numbers[name], others[name]) for name in numbers
+        )
+        alike &= problem.shared is first.shared and np.array_equal(problem.weight, first.weight)
+        if not alike:
+            yield Finding(where, False, "it is about another problem than the first")
+
+
+def _whole_problem(where: str, result: SliceResult) -> Iterator[Finding]:
     """Whether the result of a problem alone is about all of its inputs."""
     if (result.channel, result.inputs) != (0, (0, result.problem.n)):
         start, stop = result.inputs
         text = f"{start}..{stop} of channel {result.channel} cannot be, for {result.problem.n} inputs alone"
-        yield Finding("result.inputs", False, text)
+        yield Finding(f"{where}.inputs", False, text)
 
 
 def _structure(report: LayerReport, sides: Mapping[str, Side]) -> Iterator[Finding]:

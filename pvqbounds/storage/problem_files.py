@@ -84,6 +84,8 @@ class Budget:
     """N:M pruning."""
     format: str | None = None
     """A format by name, joint ones too."""
+    every: bool = False
+    """Whether nothing need be said: pruning, of which every number of non-zeros is asked for."""
 
     @property
     def given(self) -> bool:
@@ -102,6 +104,8 @@ class Budget:
             If not exactly one of the five was given, or its value cannot be used.
         """
         sizes = (self.bits, self.nnz, self.density, self.pattern, self.format)
+        if self.every and not self.given:
+            return SparseLeastSquares(gram, weight, nnz=gram.n)
         if sum(value is not None for value in sizes) != 1:
             raise InputError(
                 "Say how to compress: give one of bits (quantization), density, nnz or pattern (pruning), or "

@@ -53,7 +53,8 @@ hold for all channels. The result of one problem from a file (schema ``pvqbounds
 in place of sides, and its ``task``, "quantization", "pruning" or "joint", in the place of SIDE; so had
 files of schema ``pvqbounds.layer/1``. A quadratic program
 zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
-``quadratic/q``.
+``quadratic/q``. A curve (schema ``pvqbounds.curve/1``) has ``budgets``: an entry of one problem for each
+number of non-zeros from 0 to n.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.sampling import CONFIDENCE
@@ -81,18 +83,22 @@ from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
 
 __all__ = [
+    "CURVE_SCHEMA",
     "LAYER_SCHEMA",
     "PROBLEM_SCHEMA",
     "arrays_beside",
     "check_result_path",
+    "curve_document",
     "layer_document",
     "problem_document",
+    "write_curve",
     "write_layer",
     "write_problem",
 ]
 
 LAYER_SCHEMA = "pvqbounds.layer/2"
 PROBLEM_SCHEMA = "pvqbounds.problem/1"
+CURVE_SCHEMA = "pvqbounds.curve/1"
 
 
 def arrays_beside(path: Path) -> Path:
@@ -238,6 +244,27 @@ def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays
     }
     arrays = _shared_arrays([result]) | _own_arrays(task, [result], KINDS[task], layout)
     return document, arrays | data
+
+
+def write_curve(curve: BudgetCurve, source: str, path: Path) -> None:
+    """Write every budget of the one problem of the file `source`, as :func:`write_layer` does."""
+    _write(*curve_document(curve, source), path)
+
+
+def curve_document(curve: BudgetCurve, source: str) -> tuple[Document, Arrays]:
+    """What the two files of a budget curve hold; the document still without ``arrays``."""
+    first = curve.entries[0].problem
+    layout = KINDS[first.task].layout([entry.problem for entry in curve.entries])
+    document: Document = {
+        "schema": CURVE_SCHEMA,
+        "source": source,
+        "task": first.task,
+        "inputs": first.n,
+        **layout.common(first),
+        "budgets": [_entry(entry, 0) | layout.own(entry.problem) for entry in curve.entries],
+    }
+    own = _own_arrays(first.task, curve.entries, KINDS[first.task], layout)
+    return document, _shared_arrays(curve.entries) | own
 
 
 def _objective(result: SliceResult) -> tuple[Document, Arrays]:

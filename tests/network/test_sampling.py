@@ -115,6 +115,23 @@ def test_channels_of_the_sample_are_as_tight_as_alone(wide, sampled):
         assert mine.error_upper <= other.error_upper * (1.0 + 1e-9)
 
 
+def test_channels_without_signal_are_known_and_not_estimated(tmp_path):
+    torch.manual_seed(1)
+    model, data = nn.Sequential(nn.Linear(10, 40, bias=False)), torch.randn(200, 10)
+    with torch.no_grad():
+        model[0].weight[::2] = 0.0
+    network = pvq.nn.network_bounds(
+        model, data, store=tmp_path / "s", formats=["int3", "25%"], methods=[], sample=20
+    )
+    for side in network.layers[0].report.sides:
+        whole = pvq.nn.layer_bounds(model, "0", data, formats=[side.format], methods=[]).sides[0]
+        for found, end in (
+            (side.estimate.error_lower, whole.error_lower),
+            (side.estimate.error_upper, whole.error_upper),
+        ):
+            assert found.low * (1.0 - 1e-6) <= end <= found.high * (1.0 + 1e-6)
+
+
 def test_labels_reach_files_tables_and_proofs(sampled):
     store, network = sampled
     report = network.layers[0].report
