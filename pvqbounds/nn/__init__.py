@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pvqbounds.nn.grams import LayerGrams, gram_of_layer, grams_of_layers
     from pvqbounds.nn.layers import Layer, find_layer, layer_names
     from pvqbounds.nn.models import LoadedModel, load_model
+    from pvqbounds.nn.one_size import joint_curve
 
 __all__ = [
     "Layer",
@@ -23,6 +24,7 @@ __all__ = [
     "find_layer",
     "gram_of_layer",
     "grams_of_layers",
+    "joint_curve",
     "layer_bounds",
     "layer_names",
     "load_model",
@@ -35,6 +37,7 @@ _HOMES = {
     "find_layer": "layers",
     "gram_of_layer": "grams",
     "grams_of_layers": "grams",
+    "joint_curve": "one_size",
     "layer_bounds": "bounds",
     "layer_names": "layers",
     "load_model": "models",

@@ -153,7 +153,7 @@ def proved_together(
     """
     units = common_units(problems)
     curves = []
-    if not suits_curves(problems, nnz):
+    if not table_fits(len(problems), problems[0].n, nnz):
         return 0.0
     for problem, certificate in zip(problems, certificates, strict=True):
         if not certificate.fits(problem):
