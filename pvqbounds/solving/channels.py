@@ -47,8 +47,8 @@ NOTICEABLE = 0.1
 """Share of a time limit from which on the seconds of a batch count against it: below, results are the
 same in each run."""
 
-MOMENTS = 2**23
-"""Float64 entries of the moments of a batch of channels that share their multipliers."""
+SHARED_AT_A_TIME = 32
+"""Channels of a batch that share their multipliers."""
 
 NO_TIME = "not solved: the total time was over"
 INTERRUPTED = "not solved: interrupted before"
@@ -263,15 +263,15 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
 def _shared_batches(
     group: Sequence[int], channels: Sequence[Problem], clock: Clock, tolerance: float, arrays: Arrays
 ) -> Iterator[Batch]:
-    """Channels of one Gram with one lam, as many at a time as their moments leave room for."""
+    """Channels of one Gram with one lam, some at a time, so that it is seen how far they are."""
     quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
     compile_for(quantized[0], Options())
     relaxed = relax_shared(quantized, lambda sdps: solve_sdps(sdps, clock, arrays, tolerance=tolerance))
-    size, positions = max(1, MOMENTS // quantized[0].n ** 2), iter(group)
+    positions = iter(group)
     started = time.perf_counter()
-    while part := list(islice(relaxed, size)):
+    while part := list(islice(relaxed, SHARED_AT_A_TIME)):
         spent = (time.perf_counter() - started) / len(part)
-        yield Batch(list(islice(positions, len(part))), list(part), spent)
+        yield Batch(list(islice(positions, len(part))), [*part], spent)
         started = time.perf_counter()
 
 

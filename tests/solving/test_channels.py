@@ -223,7 +223,7 @@ def test_channels_share_a_lam_whatever_their_steps(monkeypatch: pytest.MonkeyPat
     own = pvq.solve_channels(problems, method="relax", relaxation="box-hull")
     lams = [relaxed.certificate.lam for relaxed in relax_shared(problems, solve_box_hulls)]
     assert all(np.allclose(lam, lams[0], rtol=1e-9) for lam in lams)
-    monkeypatch.setattr(channels, "MOMENTS", 3 * 16**2)  # several batches
+    monkeypatch.setattr(channels, "SHARED_AT_A_TIME", 5)  # several batches
     shared = pvq.solve_channels(problems, relaxation="shared")
     for problem, strong, weak in zip(problems, own, shared, strict=True):
         assert 0.0 < weak.error_lower <= strong.error_lower * (1.0 + 1e-5)
