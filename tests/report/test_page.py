@@ -217,6 +217,16 @@ def test_tables_lie_beside_the_page(layer, tmp_path, capsys):
     assert parquet.read_table(tmp_path / "s" / "report-allocations.parquet").num_rows > 1
 
 
+def test_a_name_that_is_no_text_costs_no_page(layer, tmp_path):
+    store_of([(replace(layer, layer="a\udcff"), 36)], tmp_path / "s")
+    assert run("report", str(tmp_path / "s")) == 0
+    assert r"a\udcff" in (tmp_path / "s" / "report.html").read_text("utf-8")
+    assert (
+        run("allocate", str(tmp_path / "s"), "--bits-per-weight", "5", "--json", str(tmp_path / "a.json"))
+        == 0
+    )
+
+
 def test_wrong_usage_is_told_in_a_sentence(layer, tmp_path, capsys):
     store = store_of([(layer, 36)], tmp_path / "s")
     for path in (store.path / "units").rglob("*.json"):
