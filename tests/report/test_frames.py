@@ -64,6 +64,17 @@ def test_latex_rounds_intervals_outwards(tmp_path):
     assert lines[0] == r"\begin{tabular}{lrrr}"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tex"])
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"t.{kind}"
+    write_table([{"layer": "a\udcff", "of b\udcfe": 1.0}], path)
+    assert path.stat().st_size > 0
+    if kind == "csv":
+        assert path.read_text("utf-8").splitlines() == [r"layer,of b\udcfe", r"a\udcff,1.0"]
+
+
 def test_a_table_of_another_kind_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"\.csv, \.parquet or \.tex"):
         check_table_path(tmp_path / "t.xls")
