@@ -122,6 +122,10 @@ def layer(
         bool,
         typer.Option("--any-scale", help="Free scales of int4, one for each output channel, as int4:any."),
     ] = False,
+    search_scales: Annotated[
+        bool,
+        typer.Option("--search-scales", help="Scales of groups found on the output error, near their own."),
+    ] = False,
     methods: MethodsOption = None,
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
@@ -206,6 +210,7 @@ def layer(
                     range_method=range_method,
                     per_channel=per_channel,
                     any_scale=any_scale,
+                    search_scales=search_scales,
                     methods=listed,
                     solver=solver,
                     method=method,

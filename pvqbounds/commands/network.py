@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,6 +47,7 @@ from pvqbounds.commands.inputs import (
     model_name,
 )
 from pvqbounds.commands.interrupts import INTERRUPTED
+from pvqbounds.errors import InputError
 from pvqbounds.storage.text import write_json
 
 if TYPE_CHECKING:
@@ -123,6 +124,14 @@ def network(
     keep_grams: Annotated[
         bool, typer.Option("--keep-grams/--no-keep-grams", help="Whether the store keeps the Grams.")
     ] = True,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the best weights found to FILE.safetensors, where there is one format; "
+            "`pvqbounds export` does the same of any store.",
+        ),
+    ] = None,
     json_path: ReportOption = None,
     table: TableOption = None,
     seed: SeedOption = 0,
@@ -133,7 +142,9 @@ def network(
 
     listed, options = methods_of(methods), solver_options_of(solver_option)
     called = model_name(model, model_option)
-    check_different(json=json_path, table=table)
+    check_different(json=json_path, table=table, export=export)
+    if export is not None:
+        _check_export(export, [*(formats or ()), *(compressed or ())])
     if json_path is not None:
         check_report_path(json_path, store / "network.json")
     if table is not None:
@@ -182,8 +193,26 @@ def network(
     if table is not None:
         write_table(network_rows(found), table)
     show(network_view(found))
+    if export is not None:
+        from pvqbounds.network.export import export_weights
+        from pvqbounds.problems.formats import parse
+
+        # a store that was begun before may hold other formats as well
+        export_weights(found, loaded, export, choice=parse(formats[0]).name if formats else None)
     if found.failed:
         raise typer.Exit(1)
+
+
+def _check_export(path: Path, sides: Sequence[object]) -> None:
+    """Find out before any work whether the best weights can be written."""
+    from pvqbounds.network.export import check_export_path
+
+    if len(sides) != 1:
+        raise InputError(
+            "--export writes the weights of one format: give one --format, or choose among several "
+            "afterwards with `pvqbounds export`."
+        )
+    check_export_path(path, "dense")
 
 
 def _shown(update: Callable[[int, int, str], None]) -> Callable[[Progress], None]:

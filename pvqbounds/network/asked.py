@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, get
@@ -17,9 +17,25 @@ from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.kinds import ALL_KINDS, kind_for
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["Asked", "checked_formats"]
+__all__ = ["Asked", "AskedKeywords", "checked_formats"]
 
 LARGEST_SAMPLE = 2**31
+
+
+class AskedKeywords(TypedDict, total=False):
+    """The keywords of :class:`Asked` behind methods and sample, for functions that pass them on."""
+
+    solver: str
+    method: str
+    relaxation: str | None
+    time_limit: float
+    tolerance: float | None
+    threads: int
+    seed: int
+    solver_options: Mapping[str, Any] | None
+    range_method: str
+    per_channel: bool
+    mask_cost: str
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.weights import import_safetensors, line
+from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Steps
-from pvqbounds.results.layer import LayerReport, Side
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.network import LayerEntry, NetworkReport
 from pvqbounds.storage.archive import check_writable, replacing
 from pvqbounds.storage.checkpoints.written_packed import (
@@ -162,8 +163,9 @@ def _matrix(side: Side, layer: Layer, method: str | None = None) -> NDArray[np.f
                 f"Layer '{layer.name}' of the model has other weights than those that were bounded; give the "
                 "model, and its weights, as they were then."
             )
-        coded = method is not None and problem.values.is_finite
-        weights[result.channel] = problem.values.weight_of(point) if coded else point
+        if method is not None and isinstance(problem, LeastSquares):
+            point = problem.weight_of(point)
+        weights[result.channel] = point
     return weights
 
 
@@ -266,16 +268,24 @@ def _packed(side: Side, layer: Layer) -> PackedLayer | str:
         return f"the packed layout holds whole codes, and {side.format} has none"
     if not isinstance(layer.module, nn.Linear) or layer.part is not None:
         return "only Linear layers are packed"
-    values = [result.problem.values for result in side.slices]
+    steps = [_steps(result) for result in side.slices]
     codes = [result.bounds.codes for result in side.slices]
-    steps = [own for own in values if isinstance(own, Steps)]
-    whole = [own for own in codes if own is not None]
-    if len(steps) < len(values) or len(whole) < len(codes) or side.compressed is not None:
+    own = [values for values in steps if values is not None]
+    whole = [values for values in codes if values is not None]
+    if len(own) < len(steps) or len(whole) < len(codes) or side.compressed is not None:
         return f"the values of {side.format} are not known to be in groups"
-    found = pack_layer(steps, np.stack(whole), rule.code_bits, rule.group)
+    found = pack_layer(own, np.stack(whole), rule.code_bits, rule.group)
     if found is None:
         return f"the packed layout holds codes of at most {MOST_BITS} bits in groups that divide the inputs"
     return found
+
+
+def _steps(result: SliceResult) -> Steps | None:
+    """The steps of a channel, at the best scale found where that was free; None where there are none."""
+    values, scale = result.problem.values, result.bounds.scale
+    if isinstance(values, Steps):
+        return values
+    return None if scale is None else Steps(np.full(values.n, scale), *values.code_ends)
 
 
 def _write_folder(

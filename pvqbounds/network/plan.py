@@ -22,7 +22,7 @@ from pvqbounds.nn.sides import refuse_unfit
 from pvqbounds.problems.formats import Format, asked_formats
 from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
 
-__all__ = ["data_digest", "planned", "resumed"]
+__all__ = ["check_model", "data_digest", "planned", "resumed"]
 
 
 def planned(
@@ -59,7 +59,7 @@ def planned(
     files = {name: str(Path(path).resolve()) for name, path in named_files(compressed).items()}
     forms = [] if formats is None and files else asked_formats(formats, None, None, None)
     _check_names([form.name for form in forms], files)
-    found = {name: find_layer(loaded.module, name) for name in _in_order(loaded, names)}
+    found = {name: find_layer(loaded.module, name) for name in _sorted(names, layer_names(loaded.module))}
     checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
     manifest = Manifest(
         version=version("pvqbounds"),
@@ -74,9 +74,9 @@ def planned(
     return manifest, found
 
 
-def _in_order(loaded: LoadedModel, names: Iterable[str]) -> list[str]:
+def _sorted(names: Iterable[str], order: Sequence[str]) -> list[str]:
     """Names as the model has them."""
-    places = {name: place for place, name in enumerate(layer_names(loaded.module))}
+    places = {name: place for place, name in enumerate(order)}
     return sorted(names, key=lambda name: places.get(name, len(places)))
 
 
@@ -108,8 +108,27 @@ def _planned_layer(layer: Layer, forms: Sequence[Format]) -> PlannedLayer:
 # ------------------------------------------------------------------------------------ resuming
 
 
-def resumed(stored: Manifest, wanted: Manifest, store: Path) -> Manifest:
+def check_model(stored: Manifest, loaded: LoadedModel, store: Path) -> None:
+    """Refuse another model, by its name, before its layers are looked for.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    if stored.model != loaded.name:
+        raise InputError(
+            f"{store} holds the model {shown(stored.model)}, not {shown(loaded.name)}; give another --store."
+        )
+
+
+def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str]) -> Manifest:
     """What a store is asked from now on: more layers and formats, of one model, one data and one setting.
+
+    Parameters
+    ----------
+    order
+        Names of the model's layers.
 
     Raises
     ------
@@ -121,10 +140,6 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path) -> Manifest:
         raise InputError(
             f"{store} was begun by pvqbounds {stored.version}, and this is {wanted.version}; go on with that "
             "version, or give another --store."
-        )
-    if stored.model != wanted.model:
-        raise InputError(
-            f"{store} holds the model {shown(stored.model)}, not {shown(wanted.model)}; give another --store."
         )
     for name in dict.fromkeys([*stored.settings, *wanted.settings]):
         before, now = stored.settings.get(name), wanted.settings.get(name)
@@ -151,20 +166,18 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path) -> Manifest:
         stored,
         formats=tuple(dict.fromkeys([*stored.formats, *wanted.formats])),
         compressed=dict(stored.compressed) | dict(wanted.compressed),
-        layers=_merged_layers(stored, wanted),
+        layers=_merged_layers(stored, wanted, order),
     )
 
 
-def _merged_layers(stored: Manifest, wanted: Manifest) -> tuple[PlannedLayer, ...]:
-    """Layers of both: those that are wanted in the model's order, the others before them."""
-    known = {layer.name: layer for layer in stored.layers}
-    merged = []
+def _merged_layers(stored: Manifest, wanted: Manifest, order: Sequence[str]) -> tuple[PlannedLayer, ...]:
+    """Layers of both, in the model's order."""
+    merged = {layer.name: layer for layer in stored.layers}
     for layer in wanted.layers:
-        before = known.pop(layer.name, None)
-        old = {} if before is None else dict(before.left_out)
-        grams = None if before is None else before.grams
-        merged.append(replace(layer, grams=grams, left_out=old | dict(layer.left_out)))
-    return (*known.values(), *merged)
+        before = merged.get(layer.name, layer)
+        left_out = dict(before.left_out) | dict(layer.left_out)
+        merged[layer.name] = replace(layer, grams=before.grams, left_out=left_out)
+    return tuple(merged[name] for name in _sorted(merged, order))
 
 
 # ------------------------------------------------------------------------------------ the data

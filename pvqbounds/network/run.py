@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from torch import nn
 
-from pvqbounds.errors import InputError, OutputError
+from pvqbounds.errors import OutputError
 from pvqbounds.network.agenda import Agenda, TimedAgenda
-from pvqbounds.network.asked import Asked
+from pvqbounds.network.asked import Asked, AskedKeywords
 from pvqbounds.network.capture import capture_grams
 from pvqbounds.network.local import Outcome, failure_of, in_processes
-from pvqbounds.network.plan import data_digest, planned, resumed
+from pvqbounds.network.plan import check_model, data_digest, planned, resumed
 from pvqbounds.network.progress import NetworkProgress, Progress
 from pvqbounds.network.solved import solve_in_store
 from pvqbounds.network.unit import Unit
 from pvqbounds.nn.carried import CarriedLayer, carried
 from pvqbounds.nn.compressed import CompressedFiles
 from pvqbounds.nn.grams import Data
-from pvqbounds.nn.layers import Layer
+from pvqbounds.nn.layers import Layer, layer_names
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.results.network import NetworkReport
 from pvqbounds.solving.execution import Execution
@@ -47,7 +47,7 @@ def network_bounds(
     batch_size: int = 64,
     progress: NetworkProgress | None = None,
     command: str = "",
-    **options: Any,
+    **options: Unpack[AskedKeywords],
 ) -> NetworkReport:
     """How well the layers of a network can be quantized and pruned at all, one result after another.
 
@@ -61,10 +61,11 @@ def network_bounds(
     store
         Folder of the results: a new one, or one that a call with the same settings began.
     layers
-        Names of layers, or patterns like ``blocks.*.fc1``; all that bounds exist for if None.
+        Names of layers, or patterns like ``blocks.*.fc1``; if None those that the store has, in a new one all
+        that bounds exist for.
     formats, compressed
         As for :func:`pvqbounds.nn.layer_bounds`, for each layer; a format that means nothing for a layer
-        is left out there. Without either int4 beside 25%.
+        is left out there. Without either those that the store has, in a new one int4 beside 25%.
     methods
         As for :func:`pvqbounds.nn.layer_bounds`.
     sample
@@ -107,24 +108,24 @@ def network_bounds(
     """
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
-    asked = _asked(methods, sample, options)
+    asked = Asked(None if methods is None else tuple(methods), sample=sample, **options)
     execution = Execution(jobs, total_time=total_time)
+    place = Path(store)
+    kept = Store.open(place) if Store.exists(place) else None
+    if kept is not None:  # what is not said is as it was
+        check_model(kept.manifest, loaded, place)
+        layers = [layer.name for layer in kept.manifest.layers] if layers is None else layers
+        if formats is None and compressed is None:
+            formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
     digest = data_digest(data)
     manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
-    place = Path(store)
-    kept = Store.open(place) if Store.exists(place) else Store.create(place, manifest)
+    if kept is None:
+        kept = Store.create(place, manifest)
     with kept.claimed():
-        kept.update(resumed(kept.manifest, manifest, place))
+        kept.update(resumed(kept.manifest, manifest, place, layer_names(loaded.module)))
         return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
             data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
         )
-
-
-def _asked(methods: Sequence[str] | None, sample: int | None, options: dict[str, Any]) -> Asked:
-    try:
-        return Asked(methods=None if methods is None else tuple(methods), sample=sample, **options)
-    except TypeError as error:
-        raise InputError(f"network_bounds has no such option ({error}).") from error
 
 
 class Run:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Unpack
 from numpy.typing import NDArray
 from torch import nn
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
@@ -28,7 +29,9 @@ from pvqbounds.nn.sides import (
     problems_of,
     refuse_unfit,
     results_of,
+    searches_scales,
     slices_of,
+    with_searched_scales,
 )
 from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
@@ -48,6 +51,9 @@ from pvqbounds.solving.layer_budget import solve_together
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
+
+SEARCHED = "The scales of {} are those found on the output error, not those of its own rule."
+"""A note."""
 
 INTERRUPTED = "Interrupted: the intervals are those that stood by then."
 
@@ -72,6 +78,7 @@ def layer_bounds(
     range_method: str = "mse",
     per_channel: bool = False,
     any_scale: bool = False,
+    search_scales: bool = False,
     scales: float | Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     solver: str = "auto",
@@ -152,6 +159,9 @@ def layer_bounds(
     any_scale
         Free scales in place of found ones for "int4" and "int4:channel", as in "int4:any": one for each
         output channel, and bounds that hold whatever they are.
+    search_scales
+        Scales of groups ("int4:g128", "nvfp4", "mxfp4") that are searched for on the output error, near those
+        of the format's own rule; bounds are then those at the scales found.
     scales
         Given scales of "int4" in place of found ones: one for the layer, or one for each of its
         channels.
@@ -212,6 +222,11 @@ def layer_bounds(
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
     if any_scale:
         own_forms = _at_any_scale(own_forms)
+    if search_scales and not any(map(searches_scales, own_forms)):
+        raise InputError(
+            "No format of these has scales of groups to search for, as int4:g128 and nvfp4 have; leave out "
+            "search_scales."
+        )
     for form in own_forms:
         refuse_unfit(form, target)
     stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
@@ -235,6 +250,12 @@ def layer_bounds(
         captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
+    if search_scales:
+        time_each = Clock(asked.time_limit * len(slices) * len(own_forms), asked.cancelled)
+        posed = [
+            with_searched_scales(form, target, captured.grams, slices, problems, time_each)
+            for form, problems in zip(own_forms, posed, strict=True)
+        ]
     posed += [side.problems(slices) for side in stored]
     given: list[Points] = [{} for _ in own_forms]
     given += [{AS_STORED: side.points(slices)} for side in stored]
@@ -263,6 +284,7 @@ def layer_bounds(
     interrupted = asked.cancelled is not None and asked.cancelled.is_set()
     told = [INTERRUPTED if interrupted else "", loaded.note, *captured.notes]
     told += [note_of(form, target) for form in own_forms]
+    told += [SEARCHED.format(form.name) for form in own_forms if search_scales and searches_scales(form)]
     told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
     protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"

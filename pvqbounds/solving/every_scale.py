@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -12,16 +14,18 @@ from pvqbounds.errors import SolverFailedError
 from pvqbounds.heuristics.scales import alternated
 from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.box_hull import box_hull, in_gram_units
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate, range_of
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.shared import fitted
 from pvqbounds.solving.scale_cover import AtScale, covered
 from pvqbounds.solving.scale_search import searched_scales
 
-__all__ = ["AMPLE", "SINGULAR", "SolveAt", "bound_every_scale", "relaxed_at"]
+__all__ = ["SINGULAR", "Relaxations", "SolveAt", "bound_every_scale"]
 
 SolveAt = Callable[[IntegerLeastSquares, float], Bounds]
 """The bounds of a problem at one scale, within so many seconds."""
@@ -32,8 +36,11 @@ QUICK = 0.1
 SHARE = 0.2
 """Of the time that is left, what the solve at one scale may take, and the search for codes before it."""
 
-AMPLE = 2.0
-"""A bound over the least error found with which the ends of the grid alone are enough at a scale."""
+AMPLE = 1.5
+"""A bound over the least error found that is enough at a scale, where more effort would add little."""
+
+SWEEPS = 1000
+"""Sweeps that fit nu to a given lam."""
 
 SINGULAR = "the Gram is singular: steps of any size may lie along what costs nothing"
 """Status where no scale is too large."""
@@ -71,21 +78,48 @@ def _without_bound(problem: AnyScaleLeastSquares, codes: NDArray[np.int64], stat
     return ExactSolution(codes, None, None, DualCertificate(zero, zero), status)
 
 
-def relaxed_at(problem: IntegerLeastSquares, enough: float, clock: Clock) -> tuple[float, Certificate]:
-    """A bound at one scale by little effort, and what proves it.
+class Relaxations:
+    """Quick bounds of one channel at one scale after the other, by as little effort as each takes."""
 
-    Parameters
-    ----------
-    problem
-        The problem at that scale.
-    enough
-        A bound with which the least effort ends: what the ends of the grid alone cost, nearly all where a
-        scale is small.
-    """
-    inner = problem.normalised
-    ends = _clipped(inner, clock)
-    relaxed = None if _stated(problem, ends)[0] >= enough else relax_finite(inner, clock, QUICK).certificate
-    return _stated(problem, ends if relaxed is None else relaxed)
+    def __init__(self, problem: AnyScaleLeastSquares, clock: Clock) -> None:
+        self._problem, self._clock = problem, clock
+        self._lam: dict[float, NDArray[np.float64]] = {}
+
+    def at(self, scale: float, error: float) -> tuple[float, Certificate]:
+        """A bound at a scale, and what proves it.
+
+        What the ends of the grid alone cost is nearly all where a scale is small, and the lam of another
+        scale, to which nu is fitted, is not much worse than its own: they do where they prove more than is
+        needed.
+
+        Parameters
+        ----------
+        scale
+            Of the codes.
+        error
+            The least error found at any scale: more than that is to be proved.
+        """
+        problem = self._problem.at(scale)
+        inner = problem.normalised
+        best = _stated(problem, _clipped(inner, self._clock))
+        if best[0] < AMPLE * error and self._lam:
+            near = min(self._lam, key=lambda other: abs(math.log(other / scale)))
+            best = max(best, _stated(problem, _fitted(inner, self._lam[near])), key=lambda found: found[0])
+        if best[0] >= AMPLE * error:
+            return best
+        relaxed = relax_finite(inner, self._clock, QUICK).certificate
+        self._lam[scale] = relaxed.lam
+        return max(best, _stated(problem, relaxed), key=lambda found: found[0])
+
+
+def _fitted(problem: IntegerLeastSquares, lam: NDArray[np.float64]) -> DualCertificate:
+    """The multipliers with this lam; units near 1."""
+    sdp = box_hull(problem)
+    step = float(problem.step[0])
+    own = lam * (step / sdp.unit) * step
+    start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
+    _, nu = fitted(sdp, own, start, SWEEPS)
+    return DualCertificate(*in_gram_units(sdp, own, nu))
 
 
 def _clipped(problem: IntegerLeastSquares, clock: Clock) -> DualCertificate:
@@ -110,10 +144,14 @@ class _Channel:
     ) -> None:
         self.problem, self.codes, self.error = problem, codes, problem.error(codes).upper
         self._solve_at, self._clock = solve_at, clock
+        self._relaxations = Relaxations(problem, clock)
+        self._longest = 0.0
 
     def solve(self, scale: float) -> AtScale[Certificate]:
         """Its bounds at a scale; the codes, at their own best scale, are candidates."""
-        found = self._solve_at(self.problem.at(scale), SHARE * self._clock.remaining)
+        left, start = self._clock.remaining, time.perf_counter()
+        found = self._solve_at(self.problem.at(scale), max(SHARE * left, min(2.0 * self._longest, left)))
+        self._longest = max(self._longest, time.perf_counter() - start)
         if found.certificate is None or found.codes is None:
             raise SolverFailedError("The bound at one scale is not certified; use --solver native.")
         better = alternated(self.problem, found.codes)
@@ -124,5 +162,5 @@ class _Channel:
 
     def relax(self, scale: float) -> AtScale[Certificate]:
         """A quick relaxation at a scale."""
-        bound, proof = relaxed_at(self.problem.at(scale), AMPLE * self.error, self._clock)
+        bound, proof = self._relaxations.at(scale, self.error)
         return AtScale(scale, bound, proof, solved=False)

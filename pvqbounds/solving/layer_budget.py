@@ -74,9 +74,10 @@ def solve_layer_budget(
         it, and the bounds of that problem of its own.
     error_lower
         A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, or
-        :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels are small enough to be
-        searched at every budget); it is no sum of their lower ends.
+        certificates of `bounds`: :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels
+        are small enough to be searched at every budget, else
+        :func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, by cases where the Gram has
+        directions of next to no power. It is no sum of their lower ends.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from pvqbounds.relaxations.layer_scales import LayerScales, range_of_layer
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solving.candidates import at_least_methods
 from pvqbounds.solving.channels import solve_all
-from pvqbounds.solving.every_scale import AMPLE, SINGULAR, relaxed_at
+from pvqbounds.solving.every_scale import SINGULAR, Relaxations
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.options import SolveOptions
 from pvqbounds.solving.scale_cover import AtScale, covered
@@ -135,6 +135,7 @@ class _Layer:
         self.problems, self.error, self.scale = problems, math.inf, 1.0
         self.codes: list[NDArray[np.int64]] = []
         self._signal = math.fsum(problem.signal.upper for problem in problems)
+        self._relaxations = [Relaxations(problem, clock) for problem in problems]
         self._asked, self._execution, self._clock = asked, execution, clock
 
     def bounds_at(self, scale: float) -> list[Bounds]:
@@ -155,10 +156,9 @@ class _Layer:
 
     def relax(self, scale: float) -> AtScale[Proofs]:
         """A quick relaxation of each channel."""
-        shares = [AMPLE * self.error * problem.signal.upper / self._signal for problem in self.problems]
+        shares = [self.error * problem.signal.upper / self._signal for problem in self.problems]
         found = [
-            relaxed_at(problem.at(scale), share, self._clock)
-            for problem, share in zip(self.problems, shares, strict=True)
+            relaxations.at(scale, share) for relaxations, share in zip(self._relaxations, shares, strict=True)
         ]
         bounds, proofs = np.array([bound for bound, _ in found]), tuple(proof for _, proof in found)
         return AtScale(scale, down(math.fsum(bounds)), (bounds, proofs), False)

@@ -9,7 +9,7 @@ lowest bound at any scale, and next to nothing for the scales between.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -100,9 +100,15 @@ def covered(
         gap = first_gap(scales, bounds, within, value * (1.0 + BESIDE))
         if gap is None:  # no more than rounding is left
             return parts, "solved"
-        part = _narrowed(prover, parts, gap, goal)
-        others = [other for other in parts if other.scale != part.scale]
-        parts = sorted([*others, part], key=lambda part: part.scale)
+        parts = _with(parts, _narrowed(prover, parts, gap, goal))
+
+
+def _with(parts: list[AtScale[T]], part: AtScale[T]) -> list[AtScale[T]]:
+    """What is known with another part; of two at one scale the higher bound stays."""
+    known = [other for other in parts if other.scale == part.scale]
+    best = max([part, *known], key=lambda part: part.bound)
+    others = [other for other in parts if other.scale != part.scale]
+    return sorted([*others, replace(best, solved=part.solved)], key=lambda part: part.scale)
 
 
 def _narrowed(prover: Prover[T], parts: list[AtScale[T]], gap: Gap, goal: float) -> AtScale[T]:

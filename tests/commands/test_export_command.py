@@ -75,3 +75,16 @@ def test_labels_beside_the_inputs_of_a_file(store, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "accuracy" not in told
     assert "the same first class" in told
+
+
+def test_a_run_ends_in_a_checkpoint(tmp_path, capsys):
+    best = tmp_path / "best.safetensors"
+    one = ["--store", str(tmp_path / "s"), "--layer", "block1.0", "--jobs", "1", "--export", str(best)]
+    assert run("network", "digits", *one, "--format", "int2", "--format", "int3") == 2
+    assert "one --format" in " ".join(capsys.readouterr().err.split())
+    assert run("network", "digits", *one, "--format", "int2") == 0
+    first = load_file(best)["block1.0.weight"]
+    # the store has both formats then
+    assert run("network", "digits", *one, "--format", "INT3") == 0
+    second = load_file(best)["block1.0.weight"]
+    assert len(np.unique(first)) <= 4 < len(np.unique(second)) <= 8

@@ -11,6 +11,7 @@ from torch import nn
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.nn.carried import carried, model_of
+from pvqbounds.nn.gram_files import save_grams
 from pvqbounds.nn.layers import find_layer, layer_names
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.network_store import Store, unit_files
@@ -60,7 +61,7 @@ def test_a_later_run_adds_what_is_new_and_solves_nothing_again(whole, tmp_path, 
     path, _ = unit_files(tmp_path / "s", "5", "25%")
     before = path.stat().st_mtime_ns
     forward = nn.Sequential.forward
-    bounds(tmp_path / "s", formats=["int4", "25%"])
+    bounds(tmp_path / "s", layers=["*"], formats=["int4", "25%"])
     assert path.stat().st_mtime_ns == before
     found = Store.open(tmp_path / "s").read()
     assert found.formats == ("25%", "int4")
@@ -73,6 +74,21 @@ def test_a_later_run_adds_what_is_new_and_solves_nothing_again(whole, tmp_path, 
     bounds(tmp_path / "s", formats=["int4", "25%", "int3"])
     monkeypatch.setattr(nn.Sequential, "forward", forward)
     assert Store.open(tmp_path / "s").read().done == 9
+
+
+def test_what_a_later_run_does_not_say_is_as_it_was(tmp_path):
+    bounds(tmp_path / "s", layers=["5"], formats=["int3"])
+    assert (bounds(tmp_path / "s", formats=None).done, bounds(tmp_path / "s", formats=["25%"]).done) == (1, 2)
+    later = bounds(tmp_path / "s", layers=["0"], formats=None)
+    assert [entry.name for entry in later.layers] == ["0", "5"]  # as the model has them
+    assert [entry.name for entry in bounds(tmp_path / "s", layers=["*"], formats=None).layers] == [
+        "0",
+        "3",
+        "5",
+    ]
+    assert Store.open(tmp_path / "s").read().done == 6
+    # data need not be given again where the Grams are there
+    assert pvq.nn.network_bounds(small_network(), store=tmp_path / "s").done == 6
 
 
 def test_formats_that_mean_nothing_for_a_layer_are_left_out(tmp_path):
@@ -152,15 +168,12 @@ def test_other_weights_data_and_models_are_refused(whole):
 
 
 def test_grams_that_were_exchanged_are_not_used(tmp_path):
-    network = bounds(tmp_path / "s", layers=["3", "5"], formats=["int4"])
-    assert network.failed == 0
-    store = Store.open(tmp_path / "s")
-    store.grams_file("5").write_bytes(store.grams_file("3").read_bytes())
-    later = bounds(tmp_path / "s", layers=["5"], formats=["int4", "25%"])
-    assert (
-        "none of layer '5'" in later.layer("5").failures["25%"] or "'5'" in later.layer("5").failures["25%"]
-    )
-    assert later.layer("5").report.sides[0].format == "int4"
+    bounds(tmp_path / "s", layers=["5"], formats=["int4"])
+    others = pvq.nn.grams_of_layers(small_network(), ["5"], small_data(1))
+    save_grams(others, Store.open(tmp_path / "s").grams_file("5"))
+    later = bounds(tmp_path / "s", formats=["25%"]).layer("5")
+    assert "does not hold the Grams that the store was begun with" in later.failures["25%"]
+    assert [side.format for side in later.report.sides] == ["int4"]
 
 
 def test_activations_that_are_not_finite_name_layer_and_batch_and_the_others_go_on(tmp_path):

@@ -214,6 +214,20 @@ class Format:
         """
         return list(self._rows(*_checked(weights, live), asked))
 
+    def alternatives(self, weights: ArrayLike, live: ArrayLike | None = None) -> list[list[ValueSet]]:
+        """For each output channel, :meth:`grids` with other scales of its groups near their own.
+
+        Parameters
+        ----------
+        weights, live
+            As for :meth:`grids`.
+        """
+        rows, alive = _checked(weights, live)
+        if self.values is None:
+            return [[] for _ in rows]
+        others = [list(grids) for grids in self.values.alternatives(rows, alive)]
+        return [[grids[channel] for grids in others] for channel in range(len(rows))]
+
     def rule(self, inputs: int, stride: int = 1) -> SupportRule:
         """The support rule of so many inputs, those of a pattern `stride` apart."""
         return ALL if self.support is None else self.support.rule(inputs, stride)

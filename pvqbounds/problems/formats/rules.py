@@ -78,6 +78,14 @@ class ValueRule(ABC):
         """The same where a layer's options say how scales are found; most rules have their own way."""
         return self.rows(weights, live)
 
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """The same with other scales near those of :meth:`rows`: in each, every group has another one.
+
+        Scales that are searched for on the output error take one of these, or their own, for each group; none
+        where the rule has no scales of groups to choose.
+        """
+        return []
+
     def as_seen(self, values: Sequence[ValueSet]) -> ValueRule:
         """The rule that counts the scales which the channels of a layer were seen to have."""
         return self

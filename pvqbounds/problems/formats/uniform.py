@@ -44,6 +44,10 @@ SCALES = {"mse": _mse, "minmax": _minmax, "absmax": _absmax}
 the common one of groups."""
 
 
+FACTORS = (0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1)
+"""Scales of a group over its own that a search looks at."""
+
+
 def usual_scale(scope: Scope) -> str:
     """How scales are found where a name does not say so."""
     return "mse" if scope.group is None else "absmax"
@@ -96,8 +100,16 @@ class Symmetric(StepRule):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, the same box for all."""
+        return self._rows(weights, live, 1.0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """Scales of groups times numbers around 1, stored."""
+        factors = () if self.scope.group is None else FACTORS
+        return [self._rows(weights, live, factor) for factor in factors]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], factor: float) -> Iterator[ValueSet]:
         blocks, (qmin, qmax) = self.scope.blocks(weights, live), symmetric_codes(self.bits)
-        scales = self.stored.stored_scales(SCALES[self.scale](blocks, qmin, qmax))
+        scales = self.stored.stored_scales(factor * SCALES[self.scale](blocks, qmin, qmax))
         for (step,) in blocks.by_channel(scales):
             yield self._steps(step)
 
@@ -171,10 +183,18 @@ class Asymmetric(StepRule):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, with a box for each zero point."""
+        return self._rows(weights, live, 1.0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """Scales of groups times numbers around 1, stored, each with its own zero point."""
+        factors = () if self.scope.group is None else FACTORS
+        return [self._rows(weights, live, factor) for factor in factors]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], factor: float) -> Iterator[ValueSet]:
         blocks, top = self.scope.blocks(weights, live), 2**self.bits - 1
         low, high = (np.minimum(blocks.ends[0], 0.0), np.maximum(blocks.ends[1], 0.0))
         # halves of the ends: their difference overflows for no finite weights
-        scales = self.stored.stored_scales((0.5 * high - 0.5 * low) / (0.5 * top))
+        scales = self.stored.stored_scales(factor * ((0.5 * high - 0.5 * low) / (0.5 * top)))
         zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.int64)
         for step, zero in blocks.by_channel(scales, zeros):
             yield Steps(step, -zero, top - zero)

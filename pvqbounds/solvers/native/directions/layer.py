@@ -156,7 +156,7 @@ def _at_price(
     """Cases of a channel at the price, its relaxation where it has no directions; None without the time."""
     n = channel.problem.n
     least = _seconds(n, PATH if channel.near is None else LEAST_EFFORT)
-    if clock.remaining < least or channel.kept == n:
+    if clock.remaining < least or channel.kept == n or not channel.error > 0.0:
         return None
     own = clock.part(min(1.0, max(share, least / clock.remaining)))
     if channel.near is None:
