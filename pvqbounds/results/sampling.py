@@ -58,11 +58,11 @@ def estimated_total(sampled: Array, cheap: Interval, rest: Interval) -> Estimate
         Those of the rest of the population, shape (N - n,) each.
     """
     unit = max(float(cheap[1].max()), float(rest[1].max(initial=0.0)))
-    low, high = cheap[0] / unit, cheap[1] / unit
-    others_low, others_high = rest[0] / unit, rest[1] / unit
-    y = sampled / unit
-    value, variance = _fitted(y, high, low / high, others_high, others_low / others_high)
-    half = _quantile(len(y) - 2) * math.sqrt(max(variance, 0.0))
+    with np.errstate(all="ignore"):  # numbers of a file may be anything
+        low, high = cheap[0] / unit, cheap[1] / unit
+        others_low, others_high = rest[0] / unit, rest[1] / unit
+        value, variance = _fitted(sampled / unit, high, low / high, others_high, others_low / others_high)
+    half = _quantile(len(sampled) - 2) * math.sqrt(max(variance, 0.0))
     return Estimated(value * unit, (value - half) * unit, (value + half) * unit)
 
 
