@@ -1,12 +1,12 @@
 """The path with split inequalities on a GPU: its time, its share of the card's float64 peak, its bounds.
 
-    python benchmarks/gpu.py                      a CUDA device; ends within five minutes
-    python benchmarks/gpu.py --device cpu --small the same code on PyTorch's CPU tensors, seconds
-    python benchmarks/gpu.py --grams GRAMS.npz    real Grams, of benchmarks/transformer.py, where there are some
+    python benchmarks/gpu.py                       a CUDA device; ends within five minutes
+    python benchmarks/gpu.py --device cpu --small  the same code on PyTorch's CPU tensors, seconds
+    python benchmarks/gpu.py --grams GRAMS.npz     real Grams that benchmarks/transformer.py wrote
 
-Channels are quantized to 4 bits. "leaves" are leaves of cases of a direction of next to no power, one slab for
-each channel. For a few channels of each part the CPU's path is run, too, on the same stages: "equal"
-is the largest relative difference of what the two certificates claim, "first" the same after the first stage:
+Channels are quantized to 4 bits. "leaves" are leaves of cases of a direction of next to no power, one slab
+for each channel. For a few channels of each part the CPU's path is run, too, on the same stages: "equal" is
+the largest relative difference of what the two certificates claim, "first" the same after the first stage:
 on the way every step multiplies what the order of sums does, so that the ends differ more. Certificates are
 claimed, that is proved, on the CPU. The peak is a table's, or for a card that is not in it a product's.
 """

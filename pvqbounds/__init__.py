@@ -21,6 +21,7 @@ from pvqbounds.errors import (
 )
 from pvqbounds.numba_cache import provide_cache
 from pvqbounds.problems import (
+    AnyScaleLeastSquares,
     CodebookLeastSquares,
     Gram,
     IntegerLeastSquares,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnyScaleLeastSquares",
     "Bounds",
     "CodebookLeastSquares",
     "ContradictionError",

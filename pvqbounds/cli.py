@@ -17,7 +17,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from pvqbounds.commands import allocate, compare, layer, show, solve, solvers, studies, verify
+from pvqbounds.commands import (
+    allocate,
+    compare,
+    export,
+    layer,
+    network,
+    report,
+    show,
+    solve,
+    solvers,
+    studies,
+    verify,
+)
 from pvqbounds.commands.console import Commands, printing_anything
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import PvqError, one_line
@@ -104,12 +116,15 @@ def _pvqbounds(
 # ------------------------------------------------------------------------------------- commands
 
 app.command(epilog=layer.EPILOG)(layer.layer)
+app.command(epilog=network.EPILOG)(network.network)
 app.command(epilog=solve.EPILOG)(solve.solve)
 app.command("show", epilog=show.EPILOG)(show.show_result)
 app.command(epilog=verify.EPILOG)(verify.verify)
 app.command(epilog=compare.EPILOG)(compare.compare)
 app.command(epilog=solvers.EPILOG)(solvers.solvers)
 app.command(epilog=allocate.EPILOG)(allocate.allocate)
+app.command(epilog=report.EPILOG)(report.report)
+app.command(epilog=export.EPILOG)(export.export)
 
 app.command(
     epilog="Examples: [bold]pvqbounds weights[/bold]   |   "

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
+    "ClusterError",
     "ContradictionError",
     "InputError",
     "OutputError",
@@ -79,6 +80,12 @@ class ContradictionError(PvqError, RuntimeError):
         )
         self.problem, self.certificate, self.weight = problem, certificate, weight
         self.error_lower, self.error_upper = error_lower, error_upper
+
+
+class ClusterError(PvqError, RuntimeError):
+    """A cluster that cannot be reached, or goes away."""
+
+    exit_code = 1
 
 
 class TrainingError(PvqError, RuntimeError):

@@ -7,7 +7,13 @@ from fractions import Fraction
 
 import numpy as np
 
-from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, LeastSquares, SparseLeastSquares
+from pvqbounds import (
+    AnyScaleLeastSquares,
+    CodebookLeastSquares,
+    IntegerLeastSquares,
+    LeastSquares,
+    SparseLeastSquares,
+)
 from pvqbounds.problems.formats.nf4 import NF4_LEVELS
 
 
@@ -35,6 +41,30 @@ def least_integer_error(problem: IntegerLeastSquares) -> Fraction:
     radius = 1e-13 * magnitude  # far above the rounding of n <= 6 terms
     near = np.flatnonzero(errors - radius <= (errors + radius).min())
     return min(exact_error_of_codes(problem, codes[k]) for k in near)
+
+
+def exact_error_at_best_scale(problem: AnyScaleLeastSquares, codes) -> Fraction:
+    """The infimum over s > 0 of E(s z): wᵀGw - (zᵀGw)² / zᵀGz, or wᵀGw where s goes to zero."""
+    weight, zero = [Fraction(float(w)) for w in problem.weight], [Fraction(0)] * problem.n
+    z = [Fraction(int(k)) for k in codes]
+    signal, square = exact_error(problem.gram, weight), exact_error(problem.gram, z)
+    both = exact_error(problem.gram, [a + b for a, b in zip(weight, z, strict=True)])
+    product = (both - signal - square) / 2
+    assert exact_error(problem.gram, zero) == 0
+    return signal - product**2 / square if product > 0 and square > 0 else signal
+
+
+def least_error_at_any_scale(problem: AnyScaleLeastSquares) -> Fraction:
+    """Infimum over all codes and scales, a mean square: candidates ranked in float64, then exactly."""
+    low, high = problem.values.qmin, problem.values.qmax
+    codes = np.array(list(itertools.product(range(low, high + 1), repeat=problem.n)), dtype=float)
+    gram, weight = problem.gram, problem.weight
+    product, square = codes @ gram @ weight, np.einsum("ki,ij,kj->k", codes, gram, codes)
+    size = np.einsum("ki,ij,kj->k", abs(codes), abs(gram), abs(codes))
+    lost = square <= 1e-9 * size  # float64 does not know them
+    gain = np.where((product > 0.0) & ~lost, product**2 / np.where(lost, 1.0, square), 0.0)
+    near = np.flatnonzero(lost | (gain >= gain.max() - 1e-9 * (weight @ gram @ weight)))
+    return max(Fraction(0), min(exact_error_at_best_scale(problem, codes[k]) for k in near))
 
 
 def values_of(problem):
@@ -109,6 +139,12 @@ def random_integer_problem(rng) -> IntegerLeastSquares:
     qmin, qmax = [(-1, 0), (-2, 1), (0, 3), (-4, 3), (1, 3), (2, 2)][rng.integers(6)]
     scale = float(10.0 ** rng.uniform(-1.5, 0.5)) if rng.random() < 0.8 else 0.5
     return IntegerLeastSquares(random_gram(rng, n), random_weight(rng, n), scale, qmin, qmax)
+
+
+def random_any_scale_problem(rng) -> AnyScaleLeastSquares:
+    n = int(rng.integers(1, 6))
+    qmin, qmax = [(-1, 0), (-2, 1), (0, 3), (-4, 3), (1, 3), (-1, 1), (2, 2)][rng.integers(7)]
+    return AnyScaleLeastSquares(random_gram(rng, n), random_weight(rng, n), qmin, qmax)
 
 
 def random_sparse_problem(rng) -> SparseLeastSquares:

@@ -25,6 +25,7 @@ __all__ = [
     "CompressedOption",
     "DensityOption",
     "FormatOption",
+    "MaskOption",
     "MethodOption",
     "MethodsOption",
     "PatternOption",
@@ -120,6 +121,9 @@ PatternOption = Annotated[
     ),
 ]
 RangeOption = Annotated[str, typer.Option("--range", help="How the scale is found: mse or minmax.")]
+MaskOption = Annotated[
+    str, typer.Option(help="How sizes count masks: stored (as the layout has them), bitmap, entropy, none.")
+]
 ResultOption = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", help="Write the result to FILE, its arrays to an .npz beside it."),

@@ -11,6 +11,7 @@ from pvqbounds.commands.console import (
     BitsOption,
     CompressedOption,
     FormatOption,
+    MaskOption,
     MethodOption,
     MethodsOption,
     PatternOption,
@@ -55,6 +56,7 @@ from pvqbounds.commands.inputs import (
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs
+from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
     from pvqbounds.results.layer import LayerReport
@@ -64,6 +66,7 @@ __all__ = ["layer"]
 EPILOG = (
     "Examples: [bold]pvqbounds layer[/bold]   |   "
     "[bold]pvqbounds layer --layer block4.0 --bits 3 --json r.json --plot r.png[/bold]   |   "
+    "[bold]pvqbounds layer --joint-curve --bits 3 --mask-cost none --plot joint.svg[/bold]   |   "
     "[bold]pvqbounds layer --format int4:g12 --format nf4 --format 2:4+int4:g12[/bold]   |   "
     "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer features.0[/bold]   |   "
     "[bold]pvqbounds layer --model my.package:factory --data x.npy --layer fc1 --compressed quantized/[/bold]"
@@ -98,10 +101,14 @@ def layer(
     budget: Annotated[
         str, typer.Option(help="Pruning budget: channel (each keeps its density) or layer (all together).")
     ] = "channel",
-    mask_cost: Annotated[
-        str,
-        typer.Option(help="How sizes count masks: stored (as the layout has them), bitmap, entropy, none."),
-    ] = "stored",
+    joint_curve: Annotated[
+        bool,
+        typer.Option(
+            "--joint-curve",
+            help="Formats of one size, that of --bits: dense, pruned and quantized with more bits, pruned.",
+        ),
+    ] = False,
+    mask_cost: MaskOption = "stored",
     opt_dim: Annotated[
         int | None, typer.Option(help="The paper's protocol: chunks of at most so many inputs.")
     ] = None,
@@ -110,6 +117,14 @@ def layer(
     per_channel: Annotated[
         bool,
         typer.Option("--per-channel", help="One scale of int4 for each output channel."),
+    ] = False,
+    any_scale: Annotated[
+        bool,
+        typer.Option("--any-scale", help="Free scales of int4, one for each output channel, as int4:any."),
+    ] = False,
+    search_scales: Annotated[
+        bool,
+        typer.Option("--search-scales", help="Scales of groups found on the output error, near their own."),
     ] = False,
     methods: MethodsOption = None,
     solver: SolverOption = "auto",
@@ -140,6 +155,8 @@ def layer(
     seed: SeedOption = 0,
 ) -> None:
     """Bound formats of layers, quantized or pruned, side by side, and say which is provably better."""
+    if joint_curve and (formats or compressed or density is not None or pattern is not None):
+        raise InputError("--joint-curve names its formats itself, of the size of --bits; leave others out.")
     nothing_asked = all(asked is None for asked in (formats or None, bits, density, pattern))
     names = None
     if not (compressed and nothing_asked):  # compressed weights need no other side
@@ -176,6 +193,8 @@ def layer(
             update(0, 0, "layer inputs")
             own, later = captured(loaded, layers, grams, save_grams)
             for name in layers:
+                if joint_curve:
+                    names = tuple(nn.joint_curve(loaded, name, bits or 4, mask_cost))
                 report = nn.layer_bounds(
                     loaded,
                     name,
@@ -190,6 +209,8 @@ def layer(
                     out_channels=out_channels,
                     range_method=range_method,
                     per_channel=per_channel,
+                    any_scale=any_scale,
+                    search_scales=search_scales,
                     methods=listed,
                     solver=solver,
                     method=method,

@@ -28,7 +28,9 @@ def show_result(
     table: TableOption = None,
 ) -> None:
     """Print a result again, and draw it or write its table; nothing in it is proved anew."""
+    from pvqbounds.commands.curves import CurveOutputs
     from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.curve import BudgetCurve
     from pvqbounds.results.layer import LayerReport
     from pvqbounds.storage.results_read import read_record
 
@@ -38,6 +40,8 @@ def show_result(
     if isinstance(result, LayerReport):
         outputs.write_rows([result])
         outputs.present(result)
+    elif isinstance(result, BudgetCurve):
+        CurveOutputs(None, plot, table).write(result, file.name)
     else:
         outputs.check_none()
         show(problem_view(result, file.name))

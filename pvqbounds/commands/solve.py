@@ -26,6 +26,7 @@ from pvqbounds.commands.console import (
     show,
     solver_options_of,
 )
+from pvqbounds.commands.curves import CurveOutputs, refuse_unfit
 
 __all__ = ["solve"]
 
@@ -33,6 +34,7 @@ EPILOG = (
     "Examples: [bold]pvqbounds solve problem.npz[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --density 0.25[/bold]   |   "
     "[bold]pvqbounds solve 0000_0000.mat --format 2:4+int4 --json r.json[/bold]   |   "
+    "[bold]pvqbounds solve problem.npz --curve --plot curve.svg[/bold]   |   "
     "[bold]pvqbounds solve be100.1.sparse.gz --method exact[/bold]   |   "
     "[bold]pvqbounds solve problem.npz --solver gurobi --solver-option MIPGap=1e-4[/bold]"
 )
@@ -67,21 +69,40 @@ def solve(
     tolerance: ToleranceOption = None,
     threads: ThreadsOption = 1,
     verbose: VerboseOption = False,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="Every number of weights kept in one run: 0, 1, ..., all.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the curve to a .png, .svg or .pdf.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the curve to .csv, .parquet or .tex.")
+    ] = None,
     json_path: ResultOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Bound one problem from a file: the quantization or the pruning of one output channel, or both."""
     from pvqbounds.problems.grids import checked_range_method
     from pvqbounds.report.tables import problem_view
+    from pvqbounds.results.curve import BudgetCurve
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.solving import one as api
+    from pvqbounds.solving.budget_curve import budget_curve
     from pvqbounds.storage.problem_files import Budget, load_problem
-    from pvqbounds.storage.results_written import check_result_path, write_problem
+    from pvqbounds.storage.results_written import write_problem
 
-    if json_path is not None:
-        check_result_path(json_path, file)
-    budget = Budget(bits, scale, checked_range_method(range_method), nnz, density, pattern_of(pattern), form)
+    outputs = CurveOutputs(json_path, plot, table)
+    outputs.check(file, curve)
+    budget = Budget(
+        bits, scale, checked_range_method(range_method), nnz, density, pattern_of(pattern), form, curve
+    )
     problem = load_problem(file, budget)
+    if curve:
+        refuse_unfit(solver, method, relaxation)
+        with progress_bar("solving"):
+            found = BudgetCurve.of(problem, budget_curve(problem, time_limit=time_limit, threads=threads))
+        outputs.write(found, file.name)
+        return
     with progress_bar("solving"):
         bounds = api.solve(
             problem,

@@ -280,6 +280,12 @@ def against(
     out_channels: Annotated[
         int | None, typer.Option(help="Only the first so many output channels of each layer.")
     ] = None,
+    any_scale: Annotated[
+        bool,
+        typer.Option(
+            "--any-scale", help="Bound quantization whatever its scales, too: some 20 times as long."
+        ),
+    ] = False,
     skip_corrupt: SkipOption = False,
     solver: SolverOption = "auto",
     method: Annotated[str, typer.Option(help="exact, relax or auto (exact where it will end).")] = "auto",
@@ -311,6 +317,7 @@ def against(
             reference=reference,
             layers=layer,
             out_channels=out_channels,
+            any_scale=any_scale,
             skip_corrupt=skip_corrupt,
             solver=solver,
             method=method,

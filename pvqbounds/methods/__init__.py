@@ -195,14 +195,20 @@ def asked_for(methods: Iterable[str] | None) -> list[str]:
 
 
 def proposing(methods: Iterable[str], problems: Sequence[Problem]) -> list[str]:
-    """Those of `methods` that are for every one of these problems: of steps alone, or of any values."""
-    return [name for name in methods if all(map(get(name).proposes_for, problems))]
+    """Those of `methods` that are for every one of these problems: of steps alone, or of any values.
+
+    Of steps of any scale, those that are for steps: they propose codes at the scale of least weight error.
+    """
+    settled = [problem.settled for problem in problems]
+    return [name for name in methods if all(map(get(name).proposes_for, settled))]
 
 
 def proposals(
     methods: Iterable[str], problems: Sequence[Problem], seed: int = 0
 ) -> dict[str, tuple[NDArray[Any], ...]]:
     """What each of the `methods` makes of every problem of a layer, by name.
+
+    Where the scale is free, codes are proposed at that of least weight error, and count at their own best.
 
     Raises
     ------
@@ -224,7 +230,7 @@ def notes(methods: Iterable[str], problems: Sequence[Problem]) -> list[str]:
 
 def _proposals(name: str, problems: Sequence[Problem], seed: int) -> tuple[NDArray[Any], ...]:
     try:
-        points = list(get(name).propose(problems, seed))
+        points = list(get(name).propose([problem.settled for problem in problems], seed))
     except InputError as error:
         raise InputError(f"Method {name} cannot propose: {error}") from error
     if len(points) != len(problems):

@@ -1,1 +1,1 @@
-"""Whole networks: their layers' results together."""
+"""Whole networks: what is asked of every layer, unit by unit, on one machine or a cluster."""

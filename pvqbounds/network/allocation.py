@@ -28,8 +28,8 @@ __all__ = ["LayerChoices", "allocate", "allocation_frontier", "budget_of", "choi
 UNITS = 2**120
 """Costs are whole numbers of so many parts of their largest sum: rounding them costs nothing that is seen."""
 
-FRONTIER_POINTS = 41
-"""Budgets that a frontier is drawn with."""
+FRONTIER_POINTS = 25
+"""Budgets evenly apart that a frontier is drawn with."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +270,16 @@ def _proposed(classes: Sequence[Sequence[Item]], budget: int) -> tuple[int, ...]
 def allocation_frontier(
     layers: Sequence[LayerChoices], points: int = FRONTIER_POINTS
 ) -> tuple[Allocation, ...]:
-    """Allocations for budgets evenly apart, from the smallest choice to where nothing is gained any more."""
+    """Allocations for rising budgets, from the smallest choice to where nothing is gained any more.
+
+    Budgets are evenly apart; the sizes of the choices that they lead to are budgets as well.
+    """
     least, largest = _sizes(layers)[0], sum(map(_largest_useful, layers))
-    budgets = dict.fromkeys(least + (largest - least) * i // max(1, points - 1) for i in range(points))
-    return tuple(allocate(layers, budget) for budget in budgets)
+    even = {least + (largest - least) * i // max(1, points - 1) for i in range(points)}
+    found = {budget: allocate(layers, budget) for budget in sorted(even)}
+    exact = {own.size for own in found.values()} - found.keys()
+    found |= {size: allocate(layers, size) for size in exact}
+    return tuple(found[budget] for budget in sorted(found))
 
 
 def _largest_useful(layer: LayerChoices) -> int:

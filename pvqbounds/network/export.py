@@ -24,8 +24,9 @@ from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.weights import import_safetensors, line
+from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Steps
-from pvqbounds.results.layer import LayerReport, Side
+from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.network import LayerEntry, NetworkReport
 from pvqbounds.storage.archive import check_writable, replacing
 from pvqbounds.storage.checkpoints.written_packed import (
@@ -60,9 +61,12 @@ class Exported:
 
 
 def compressed_model(
-    network: NetworkReport, model: nn.Module | LoadedModel, choice: Choice = None
+    network: NetworkReport,
+    model: nn.Module | LoadedModel,
+    choice: Choice = None,
+    method: str | None = None,
 ) -> nn.Module:
-    """A copy of a model with the best weights found in its layers.
+    """A copy of a model with the best weights found in its layers, or those of a method.
 
     Parameters
     ----------
@@ -70,18 +74,20 @@ def compressed_model(
         The dense one that the network's report is about.
     choice
         Which format each layer has; layers that a mapping leaves out stay dense.
+    method
+        Name of a method, such as "gptq", whose weights are taken in place of the best ones found.
 
     Raises
     ------
     InputError
-        If a layer has no result in its format, not all of its channels, other weights in the model, or
-        weights that another module has as well.
+        If a layer has no result in its format, or none of the method, not all of its channels, other weights
+        in the model, or weights that another module has as well.
     """
     module = _copied(model.module if isinstance(model, LoadedModel) else model)
     for name, side in _chosen(network, choice).items():
         layer = find_layer(module, name)
         _check_alone(module, layer)
-        layer.replace_weight(_matrix(side, layer))
+        layer.replace_weight(_matrix(side, layer, method))
     return module
 
 
@@ -143,24 +149,31 @@ def _check_whole(report: LayerReport) -> None:
         )
 
 
-def _matrix(side: Side, layer: Layer) -> NDArray[np.float64]:
-    """The best weights found, shape (channels, inputs)."""
-    dense, best = layer.weight, np.empty((layer.channels, layer.inputs))
-    for result in side.slices:
-        if not np.array_equal(result.problem.weight, dense[result.channel]):
+def _matrix(side: Side, layer: Layer, method: str | None = None) -> NDArray[np.float64]:
+    """The best weights found, or those of a method, shape (channels, inputs)."""
+    if method is not None and method not in side.methods:
+        listed = f"only of {', '.join(side.methods)}" if side.methods else "nor of any method"
+        raise InputError(f"Layer '{layer.name}' has no {side.format} of {shown(method)}, {listed}.")
+    dense, weights = layer.weight, np.empty((layer.channels, layer.inputs))
+    points = [s.bounds.weight for s in side.slices] if method is None else side.methods[method]
+    for result, point in zip(side.slices, points, strict=True):
+        problem = result.problem
+        if not np.array_equal(problem.weight, dense[result.channel]):
             raise InputError(
                 f"Layer '{layer.name}' of the model has other weights than those that were bounded; give the "
                 "model, and its weights, as they were then."
             )
-        best[result.channel] = result.bounds.weight
-    return best
+        if method is not None and isinstance(problem, LeastSquares):
+            point = problem.weight_of(point)
+        weights[result.channel] = point
+    return weights
 
 
 # -------------------------------------------------------------------------------------- writing
 
 
-def check_export_path(path: Path, form: str) -> None:
-    """Find out before any work whether a checkpoint can be written.
+def check_export_path(path: Path, form: str) -> Form:
+    """Find out before any work whether a checkpoint can be written, in the form of that name.
 
     Raises
     ------
@@ -175,12 +188,13 @@ def check_export_path(path: Path, form: str) -> None:
         if path.suffix != ".safetensors":
             raise OutputError(f"Dense weights are written to a .safetensors file, not to {path}.")
         check_writable(path)
-        return
+        return "dense"
     if path.exists() and not path.is_dir():
         raise OutputError(f"compressed-tensors are written to a folder, and {path} is a file.")
     others = [] if not path.exists() else sorted(own.name for own in path.iterdir() if own.name not in FILES)
     if others:
         raise OutputError(f"{path} holds other files, such as {others[0]}; give a folder of its own.")
+    return "compressed-tensors"
 
 
 def export_weights(
@@ -254,16 +268,24 @@ def _packed(side: Side, layer: Layer) -> PackedLayer | str:
         return f"the packed layout holds whole codes, and {side.format} has none"
     if not isinstance(layer.module, nn.Linear) or layer.part is not None:
         return "only Linear layers are packed"
-    values = [result.problem.values for result in side.slices]
+    steps = [_steps(result) for result in side.slices]
     codes = [result.bounds.codes for result in side.slices]
-    steps = [own for own in values if isinstance(own, Steps)]
-    whole = [own for own in codes if own is not None]
-    if len(steps) < len(values) or len(whole) < len(codes) or side.compressed is not None:
+    own = [values for values in steps if values is not None]
+    whole = [values for values in codes if values is not None]
+    if len(own) < len(steps) or len(whole) < len(codes) or side.compressed is not None:
         return f"the values of {side.format} are not known to be in groups"
-    found = pack_layer(steps, np.stack(whole), rule.code_bits, rule.group)
+    found = pack_layer(own, np.stack(whole), rule.code_bits, rule.group)
     if found is None:
         return f"the packed layout holds codes of at most {MOST_BITS} bits in groups that divide the inputs"
     return found
+
+
+def _steps(result: SliceResult) -> Steps | None:
+    """The steps of a channel, at the best scale found where that was free; None where there are none."""
+    values, scale = result.problem.values, result.bounds.scale
+    if isinstance(values, Steps):
+        return values
+    return None if scale is None else Steps(np.full(values.n, scale), *values.code_ends)
 
 
 def _write_folder(

@@ -14,10 +14,11 @@ bound shows to be no better than a choice that is known. All of it is exact.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 __all__ = ["Class", "Item", "Solution", "best_choice"]
 
@@ -47,7 +48,16 @@ class Solution:
 
 
 class _State(NamedTuple):
-    """The choice from the first few classes."""
+    """A choice from the first few classes."""
+
+    size: int
+    cost: int
+    chosen: Any
+    """(the chain before, number of the last item), None at its beginning."""
+
+
+class _Total(NamedTuple):
+    """A choice from all classes."""
 
     size: int
     cost: int
@@ -74,44 +84,54 @@ def best_choice(
     # costs and θ over one denominator, so that all that follows is whole numbers
     denominator, slope = theta.denominator, theta.numerator
     dual = [min(denominator * item.cost + slope * item.size for item in items) for items in classes]
-    rest = list(itertools.accumulate(reversed(dual), initial=0))[::-1]
-    least = list(itertools.accumulate((min(i.size for i in items) for items in reversed(classes)), initial=0))
-    least.reverse()
-
-    def bound(state: _State, done: int) -> int:
-        """What every completion costs at least, times the denominator."""
-        return denominator * state.cost + slope * (state.size - capacity) + rest[done]
-
-    states = [_State(0, 0, ())]
+    rest = _sums_from(dual)
+    room = [capacity - size for size in _sums_from([min(i.size for i in items) for items in classes])]
+    states = [_State(0, 0, None)]
     for done, items in enumerate(classes, start=1):
-        grown = (
-            _State(state.size + item.size, state.cost + item.cost, (*state.choice, number))
+        # what every completion of a state costs at least is this plus the state's own two terms
+        base, limit = rest[done] - slope * capacity, denominator * best.cost
+        grown = [
+            _State(size, cost, (state.chosen, number))
             for state in states
             for number, item in enumerate(items)
-        )
-        states = [
-            state
-            for state in _undominated(grown, capacity - least[done])
-            if bound(state, done) < denominator * best.cost
+            if (size := state.size + item.size) <= room[done]
+            and denominator * (cost := state.cost + item.cost) + slope * size + base < limit
         ]
+        states = _undominated(grown)
         if len(states) > most_states:
             # every choice that is cheaper than the best one known goes on from one of them
-            lower = min(denominator * best.cost, *(bound(state, done) for state in states))
+            lower = min(limit, *(denominator * own.cost + slope * own.size + base for own in states))
             return Solution(best.choice, best.cost, Fraction(lower, denominator))
-    best = min([best, *states], key=lambda state: state.cost)
+    found = min(states, key=lambda state: state.cost, default=None)
+    if found is not None and found.cost < best.cost:
+        best = _total(classes, _unlinked(found.chosen))
     return Solution(best.choice, best.cost, Fraction(best.cost))
 
 
-def _undominated(states: Iterator[_State], capacity: int) -> list[_State]:
-    """Those of at most that size that none which is as small is as cheap as, by size."""
+def _sums_from(values: Sequence[int]) -> list[int]:
+    """Sums of all values from each place on, and 0 behind the last."""
+    return list(itertools.accumulate(reversed(values), initial=0))[::-1]
+
+
+def _undominated(states: list[_State]) -> list[_State]:
+    """Those that none which is as small is as cheap as, by size."""
     kept: list[_State] = []
-    for state in sorted(state for state in states if state.size <= capacity):
+    for state in sorted(states, key=itemgetter(0, 1)):
         if not kept or state.cost < kept[-1].cost:
             kept.append(state)
     return kept
 
 
-def _greedy_choice(classes: Sequence[Class], capacity: int) -> tuple[Fraction, _State]:
+def _unlinked(chosen: Any) -> list[int]:
+    """The numbers of a chain, the first one first."""
+    numbers = []
+    while chosen is not None:
+        chosen, number = chosen
+        numbers.append(number)
+    return numbers[::-1]
+
+
+def _greedy_choice(classes: Sequence[Class], capacity: int) -> tuple[Fraction, _Total]:
     """The multiplier θ of the best dual bound, and a choice that fits.
 
     The choice starts with the cheapest of the smallest items and takes the steps of the classes' hulls that
@@ -153,6 +173,6 @@ def _hull(items: Class) -> list[int]:
     return hull
 
 
-def _total(classes: Sequence[Class], choice: Sequence[int]) -> _State:
+def _total(classes: Sequence[Class], choice: Sequence[int]) -> _Total:
     items = [items[number] for items, number in zip(classes, choice, strict=True)]
-    return _State(sum(i.size for i in items), sum(i.cost for i in items), tuple(choice))
+    return _Total(sum(i.size for i in items), sum(i.cost for i in items), tuple(choice))

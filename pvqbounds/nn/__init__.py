@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pvqbounds.nn.grams import LayerGrams, gram_of_layer, grams_of_layers
     from pvqbounds.nn.layers import Layer, find_layer, layer_names
     from pvqbounds.nn.models import LoadedModel, load_model
+    from pvqbounds.nn.one_size import joint_curve
 
 __all__ = [
     "Layer",
@@ -23,6 +24,7 @@ __all__ = [
     "find_layer",
     "gram_of_layer",
     "grams_of_layers",
+    "joint_curve",
     "layer_bounds",
     "layer_names",
     "load_model",
@@ -35,9 +37,11 @@ _HOMES = {
     "find_layer": "layers",
     "gram_of_layer": "grams",
     "grams_of_layers": "grams",
+    "joint_curve": "one_size",
     "layer_bounds": "bounds",
     "layer_names": "layers",
     "load_model": "models",
+    "network_bounds": "pvqbounds.network.run",  # a room above this one, reached by its name alone
 }
 
 
@@ -50,8 +54,9 @@ def __getattr__(name: str) -> Any:
         raise InputError(
             f"pvqbounds.nn.{name} needs PyTorch ({error}); install it with `pip install 'pvqbounds[nn]'`."
         ) from error
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    return getattr(import_module(home if "." in home else f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "network_bounds"]

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Unpack
 from numpy.typing import NDArray
 from torch import nn
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
@@ -28,7 +29,9 @@ from pvqbounds.nn.sides import (
     problems_of,
     refuse_unfit,
     results_of,
+    searches_scales,
     slices_of,
+    with_searched_scales,
 )
 from pvqbounds.problems import Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
@@ -48,6 +51,9 @@ from pvqbounds.solving.layer_budget import solve_together
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
+
+SEARCHED = "The scales of {} are those found on the output error, not those of its own rule."
+"""A note."""
 
 INTERRUPTED = "Interrupted: the intervals are those that stood by then."
 
@@ -71,6 +77,8 @@ def layer_bounds(
     out_channels: int | Sequence[int] | None = None,
     range_method: str = "mse",
     per_channel: bool = False,
+    any_scale: bool = False,
+    search_scales: bool = False,
     scales: float | Sequence[float] | None = None,
     methods: Sequence[str] | None = None,
     solver: str = "auto",
@@ -148,6 +156,12 @@ def layer_bounds(
         support rule. Weights on inputs that are always zero in the data have no part in it.
     per_channel
         One scale of "int4" for each output channel in place of one for the layer.
+    any_scale
+        Free scales in place of found ones for "int4" and "int4:channel", as in "int4:any": one for each
+        output channel, and bounds that hold whatever they are.
+    search_scales
+        Scales of groups ("int4:g128", "nvfp4", "mxfp4") that are searched for on the output error, near those
+        of the format's own rule; bounds are then those at the scales found.
     scales
         Given scales of "int4" in place of found ones: one for the layer, or one for each of its
         channels.
@@ -206,6 +220,13 @@ def layer_bounds(
     asked = SolveOptions(solver, method, relaxation, **options)
     execution = Execution(jobs, device, total_time=total_time)
     own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
+    if any_scale:
+        own_forms = _at_any_scale(own_forms)
+    if search_scales and not any(map(searches_scales, own_forms)):
+        raise InputError(
+            "No format of these has scales of groups to search for, as int4:g128 and nvfp4 have; leave out "
+            "search_scales."
+        )
     for form in own_forms:
         refuse_unfit(form, target)
     stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
@@ -229,6 +250,12 @@ def layer_bounds(
         captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
+    if search_scales:
+        time_each = Clock(asked.time_limit * len(slices) * len(own_forms), asked.cancelled)
+        posed = [
+            with_searched_scales(form, target, captured.grams, slices, problems, time_each)
+            for form, problems in zip(own_forms, posed, strict=True)
+        ]
     posed += [side.problems(slices) for side in stored]
     given: list[Points] = [{} for _ in own_forms]
     given += [{AS_STORED: side.points(slices)} for side in stored]
@@ -257,6 +284,7 @@ def layer_bounds(
     interrupted = asked.cancelled is not None and asked.cancelled.is_set()
     told = [INTERRUPTED if interrupted else "", loaded.note, *captured.notes]
     told += [note_of(form, target) for form in own_forms]
+    told += [SEARCHED.format(form.name) for form in own_forms if search_scales and searches_scales(form)]
     told += [note for side in stored for note in notes_of(side, target, captured.grams)]
     told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
     protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"
@@ -314,6 +342,21 @@ def _own_forms(
     return asked_formats(formats, bits, density, pattern)
 
 
+def _at_any_scale(forms: Sequence[Format]) -> list[Format]:
+    """The formats with free scales, where they have one for the layer or for each channel."""
+    free = [form.at_any_scale() for form in forms]
+    if not any(form.any_scale for form in free):
+        raise InputError(
+            "No format of these has one scale for a channel or the layer that could be any, as int4 has; "
+            "leave out any_scale."
+        )
+    names = [form.name for form in free]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"Of the formats that are {name} with any scale, give one.")
+    return free
+
+
 def _titles(forms: Sequence[Format], stored: Sequence[CompressedSide]) -> tuple[str, ...]:
     """What each side is called; two of one name are refused before any work."""
     titles = tuple(form.name for form in forms) + tuple(side.name for side in stored)
@@ -350,7 +393,7 @@ def _check_budget(
 
 def _kind(form: Format) -> Kind:
     """How the problems of a format are solved."""
-    return kind_for(form.task, form.has_steps)
+    return kind_for(form.task, form.has_steps, form.any_scale)
 
 
 def _options(

@@ -22,7 +22,7 @@ from pvqbounds.nn.weights import check_file, import_safetensors, line
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
 
-__all__ = ["DataOptions", "read_array", "read_data"]
+__all__ = ["DataOptions", "Images", "read_array", "read_data"]
 
 INPUTS_KEY = "inputs"
 """Name of the array that is the model's first input in a data file with several."""
@@ -83,6 +83,26 @@ def read_data(path: Path, module: nn.Module, options: DataOptions) -> Data:
     if not isinstance(data, dict):
         raise InputError("A position mask belongs to data in a file of arrays; leave it out.")
     return data | {POSITION_MASK: mask[: options.samples]}
+
+
+def with_labels(data: Data, path: Path, module: nn.Module) -> Data:
+    """Data that were read from a file, with the labels that it has beside them, where there are some.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    """
+    inputs = inputs_of(module)
+    if path.suffix not in (".npz", ".safetensors") or inputs.first is None:
+        return data
+    named = {name: tensor for name, tensor in _tensors(path).items() if name in LABELS}
+    labels = {name: tensor for name, tensor in named.items() if name not in inputs.named}
+    parts: dict[str, Any] = dict(data) if isinstance(data, dict) else {inputs.first: data}
+    if len(labels) != 1 or not all(isinstance(part, Tensor) for part in parts.values()):
+        return data
+    ((name, tensor),) = labels.items()
+    return parts | {name: tensor[: min(map(len, parts.values()))]}
 
 
 # ------------------------------------------------------------------------------------- arrays

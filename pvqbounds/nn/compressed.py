@@ -26,7 +26,7 @@ from pvqbounds.storage.checkpoints import (
     read_layer,
 )
 
-__all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "notes_of"]
+__all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "named_files", "notes_of"]
 
 CompressedFiles = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 """Files or folders of compressed weights, by what to call them where that is said."""
@@ -97,13 +97,13 @@ def compressed_sides(
     InputError
         If a file cannot be read, has no such layer, or the layer there has another shape.
     """
-    named = _named(files)
+    named = named_files(files)
     if error_log is not None and len(named) != 1:
         raise InputError(f"An error log belongs to one file of compressed weights, not to {len(named)}.")
     return [_side(name, path, layer, formats, error_log) for name, path in named.items()]
 
 
-def _named(files: CompressedFiles | None) -> dict[str, Path]:
+def named_files(files: CompressedFiles | None) -> dict[str, Path]:
     """The files by what to call them: their own names, without endings, if nothing is said."""
     if files is None:
         return {}

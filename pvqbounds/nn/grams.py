@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,9 +32,6 @@ UNMASKED = (
     "all others; give samples without padding."
 )
 WEIGHTED = "Positions count with the weights that the data give them: signal and errors are weighted means."
-
-LARGEST_UNFOLDING = 2**24
-"""Entries of the unfolded input held at one time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +70,7 @@ def grams_of_layers(
     *,
     batch_size: int = 64,
     position_mask: Tensor | NDArray[Any] | None = None,
+    failed: dict[str, InputError] | None = None,
 ) -> dict[str, LayerGrams]:
     """Run the model on the data once and accumulate the Grams of what layers are given.
 
@@ -92,6 +92,8 @@ def grams_of_layers(
         Which positions count, or with what weight, shape (samples, length) or that of the layer's
         output positions; in place of the model's own masks. Batches that are dictionaries may hold
         one under "position_mask".
+    failed
+        If given, a layer that has no Gram is put there with the reason, and the others go on.
 
     Returns
     -------
@@ -113,8 +115,22 @@ def grams_of_layers(
             stack.enter_context(listener.layer.kind.listening(listener.take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
-            run(model, batch)
-    return {name: listener.result() for name, listener in listeners.items()}
+            try:
+                run(model, batch)
+            except InputError as error:  # a layer that could not take its input says more
+                raise next(filter(None, (each.error for each in listeners.values())), error) from error
+            for listener in listeners.values():
+                if listener.error is not None and failed is None:
+                    raise listener.error
+    found = {}
+    for name, listener in listeners.items():
+        try:
+            found[name] = listener.result()
+        except InputError as error:
+            if failed is None:
+                raise
+            failed[name] = error
+    return found
 
 
 class Seen:
@@ -123,9 +139,12 @@ class Seen:
     def __init__(self) -> None:
         self.positions = Positions()
         self.notes: dict[str, None] = {}
+        self.batch = 0
+        """Number of the batch, from 1."""
 
     def begin(self, batch: Batch, inputs: Inputs, turned: bool) -> None:
         """Take in a batch before the model runs on it."""
+        self.batch += 1
         named = dict(batch.named)
         if inputs.first is not None and batch.first is not None:
             named[inputs.first] = batch.first
@@ -146,9 +165,19 @@ class Listener:
         self._seen = seen
         self.total = Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
+        self.error: InputError | None = None
+        """What kept it from going on."""
 
     def take(self, inputs: Tensor) -> None:
         """One call of the layer."""
+        if self.error is not None:
+            return
+        try:
+            self._take(inputs)
+        except InputError as error:
+            self.error = error
+
+    def _take(self, inputs: Tensor) -> None:
         kind, inputs = self.layer.kind, inputs.detach()
         places, positions = kind.places(inputs), self._seen.positions
         weights = None if kind.routed else positions.of(places, self.layer.name)
@@ -156,19 +185,23 @@ class Listener:
             shape = "x".join(map(str, places))
             self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
         samples = kind.batch_first(inputs)
-        # unfolding repeats each input up to once for each place in the kernel
-        step = max(1, LARGEST_UNFOLDING // max(1, samples[:1].numel() * kind.block))
-        each = 1 if weights is None else len(weights) // max(1, len(samples))
+        each = max(1, math.prod(places) // max(1, len(samples)))
+        # unfolded only as far as one product needs, in a processor's cache and in float64 at once
+        step = math.ceil(self.total.height / each) if kind.unfolds else max(1, len(samples))
         for start in range(0, len(samples), step):
-            rows = kind.rows(samples[start : start + step])
-            if weights is None:
-                self.total.add(rows)
-                continue
-            own = weights[start * each : (start + step) * each]
-            counting = own > 0.0
-            plain = bool((own[counting] == 1.0).all())
-            kept = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
-            self.total.add(kept, None if plain else own[counting])
+            part = samples[start : start + step]
+            rows = kind.rows(_wide(part) if kind.unfolds else part)
+            own = None if weights is None else weights[start * each : (start + step) * each]
+            self._add(rows, own, narrow=part.dtype != torch.float64)
+
+    def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
+        """Rows and the weights of their positions; those without weight stay out."""
+        if weights is not None:
+            counting = weights > 0.0
+            rows = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
+            weights = weights[counting]
+            weights = None if bool((weights == 1.0).all()) else weights
+        self.total.add(rows, weights, self._seen.batch, narrow=narrow)
 
     def result(self) -> LayerGrams:
         """G of each group.
@@ -176,8 +209,10 @@ class Listener:
         Raises
         ------
         InputError
-            If the layer has not been called, or the squares of its inputs leave float64's range.
+            If the layer has not been called, or its inputs or their squares leave float64's range.
         """
+        if self.error is not None:
+            raise self.error
         sums, positions = self.total.sums(), self.total.positions
         if positions == 0:
             raise InputError(
@@ -186,3 +221,9 @@ class Listener:
             )
         notes = (*self._seen.notes, *self._notes)
         return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)
+
+
+def _wide(inputs: Tensor) -> Tensor:
+    """In float64, where there is one."""
+    real = not inputs.is_complex() and inputs.device.type != "mps"
+    return inputs.double() if real else inputs

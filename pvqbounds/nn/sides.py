@@ -6,15 +6,18 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
 from pvqbounds.nn.layers import Layer
-from pvqbounds.problems import Gram, Problem
+from pvqbounds.problems import Gram, LeastSquares, Problem
 from pvqbounds.problems.chunks import Slice, chunk_ranges
 from pvqbounds.problems.formats import AskedScales, Format
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import SliceResult
+from pvqbounds.solving.block_scales import searched_blocks
 
 __all__ = [
     "chosen_channels",
@@ -24,7 +27,9 @@ __all__ = [
     "problems_of",
     "refuse_unfit",
     "results_of",
+    "searches_scales",
     "slices_of",
+    "with_searched_scales",
 ]
 
 
@@ -150,6 +155,44 @@ def problems_of(
 
     Scales are found on the whole layer, from weights on inputs that are alive, whatever is looked at.
     """
+    grids = form.grids(layer.weight, live_inputs(layer, grams), asked)
+    return form.problems_of(slices, grids, layer.block)
+
+
+def with_searched_scales(
+    form: Format,
+    layer: Layer,
+    grams: Sequence[Gram],
+    slices: Sequence[Slice],
+    problems: Sequence[Problem],
+    clock: Clock,
+) -> list[Problem]:
+    """The problems of a format at the best scales of groups that are found on the output error.
+
+    Problems whose format has no scales of groups to choose, or a support rule, stay as they are.
+    """
+    rule = form.values
+    if rule is None or rule.group is None or not searches_scales(form):
+        return list(problems)
+    others = form.alternatives(layer.weight, live_inputs(layer, grams))
+    searched: list[Problem] = []
+    for number, (piece, problem) in enumerate(zip(slices, problems, strict=True)):
+        assert isinstance(problem, LeastSquares), "values are finite"
+        own = [values.among(np.arange(*piece.inputs)) for values in others[piece.channel]]
+        part = clock.part(1.0 / (len(slices) - number))
+        searched.append(searched_blocks(problem, own, rule.group, rule.pose, part) if own else problem)
+    return searched
+
+
+def searches_scales(form: Format) -> bool:
+    """Whether a format has scales of groups that may be searched for."""
+    rule = form.values
+    if rule is None or rule.group is None or form.support is not None:
+        return False
+    return bool(rule.alternatives(np.ones((1, 1)), np.ones((1, 1), dtype=np.bool_)))
+
+
+def live_inputs(layer: Layer, grams: Sequence[Gram]) -> NDArray[np.bool_]:
+    """Which inputs of each output channel are not always zero, shape (channels, inputs)."""
     alive = np.stack([np.diagonal(gram.matrix) > 0.0 for gram in grams])
-    live = alive[[layer.group_of(channel) for channel in range(layer.channels)]]
-    return form.problems_of(slices, form.grids(layer.weight, live, asked), layer.block)
+    return np.asarray(alive[[layer.group_of(channel) for channel in range(layer.channels)]])

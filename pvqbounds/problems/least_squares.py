@@ -65,6 +65,8 @@ class Point(NamedTuple):
     """Inputs that may be non-zero, rising; None where no rule restricts them."""
     error: Enclosure
     """Enclosure of E(v)."""
+    scale: float | None = None
+    """The scale of the codes, where it was free."""
 
     @property
     def upper(self) -> float:
@@ -241,6 +243,11 @@ class Problem(ABC):
                 )
         return indices
 
+    @property
+    def settled(self) -> Problem:
+        """The problem with what is free beside codes or weights chosen without a solver; else itself."""
+        return self
+
     @abstractmethod
     def checked(self, values: Any) -> NDArray[Any]:
         """Codes, or weights where values have no codes, as the array that they have to be.
@@ -365,6 +372,10 @@ class LeastSquares(Problem):
         """:meth:`checked_codes`."""
         return self.checked_codes(values)
 
+    def scale_of(self, codes: NDArray[np.int64]) -> float | None:
+        """The best scale of codes where it is free; None where it is given."""
+        return None
+
     def weight_of(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
         """The values of codes, shape (n,), rounded to float64."""
         return self.values.weight_of(codes)
@@ -395,7 +406,7 @@ class LeastSquares(Problem):
     def _point(self, codes: NDArray[np.int64]) -> Point:
         weight = self.weight_of(codes)
         support = np.flatnonzero(weight) if self.is_restricted else None
-        return Point(weight, codes, support, self.error(codes))
+        return Point(weight, codes, support, self.error(codes), self.scale_of(codes))
 
 
 def moved(problem: P, **parts: Any) -> P:

@@ -49,6 +49,7 @@ def layer_rows(report: LayerReport, *, per_channel: bool = False) -> list[dict[s
             "status": side.status,
             "lower_kind": side.lower_kind,
             "seconds": math.fsum(s.bounds.seconds for s in side.slices),
+            **_estimated(side),
         }
         row |= {f"{name}_sqnr": side.method_sqnr(name) if full else math.nan for name in side.methods}
         if report.held_out is not None:
@@ -56,6 +57,20 @@ def layer_rows(report: LayerReport, *, per_channel: bool = False) -> list[dict[s
             row |= {f"held_out_{name}_sqnr": held.sqnr(number, name) for name in held.errors[number]}
         rows.append(row)
     return rows
+
+
+def _estimated(side: Side) -> dict[str, Any]:
+    """What is estimated of the whole layer, and no bound; nothing where every channel was solved alike."""
+    if side.estimate is None:
+        return {}
+    signal, found = side.signal_enclosure.middle, side.estimate
+    return {
+        "estimated_sqnr_lower": sqnr(signal, found.error_upper.value),
+        "estimated_sqnr_upper": sqnr(signal, found.error_lower.value),
+        "estimated_sqnr_lower_95": sqnr(signal, found.error_upper.high),
+        "estimated_sqnr_upper_95": sqnr(signal, found.error_lower.low),
+        "sampled_channels": len(found.sample),
+    }
 
 
 def _channel_rows(report: LayerReport, side: Side) -> list[dict[str, Any]]:

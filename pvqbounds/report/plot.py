@@ -31,7 +31,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 SHADES = {
     "quantization": ("#0072B2", "#56B4E9", "#332288", "#000000"),
     "pruning": ("#D55E00", "#E69F00", "#CC79A7", "#999999"),
-    "joint": ("#009E73", "#882255", "#44AA99", "#999933"),
+    "joint": ("#009E73", "#882255", "#44AA99", "#999933", "#117733", "#AA4499", "#CC6677", "#661100"),
 }
 """Colours of the sides of one task, in their order; beyond them they begin anew."""
 COLOURS = {task: shades[0] for task, shades in SHADES.items()}
@@ -164,7 +164,9 @@ def _draw_layer(axes: Axes, report: LayerReport) -> None:
         methods = {name: side.method_sqnr(name) for name in side.methods}
         _draw_row(axes, y, colour, ends, side.lower_kind, methods, 0.55, 1.8)
         best = sqnr_text(*ends, side.status == "optimal")
-        called = size_text(side) if side.compressed is None else f"{side.format}: {size_text(side)}"
+        called = side.format  # of many sides the size in words takes too much room
+        if len(sides) <= 2:
+            called = size_text(side) if side.compressed is None else f"{side.format}: {size_text(side)}"
         names.append(f"{called}\n{best}\n{side.status}, {side.lower_kind}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
     for label, colour in zip(axes.get_yticklabels(), colours, strict=True):

@@ -24,8 +24,9 @@ from rich.text import Text
 from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem
 from pvqbounds.report.relations import order_text, relations_view, undecided_text
+from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED
-from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
+from pvqbounds.results.decibels import ENDLESS, interval_text, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.held_out import BEST, HeldOut
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 from pvqbounds.results.notes import gap_note
@@ -101,6 +102,7 @@ def layer_view(report: LayerReport) -> RenderableType:
         subtitle,
         *([_side_table(report)] if len(report.sides) <= MOST_COLUMNS else _row_tables(report)),
         *(Text(text, style="bold") for text in _compressed_texts(report)),
+        *(Text(estimate_text(side)) for side in report.sides if side.estimate is not None),
         *(Text(text) for text in _reasons(report)),
         *relations_view(report),
         Text(verdict_text(report), style="bold" if report.verdict else ""),
@@ -153,6 +155,18 @@ def compressed_text(side: Side) -> str:
     return (
         f"{reached}; on the values that it allows, no weights can exceed that by more than "
         f"{rounded_up(most)} dB, and some that were found exceed it by {rounded_down(least)} dB."
+    )
+
+
+def estimate_text(side: Side) -> str:
+    """What a sample of the channels says of the whole layer, with its label."""
+    assert side.estimate is not None
+    signal, found = side.signal_enclosure.middle, side.estimate
+    low, high = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)
+    least, most = sqnr(signal, found.error_upper.high), sqnr(signal, found.error_lower.low)
+    return (
+        f"{side.format}, estimated from {len(found.sample)} of {len(side.slices)} channels, no bound: "
+        f"{interval_text(low, high)}, its ends with 95 % confidence within {interval_text(least, most)}."
     )
 
 
@@ -448,7 +462,8 @@ def _pair_verdict(report: LayerReport) -> str:
     return (
         f"Verdict: {words[0]} is provably better than {words[1]}: "
         f"it reaches {rounded_down(sides[winner].sqnr_interval[0])} dB, "
-        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB."
+        f"and no {called[loser]} of this layer exceeds {rounded_up(sides[loser].sqnr_interval[1])} dB"
+        f"{', whatever its scales' if sides[loser].form.any_scale else ''}."
     )
 
 
@@ -487,6 +502,8 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     rule = side.form.values
     if rule is None:
         return ""
+    if rule.any_scale:
+        return "any scale a channel"
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}

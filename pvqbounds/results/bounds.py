@@ -87,6 +87,8 @@ class Bounds:
     """Indices of its non-zeros (pruning)."""
     certificate: Certificate | None
     """What proves `error_lower` without trusting a solver; None where it is only reported."""
+    scale: float | None = None
+    """The scale of the codes, where it was free; None where it was given."""
     reported_lower: float | None = None
     """The bound that the solver states, where it states one."""
     note: str = ""

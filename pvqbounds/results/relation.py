@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from pvqbounds.problems.formats import EQUAL_SIZE
+
 __all__ = ["EQUAL_SIZE", "Relation", "SizeOfBetter", "size_beside"]
 
 SizeOfBetter = Literal["smaller", "equal", "larger"]
-
-EQUAL_SIZE = 0.01
-"""Relative difference up to which two sizes in bits a weight count as equal."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, InputError
-from pvqbounds.problems import Point, Problem, SparseLeastSquares
+from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.supports import AtMost
 from pvqbounds.relaxations.certificates import Certificate
@@ -23,12 +23,13 @@ from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 from pvqbounds.solvers.native.pruning.subset_curve import search_curve
 from pvqbounds.solvers.native.pruning.supports import supports_by_size
+from pvqbounds.solving.candidates import with_candidates
 from pvqbounds.solving.guards import blas_threads
 from pvqbounds.solving.kinds import kind_of
 from pvqbounds.solving.one import bounds_from, fell_back, in_units_of, solve_one, weak_bounds
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["budget_curve"]
+__all__ = ["budget_curve", "searched_curve"]
 
 LARGEST_SEARCHED = 128
 """Inputs up to which every budget of a pruning is searched for."""
@@ -89,17 +90,18 @@ def budget_curve(problem: Problem, *, time_limit: float = 60.0, threads: int = 1
     compile_for(posed[0], Options())
     with blas_threads(threads), np.errstate(all="ignore"):
         if isinstance(problem, SparseLeastSquares) and problem.n <= LARGEST_SEARCHED:
-            solved = dict(enumerate(_searched(problem, posed, clock)))
+            solved = dict(enumerate(searched_curve(problem, clock)))
         else:
             solved = dict(_solved(posed, asked, clock))
         return _lowest(posed, _raised(posed, _completed(posed, solved), clock))
 
 
-def _searched(problem: SparseLeastSquares, posed: Sequence[Problem], clock: Clock) -> Iterator[Bounds]:
-    """Every budget of a pruning, by search."""
+def searched_curve(problem: SparseLeastSquares, clock: Clock) -> Iterator[Bounds]:
+    """The bounds of every budget of a pruning, by search, each as the time for it allows."""
     native, kind = backend_named("native", Capability.EXACT_PRUNING), kind_of(problem)
     began = time.perf_counter()
-    for own, stated in zip(posed, search_curve(problem.normalised, clock), strict=True):
+    for nnz, stated in enumerate(search_curve(problem.normalised, clock)):
+        own = problem.with_nnz(nnz)
         point = kind.point(own, stated)
         relaxed = fell_back(stated)
         yield bounds_from(
@@ -150,7 +152,7 @@ def _completed(posed: Sequence[Problem], solved: Mapping[int, Bounds]) -> list[B
             continue
         bounds = weak_bounds(problem, "native", BETWEEN)
         if supports is not None and isinstance(problem, SparseLeastSquares):
-            bounds = _with_point(problem, bounds, problem.on_support(supports[nnz]))
+            bounds = with_candidates(problem, bounds, [problem.on_support(supports[nnz]).weight])
         curve.append(bounds)
     return curve
 
@@ -199,23 +201,7 @@ def _lowest(posed: Sequence[Problem], curve: Sequence[Bounds]) -> list[Bounds]:
     for problem, bounds in zip(posed[1:], curve[1:], strict=True):
         before = lowest[-1]
         if before.error_upper < bounds.error_upper:
-            point = problem.point(before.weight if before.codes is None else before.codes)
-            bounds = _with_point(problem, bounds, point)
+            known = before.weight if before.codes is None else before.codes
+            bounds = with_candidates(problem, bounds, [known])
         lowest.append(bounds)
     return lowest
-
-
-def _with_point(problem: Problem, bounds: Bounds, point: Point) -> Bounds:
-    """Bounds with other weights, where they are better."""
-    if not point.upper < bounds.error_upper:
-        return bounds
-    if bounds.error_lower > point.upper and bounds.certificate is not None:
-        raise ContradictionError(problem, bounds.certificate, point.weight, bounds.error_lower, point.upper)
-    return replace(
-        bounds,
-        error_upper=point.upper,
-        weight=point.weight,
-        codes=point.codes,
-        support=point.support,
-        status=status_of(bounds.error_lower, point.upper, problem.signal.upper),
-    )

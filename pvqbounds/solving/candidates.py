@@ -128,6 +128,7 @@ def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArr
                 weight=point.weight,
                 codes=point.codes,
                 support=point.support,
+                scale=point.scale,
             )
     if best is bounds:
         return bounds

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Unpack
 
 import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
@@ -28,6 +29,7 @@ from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
+from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart
 from pvqbounds.solvers.native.quantization.shared import relax_shared
@@ -49,6 +51,9 @@ same in each run."""
 
 WITH_SPLITS: dict[str | None, float] = {None: DEFAULT_SEARCH_SHARE, "hybrid": 1.0, "splits": 0.0}
 """Relaxations with split inequalities, and the share of the time in which a search follows."""
+
+SHARED_AT_A_TIME = 32
+"""Channels of a batch that share their multipliers."""
 
 NO_TIME = "not solved: the total time was over"
 INTERRUPTED = "not solved: interrupted before"
@@ -82,8 +87,8 @@ def solve_channels(
     Parameters
     ----------
     relaxation
-        Also "shared" for uniform steps: the box-hull bound with one lam for all channels of a Gram,
-        valid and weaker, for O(n²) a channel.
+        Also "shared" for uniform steps and for pruning: the box-hull bound with one lam, the perspective
+        bound with one D, for all channels of a Gram, valid and weaker, for O(n²) a channel.
     device
         Where the native relaxations of uniform steps are solved: "cpu", or "cuda" in batches (needs
         PyTorch).
@@ -132,7 +137,7 @@ def _solve_each(
     cancelled = asked.cancelled or threading.Event()
     each = replace(asked, cancelled=cancelled)
     if asked.relaxation == SHARED:
-        each = replace(each, method="relax", relaxation="box-hull")
+        each = replace(each, method="relax")
     work = Work(problems, each, cancelled, clock, asked.cancelled is not None)
     results: dict[int, Bounds] = {}
     with blas_threads(asked.threads), ThreadPoolExecutor(execution.jobs) as pool:
@@ -190,9 +195,12 @@ class Work:
         name = "native" if self.asked.solver == "auto" else self.asked.solver
         if limit <= 0.0 and relaxed is None:
             return weak_bounds(problem, name, INTERRUPTED if self.cancelled.is_set() else NO_TIME)
+        asked = self.asked
+        if asked.relaxation == SHARED:  # what was not solved together is solved alone
+            asked = replace(asked, relaxation=kind_of(problem).plain)
         left = max(limit if spent < NOTICEABLE * limit else limit - spent, min(self.asked.time_limit, 1e-3))
         try:
-            return solve_one(problem, replace(self.asked, time_limit=left), relaxed)
+            return solve_one(problem, replace(asked, time_limit=left), relaxed)
         except (SolverFailedError, ArithmeticError, np.linalg.LinAlgError, MemoryError) as error:
             self.failures.append(error)
             return weak_bounds(problem, name, f"{name} failed on this channel: {error}")
@@ -227,15 +235,21 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
         raise InputError(f"--device {device} is for the native solver; {asked.solver} runs on the CPU.")
     sdps = asked.native and _solves_sdps_first(asked.method, relaxation, arrays)
     rest: list[int] = []
-    for group in _by_gram(problems):
+    for group in _by_gram(problems, one_grid=relaxation != SHARED):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
-        together = sdps and kind_of(first).batched and not reaches_far_apart(first)
+        if relaxation == SHARED and isinstance(first, SparseLeastSquares):
+            yield Batch(group, list(_pruned_together(channels)))
+            continue
+        together = sdps and kind_of(first).batched and not any(map(reaches_far_apart, channels))
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
             rest += group
             continue
-        size = len(group) if relaxation == SHARED else size
+        if relaxation == SHARED and clock.remaining > 0.0:
+            limit = Clock(min(asked.time_limit * len(group), clock.remaining), asked.cancelled)
+            yield from _shared_batches(group, channels, limit, tolerance, arrays)
+            continue
         for start in range(0, len(group), size):
             if clock.expired:
                 rest += group[start:]
@@ -251,6 +265,32 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
         yield Batch(rest, [None] * len(rest))
 
 
+def _shared_batches(
+    group: Sequence[int], channels: Sequence[Problem], clock: Clock, tolerance: float, arrays: Arrays
+) -> Iterator[Batch]:
+    """Channels of one Gram with one lam, some at a time, so that it is seen how far they are."""
+    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+    compile_for(quantized[0], Options())
+    relaxed = relax_shared(quantized, lambda sdps: solve_sdps(sdps, clock, arrays, tolerance=tolerance))
+    positions = iter(group)
+    started = time.perf_counter()
+    while part := list(islice(relaxed, SHARED_AT_A_TIME)):
+        spent = (time.perf_counter() - started) / len(part)
+        yield Batch(list(islice(positions, len(part))), [*part], spent)
+        started = time.perf_counter()
+
+
+def _pruned_together(channels: Sequence[Problem]) -> Iterator[Relaxed]:
+    """One D for all of them, and the best nu of each."""
+    sparse = [channel for channel in channels if isinstance(channel, SparseLeastSquares)]
+    weights, budget = np.stack([channel.weight for channel in sparse]), RowBudget.of(sparse[0])
+    with np.errstate(all="ignore"):
+        found = shared_multipliers(sparse[0].gram, weights, budget)
+    for channel, certificate in zip(sparse, found, strict=True):
+        nothing = np.broadcast_to(0.0, (channel.n, channel.n))
+        yield Relaxed(certificate, channel.weight, nothing, 0.0, "shared D")
+
+
 def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
     """Whether each channel needs the solution of an SDP, with whatever else is done to it."""
     if relaxation == SHARED:
@@ -260,12 +300,17 @@ def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> b
     return method == "relax" and relaxation in QUANTIZATION_RELAXATIONS
 
 
-def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
-    """Positions of the channels that share a Gram, a kind and a grid of codes."""
+def _by_gram(problems: Sequence[Problem], *, one_grid: bool) -> list[list[int]]:
+    """Positions of the channels that share a Gram, a kind, and a budget; a grid of codes, too, if asked."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, problem in enumerate(problems):
         inner = problem.normalised
-        grid = (inner.grid,) if isinstance(inner, IntegerLeastSquares) else ()
+        grid: tuple[object, ...] = ()
+        if isinstance(inner, IntegerLeastSquares) and one_grid:
+            grid = (inner.grid,)
+        elif isinstance(inner, SparseLeastSquares):
+            budget = RowBudget.of(inner)
+            grid = (budget.size, budget.kept, budget.stride)
         groups.setdefault((kind_of(problem), inner.shared, *grid), []).append(position)
     return list(groups.values())
 
@@ -284,8 +329,6 @@ def _relaxed(
         return solve_sdps(sdps, clock, arrays, tolerance=tolerance)
 
     try:
-        if relaxation == SHARED:
-            return list(relax_shared(quantized, solve_together))
         if arrays.batches and relaxation in WITH_SPLITS:
             options = Options(search_share=WITH_SPLITS[relaxation], tolerance=asked.tolerance)
             stages = stages_for(options, quantized[0].n, clock.remaining / len(quantized))

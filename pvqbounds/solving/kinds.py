@@ -15,16 +15,35 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Point, Problem, SparseLeastSquares, Task
+from pvqbounds.problems import (
+    AnyScaleLeastSquares,
+    IntegerLeastSquares,
+    LeastSquares,
+    Point,
+    Problem,
+    SparseLeastSquares,
+    Task,
+)
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
 from pvqbounds.solvers.relaxation import DIRECTIONS, QUANTIZATION_RELAXATIONS, relax
 
-__all__ = ["ALL_KINDS", "JOINT", "LEVELS", "PRUNING", "SHARED", "STEPS", "Kind", "kind_for", "kind_of"]
+__all__ = [
+    "ALL_KINDS",
+    "ANY_SCALE",
+    "JOINT",
+    "LEVELS",
+    "PRUNING",
+    "SHARED",
+    "STEPS",
+    "Kind",
+    "kind_for",
+    "kind_of",
+]
 
 SHARED = "shared"
-"""The relaxation in which all channels of a Gram have the same lam."""
+"""The relaxation in which all channels of a Gram have the same lam, or D."""
 
 
 class Kind(ABC):
@@ -81,6 +100,16 @@ class Kind(ABC):
     def relaxation_of(self, certificate: Certificate) -> str | None:
         """Name of the relaxation whose bound a certificate is that is no search."""
         return certificate.relaxation
+
+    def refines(self, backend: Backend, problem: Problem, options: Options) -> bool:
+        """Whether a backend may raise the bound of a solution afterwards."""
+        return backend.refines(problem, options)
+
+    def refined(
+        self, backend: Backend, problem: Problem, solution: ExactSolution, options: Options
+    ) -> ExactSolution:
+        """A solution with what a backend adds to its bound afterwards."""
+        return backend.refined(problem, solution, options)
 
 
 class Coded(Kind):
@@ -150,6 +179,7 @@ class Steps(Coded):
 
     def relax(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
         """Codes and certificate of a relaxation that the backend solves."""
+        from pvqbounds.heuristics.rounding import improve
         from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
         from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
         from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
@@ -167,6 +197,9 @@ class Steps(Coded):
             relaxed = relax(
                 problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock
             )
+        if relaxed.brief:
+            codes = improve(problem, np.stack([problem.centre, relaxed.mean]), clock=clock)
+            return ExactSolution(codes, None, None, relaxed.certificate, relaxed.status, relaxation)
         if relaxation != "hybrid":
             codes = best_known_codes(problem, relaxed, options.seed, clock)
             return ExactSolution(
@@ -185,6 +218,57 @@ class Steps(Coded):
         return relax_steps(problem, clock).certificate
 
 
+class EveryScale(Coded):
+    """Steps whose scale is free: bounds at some scales, which bound all of them."""
+
+    def solve(self, backend: Backend, problem: AnyScaleLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
+        """By the exact method at each scale, where that is expected to end in its time if "auto"."""
+        return self._bounded(backend, problem, options, "auto" if options.only_if_it_finishes else "exact")
+
+    def relax(self, backend: Backend, problem: AnyScaleLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
+        """By the relaxation at each scale."""
+        return self._bounded(backend, problem, options, "relax")
+
+    def _bounded(
+        self, backend: Backend, problem: AnyScaleLeastSquares, options: Options, method: str
+    ) -> ExactSolution:
+        from pvqbounds.solving.every_scale import bound_every_scale
+        from pvqbounds.solving.one import solver_at_scales
+
+        clock = Clock(options.time_limit, options.cancelled)
+        return bound_every_scale(problem, solver_at_scales(backend, method, options), clock)
+
+    def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
+        """The codes at their best scale."""
+        assert solution.codes is not None, "there are always some"
+        return problem.point(solution.codes)
+
+    def refines(self, backend: Backend, problem: Problem, options: Options) -> bool:
+        """Never: what there is to add is added at each scale."""
+        return False
+
+    def refined(
+        self, backend: Backend, problem: Problem, solution: ExactSolution, options: Options
+    ) -> ExactSolution:
+        """The solution as it is."""
+        return solution
+
+
+class AnySteps(EveryScale):
+    """Quantization."""
+
+    called = "quantization at any scale"
+    exact, relaxed = Steps.exact, Steps.relaxed
+    relaxations = Steps.relaxations
+
+
+class AnyStepsJoint(EveryScale):
+    """Under a support rule."""
+
+    called = "joint compression at any scale"
+    exact, relaxed = Joint.exact, Joint.relaxed
+
+
 class Pruning(Kind):
     """Weights that are re-fitted freely."""
 
@@ -192,13 +276,19 @@ class Pruning(Kind):
     exact, relaxed = Capability.EXACT_PRUNING, Capability.PERSPECTIVE
     relaxations = (DIRECTIONS, "perspective")
     plain = "perspective"
+    together = (SHARED,)
 
     def solve(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The exact method."""
         return backend.solve_sparse(problem, options)
 
     def relax(self, backend: Backend, problem: SparseLeastSquares, options: Options) -> ExactSolution:
-        """The perspective relaxation."""
+        """The perspective relaxation; where its multipliers are known, the largest weights beside them."""
+        if options.relaxed is not None:
+            known, support = options.relaxed, problem.start().support
+            return ExactSolution(
+                None, support, None, known.certificate, known.status, relaxation="perspective"
+            )
         return replace(backend.relax_sparse(problem, options), relaxation="perspective")
 
     def beside(self, problem: SparseLeastSquares, clock: Clock) -> Certificate:
@@ -222,11 +312,14 @@ class Pruning(Kind):
 
 
 STEPS, LEVELS, JOINT, PRUNING = Steps(), Levels(), Joint(), Pruning()
-ALL_KINDS = (STEPS, LEVELS, JOINT, PRUNING)
+ANY_SCALE, JOINT_ANY_SCALE = AnySteps(), AnyStepsJoint()
+ALL_KINDS = (STEPS, LEVELS, JOINT, PRUNING, ANY_SCALE, JOINT_ANY_SCALE)
 
 
-def kind_for(task: Task, has_steps: bool) -> Kind:
-    """How problems of a task are solved, of uniform steps or of other values."""
+def kind_for(task: Task, has_steps: bool, any_scale: bool = False) -> Kind:
+    """How problems of a task are solved, of uniform steps, of any scale too, or of other values."""
+    if any_scale:
+        return JOINT_ANY_SCALE if task == "joint" else ANY_SCALE
     kinds: dict[Task, Kind] = {"pruning": PRUNING, "joint": JOINT, "quantization": LEVELS}
     return STEPS if has_steps and task == "quantization" else kinds[task]
 
@@ -234,4 +327,5 @@ def kind_for(task: Task, has_steps: bool) -> Kind:
 def kind_of(problem: Problem) -> Kind:
     """How a problem is solved."""
     # a box and a step for each input are what the engines for codes are made for
-    return kind_for(problem.task, isinstance(problem, IntegerLeastSquares))
+    any_scale = isinstance(problem, AnyScaleLeastSquares)
+    return kind_for(problem.task, isinstance(problem, IntegerLeastSquares), any_scale)

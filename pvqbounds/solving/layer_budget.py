@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, la
 from pvqbounds.solvers.relaxation import DIRECTIONS
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import PRUNING
+from pvqbounds.solving.layer_curves import Together, searched_together, suits_curves
 from pvqbounds.solving.options import SolveOptions
 
 __all__ = ["compile_layer_budget", "solve_layer_budget", "solve_together"]
@@ -38,6 +40,9 @@ MULTIPLIERS = 0.8
 
 BEFORE_CASES = 0.25
 """Share of the time that it may take before cases are looked at, and of what is left the upper end."""
+
+FOR_CURVES = 0.5
+"""Share of the time that searches at every budget may take, before there is a relaxation."""
 
 
 def solve_layer_budget(
@@ -68,10 +73,11 @@ def solve_layer_budget(
         Each channel with the number of weights that the best support found for the layer leaves
         it, and the bounds of that problem of its own.
     error_lower
-        A certified bound on the summed error of *any* weights with `nnz` non-zeros, by cases of directions of
-        next to no power where the Gram has one, from the
-        certificates of `bounds` (:func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`);
-        it is no sum of their lower ends.
+        A certified bound on the summed error of *any* weights with `nnz` non-zeros, from the
+        certificates of `bounds`: :func:`~pvqbounds.solving.layer_curves.curves_bound` where the channels
+        are small enough to be searched at every budget, else
+        :func:`~pvqbounds.relaxations.layer_dual.layer_dual_bound`, by cases where the Gram has
+        directions of next to no power. It is no sum of their lower ends.
 
     Raises
     ------
@@ -86,17 +92,62 @@ def solve_layer_budget(
 
 def solve_together(
     problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
-) -> tuple[list[SparseLeastSquares], list[Bounds], float]:
+) -> Together:
     """:func:`solve_layer_budget` with its options in two objects."""
     if len({problem.n for problem in problems}) != 1:
         raise InputError("A budget over a layer needs channels, all with the same number of inputs.")
     nnz = whole_number(nnz, "The budget of the layer", 0, sum(problem.n for problem in problems))
     compile_layer_budget()
     start = time.perf_counter()
+    clock = Clock(asked.time_limit * len(problems) / execution.jobs, asked.cancelled)
+    searches = asked.relaxation is None and asked.method != "relax" and suits_curves(problems, nnz)
+    if not searches:
+        return _relaxed(problems, nnz, asked, execution, clock)
+    part = clock.part(FOR_CURVES)
+    searched = searched_together(problems, nnz, asked.threads, execution.jobs, part)
+    spent = (time.perf_counter() - start) / len(problems)
+    searched = searched._replace(bounds=[replace(b, seconds=spent) for b in searched.bounds])
+    if _is_optimal(searched):
+        execution.report(len(problems))
+        return searched
+    return _better(searched, _relaxed(problems, nnz, asked, execution, clock))
+
+
+def _is_optimal(found: Together) -> bool:
+    """Whether the two ends of the layer meet."""
+    total, signal = (
+        math.fsum(end) for end in zip(*((b.error_upper, b.signal) for b in found.bounds), strict=True)
+    )
+    return status_of(found.error_lower, total, signal) == "optimal"
+
+
+def _better(searched: Together, relaxed: Together) -> Together:
+    """What was searched, where it proves more; else the relaxation's."""
+    if not searched.error_lower > relaxed.error_lower:
+        return relaxed
+    totals = [math.fsum(b.error_upper for b in found.bounds) for found in (searched, relaxed)]
+    if searched.error_lower > up(totals[1]):
+        certificates = [b.certificate for b in searched.bounds]
+        weights = [b.weight for b in relaxed.bounds]
+        raise ContradictionError(
+            list(relaxed.problems), certificates, weights, searched.error_lower, totals[1]
+        )
+    return searched
+
+
+def _relaxed(
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
+) -> Together:
+    """Both ends by the perspective relaxation of all channels."""
+    start = time.perf_counter()
     units = common_units(problems)
     inner = [problem.in_units(units) for problem in problems]
     with threadpool_limits(asked.threads, user_api="blas"), np.errstate(all="ignore"):
-        proofs, supports = _proposed(inner, nnz, asked, execution)
+        proofs, supports = _proposed(inner, nnz, asked, execution, clock)
     allotted = [p.with_nnz(len(support)) for p, support in zip(problems, supports, strict=True)]
     seconds = (time.perf_counter() - start) / len(problems)
     bounds, certificates = [], []
@@ -106,15 +157,18 @@ def solve_together(
         stated = scaled_down(claimed, units.error)
         bounds.append(_bounds_of(problem, support, certificates[-1], stated, seconds))
     execution.report(len(problems))
-    return allotted, bounds, _proved_together(allotted, certificates, bounds, nnz)
+    return Together(allotted, bounds, _proved_together(allotted, certificates, bounds, nnz))
 
 
 def _proposed(
-    problems: Sequence[SparseLeastSquares], nnz: int, asked: SolveOptions, execution: Execution
+    problems: Sequence[SparseLeastSquares],
+    nnz: int,
+    asked: SolveOptions,
+    execution: Execution,
+    clock: Clock,
 ) -> tuple[Sequence[Certificate], list[NDArray[np.int64]]]:
     """What proves the lower end, and supports of the channels, within the time for all of them."""
     grams, jobs, done = scaled_grams(problems), execution.jobs, itertools.count(1)
-    clock = Clock(asked.time_limit * len(problems) / jobs, asked.cancelled)
     by_cases = asked.relaxation in (None, DIRECTIONS) and worth_cases(problems)
     report = lambda: execution.report(next(done))  # noqa: E731
     multipliers = layer_multipliers(

@@ -16,7 +16,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, SolverFailedError
-from pvqbounds.problems import Point, Problem
+from pvqbounds.problems import IntegerLeastSquares, Point, Problem
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.relaxations.certificates import Certificate
@@ -27,11 +27,12 @@ from pvqbounds.solvers.base import Backend, ExactSolution, Options, remaining
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.relaxation import DIRECTIONS, Relaxed
 from pvqbounds.solving.choice import usable_backend
+from pvqbounds.solving.every_scale import SolveAt
 from pvqbounds.solving.guards import blas_threads, breakdowns
 from pvqbounds.solving.kinds import Kind, kind_of
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
-__all__ = ["bounds_from", "in_units_of", "solve", "solve_one", "weak_bounds"]
+__all__ = ["bounds_from", "in_units_of", "solve", "solve_one", "solver_at_scales", "weak_bounds"]
 
 OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
 """Status where a certificate cannot be stated in the problem's own units."""
@@ -41,6 +42,10 @@ Solve = Callable[[Backend, Problem, Options], ExactSolution]
 
 DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
+
+
+MOST_OF_A_SCALE = 0.5
+"""The most that this share becomes of the time for one scale."""
 
 
 def solve(
@@ -56,7 +61,8 @@ def solve(
     ----------
     problem
         An :class:`IntegerLeastSquares` or :class:`CodebookLeastSquares` (quantization, or joint
-        compression under a support rule), or a :class:`SparseLeastSquares` (pruning).
+        compression under a support rule), a :class:`SparseLeastSquares` (pruning), or an
+        :class:`AnyScaleLeastSquares` (quantization whatever the scale).
     solver
         Name of a backend, see :func:`pvqbounds.solvers`; "auto" is the native one.
     method
@@ -140,16 +146,41 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         return _solved(problem, kind, asked, options)
 
 
+def solver_at_scales(backend: Backend, method: str, options: Options) -> SolveAt:
+    """What solves a problem at one scale as it would be solved by itself.
+
+    Parameters
+    ----------
+    method
+        "exact", "relax" or "auto".
+    options
+        Those of all scales together. The search that raises a bound unasked is as long at each scale as it
+        would be for one alone.
+    """
+    asked = SolveOptions(backend.name, method)
+
+    def solve_at(problem: IntegerLeastSquares, seconds: float) -> Bounds:
+        limit = max(seconds, min(1e-3, options.time_limit))
+        share = options.search_share
+        if share < 1.0:
+            share = min(share * options.time_limit / limit, MOST_OF_A_SCALE)
+        return _solved(
+            problem, kind_of(problem), asked, replace(options, time_limit=limit, search_share=share)
+        )
+
+    return solve_at
+
+
 def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options) -> Bounds:
     start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
     solve = kind.solve if exact else kind.relax
-    if asked.method != "exact" and options.search_share >= 1.0 and backend.refines(inner, options):
+    if asked.method != "exact" and options.search_share >= 1.0 and kind.refines(backend, inner, options):
         stated = _searched_or_refined(inner, kind, backend, solve, options, clock)
     else:
         stated = solve(backend, inner, options)
-        stated = backend.refined(inner, stated, remaining(options, clock))
+        stated = kind.refined(backend, inner, stated, remaining(options, clock))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
     relaxation = stated.relaxation or (None if exact else options.relaxation)
@@ -281,6 +312,7 @@ def bounds_from(
         weight=point.weight,
         codes=point.codes,
         support=point.support,
+        scale=point.scale,
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
@@ -317,6 +349,7 @@ def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
         weight=point.weight,
         codes=point.codes,
         support=point.support,
+        scale=point.scale,
         certificate=None,
         note=reason,
     )

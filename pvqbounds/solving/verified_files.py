@@ -22,7 +22,10 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
+from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate
+from pvqbounds.solving.layer_curves import proved_together
 from pvqbounds.solving.verification import verify
 from pvqbounds.storage.results_read import read_record
 
@@ -80,7 +83,10 @@ def verify_file(
     record = read_record(path)
     if isinstance(record.result, SliceResult):
         intervals = [("result", record.result)]
-        findings = [*_whole_problem(record.result)]
+        findings = [*_whole_problem("result", record.result)]
+    elif isinstance(record.result, BudgetCurve):
+        intervals = [(f"budgets[{nnz}]", entry) for nnz, entry in enumerate(record.result.entries)]
+        findings = [*_whole_curve(record.result)]
     else:
         sides = dict(zip(record.sides, record.result.sides, strict=True))
         intervals = [
@@ -90,7 +96,7 @@ def verify_file(
         ]
         findings = [*_structure(record.result, sides)]
         for name, side in sides.items():
-            findings += _shared_bound(name, side)
+            findings += _shared_bound(name, side, time_limit)
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
@@ -134,22 +140,24 @@ def _interval(where: str, result: SliceResult, time_limit: float) -> Finding:
     )
 
 
-def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
+def _shared_bound(name: str, side: Side, time_limit: float) -> Iterator[Finding]:
     """Prove the bound of one budget over the layer from the certificates of all entries."""
     if side.shared is None:
         return
     where, stated = f"{name}.error_lower", side.shared.error_lower
     problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
-    certificates = [
-        s.bounds.certificate
-        for s in side.slices
-        if isinstance(s.bounds.certificate, DualCertificate | CasesCertificate)
-    ]
-    if not len(problems) == len(certificates) == len(side.slices):
-        yield Finding(where, False, "a budget over the layer needs a perspective certificate of each entry")
+    certificates = [s.bounds.certificate for s in side.slices]
+    duals = [own for own in certificates if isinstance(own, DualCertificate | CasesCertificate)]
+    curves = [own for own in certificates if isinstance(own, CurveCertificate)]
+    if not len(problems) == max(len(duals), len(curves)) == len(side.slices):
+        text = "a budget over the layer needs a perspective certificate of each entry, or a curve of each"
+        yield Finding(where, False, text)
         return
     try:
-        proved = layer_dual_bound(problems, certificates, side.shared.nnz)
+        if duals:
+            proved = layer_dual_bound(problems, duals, side.shared.nnz)
+        else:
+            proved = proved_together(problems, curves, side.shared.nnz, time_limit)
     except BREAKDOWN:
         proved = 0.0
     if not stated <= proved:
@@ -160,12 +168,31 @@ def _shared_bound(name: str, side: Side) -> Iterator[Finding]:
         yield Finding(where, True, "proved")
 
 
-def _whole_problem(result: SliceResult) -> Iterator[Finding]:
+def _whole_curve(curve: BudgetCurve) -> Iterator[Finding]:
+    """Whether a curve is about one problem, and every budget of it in their order."""
+    first = curve.entries[0].problem
+    if len(curve.entries) != first.n + 1:
+        yield Finding("budgets", False, f"{len(curve.entries)}, but {first.n} inputs have {first.n + 1}")
+    for nnz, entry in enumerate(curve.entries):
+        where, problem = f"budgets[{nnz}]", entry.problem
+        yield from _whole_problem(where, entry)
+        if problem.nnz != nnz:
+            yield Finding(f"{where}.nnz", False, f"{problem.nnz}, but it is the budget {nnz}")
+        numbers, others = problem.values.arrays, first.values.arrays
+        alike = numbers.keys() == others.keys() and all(
+            np.array_equal(numbers[name], others[name]) for name in numbers
+        )
+        alike &= problem.shared is first.shared and np.array_equal(problem.weight, first.weight)
+        if not alike:
+            yield Finding(where, False, "it is about another problem than the first")
+
+
+def _whole_problem(where: str, result: SliceResult) -> Iterator[Finding]:
     """Whether the result of a problem alone is about all of its inputs."""
     if (result.channel, result.inputs) != (0, (0, result.problem.n)):
         start, stop = result.inputs
         text = f"{start}..{stop} of channel {result.channel} cannot be, for {result.problem.n} inputs alone"
-        yield Finding("result.inputs", False, text)
+        yield Finding(f"{where}.inputs", False, text)
 
 
 def _structure(report: LayerReport, sides: Mapping[str, Side]) -> Iterator[Finding]:

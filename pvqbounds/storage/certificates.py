@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.scales import MOST_SCALES, ScalesCertificate
 from pvqbounds.relaxations.slabs import MOST_LEAVES, Cover
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, NO_SPLITS, Splits
-from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate, SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-from pvqbounds.storage.nodes import Node, StoredArrays
+from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
+from pvqbounds.storage.text import finite
 
-__all__ = ["certificate_fields", "read_certificate"]
+__all__ = ["certificate_arrays", "certificate_document", "certificate_fields", "read_certificate"]
 
 
 def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
@@ -28,6 +30,8 @@ def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
         return {}
     if isinstance(certificate, CasesCertificate):
         return _fields_of_cases(certificate)
+    if isinstance(certificate, ScalesCertificate):
+        return _fields_of_scales(certificate)
     values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}  # type: ignore[arg-type]
     splits = values.pop("splits", NO_SPLITS)
     if len(splits) == 0:
@@ -36,11 +40,37 @@ def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
     return values | parts | {"splits": len(splits)}
 
 
+def certificate_document(certificate: Certificate | None) -> Document | None:
+    """What the document of a result says of a certificate: its kind, and all of it that is no array."""
+    if certificate is None:
+        return None
+    own = {name: value for name, value in certificate_fields(certificate).items() if not _is_array(value)}
+    return {"kind": certificate.kind} | {
+        name: value if isinstance(value, list) else finite(value) for name, value in own.items()
+    }
+
+
+def certificate_arrays(certificate: Certificate | None) -> Arrays:
+    """The arrays of a certificate by name."""
+    return {name: value for name, value in certificate_fields(certificate).items() if _is_array(value)}
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray)
+
+
 def read_certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> Certificate | None:
     """The certificate of an entry about n inputs, whose arrays lie under `prefix`; None without one."""
     if entry.values.get("certificate") is None:
         return None
     node = entry.node("certificate")
+    if node.values.get("kind") == ScalesCertificate.kind:
+        return _scales(node, arrays, prefix, n)
+    return _read(node, arrays, prefix, n)
+
+
+def _read(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Certificate:
+    """A certificate about one scale, or about none."""
     return READERS[node.text("kind", tuple(READERS))](node, arrays, prefix, n)
 
 
@@ -63,6 +93,13 @@ def _search(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SearchCert
 def _subset(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SubsetCertificate:
     radius = math.inf if node.values.get("radius") is None else node.number("radius")
     return SubsetCertificate(node.number("value"), node.count("nodes"), radius)
+
+
+def _curve(node: Node, arrays: StoredArrays, prefix: str, n: int) -> CurveCertificate:
+    return CurveCertificate(
+        arrays.take(f"{prefix}/values", np.float64, (n + 1,)),
+        arrays.take(f"{prefix}/nodes", np.int64, (n + 1,)),
+    )
 
 
 def _fields_of_cases(certificate: CasesCertificate) -> dict[str, Any]:
@@ -118,6 +155,30 @@ def _cases(node: Node, arrays: StoredArrays, prefix: str, n: int) -> CasesCertif
     return CasesCertificate(cover, tuple(cases), node.number("value"))
 
 
+def _fields_of_scales(certificate: ScalesCertificate) -> dict[str, Any]:
+    """Scales and their bounds, and what proves each of these, as it would be by itself."""
+    found: dict[str, Any] = {
+        "value": certificate.value,
+        "scales": certificate.scales,
+        "bounds": certificate.bounds,
+        "proofs": [certificate_document(proof) for proof in certificate.proofs],
+    }
+    for i, proof in enumerate(certificate.proofs):
+        found |= {f"proofs/{i}/{name}": array for name, array in certificate_arrays(proof).items()}
+    return found
+
+
+def _scales(node: Node, arrays: StoredArrays, prefix: str, n: int) -> ScalesCertificate:
+    proofs = node.nodes("proofs")
+    if len(proofs) > MOST_SCALES:
+        node.fail("proofs", f"at most {MOST_SCALES}", len(proofs))
+    scales, bounds = (
+        arrays.take(f"{prefix}/{name}", np.float64, (len(proofs),)) for name in ("scales", "bounds")
+    )
+    read = [_read(proof, arrays, f"{prefix}/proofs/{i}", n) for i, proof in enumerate(proofs)]
+    return ScalesCertificate(scales, bounds, tuple(read), node.number("value"))
+
+
 def _splits_of_leaves(node: Node, arrays: StoredArrays, prefix: str, n: int, leaves: int) -> list[Splits]:
     """The split inequalities of each leaf."""
     total = _splits(node, arrays, prefix, n * leaves)
@@ -150,5 +211,6 @@ READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
     "perspective dual": _first_perspective,
     SearchCertificate.kind: _search,
     SubsetCertificate.kind: _subset,
+    CurveCertificate.kind: _curve,
     CasesCertificate.kind: _cases,
 }

@@ -29,6 +29,8 @@ class Stored:
     weight: NDArray[np.float64]
     codes: NDArray[np.int64] | None = None
     support: NDArray[np.int64] | None = None
+    scale: float | None = None
+    """That of the codes, where it was free."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Coded(Kind):
             inside = np.clip(codes, *problem.values.code_ends)  # others are found out when they are verified
             weight = problem.weight_of(inside)
             support = np.flatnonzero(weight) if problem.is_restricted else None
-            found.append(Stored(problem, weight, codes, support))
+            found.append(Stored(problem, weight, codes, support, problem.scale_of(inside)))
         return found
 
 

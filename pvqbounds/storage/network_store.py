@@ -15,8 +15,11 @@ read from a store is executed or unpickled.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 from pvqbounds.errors import InputError, OutputError, one_line
@@ -30,6 +33,9 @@ from pvqbounds.storage.results_written import write_layer
 from pvqbounds.storage.text import write_json
 
 __all__ = ["Failure", "Store", "file_name", "unit_files"]
+
+LOCK = ".lock"
+"""Held by the run that is at work in a store; it is empty."""
 
 FAILURE_SCHEMA = "pvqbounds.failure/1"
 
@@ -62,6 +68,27 @@ def unit_files(folder: Path, layer: str, side: str) -> tuple[Path, Path]:
     """The files of a unit in a store's folder: of its result, and of what happened where it failed."""
     place = folder / "units" / file_name(layer)
     return place / f"{file_name(side)}.json", place / f"{file_name(side)}.failed.json"
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Hold a store until the file is closed, by whatever ends the process."""
+    try:
+        fcntl = import_module("fcntl")
+    except ImportError:  # not on this platform
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(
+            f"Another run is at work in {folder}; wait for it, or give another --store."
+        ) from error
+    except OSError:  # a file system without locks
+        return
+
+
+def _arrays_files(stands: Path) -> tuple[Path, Path]:
+    """What the arrays of a unit may be called: the second name where a better result replaces the first."""
+    return stands.with_suffix(".npz"), stands.with_suffix(".2.npz")
 
 
 class Store:
@@ -127,15 +154,25 @@ class Store:
         write_manifest(manifest, self.path / "network.json")
         self.manifest = manifest
 
-    def check_writable(self) -> None:
-        """Find out before any work whether units can be written.
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Write to the store within the block, and nobody else.
+
+        What a run that was killed left half-written goes.
 
         Raises
         ------
         OutputError
-            If not.
+            If units cannot be written, or another run is at work there.
         """
         check_writable(self.path / "units" / "unit.json")
+        with (self.path / LOCK).open("a") as file:
+            _lock(file, self.path)
+            for pattern in (".*", "grams/.*", "units/*/.*"):
+                for path in self.path.glob(pattern):
+                    if path.suffix in (".json", ".npz"):
+                        path.unlink(missing_ok=True)
+            yield
 
     # ------------------------------------------------------------------------------- units
 
@@ -181,8 +218,35 @@ class Store:
         write_layer(report, stands)
         failed.unlink(missing_ok=True)
 
-    def write_files(self, layer: str, side: str, document: bytes, arrays: bytes) -> None:
-        """Write the two files of a unit that was made elsewhere, as :meth:`write_unit` does.
+    def rewrite_unit(self, report: LayerReport) -> None:
+        """Write a better result of a unit that stands; at any moment one of the two stands.
+
+        Raises
+        ------
+        OutputError
+            If it cannot be written.
+        """
+        layer, side = report.layer, report.sides[0].format
+        stands, _ = self._files(layer, side)
+        name = self.arrays_name(layer, side)
+        write_layer(report, stands, stands.with_name(name))
+        self._remove_others(stands, name)
+
+    def arrays_name(self, layer: str, side: str) -> str:
+        """What the arrays of a unit's next result are to be called: not as those of one that stands."""
+        stands, _ = unit_files(self.path, layer, side)
+        plain, other = _arrays_files(stands)
+        return other.name if stands.exists() and plain.exists() else plain.name
+
+    def write_files(self, layer: str, side: str, document: bytes, arrays: bytes, name: str) -> None:
+        """Write the two files of a unit that was made elsewhere; one that stood does so until then.
+
+        Parameters
+        ----------
+        document, arrays
+            What they hold.
+        name
+            What the document calls the arrays: :meth:`arrays_name`.
 
         Raises
         ------
@@ -190,10 +254,17 @@ class Store:
             If they cannot be written.
         """
         stands, failed = self._files(layer, side)
-        with replacing(stands) as json_file, replacing(stands.with_suffix(".npz")) as npz_file:
+        with replacing(stands) as json_file, replacing(stands.with_name(name)) as npz_file:
             npz_file.write_bytes(arrays)
             json_file.write_bytes(document)
         failed.unlink(missing_ok=True)
+        self._remove_others(stands, name)
+
+    @staticmethod
+    def _remove_others(stands: Path, name: str) -> None:
+        for path in _arrays_files(stands):
+            if path.name != name:
+                path.unlink(missing_ok=True)
 
     def write_failure(self, layer: str, side: str, failure: Failure) -> None:
         """Write what happened to a unit.
@@ -288,7 +359,7 @@ class Store:
 
 def _ours(entry: Path) -> bool:
     """Whether a file of a folder is what a store that was begun, and not finished, left."""
-    return entry.name in ("units", "grams") or entry.name.startswith(".network.")
+    return entry.name in ("units", "grams", LOCK) or entry.name.startswith(".network.")
 
 
 def _merged(units: list[LayerReport]) -> LayerReport:

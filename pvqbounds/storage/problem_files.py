@@ -1,11 +1,11 @@
 """Problems in files: `.npz` of this package, `.mat` of the paper's MATLAB script, binary programs as text.
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
-(uniform steps; numbers, or one for each input, shape (n,)) or ``levels`` (m,) or (n, m), whose shorter rows
-repeat their last; and ``nnz`` or ``pattern`` (two numbers N, M, with ``stride`` where the weights of a group
-lie apart), or ``group`` (n,) and ``group_nnz`` (groups,), any other rule. Values alone are quantization, a
-rule alone is pruning, both are joint compression. A file without any of these gets its budget from the
-caller.
+(uniform steps; numbers, or one for each input, shape (n,)), the numbers ``qmin`` and ``qmax`` alone (steps
+of any scale) or ``levels`` (m,) or (n, m), whose shorter rows repeat their last; and ``nnz`` or ``pattern``
+(two numbers N, M, with ``stride`` where the weights of a group lie apart), or ``group`` (n,) and
+``group_nnz`` (groups,), any other rule. Values alone are quantization, a rule alone is pruning, both are
+joint compression. A file without any of these gets its budget from the caller.
 Or ``P`` (n, n), ``q`` (n,), ``qmin`` and ``qmax``: the quadratic program min zᵀPz + 2qᵀz.
 
 **.sparse**, **.mc** (and ``.gz`` of them): :mod:`pvqbounds.storage.quadratic_files`.
@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
+from pvqbounds.problems.any_scale import AnyScaleLeastSquares
 from pvqbounds.problems.codebook import CodebookLeastSquares
 from pvqbounds.problems.formats import parse
 from pvqbounds.problems.gram import Gram
@@ -54,7 +55,8 @@ MATLAB_TOLERANCE = 1e-5
 """Relative disagreement of q and r with P and x0 that passes: the paper's code has r from float32."""
 
 GRID_KEYS = frozenset({"scale", "qmin", "qmax"})
-VALUE_KEYS = (GRID_KEYS, frozenset({"levels"}), frozenset[str]())
+BOX_KEYS = frozenset({"qmin", "qmax"})
+VALUE_KEYS = (GRID_KEYS, BOX_KEYS, frozenset({"levels"}), frozenset[str]())
 RULE_KEYS = tuple(
     map(frozenset, ({"nnz"}, {"pattern"}, {"pattern", "stride"}, {"group", "group_nnz"}, set[str]()))
 )
@@ -82,6 +84,8 @@ class Budget:
     """N:M pruning."""
     format: str | None = None
     """A format by name, joint ones too."""
+    every: bool = False
+    """Whether nothing need be said: pruning, of which every number of non-zeros is asked for."""
 
     @property
     def given(self) -> bool:
@@ -100,6 +104,8 @@ class Budget:
             If not exactly one of the five was given, or its value cannot be used.
         """
         sizes = (self.bits, self.nnz, self.density, self.pattern, self.format)
+        if self.every and not self.given:
+            return SparseLeastSquares(gram, weight, nnz=gram.n)
         if sum(value is not None for value in sizes) != 1:
             raise InputError(
                 "Say how to compress: give one of bits (quantization), density, nnz or pattern (pruning), or "
@@ -210,7 +216,8 @@ def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> 
     if values not in VALUE_KEYS or rule not in RULE_KEYS:
         raise InputError(
             f"{path} holds {_listed(stated)} beside gram and weight; it must hold scale, qmin and qmax, or "
-            "levels, and nnz, or pattern (and stride), or group and group_nnz; or none of them."
+            "qmin and qmax for any scale, or levels, and nnz, or pattern (and stride), or group and "
+            "group_nnz; or none of them."
         )
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
@@ -220,6 +227,9 @@ def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> 
     if "levels" in values:
         levels = arrays["levels"]
         problem = CodebookLeastSquares(gram, weight, levels if levels.ndim == 2 else levels.ravel())
+    elif values == BOX_KEYS:
+        ends = (_whole(_scalar(arrays[name], name, path), name, path) for name in ("qmin", "qmax"))
+        problem = AnyScaleLeastSquares(gram, weight, *ends)
     elif values:
         scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
         problem = IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))

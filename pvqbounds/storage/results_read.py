@@ -8,7 +8,7 @@ from that and from the arrays; :mod:`pvqbounds.solving.verified_files` holds the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from pvqbounds.problems.quadratic import attach_objective
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.bounds import Bounds, LowerKind, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
@@ -38,7 +39,14 @@ from pvqbounds.storage.results_first import (
     first_format,
     with_todays_kinds,
 )
-from pvqbounds.storage.results_written import LAYER_SCHEMA, PROBLEM_SCHEMA, layer_document, problem_document
+from pvqbounds.storage.results_written import (
+    CURVE_SCHEMA,
+    LAYER_SCHEMA,
+    PROBLEM_SCHEMA,
+    curve_document,
+    layer_document,
+    problem_document,
+)
 
 __all__ = ["Record", "read_layer", "read_record"]
 
@@ -55,7 +63,7 @@ class Record:
     """A result on disk: the file's own words, and the result that its data stand for."""
 
     document: Document
-    result: LayerReport | SliceResult
+    result: LayerReport | SliceResult | BudgetCurve
 
     @property
     def first(self) -> bool:
@@ -72,8 +80,10 @@ class Record:
     @property
     def derived(self) -> Document:
         """What the file ought to say."""
-        if not isinstance(self.result, LayerReport):
+        if isinstance(self.result, SliceResult):
             return problem_document(self.result, self.document["source"])[0]
+        if isinstance(self.result, BudgetCurve):
+            return curve_document(self.result, self.document["source"])[0]
         document = layer_document(self.result)[0]
         if not self.first:
             return document
@@ -115,10 +125,11 @@ def read_record(path: str | Path, pool: GramPool | None = None) -> Record:
     """
     path = Path(path)
     node = Node(parse_json(read_bytes(path, LARGEST_JSON), path), "", path)
-    schema = node.text("schema", (LAYER_SCHEMA, FIRST_LAYER_SCHEMA, PROBLEM_SCHEMA))
+    schema = node.text("schema", (LAYER_SCHEMA, FIRST_LAYER_SCHEMA, PROBLEM_SCHEMA, CURVE_SCHEMA))
     arrays = StoredArrays(_arrays_of(node.node("arrays"), path), path, pool)
     try:
-        result = _problem(node, arrays) if schema == PROBLEM_SCHEMA else _layer(node, arrays, schema)
+        result: LayerReport | SliceResult | BudgetCurve
+        result = ALONE[schema](node, arrays) if schema in ALONE else _layer(node, arrays, schema)
     except (ArithmeticError, np.linalg.LinAlgError) as error:
         raise InputError(f"{path} holds numbers at which arithmetic breaks down ({error}).") from error
     except MemoryError as error:
@@ -194,6 +205,19 @@ def _problem(node: Node, arrays: StoredArrays) -> SliceResult:
     if entry.values.get("objective") is not None:
         _attach_objective(result.problem, entry, arrays)
     return result
+
+
+def _curve(node: Node, arrays: StoredArrays) -> BudgetCurve:
+    node.text("source")
+    task = node.text("task", tuple(KINDS))
+    return BudgetCurve(tuple(_results(node.nodes("budgets"), node, task, task, arrays)))
+
+
+ALONE: Mapping[str, Callable[[Node, StoredArrays], SliceResult | BudgetCurve]] = {
+    PROBLEM_SCHEMA: _problem,
+    CURVE_SCHEMA: _curve,
+}
+"""Who reads what is about one problem alone."""
 
 
 def _attach_objective(problem: Problem, entry: Node, arrays: StoredArrays) -> None:
@@ -306,6 +330,7 @@ def _results(
             weight=stored.weight,
             codes=stored.codes,
             support=stored.support,
+            scale=stored.scale,
             certificate=certificate,
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),

@@ -25,6 +25,7 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``SIDE/weight/g``           (m, n)  float64 and the weights re-fitted on it
 ``SIDE/method/NAME/g``      (m, n)          what a simple method makes of w: codes, or weights
 ``SIDE/certificate/i/NAME`` (n,)    float64 arrays of the certificate of entry i, by their names
+``.../values``, ``nodes``   (n+1,)          of a "budget curve": what is proved of 0, 1, ..., n inputs
 ``.../splits/index``        (k, 3)  int32   its split inequalities, where the JSON counts k of them:
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
@@ -35,21 +36,25 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../searched``            (L,)    float64 ``nu`` are (L, n), and what a leaf's search proves, whose
 ``.../nodes``               (L,)    int64   nodes are -1 where none was needed; ``splits/count`` (L,) says
 ``.../splits/count``        (L,)    int64   how many split inequalities each leaf has
+``.../scales``, ``bounds``  (k,)    float64 of a certificate for every scale: scales, the bounds there, and
+``.../proofs/j/NAME``                       what proves them, of which ``proofs`` in the JSON has the rest
 =========================== ======= ======= ======================================================
 
 What is allowed stands in the JSON: ``qmin`` and ``qmax`` of the grid, ``nnz`` of each entry or
 ``pattern`` (with ``pattern_stride``, how far apart the inputs of a group lie, where that is not 1: the
 size of a convolution's kernel, so that groups run along input channels); ``rule`` "groups" stands for
-any other rule. A side that quantizes has the former, one that prunes the latter, a joint one both. It must
-be what the side's ``format`` says. With ``budget`` "layer" the side's own ``nnz`` is what all entries
-share, those of the entries are how the best weights found spend it, and the side's ``error_lower`` is
-proved by the certificates of all entries together. An ``estimate`` is what the ends of a side would be had
-all of its channels been bounded as those of its ``sample`` were: value, low and high of a 95 % confidence
-interval, no bound; the side's own ends hold for all channels. The result of one problem from a file (schema
-``pvqbounds.problem/1``) has one entry in place of sides, and its ``task``, "quantization", "pruning" or
-"joint", in the place of SIDE; so had files of schema ``pvqbounds.layer/1``. A quadratic program
+any other rule. With ``grid`` "any scale" the ``scale`` of an entry is the one found. A side that quantizes
+has the former, one that prunes the latter, a joint one both. It must be what the side's ``format`` says.
+With ``budget`` "layer" the side's own ``nnz`` is what all entries share, those of the entries are how the
+best weights found spend it, and the side's ``error_lower`` is proved by the certificates of all entries
+together. An ``estimate`` is what the ends of a side would be had all of its channels been bounded as those
+of its ``sample`` were: value, low and high of a 95 % confidence interval, no bound; the side's own ends
+hold for all channels. The result of one problem from a file (schema ``pvqbounds.problem/1``) has one entry
+in place of sides, and its ``task``, "quantization", "pruning" or "joint", in the place of SIDE; so had
+files of schema ``pvqbounds.layer/1``. A quadratic program
 zᵀPz + 2qᵀz has its ``objective``, ``lower`` and ``upper``, in that entry, and P and q as ``quadratic/P`` and
-``quadratic/q``.
+``quadratic/q``. A curve (schema ``pvqbounds.curve/1``) has ``budgets``: an entry of one problem for each
+number of non-zeros from 0 to n.
 """
 
 from __future__ import annotations
@@ -67,28 +72,33 @@ from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED, Compressed
+from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.sampling import CONFIDENCE
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
-from pvqbounds.storage.certificates import certificate_fields
+from pvqbounds.storage.certificates import certificate_arrays, certificate_document
 from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
 
 __all__ = [
+    "CURVE_SCHEMA",
     "LAYER_SCHEMA",
     "PROBLEM_SCHEMA",
     "arrays_beside",
     "check_result_path",
+    "curve_document",
     "layer_document",
     "problem_document",
+    "write_curve",
     "write_layer",
     "write_problem",
 ]
 
 LAYER_SCHEMA = "pvqbounds.layer/2"
 PROBLEM_SCHEMA = "pvqbounds.problem/1"
+CURVE_SCHEMA = "pvqbounds.curve/1"
 
 
 def arrays_beside(path: Path) -> Path:
@@ -139,15 +149,21 @@ def _holds_arrays_of_a_result(path: Path) -> bool:
         return False
 
 
-def write_layer(report: LayerReport, path: Path) -> None:
+def write_layer(report: LayerReport, path: Path, beside: Path | None = None) -> None:
     """Write `report` to the JSON file `path` and the `.npz` beside it, both or neither.
+
+    Parameters
+    ----------
+    beside
+        Another name of the `.npz`, in the same folder: a result that is replaced then stands at any moment,
+        as its own arrays stay until the new JSON has taken its name.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     """
-    _write(*layer_document(report), path)
+    _write(*layer_document(report), path, beside)
 
 
 def write_problem(result: SliceResult, source: str, path: Path) -> None:
@@ -155,9 +171,9 @@ def write_problem(result: SliceResult, source: str, path: Path) -> None:
     _write(*problem_document(result, source), path)
 
 
-def _write(document: Document, arrays: Arrays, path: Path) -> None:
+def _write(document: Document, arrays: Arrays, path: Path, beside: Path | None = None) -> None:
     check_result_path(path)
-    beside = arrays_beside(path)
+    beside = arrays_beside(path) if beside is None else beside
     # both files are complete before the first takes its name, and the arrays come first
     with replacing(path) as json_file, replacing(beside) as npz_file:
         write_arrays(npz_file, arrays)
@@ -230,6 +246,27 @@ def problem_document(result: SliceResult, source: str) -> tuple[Document, Arrays
     return document, arrays | data
 
 
+def write_curve(curve: BudgetCurve, source: str, path: Path) -> None:
+    """Write every budget of the one problem of the file `source`, as :func:`write_layer` does."""
+    _write(*curve_document(curve, source), path)
+
+
+def curve_document(curve: BudgetCurve, source: str) -> tuple[Document, Arrays]:
+    """What the two files of a budget curve hold; the document still without ``arrays``."""
+    first = curve.entries[0].problem
+    layout = KINDS[first.task].layout([entry.problem for entry in curve.entries])
+    document: Document = {
+        "schema": CURVE_SCHEMA,
+        "source": source,
+        "task": first.task,
+        "inputs": first.n,
+        **layout.common(first),
+        "budgets": [_entry(entry, 0) | layout.own(entry.problem) for entry in curve.entries],
+    }
+    own = _own_arrays(first.task, curve.entries, KINDS[first.task], layout)
+    return document, _shared_arrays(curve.entries) | own
+
+
 def _objective(result: SliceResult) -> tuple[Document, Arrays]:
     """The bounds on the objective of a quadratic program, and its data; nothing for other problems."""
     problem = result.problem
@@ -273,9 +310,8 @@ def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: Kind, layout: 
         own = layout.arrays([s.problem for s in members]) | kind.best(members)
         arrays |= {f"{prefix}/{name}/{g}": array for name, array in own.items()}
     for i, result in enumerate(slices):
-        for name, value in certificate_fields(result.bounds.certificate).items():
-            if isinstance(value, np.ndarray):
-                arrays[f"{prefix}/certificate/{i}/{name}"] = value
+        for name, array in certificate_arrays(result.bounds.certificate).items():
+            arrays[f"{prefix}/certificate/{i}/{name}"] = array
     return arrays
 
 
@@ -381,14 +417,6 @@ def _expected(side: Side, sums: bool) -> Document:
 
 def _entry(result: SliceResult, gram: int) -> Document:
     bounds = result.bounds
-    certificate: Document | None = None
-    if bounds.certificate is not None:
-        scalars = {
-            name: finite(value)
-            for name, value in certificate_fields(bounds.certificate).items()
-            if not isinstance(value, np.ndarray)
-        }
-        certificate = {"kind": bounds.certificate.kind} | scalars
     return {
         "channel": result.channel,
         "inputs": list(result.inputs),
@@ -406,9 +434,9 @@ def _entry(result: SliceResult, gram: int) -> Document:
         "relaxation": bounds.relaxation,
         "seconds": bounds.seconds,
         "reported_lower": bounds.reported_lower,
-        "certificate": certificate,
+        "certificate": certificate_document(bounds.certificate),
         "note": bounds.note,
-    }
+    } | ({} if bounds.scale is None else {"scale": bounds.scale})
 
 
 def _common(words: Sequence[str]) -> str:

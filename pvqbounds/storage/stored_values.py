@@ -1,6 +1,6 @@
-"""How the values of problems lie in the files of a result: one scale a channel, steps, or levels.
+"""How the values of problems lie in the files of a result: one scale a channel, any scale, steps, or levels.
 
-What a value set is made of (:attr:`~pvqbounds.problems.values.ValueSet.arrays`) says which of the three it
+What a value set is made of (:attr:`~pvqbounds.problems.values.ValueSet.arrays`) says which of these it
 is; a side of a layer, or one problem alone, has one layout for all of its entries.
 """
 
@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
-from pvqbounds.problems import CodebookLeastSquares, Gram, IntegerLeastSquares, LeastSquares
+from pvqbounds.problems import (
+    AnyScaleLeastSquares,
+    CodebookLeastSquares,
+    Gram,
+    IntegerLeastSquares,
+    LeastSquares,
+)
 from pvqbounds.problems.codebook import checked_table
 from pvqbounds.problems.values import Levels, ValueSet
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
@@ -55,8 +61,7 @@ class Uniform(ValueLayout):
     grid = None
 
     def common(self, values: ValueSet) -> Document:
-        ends = values.code_ends
-        return {name: int(end[0]) for name, end in zip(("qmin", "qmax"), ends, strict=True)}
+        return _box(values)
 
     def alone(self, values: ValueSet) -> Document:
         return {"scale": float(values.arrays["step"][0])} | self.common(values)
@@ -73,6 +78,24 @@ class Uniform(ValueLayout):
             IntegerLeastSquares(gram, weight, float(scale), *ends)
             for (gram, weight), scale in zip(given, scales, strict=True)
         ]
+
+
+class AnyScale(ValueLayout):
+    """One box for all, and any scale."""
+
+    grid = "any scale"
+
+    def common(self, values: ValueSet) -> Document:
+        return super().common(values) | _box(values)
+
+    def arrays(self, values: Sequence[ValueSet]) -> Arrays:
+        return {}
+
+    def read(
+        self, entries: Sequence[Node], common: Node, arrays: StoredArrays, prefix: str, given: Given
+    ) -> list[LeastSquares]:
+        ends = common.whole("qmin"), common.whole("qmax")
+        return [AnyScaleLeastSquares(gram, weight, *ends) for gram, weight in given]
 
 
 class EachStep(ValueLayout):
@@ -129,6 +152,11 @@ class EachLevels(ValueLayout):
         return problems
 
 
+def _box(values: ValueSet) -> Document:
+    """The box that all inputs have."""
+    return {name: int(end[0]) for name, end in zip(("qmin", "qmax"), values.code_ends, strict=True)}
+
+
 def _table(arrays: StoredArrays, name: str) -> NDArray[np.float64]:
     table = arrays.take(name, np.float64)
     try:
@@ -137,8 +165,8 @@ def _table(arrays: StoredArrays, name: str) -> NDArray[np.float64]:
         raise InputError(f"{name} in the arrays of {arrays.path} cannot be used: {error}") from error
 
 
-UNIFORM, STEPS, LEVELS = Uniform(), EachStep(), EachLevels()
-NAMED: Mapping[str, ValueLayout] = {"steps": STEPS, "levels": LEVELS}
+UNIFORM, ANY_SCALE, STEPS, LEVELS = Uniform(), AnyScale(), EachStep(), EachLevels()
+NAMED: Mapping[str, ValueLayout] = {"any scale": ANY_SCALE, "steps": STEPS, "levels": LEVELS}
 
 
 def layout_of(values: Sequence[ValueSet]) -> ValueLayout:
@@ -152,6 +180,8 @@ def layout_of(values: Sequence[ValueSet]) -> ValueLayout:
     parts = {frozenset(own.arrays) for own in values}
     if parts == {frozenset(("levels",))}:
         return LEVELS
+    if parts == {frozenset(("qmin", "qmax"))}:
+        return ANY_SCALE
     if parts != {frozenset(EachStep.kinds)}:
         raise InputError(
             "Files hold values that are made of 'step', 'qmin' and 'qmax', or of 'levels', each an array "

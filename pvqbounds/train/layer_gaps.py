@@ -4,15 +4,17 @@ The problem of a layer is that of the bounds: the output error on calibration in
 reference. "dense" takes the weights and the inputs of the dense model; "latent", of quantization-aware
 training, the latent weights and the inputs of the trained model: how well they are rounded.
 
-Quantization is bounded at the scales that were learned, pruning at the number of non-zeros that each
-channel was left with (or the pattern). No weights of that form have less error than the certified
-bound: if the trained ones do, something is false, and the run has failed.
+Quantization is bounded at the scales that were learned, and if asked for at every scale of each channel,
+which bounds what training could have made of them; pruning at the number of non-zeros that each channel was
+left with (or the pattern). No weights of that form have less error than the certified bound: if the trained
+ones do, something is false, and the run has failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +24,13 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
-from pvqbounds.problems import Problem
+from pvqbounds.problems import AnyScaleLeastSquares, Problem
+from pvqbounds.problems.formats import Format
+from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.layer import Side, SliceResult
+from pvqbounds.solving.candidates import at_least_methods
 from pvqbounds.solving.channels import solve_channels
-from pvqbounds.train.outcome import Outcome
+from pvqbounds.train.outcome import Outcome, QuantizedLayer
 
 __all__ = ["LayerAgainst", "Reference", "RunAgainst", "against_bounds"]
 
@@ -50,6 +55,8 @@ class LayerAgainst:
     """Output channels of the layer; `side` may hold the first of them only."""
     side: Side
     """The interval, and the trained weights among its methods."""
+    free: Side | None = None
+    """The interval of quantization whatever the scale of each channel, where that was asked for."""
 
     @property
     def error(self) -> float:
@@ -71,11 +78,20 @@ class LayerAgainst:
     def impossible(self) -> tuple[int, ...]:
         """Channels whose trained weights have less error than a certified bound allows."""
         errors = self.side.method_errors[TRAINED]
+        sides = [self.side] if self.free is None else [self.side, self.free]
         return tuple(
-            s.channel
-            for s, error in zip(self.side.slices, errors, strict=True)
-            if s.bounds.lower_kind == "certified" and error < s.bounds.error_lower
+            dict.fromkeys(
+                s.channel
+                for side in sides
+                for s, error in zip(side.slices, errors, strict=True)
+                if s.bounds.lower_kind == "certified" and error < s.bounds.error_lower
+            )
         )
+
+    def least_allowed(self, channel: int) -> float:
+        """The certified error of a channel that its trained weights may not have less of."""
+        sides = [self.side] if self.free is None else [self.side, self.free]
+        return max(s.bounds.error_lower for side in sides for s in side.slices if s.channel == channel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +112,7 @@ class RunAgainst:
         return tuple(
             f"layer '{layer.layer}', channel {channel}: the trained weights have the error "
             f"{layer.side.method_errors[TRAINED][row]:.6g}, below the certified bound "
-            f"{layer.side.slices[row].bounds.error_lower:.6g}"
+            f"{layer.least_allowed(channel):.6g}"
             for layer in self.layers
             for channel in layer.impossible
             for row in [[s.channel for s in layer.side.slices].index(channel)]
@@ -110,6 +126,7 @@ def against_bounds(
     *,
     reference: Reference = "dense",
     out_channels: int | None = None,
+    any_scale: bool = False,
     solver: str = "auto",
     method: str = "auto",
     time_limit: float = 20.0,
@@ -132,6 +149,8 @@ def against_bounds(
         "dense" or "latent", see above.
     out_channels
         Only the first so many channels of each layer.
+    any_scale
+        Bound quantization at every scale of each channel as well, which takes some twenty times as long.
     solver, method, time_limit, jobs, seed
         As for :func:`pvqbounds.solve_channels`; `time_limit` in seconds for one channel.
     progress
@@ -146,7 +165,10 @@ def against_bounds(
         name: _chosen_channels(find_layer(reference_model, name), outcome, out_channels)
         for name, outcome in layers.items()
     }
-    total, before = sum(map(len, chosen.values())), 0
+    rounds = {name: 1 + (any_scale and isinstance(layers[name], QuantizedLayer)) for name in layers}
+    if any_scale and max(rounds.values(), default=2) == 1:
+        raise InputError("Only quantization has scales that could be any; leave out any_scale.")
+    total, before = sum(rounds[name] * len(channels) for name, channels in chosen.items()), 0
     report = progress or (lambda done, total, what: None)
     results = []
     for name, outcome in layers.items():
@@ -167,8 +189,8 @@ def against_bounds(
         def done(channels: int, name: str = name, before: int = before) -> None:
             report(before + channels, total, name)
 
-        bounds = solve_channels(
-            problems,
+        solve = partial(
+            solve_channels,
             solver=solver,
             method=method,
             time_limit=time_limit,
@@ -176,19 +198,50 @@ def against_bounds(
             jobs=jobs,
             progress=done,
         )
-        slices = tuple(
-            SliceResult(channel, (0, layer.inputs), problem, found)
-            for channel, problem, found in zip(chosen[name], problems, bounds, strict=True)
-        )
-        side = Side(
-            format=outcome.form.name,
-            bits_per_weight=outcome.form.size(problems, (layer.channels, layer.inputs)),
-            slices=slices,
-            methods={TRAINED: tuple(points)},
-        )
-        results.append(LayerAgainst(name, layer.description, layer.inputs, layer.channels, side))
+        side = _side(layer, outcome.form, chosen[name], problems, solve(problems), points)
         before += len(problems)
+        free = None
+        if rounds[name] > 1:
+            free = _at_any_scale(layer, outcome.form, chosen[name], problems, solve, points)
+            before += len(problems)
+        results.append(LayerAgainst(name, layer.description, layer.inputs, layer.channels, side, free))
     return tuple(results)
+
+
+def _side(
+    layer: Layer,
+    form: Format,
+    channels: Iterable[int],
+    problems: Sequence[Problem],
+    bounds: Sequence[Bounds],
+    points: Sequence[NDArray[Any]],
+) -> Side:
+    """The side of a layer whose channels were bounded."""
+    slices = tuple(
+        SliceResult(channel, (0, layer.inputs), problem, found)
+        for channel, problem, found in zip(channels, problems, bounds, strict=True)
+    )
+    size = form.size(problems, (layer.channels, layer.inputs))
+    return Side(form.name, size, slices, {TRAINED: tuple(points)})
+
+
+def _at_any_scale(
+    layer: Layer,
+    form: Format,
+    channels: Iterable[int],
+    problems: Sequence[Problem],
+    solve: Callable[[Sequence[Problem]], Sequence[Bounds]],
+    points: Sequence[NDArray[Any]],
+) -> Side:
+    """The side whose scales are free; the trained codes, at their best scale, are candidates."""
+    free = [
+        AnyScaleLeastSquares(
+            problem.shared, problem.weight, *(int(end[0]) for end in problem.values.code_ends)
+        )
+        for problem in problems
+    ]
+    bounds = at_least_methods(free, solve(free), {TRAINED: points})
+    return _side(layer, form.at_any_scale(), channels, free, bounds, points)
 
 
 def _chosen_channels(layer: Layer, outcome: Outcome, most: int | None) -> range:

@@ -71,7 +71,9 @@ def _best(side: Side) -> str:
 def against_view(run: RunAgainst) -> RenderableType:
     """One row a layer: what training reached, what is possible, the gap between them."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("layer", "size", "reached", "possible, dB", "gap, dB", "proof"):
+    free = any(layer.free is not None for layer in run.layers)
+    headings = ("layer", "size", "reached", "possible, dB", *["any scale, dB"] * free, "gap, dB", "proof")
+    for heading in headings:
         table.add_column(heading, no_wrap=heading != "layer", overflow="fold")
     for layer in run.layers:
         side = layer.side
@@ -80,6 +82,7 @@ def against_view(run: RunAgainst) -> RenderableType:
             size_of(layer),
             Text("none" if math.isnan(layer.sqnr) else rounded_down(layer.sqnr), style="bold"),
             Text(_best(side), style="bold cyan"),
+            *[_best(layer.free) if layer.free else ""] * free,
             gap_text(*layer.gap),
             side.lower_kind,
         )
@@ -141,6 +144,7 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
         "signal": side.signal_enclosure.middle,
         "status": side.status,
         "lower_kind": side.lower_kind,
+        "any_scale": None if layer.free is None else _free_document(layer.free),
         "impossible_channels": list(layer.impossible),
         "per_channel": [
             {
@@ -157,6 +161,21 @@ def _layer_document(layer: LayerAgainst) -> dict[str, Any]:
             }
             for s, error in zip(side.slices, side.method_errors[TRAINED], strict=True)
         ],
+    }
+
+
+def _free_document(side: Side) -> dict[str, Any]:
+    """What is possible whatever the scale of each channel, and the scales found."""
+    lower, upper = side.sqnr_interval
+    return {
+        "format": side.format,
+        "error_lower": side.error_lower,
+        "error_upper": side.error_upper,
+        "sqnr_lower": finite(lower),
+        "sqnr_upper": finite(upper),
+        "status": side.status,
+        "lower_kind": side.lower_kind,
+        "scales": [s.bounds.scale for s in side.slices],
     }
 
 

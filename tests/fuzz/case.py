@@ -15,7 +15,7 @@ import numpy as np
 from numpy.random import Generator
 
 import pvqbounds
-from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import AnyScaleLeastSquares, CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import ContradictionError, PvqError
 from pvqbounds.problems import Problem
 from pvqbounds.problems.supports import All, Groups, SupportRule
@@ -130,6 +130,9 @@ def script_of(problem: Problem, name: str = "p") -> str:
     if isinstance(problem, IntegerLeastSquares):
         grid = ", ".join(repr(_listed(part)) for part in (problem.scale, problem.qmin, problem.qmax))
         made = f"IntegerLeastSquares(G, w, {grid}{_rule(problem)}"
+    elif isinstance(problem, AnyScaleLeastSquares):
+        values = problem.values
+        made = f"AnyScaleLeastSquares(G, w, {values.qmin}, {values.qmax}{_rule(problem)}"
     elif isinstance(problem, CodebookLeastSquares):
         made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)}"
     elif isinstance(problem, SparseLeastSquares):

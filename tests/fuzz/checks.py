@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import pvqbounds as pvq
-from pvqbounds import Bounds
+from pvqbounds import AnyScaleLeastSquares, Bounds
 from pvqbounds.problems import Problem
 from pvqbounds.solvers import BACKENDS, backend_named
 from pvqbounds.solvers.base import Capability
@@ -235,7 +235,8 @@ def exact_error_of(problem: Problem, bounds: Bounds, fault: Any) -> Fraction | N
         if codes.shape != (problem.n,) or codes.dtype.kind != "i":
             fault("codes that are none", f"{codes!r}")
             return None
-        exact = exact_values(problem, codes.tolist())
+        fixed = problem.at(bounds.scale) if isinstance(problem, AnyScaleLeastSquares) else problem
+        exact = exact_values(fixed, codes.tolist())
         if exact is None:
             fault("codes outside the box", f"{codes!r}")
             return None

@@ -27,7 +27,7 @@ from pvqbounds.solving.channels import SHARED
 from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
 
-from . import doors, files, quadratics, relations, tampering
+from . import doors, files, quadratics, relations, scales, tampering
 from .case import Case, script_of
 from .checks import (
     Plan,
@@ -328,6 +328,7 @@ SCENARIOS: dict[str, Scenario] = {
     "joint": Scenario(_small("joint"), 5.0),
     "own": Scenario(_small("own"), 1.0),
     "sparse": Scenario(_small("sparse"), 3.0),
+    "any-scale": Scenario(scales.any_scale, 2.0),
     "planted": Scenario(_planted, 3.0),
     "layer-budget": Scenario(_layer_budget, 2.0),
     "channels": Scenario(_channels, 1.5),

@@ -129,7 +129,8 @@ def test_decimals_are_taken_as_written():
 
 def test_the_frontier_falls_and_ends_where_nothing_is_gained():
     frontier = allocation_frontier(TWO, 9)
-    assert [own.budget for own in frontier] == list(range(40, 81, 5))
+    assert [own.budget for own in frontier] == list(range(40, 81, 5))  # the sizes 40, 60 and 80 among them
+    assert [own.budget for own in allocation_frontier(TWO, 4)] == [40, 53, 60, 66, 80]
     errors = [own.error for own in frontier]
     assert errors == sorted(errors, reverse=True)
     assert (errors[0], errors[-1]) == (1.25, 0.25)

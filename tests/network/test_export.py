@@ -19,7 +19,7 @@ from pvqbounds.nn import find_layer, layer_bounds, layer_names  # noqa: E402
 from pvqbounds.nn.weights import load_weights  # noqa: E402
 from pvqbounds.storage.checkpoints import open_checkpoint, read_layer  # noqa: E402
 
-FORMATS = ("int4:g8", "int3:g8:asym", "int4:channel", "int4", "2:4+int4:g8", "nf4:b8", "25%")
+FORMATS = ("int4:g8", "int3:g8:asym", "int4:channel", "int4", "int3:any", "2:4+int4:g8", "nf4:b8", "25%")
 
 
 class Small(nn.Module):
@@ -115,7 +115,7 @@ def test_packed_layers_are_read_back_to_the_very_weights(model, images, tmp_path
     own = network.layer("head").report.sides[0].slices
     for channel, result in enumerate(own):
         assert np.array_equal(layer.codes(channel), result.bounds.codes)
-        for name in ("step", "qmin", "qmax"):
+        for name in ("step", "qmin", "qmax") if form != "int3:any" else ():
             read, bounded_on = layer.grid.values(channel), result.problem.values
             assert np.array_equal(getattr(read, name), getattr(bounded_on, name))
 
@@ -166,6 +166,21 @@ def test_what_cannot_be_exported_is_told_in_a_sentence(model, network, tmp_path)
             export_weights(network, model, target, form, "25%")
 
 
+def test_the_weights_of_a_method(model, images):
+    report = layer_bounds(
+        model, "head", images, formats=["int3", "int3:any", "25%"], methods=["rtn", "magnitude"]
+    )
+    network = network_of([(report, 80)])
+    for form, method in (("int3", "rtn"), ("int3:any", "rtn"), ("25%", "magnitude")):
+        changed = compressed_model(network, model, form, method)
+        side = report.side(form)
+        off = find_layer(changed, "head").weight - find_layer(model, "head").weight
+        gram = side.slices[0].problem.shared.matrix
+        assert float(((off @ gram) * off).sum()) == pytest.approx(side.method_error(method), rel=1e-5)
+    with pytest.raises(InputError, match="has no int3 of 'gptq', only of rtn"):
+        compressed_model(network, model, "int3", "gptq")
+
+
 def other_weights():
     changed = Small().eval()
     with torch.no_grad():
@@ -179,3 +194,20 @@ def test_tied_weights_are_refused(model, images):
     report = layer_bounds(tied, "0", torch.randn(20, 4), formats=["int2"], methods=[])
     with pytest.raises(InputError, match="shares its weights"):
         compressed_model(network_of([(report, 16)]), tied)
+
+
+@pytest.mark.parametrize("form", [own for own in FORMATS if own.partition("+")[2] or own[0] == "i"])
+def test_packed_layers_are_what_compressed_tensors_reads(model, images, tmp_path, form):
+    quantization = pytest.importorskip("compressed_tensors.quantization")
+    from compressed_tensors.compressors import BaseCompressor
+
+    network = bounded(model, images, [form], ["head"])
+    export_weights(network, model, tmp_path / "q", "compressed-tensors")
+    config = json.loads((tmp_path / "q" / "config.json").read_text())["quantization_config"]
+    (scheme,) = quantization.QuantizationConfig.model_validate(config).config_groups.values()
+    state = load_file(tmp_path / "q" / "model.safetensors")
+    parts = {name.removeprefix("head."): state[name] for name in state if name.startswith("head.weight_")}
+    decoded = BaseCompressor.get_value_from_registry("pack-quantized").decompress(dict(parts), scheme)
+    # theirs is rounded to the type of the scale
+    best = torch.from_numpy(best_of(network, "head", form)).to(parts["weight_scale"].dtype)
+    assert torch.equal(decoded["weight"].to(best.dtype), best)

@@ -17,6 +17,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import norm
 
 import pvqbounds as pvq
+from pvqbounds import formats
 from pvqbounds.errors import InputError
 from pvqbounds.formats import parse
 from pvqbounds.problems.formats.nf4 import NF4_LEVELS, dynamic_levels
@@ -448,6 +449,31 @@ def test_masks_may_be_counted_in_other_ways():
     for shape in ((0, 4), (4,), 4):
         with pytest.raises(InputError):
             parse("int4").bits_per_weight(shape)
+
+
+@pytest.mark.parametrize("mask", ["stored", "bitmap", "entropy", "none"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8, 11])
+def test_formats_of_one_size(bits, mask):
+    shape = (32, 64)
+    names = formats.of_size(bits, shape, mask)
+    assert len(set(names)) == len(names) >= 2
+    assert names[-1] == f"int{bits}"
+    dense = parse(names[-1]).bits_per_weight(shape)
+    sizes = {name: parse(name).bits_per_weight(shape, mask) for name in names}
+    assert all(size == pytest.approx(dense, rel=0.01) for size in sizes.values())
+    # no larger density has the size
+    for name in (name for name in names if "%" in name):
+        percent, _, values = name.partition("%")
+        denser = parse(f"{float(percent) + 0.1:.1f}%{values}")
+        assert denser.bits_per_weight(shape, mask) > dense >= sizes[name]
+
+
+def test_the_papers_sizes_are_among_them():
+    assert {"25%", "50%+int8", "2:4+int8", "int4"} <= set(formats.of_size(4, (256, 256), "none"))
+    assert {"50%+int6", "2:4+int6", "int4"} <= set(formats.of_size(4, (256, 256)))  # a mask of one bit
+    for wrong in (1, 16, 2.5, True, "4"):
+        with pytest.raises(InputError, match="bits of the dense grid"):
+            formats.of_size(wrong, (8, 8))
 
 
 def test_a_pattern_along_the_channels_of_a_convolution_is_counted_along_them():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,15 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from truth import rational_error, real_valued
 
+import pvqbounds as pvq
+from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds
 from pvqbounds.problems import Gram, SparseLeastSquares
+from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
 from pvqbounds.report.tables import conditions_text, size_text
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate
 from pvqbounds.solvers.native.pruning.layer_pruning import _hull_steps, allocate
 from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
 from pvqbounds.solving.layer_budget import solve_layer_budget
+from pvqbounds.solving.layer_curves import curves_bound, proved_together
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.results_written import write_layer
 
@@ -124,11 +131,92 @@ def test_more_channels_share_better_than_each_alone():
     assert len(bounds[0].support) > 6
 
 
-def test_one_channel_is_the_channels_own_problem():
+def relaxed_alone(monkeypatch):
+    """Layers of small channels by their relaxation, as large ones are."""
+    monkeypatch.setattr("pvqbounds.solving.layer_curves.LARGEST_CHANNEL", 0)
+
+
+def test_one_channel_is_the_channels_own_problem(monkeypatch):
     gram, weight = real_valued(5, 16)
     problem = SparseLeastSquares(gram, weight, nnz=5)
     _, bounds, lower = solve_layer_budget([problem], 5)
+    alone = pvq.solve(problem)
+    assert lower == pytest.approx(alone.error_lower, rel=1e-8)
+    assert bounds[0].error_upper == pytest.approx(alone.error_upper, rel=1e-12)
+    relaxed_alone(monkeypatch)
+    _, bounds, lower = solve_layer_budget([problem], 5)
     assert lower == pytest.approx(dual_bound(problem, bounds[0].certificate), rel=1e-9)
+
+
+def test_small_layers_are_exact_and_large_ones_are_not(monkeypatch):
+    problems = channels_of(3, 12, 3)
+    _, bounds, lower = solve_layer_budget(problems, 11)
+    total = sum(b.error_upper for b in bounds)
+    assert lower == pytest.approx(total, rel=1e-7)
+    relaxed_alone(monkeypatch)
+    _, relaxed, weaker = solve_layer_budget(problems, 11)
+    assert weaker < 0.99 * lower
+    assert sum(b.error_upper for b in relaxed) >= lower
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_budget_is_spent_as_well_as_it_can_be(seed):
+    """Against every way to spend it, and with the curves proved again."""
+    rng = np.random.default_rng(seed)
+    n, channels = int(rng.integers(2, 7)), int(rng.integers(2, 4))
+    X = rng.integers(-3, 4, (n + 4, n)).astype(float)
+    shared = Gram(X.T @ X)
+    weights = rng.standard_normal((channels, n)) * 10.0 ** rng.integers(-1, 2, (channels, 1))
+    problems = [SparseLeastSquares(shared, w, nnz=n) for w in weights]
+    nnz = int(rng.integers(1, n * channels))
+    truth = least_layer_error(problems, nnz)
+    allotted, bounds, lower = solve_layer_budget(problems, nnz)
+    total = sum(b.error_upper for b in bounds)
+    assert lower <= truth
+    assert float(truth) <= total * (1.0 + 1e-12)
+    assert total - lower <= 1e-6 * total
+    curves = [b.certificate for b in bounds]
+    if all(isinstance(own, CurveCertificate) for own in curves):
+        assert lower <= proved_together(allotted, curves, nnz) <= truth
+        liar = [replace(curves[0], values=1.01 * curves[0].values), *curves[1:]]
+        assert proved_together(allotted, liar, nnz) <= truth  # what is not proved counts as 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_sums_of_curves_are_rounded_down(seed):
+    rng = np.random.default_rng(seed)
+    channels, n = int(rng.integers(1, 4)), int(rng.integers(1, 5))
+    curves = [np.sort(10.0 ** rng.uniform(-8, 8, n + 1))[::-1] for _ in range(channels)]
+    nnz = int(rng.integers(0, channels * n + 1))
+    ways = itertools.product(range(n + 1), repeat=channels)
+    least = min(
+        sum(Fraction(float(own[k])) for own, k in zip(curves, kept, strict=True))
+        for kept in ways
+        if sum(kept) <= nnz
+    )
+    found = curves_bound(curves, nnz)
+    assert Fraction(found) <= least
+    assert found == pytest.approx(float(least), rel=1e-12)
+
+
+def test_curves_say_what_they_are_about():
+    gram, weight = real_valued(2, 6)
+    problem = SparseLeastSquares(gram, weight, nnz=2)
+    _, bounds, _ = solve_layer_budget([problem, problem], 5)
+    certificate = bounds[0].certificate
+    assert certificate.fits(problem)
+    assert pvq.verify(problem.with_nnz(len(bounds[0].support)), bounds[0])
+    assert not certificate.fits(SparseLeastSquares(gram, weight, pattern=(1, 2)))
+    assert not certificate.fits(SparseLeastSquares(*real_valued(2, 5), nnz=2))
+    rising = replace(certificate, values=certificate.values[::-1].copy())
+    assert not rising.fits(problem)
+    assert not replace(certificate, values=certificate.values - 1.0).fits(problem)
+    assert not replace(certificate, nodes=certificate.nodes.astype(float)).fits(problem)
+    higher = replace(certificate, values=1.01 * certificate.values)
+    assert higher.prove(problem, Clock(60.0)) == 0.0
+    assert certificate.prove(problem, Clock(60.0)) == certificate.values[2]
+    assert (certificate.in_units(Units(6, -2)).values == certificate.values / 4.0).all()
 
 
 @pytest.mark.parametrize(
@@ -234,6 +322,48 @@ def test_a_layer_is_verified_from_its_file(report, tmp_path):
     document = json.loads(path.read_text())
     assert document["sides"][1]["budget"] == "layer"
     assert document["sides"][1]["nnz"] == report.pruning.shared.nnz
+
+
+@pytest.mark.parametrize("kind", ["curves", "multipliers"])
+def test_what_proves_a_layer_is_in_its_file(tmp_path, monkeypatch, kind):
+    if kind == "multipliers":
+        relaxed_alone(monkeypatch)
+    report = layer_bounds(conv(), "", X, density=0.3, budget="layer", out_channels=2, bits=2)
+    searched = [isinstance(s.bounds.certificate, CurveCertificate) for s in report.pruning.slices]
+    assert all(searched) == any(searched) == (kind == "curves")
+    monkeypatch.undo()  # whoever verifies sees what is in the file
+    path = tmp_path / "r.json"
+    write_layer(report, path)
+    assert all(finding.holds for finding in verify_file(path))
+    if kind == "multipliers":
+        return
+    for change in ("raised", "rising", "gone"):
+        write_layer(report, path)
+        spoil_curve(path, change)
+        try:
+            holds = all(finding.holds for finding in verify_file(path))
+        except InputError:
+            assert change == "gone"
+            continue
+        assert not holds, change
+
+
+def spoil_curve(path, change):
+    """Change a stored curve, and the digest that the JSON holds of it."""
+    beside = path.with_suffix(".npz")
+    with np.load(beside) as file:
+        arrays = dict(file)
+    name = "sides/1/certificate/0/values"
+    if change == "gone":
+        del arrays[name]
+    elif change == "rising":
+        arrays[name] = arrays[name][::-1].copy()
+    else:
+        arrays[name] = 1.001 * arrays[name]
+    np.savez(beside, **arrays)
+    document = json.loads(path.read_text())
+    document["arrays"]["sha256"] = hashlib.sha256(beside.read_bytes()).hexdigest()
+    path.write_text(json.dumps(document))
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,25 @@ def test_files_that_were_made_elsewhere_are_the_same_unit(tmp_path):
     one, other = Store.create(tmp_path / "1", manifest()), Store.create(tmp_path / "2", manifest())
     one.write_unit(report_of("a", "int4"))
     path, _ = unit_files(one.path, "a", "int4")
-    other.write_files("a", "int4", path.read_bytes(), path.with_suffix(".npz").read_bytes())
+    name = other.arrays_name("a", "int4")
+    other.write_files("a", "int4", path.read_bytes(), path.with_suffix(".npz").read_bytes(), name)
     assert (
         other.read().layers[0].report.sides[0].error_lower == one.read().layers[0].report.sides[0].error_lower
     )
+
+
+def test_a_better_result_replaces_one_that_stands_under_another_name(tmp_path):
+    store = Store.create(tmp_path / "s", manifest())
+    first, better = report_of("a", "int4"), report_of("a", "int4", seed=1)
+    store.write_unit(first)
+    path, _ = unit_files(store.path, "a", "int4")
+    for report, arrays in ((better, "int4.2.npz"), (first, "int4.npz"), (better, "int4.2.npz")):
+        before = set(path.parent.iterdir())
+        store.rewrite_unit(report)
+        assert [entry.name for entry in path.parent.glob("*.npz")] == [arrays]
+        assert len(before) == len(set(path.parent.iterdir())) == 2
+        read = store.read().layers[0].report.sides[0]
+        assert read.error_upper == report.sides[0].error_upper
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "2:4+int4:g128", "25%", "%2E", "ü\n"])
@@ -88,6 +103,21 @@ def test_names_of_files_stay_in_their_folder(name):
     assert not found.startswith(".")
     others = ["", ".", "..", "a/b", "2:4+int4:g128", "25%", "%2E", "%00", "ü\n", "a%2Fb"]
     assert [other for other in others if file_name(other) == found] == [name]
+
+
+def test_a_store_is_claimed_by_one_run_and_cleared_of_what_was_half_written(tmp_path):
+    store = Store.create(tmp_path / "s", manifest())
+    store.write_unit(report_of("a", "int4"))
+    place = unit_files(store.path, "a", "int4")[0].parent
+    half = [place / ".25%25.x.npz", place / ".int4.x.json", store.path / ".network.x.json"]
+    for path in half:
+        path.touch()
+    with store.claimed():
+        assert not any(path.exists() for path in half)
+        with pytest.raises(OutputError, match="Another run"), Store.open(store.path).claimed():
+            pass
+    with Store.open(store.path).claimed():
+        assert store.is_done("a", "int4")
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

@@ -72,6 +72,28 @@ def test_quantized_layers(per_channel):
         assert again.quantization.sqnr_interval == pytest.approx(layer.side.sqnr_interval, abs=1e-6)
 
 
+def test_whatever_the_scales_that_were_learned():
+    trained = fine_tune(tiny(), DATA, recipe(Quantization(bits=2, per_channel=True), epochs=2))
+    second = {"second": trained.layers["second"]}
+    (layer,) = against_bounds(tiny(), calibration_batches(DATA), second, out_channels=2, any_scale=True)
+    assert layer.free is not None
+    assert layer.free.format == "int2:any"
+    assert not layer.impossible
+    for s, free, error in zip(
+        layer.side.slices, layer.free.slices, layer.side.method_errors["trained"], strict=True
+    ):
+        assert free.bounds.error_lower <= s.bounds.error_upper
+        assert free.bounds.error_upper <= error * (1.0 + 1e-12)
+        assert layer.least_allowed(s.channel) == max(s.bounds.error_lower, free.bounds.error_lower)
+    shown = RunAgainst("r", "m", "dense", 0.9, 0.8, (layer,), 1.0)
+    console = Console(width=100, record=True)
+    console.print(against_view(shown))
+    assert "any scale, dB" in console.export_text()
+    pruned = fine_tune(tiny(), DATA, recipe(Pruning(), epochs=1))
+    with pytest.raises(InputError, match="any_scale"):
+        hold(pruned, any_scale=True)
+
+
 @pytest.mark.parametrize(
     "compression",
     [Pruning(sparsity=0.75, every=2), Pruning(scope="pattern", pattern="2:4"), Pruning(0.5, "channel")],

@@ -79,6 +79,16 @@ class Format:
         return self.values is not None and self.values.has_steps
 
     @property
+    def any_scale(self) -> bool:
+        """Whether values are multiples of a step that is free."""
+        return self.values is not None and self.values.any_scale
+
+    def at_any_scale(self) -> Format:
+        """The format whose scale is free in place of found; itself where there is none."""
+        values = None if self.values is None else self.values.at_any_scale()
+        return self if values is None else replace(self, values=values)
+
+    @property
     def takes_scales(self) -> bool:
         """Whether a layer's options may say how its scales are found."""
         return self.values is not None and self.values.takes_scales
@@ -203,6 +213,20 @@ class Format:
             If weights are not finite, the mask does not fit, or a scale overflows what stores it.
         """
         return list(self._rows(*_checked(weights, live), asked))
+
+    def alternatives(self, weights: ArrayLike, live: ArrayLike | None = None) -> list[list[ValueSet]]:
+        """For each output channel, :meth:`grids` with other scales of its groups near their own.
+
+        Parameters
+        ----------
+        weights, live
+            As for :meth:`grids`.
+        """
+        rows, alive = _checked(weights, live)
+        if self.values is None:
+            return [[] for _ in rows]
+        others = [list(grids) for grids in self.values.alternatives(rows, alive)]
+        return [[grids[channel] for grids in others] for channel in range(len(rows))]
 
     def rule(self, inputs: int, stride: int = 1) -> SupportRule:
         """The support rule of so many inputs, those of a pattern `stride` apart."""

@@ -87,6 +87,13 @@ def _e4m3(scales: Array) -> Array:
     return np.where(scales == 0.0, 1.0, rounded)
 
 
+def _away(scales: Array, away: int) -> Array:
+    """The positive E4M3 numbers so many places above, no further than the last of them."""
+    codes = E4M3.levels()
+    codes = codes[codes > 0.0]
+    return np.asarray(codes[np.clip(np.searchsorted(codes, scales) + away, 0, len(codes) - 1)])
+
+
 def _best_of(blocks: Array, candidates: list[Array]) -> Array:
     best, least = candidates[0], np.full(len(blocks), np.inf)
     for scales in candidates:
@@ -114,10 +121,17 @@ class NVFP4(BlocksOfE2M1):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Levels."""
+        return self._rows(weights, live, 0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """The E4M3 numbers next to a block's own, up to three away."""
+        return [self._rows(weights, live, away) for away in (-3, -2, -1, 1, 2, 3)]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], away: int) -> Iterator[ValueSet]:
         blocks = self.scope.blocks(weights, live)
         largest = blocks.largest.max(keepdims=True)
         tensor = FP32.stored_scales(largest / (E2M1.largest * E4M3.largest))
-        scales = NVFP4_SCALES[self.scale](blocks.values / tensor)
+        scales = _away(NVFP4_SCALES[self.scale](blocks.values / tensor), away)
         return level_sets(blocks.by_channel(levels_of(in_float32(scales[:, None] * E2M1.levels() * tensor))))
 
 
@@ -157,8 +171,15 @@ class MXFP4(BlocksOfE2M1):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Levels."""
+        return self._rows(weights, live, 0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """The powers of two next to a block's own."""
+        return [self._rows(weights, live, away) for away in (-1, 1)]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], away: int) -> Iterator[ValueSet]:
         blocks = self.scope.blocks(weights, live)
-        exponents = _exponents(blocks, self.scale)
+        exponents = np.clip(_exponents(blocks, self.scale) + away, -LARGEST_E8M0, LARGEST_E8M0)
         return level_sets(blocks.by_channel(np.ldexp(E2M1.levels(), exponents[:, None])))
 
 

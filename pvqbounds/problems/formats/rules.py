@@ -43,6 +43,8 @@ class ValueRule(ABC):
     """Whether 0 is a value whatever the weights are."""
     has_steps: ClassVar[bool] = False
     """Whether its values are whole multiples of a step, which the engines for codes are made for."""
+    any_scale: ClassVar[bool] = False
+    """Whether that step is free: a scale that is found with the codes."""
 
     @property
     @abstractmethod
@@ -76,9 +78,21 @@ class ValueRule(ABC):
         """The same where a layer's options say how scales are found; most rules have their own way."""
         return self.rows(weights, live)
 
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """The same with other scales near those of :meth:`rows`: in each, every group has another one.
+
+        Scales that are searched for on the output error take one of these, or their own, for each group; none
+        where the rule has no scales of groups to choose.
+        """
+        return []
+
     def as_seen(self, values: Sequence[ValueSet]) -> ValueRule:
         """The rule that counts the scales which the channels of a layer were seen to have."""
         return self
+
+    def at_any_scale(self) -> ValueRule | None:
+        """The rule whose scale is free in place of found; None where there is none."""
+        return self if self.any_scale else None
 
     @property
     def takes_scales(self) -> bool:

@@ -1,4 +1,4 @@
-"""int2 to int16: uniform steps, with one scale for the tensor, a channel or a group.
+"""int2 to int16: uniform steps, with one scale for the tensor, a channel or a group, or any (``int4:any``).
 
 The value of a code is ``s (q - z)``, exactly. Float32, in which weights are decoded, holds the product of an
 fp16 or bf16 scale and a code of up to 13 bits; wider ones are what a kernel computes that sums products of
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.problems.formats.any_scale import AnyScale
 from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import AskedScales, StepRule, ValueRule
@@ -41,6 +42,10 @@ def _absmax(blocks: Blocks, qmin: int, qmax: int) -> Array:
 SCALES = {"mse": _mse, "minmax": _minmax, "absmax": _absmax}
 """How scales are found, before they are stored: least squared weight error, the least that clips nothing,
 the common one of groups."""
+
+
+FACTORS = (0.75, 0.8, 0.85, 0.9, 0.95, 1.05, 1.1)
+"""Scales of a group over its own that a search looks at."""
 
 
 def usual_scale(scope: Scope) -> str:
@@ -95,8 +100,16 @@ class Symmetric(StepRule):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, the same box for all."""
+        return self._rows(weights, live, 1.0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """Scales of groups times numbers around 1, stored."""
+        factors = () if self.scope.group is None else FACTORS
+        return [self._rows(weights, live, factor) for factor in factors]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], factor: float) -> Iterator[ValueSet]:
         blocks, (qmin, qmax) = self.scope.blocks(weights, live), symmetric_codes(self.bits)
-        scales = self.stored.stored_scales(SCALES[self.scale](blocks, qmin, qmax))
+        scales = self.stored.stored_scales(factor * SCALES[self.scale](blocks, qmin, qmax))
         for (step,) in blocks.by_channel(scales):
             yield self._steps(step)
 
@@ -115,6 +128,10 @@ class Symmetric(StepRule):
         """With a scale for each channel where a plain ``int4`` was given or asked for more than one."""
         steps = {float(own.lattice[0]) for own in values if own.lattice is not None}
         return replace(self, scope=CHANNEL) if self.takes_scales and len(steps) > 1 else self
+
+    def at_any_scale(self) -> ValueRule | None:
+        """With a free scale for each channel, where none has more than one."""
+        return AnyScale(self.bits) if self.scope.group is None else None
 
     def fault(self, values: ValueSet) -> tuple[str, str] | None:
         """Whether the codes are those of so many bits."""
@@ -166,10 +183,18 @@ class Asymmetric(StepRule):
 
     def rows(self, weights: Array, live: NDArray[np.bool_]) -> Iterator[ValueSet]:
         """Steps, with a box for each zero point."""
+        return self._rows(weights, live, 1.0)
+
+    def alternatives(self, weights: Array, live: NDArray[np.bool_]) -> list[Iterator[ValueSet]]:
+        """Scales of groups times numbers around 1, stored, each with its own zero point."""
+        factors = () if self.scope.group is None else FACTORS
+        return [self._rows(weights, live, factor) for factor in factors]
+
+    def _rows(self, weights: Array, live: NDArray[np.bool_], factor: float) -> Iterator[ValueSet]:
         blocks, top = self.scope.blocks(weights, live), 2**self.bits - 1
         low, high = (np.minimum(blocks.ends[0], 0.0), np.maximum(blocks.ends[1], 0.0))
         # halves of the ends: their difference overflows for no finite weights
-        scales = self.stored.stored_scales((0.5 * high - 0.5 * low) / (0.5 * top))
+        scales = self.stored.stored_scales(factor * ((0.5 * high - 0.5 * low) / (0.5 * top)))
         zeros = np.clip(np.rint(-low / scales), 0, top).astype(np.int64)
         for step, zero in blocks.by_channel(scales, zeros):
             yield Steps(step, -zero, top - zero)
@@ -183,6 +208,8 @@ def _name(bits: int, scope: Scope, options: list[str], stored: NumberType) -> st
 def uniform(bits: int, options: Options) -> ValueRule:
     """The rule of ``int{bits}`` and its options."""
     scope = scope_asked(options)
+    if scope.group is None and options.flag("any"):
+        return AnyScale(bits)
     asymmetric = options.flag("asym")
     scale = usual_scale(scope) if asymmetric else options.one_of(usual_scale(scope), *SCALES)
     stored = STORED[options.one_of(usual_type(scope).name, *STORED)]

@@ -37,7 +37,7 @@ __all__ = [
 
 def indicators_of(problem: Problem) -> int:
     """Binary unknowns that the one-hot form of a problem takes; 0 for values that have another form."""
-    values = problem.values
+    values = problem.settled.values
     if not values.is_finite or values.lattice is not None:
         return 0
     low, high = values.code_ends

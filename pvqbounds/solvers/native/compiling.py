@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pvqbounds.problems import (
+    AnyScaleLeastSquares,
     CodebookLeastSquares,
     IntegerLeastSquares,
     LeastSquares,
@@ -76,10 +77,10 @@ def compile_for(problem: Problem, options: Options) -> None:
     """Compile what a solve of such a problem needs, if that has not been done yet."""
     if not problem.values.is_finite:
         compile_kind("perspective")
-    elif isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
+    elif isinstance(problem, IntegerLeastSquares | AnyScaleLeastSquares) and not problem.is_restricted:
         compile_kind(options.relaxation)
     else:  # what is compiled has no table for steps, and no budget where there is none
-        values = "steps" if problem.values.lattice is not None else "levels"
+        values = "steps" if problem.settled.values.lattice is not None else "levels"
         compile_kind(f"{values} with a budget" if problem.is_restricted else values)
 
 
@@ -150,7 +151,7 @@ def _quantize(relaxation: str) -> None:
     backend.solve_integer(problem, options)
     if relaxation == "box-hull":
         relaxed = relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
-        relax_shared([problem], lambda sdps: [backend.solve_sdp(sdp, options) for sdp in sdps])
+        list(relax_shared([problem], lambda sdps: [backend.solve_sdp(sdp, options) for sdp in sdps]))
     else:
         relaxed = backend.relax_splits(problem, options)
     problem.error(best_known_codes(problem, relaxed, 0))

@@ -38,7 +38,7 @@ from pvqbounds.solvers.native.pruning.perspective_splitting import (
 )
 from pvqbounds.solvers.native.pruning.supports import elimination_curve, exchanged
 
-__all__ = ["allocate", "layer_multipliers", "layer_supports", "scaled_grams"]
+__all__ = ["allocate", "layer_multipliers", "layer_supports", "scaled_grams", "table_fits"]
 
 LARGEST_TABLE = 3 * 10**8
 """Additions of the dynamic program above which the budget is spread over convex hulls."""
@@ -268,7 +268,7 @@ def allocate(errors: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """
     channels, n = errors.shape[0], errors.shape[1] - 1
     total = min(total, channels * n)
-    if channels * (total + 1) * (n + 1) <= LARGEST_TABLE:
+    if table_fits(channels, n, total):
         return np.asarray(_best_allocation(np.ascontiguousarray(errors), total))
     kept = np.zeros(channels, dtype=np.int64)
     steps = [
@@ -278,6 +278,11 @@ def allocate(errors: NDArray[np.float64], total: int) -> NDArray[np.int64]:
         if kept[c] == -first:
             kept[c] += min(last + first, total - int(kept.sum()))
     return kept
+
+
+def table_fits(channels: int, n: int, total: int) -> bool:
+    """Whether :func:`allocate` finds the best way to spend a budget, by dynamic programming."""
+    return channels * (min(total, channels * n) + 1) * (n + 1) <= LARGEST_TABLE
 
 
 def _hull_steps(row: NDArray[np.float64]) -> list[tuple[int, int]]:

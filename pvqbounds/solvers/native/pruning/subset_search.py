@@ -8,6 +8,7 @@ that ignores all sets with an error of at least that value ends and has met none
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,9 @@ __all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_from", "sea
 
 WORK = 50_000_000
 """Multiplications between two looks at the clock: about 0.1 s."""
+
+BRIEF_WORK = 1_000_000
+"""Multiplications after which a search takes multipliers, where it need not make them: some 2 ms."""
 
 LARGEST_STACK = 2**27
 """Entries of the rows of all depths above which no search is begun (1 GiB)."""
@@ -110,6 +114,7 @@ def search_from(
     removed: NDArray[np.int64],
     clock: Clock,
     persistent: bool,
+    shared: Callable[[], Multiplied | None] | None = None,
 ) -> ExactSolution:
     """:func:`search_sparse` from a set of removals that is known, on the problem's factor.
 
@@ -117,6 +122,8 @@ def search_from(
     ----------
     factor
         Of the problem, or of one that removes more: what it proves is proved by the problem's own.
+    shared
+        Gives multipliers of another budget, which help where a brief search does not end.
     """
     if factor.removals == 0:
         return _solution(factor, np.zeros(0, dtype=np.int64), 0.0, 0, "optimal")
@@ -132,13 +139,15 @@ def search_from(
         return _solution(factor, removed, factor.proved(forward.cost), forward.nodes, "optimal")
     if _entries(problem) > LARGEST_STACK:
         return relaxed_sparse(problem, "time limit", clock=clock)
-    stack = _start(factor, best, None)
-    if enumerate_sets(stack, factor.group, WORK) == DONE:
+    trials = [(None, WORK)] if shared is None else [(None, BRIEF_WORK), (shared, WORK)]
+    for multipliers, work in trials:
+        stack = _start(factor, best, None if multipliers is None else multipliers())
+        ended = enumerate_sets(stack, factor.group, work) == DONE
         removed = stack.best_set.copy() if stack.state[FOUND] else removed
-        value = factor.proved(float(stack.best[0]))
-        return _solution(factor, removed, value, int(stack.state[NODES]), "optimal")
-    removed = stack.best_set.copy() if stack.state[FOUND] else removed
-    return _rising(problem, factor, removed, float(stack.best[0]), clock, persistent)
+        best = float(stack.best[0])
+        if ended:
+            return _solution(factor, removed, factor.proved(best), int(stack.state[NODES]), "optimal")
+    return _rising(problem, factor, removed, best, clock, persistent)
 
 
 def _singular(

@@ -1,0 +1,55 @@
+"""``pvqbounds report``: a network's results as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pvqbounds.commands.allocate import StoreArgument
+from pvqbounds.commands.console import progress_bar
+from pvqbounds.errors import InputError, OutputError
+
+__all__ = ["report"]
+
+EPILOG = (
+    "Examples: [bold]pvqbounds report runs/x[/bold]   |   [bold]pvqbounds report runs/x --out x.html[/bold]"
+)
+
+
+def report(
+    store: StoreArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The page; report.html in the store if left out."),
+    ] = None,
+) -> None:
+    """Draw the results of a network as one HTML page, with everything as CSV and Parquet beside it."""
+    from pvqbounds.network.allocation import allocation_frontier, choices_of, notes_of
+    from pvqbounds.report.page.document import check_page_packages, write_page
+    from pvqbounds.report.page.tables import table_paths, write_tables
+    from pvqbounds.storage.archive import check_writable
+    from pvqbounds.storage.network_store import Store
+
+    check_page_packages()
+    opened = Store.open(store)
+    page = store / "report.html" if out is None else out
+    if page.suffix not in (".html", ".htm"):
+        raise OutputError(f"A page is written to an .html file, not to {page}.")
+    for path in (page, *table_paths(page)):
+        check_writable(path)
+    with progress_bar("reading the store") as update:
+        network = opened.read()
+        if network.done == network.failed == 0:
+            raise InputError(f"Nothing in {store} has a result yet; run `pvqbounds network` first.")
+        update(0, 0, "allocations")
+        try:
+            frontier, notes = allocation_frontier(choices_of(network)), notes_of(network)
+        except InputError as error:  # layers in chunks have no errors that add up
+            frontier, notes = (), (str(error),)
+        update(0, 0, "tables")
+        files = write_tables(network, frontier, page)
+        update(0, 0, "page")
+        write_page(network, page, frontier, files, notes)
+    print(f"{page} shows {network.done} of {network.planned} results; beside it are {', '.join(files)}.")

@@ -1,0 +1,133 @@
+"""What is asked of every unit of a network, validated once and kept with its results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
+
+from pvqbounds.errors import InputError, SolverError, shown
+from pvqbounds.methods import asked_for, get
+from pvqbounds.problems.formats import Format
+from pvqbounds.problems.formats.sparsity import USUAL_MASK, checked_mask
+from pvqbounds.problems.grids import checked_range_method
+from pvqbounds.problems.validation import whole_number
+from pvqbounds.results.sampling import SMALLEST_SAMPLE
+from pvqbounds.solving.choice import solver_for_side
+from pvqbounds.solving.kinds import ALL_KINDS, kind_for
+from pvqbounds.solving.options import SolveOptions
+
+__all__ = ["Asked", "AskedKeywords", "checked_formats"]
+
+LARGEST_SAMPLE = 2**31
+
+
+class AskedKeywords(TypedDict, total=False):
+    """The keywords of :class:`Asked` behind methods and sample, for functions that pass them on."""
+
+    solver: str
+    method: str
+    relaxation: str | None
+    time_limit: float
+    tolerance: float | None
+    threads: int
+    seed: int
+    solver_options: Mapping[str, Any] | None
+    range_method: str
+    per_channel: bool
+    mask_cost: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of a network that its results depend on; each is that of a layer unless it says otherwise.
+
+    Raises
+    ------
+    InputError
+        If a value cannot be used.
+    """
+
+    methods: tuple[str, ...] | None = None
+    solver: str = "auto"
+    method: str = "auto"
+    relaxation: str | None = None
+    time_limit: float = 60.0
+    tolerance: float | None = None
+    threads: int = 1
+    seed: int = 0
+    solver_options: Mapping[str, Any] | None = None
+    range_method: str = "mse"
+    per_channel: bool = False
+    mask_cost: str = USUAL_MASK
+    sample: int | None = None
+    """Channels of each layer that are bounded tightly, the others cheaply; None for all of them."""
+
+    def __post_init__(self) -> None:
+        self.options()
+        asked_for(self.methods)
+        checked_range_method(self.range_method)
+        checked_mask(self.mask_cost)
+        if self.sample is not None:
+            sample = whole_number(self.sample, "The sample of channels", SMALLEST_SAMPLE, LARGEST_SAMPLE)
+            object.__setattr__(self, "sample", sample)
+            if self.relaxation is not None or self.method == "exact":
+                raise InputError(
+                    "A sample is bounded beside cheap bounds of all channels, which are relaxations of their "
+                    "own; leave out relaxation and method = exact, or the sample."
+                )
+
+    def options(self) -> SolveOptions:
+        """What is asked of each solve."""
+        return SolveOptions(
+            solver=self.solver,
+            method=self.method,
+            relaxation=self.relaxation,
+            time_limit=self.time_limit,
+            tolerance=self.tolerance,
+            threads=self.threads,
+            seed=self.seed,
+            solver_options=self.solver_options,
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Its values by the names of options, as JSON has them."""
+        values = asdict(self)
+        values["methods"] = None if self.methods is None else list(self.methods)
+        values["solver_options"] = dict(self.solver_options or {})
+        return values
+
+
+def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, others: bool) -> None:
+    """Find out before any work whether what is asked can be had for the formats.
+
+    Parameters
+    ----------
+    largest
+        Fan-in of the widest layer.
+    others
+        Whether there are compressed weights besides, whose formats are not known yet.
+
+    Raises
+    ------
+    InputError
+        If a method or the relaxation is for none of them.
+    SolverError
+        If the solver is absent, or can do none of them.
+    """
+    kinds = [kind_for(form.task, form.has_steps, form.any_scale) for form in formats]
+    for name in asked_for(asked.methods):
+        tasks = get(name).tasks
+        if not others and not any(form.task in tasks for form in formats):
+            raise InputError(f"The method {name} is for {' or '.join(tasks)}, which no format asks for.")
+    relaxation = asked.relaxation
+    if relaxation is not None and not any(k.knows(relaxation) for k in (ALL_KINDS if others else kinds)):
+        raise InputError(f"The relaxation {shown(relaxation)} is for none of these formats; leave it out.")
+    chosen = [
+        solver_for_side(asked.solver, asked.method, kind, largest, asked.solver_options, asked.time_limit)
+        for kind in kinds
+    ]
+    if chosen and asked.solver not in chosen and not others:
+        raise SolverError(
+            f"{asked.solver} can do none of these formats; leave it out, or add one that it can."
+        )

@@ -1,0 +1,213 @@
+"""The plan of a network: its layers, its sides, and what a resume may ask that the store was not asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from pvqbounds.errors import InputError, shown
+from pvqbounds.network.asked import Asked, checked_formats
+from pvqbounds.nn.calibration import Images
+from pvqbounds.nn.compressed import CompressedFiles, named_files
+from pvqbounds.nn.layers import Layer, find_layer, layer_names, select_layers
+from pvqbounds.nn.models import LoadedModel
+from pvqbounds.nn.sides import refuse_unfit
+from pvqbounds.problems.formats import Format, asked_formats
+from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
+
+__all__ = ["check_model", "data_digest", "planned", "resumed"]
+
+
+def planned(
+    loaded: LoadedModel,
+    layers: Sequence[str] | None,
+    formats: Sequence[str] | None,
+    compressed: CompressedFiles | None,
+    asked: Asked,
+    *,
+    data: str | None = None,
+    command: str = "",
+) -> tuple[Manifest, dict[str, Layer]]:
+    """What a network is asked, and its layers by name; what cannot be had is refused before any work.
+
+    Parameters
+    ----------
+    layers
+        Names and patterns; every layer that bounds exist for if None.
+    formats
+        Names; int4 beside 25% if None and nothing is compressed.
+    data
+        Digest of the calibration data; None where it cannot be told.
+
+    Raises
+    ------
+    InputError
+        If a layer, a format or an option cannot be used.
+    SolverError
+        If the solver is absent, or can do none of the formats.
+    """
+    names = layer_names(loaded.module) if layers is None else select_layers(loaded.module, layers)
+    if not names:
+        raise InputError(f"A {type(loaded.module).__name__} has no layer that bounds exist for.")
+    files = {name: str(Path(path).resolve()) for name, path in named_files(compressed).items()}
+    forms = [] if formats is None and files else asked_formats(formats, None, None, None)
+    _check_names([form.name for form in forms], files)
+    found = {name: find_layer(loaded.module, name) for name in _sorted(names, layer_names(loaded.module))}
+    checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
+    manifest = Manifest(
+        version=version("pvqbounds"),
+        command=command,
+        model=loaded.name,
+        notes=(loaded.note,) if loaded.note else (),
+        settings=asked.settings() | {"data": data},
+        formats=tuple(form.name for form in forms),
+        compressed=files,
+        layers=tuple(_planned_layer(layer, forms) for layer in found.values()),
+    )
+    return manifest, found
+
+
+def _sorted(names: Iterable[str], order: Sequence[str]) -> list[str]:
+    """Names as the model has them."""
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(names, key=lambda name: places.get(name, len(places)))
+
+
+def _check_names(formats: Sequence[str], files: Mapping[str, str]) -> None:
+    for name in files:
+        if name in formats:
+            raise InputError(f"Compressed weights are called {name} as another side is; rename them.")
+
+
+def _planned_layer(layer: Layer, forms: Sequence[Format]) -> PlannedLayer:
+    left_out = {}
+    for form in forms:
+        try:
+            refuse_unfit(form, layer)
+        except InputError as error:
+            left_out[form.name] = str(error)
+    weight = layer.weight
+    return PlannedLayer(
+        name=layer.name,
+        description=layer.description,
+        inputs=layer.inputs,
+        channels=layer.channels,
+        weights=weight.size,
+        digest=digest_of([weight]),
+        left_out=left_out,
+    )
+
+
+# ------------------------------------------------------------------------------------ resuming
+
+
+def check_model(stored: Manifest, loaded: LoadedModel, store: Path) -> None:
+    """Refuse another model, by its name, before its layers are looked for.
+
+    Raises
+    ------
+    InputError
+        If so.
+    """
+    if stored.model != loaded.name:
+        raise InputError(
+            f"{store} holds the model {shown(stored.model)}, not {shown(loaded.name)}; give another --store."
+        )
+
+
+def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str]) -> Manifest:
+    """What a store is asked from now on: more layers and formats, of one model, one data and one setting.
+
+    Parameters
+    ----------
+    order
+        Names of the model's layers.
+
+    Raises
+    ------
+    InputError
+        If anything else differs: it is named, with the way out.
+    """
+    again = f"give it as it was, or another --store than {store}"
+    if stored.version != wanted.version:
+        raise InputError(
+            f"{store} was begun by pvqbounds {stored.version}, and this is {wanted.version}; go on with that "
+            "version, or give another --store."
+        )
+    for name in dict.fromkeys([*stored.settings, *wanted.settings]):
+        before, now = stored.settings.get(name), wanted.settings.get(name)
+        if name == "data" and None in (before, now):
+            continue  # not given again, where the Grams are there; or of a kind that cannot be told
+        if before != now:
+            word = "the data" if name == "data" else f"{name} = {shown(before)}"
+            other = "others" if name == "data" else shown(now)
+            raise InputError(f"{store} was begun with {word}, not {other}; {again}.")
+    for name, path in wanted.compressed.items():
+        if stored.compressed.get(name, path) != path:
+            raise InputError(
+                f"{store} was begun with {name} from {stored.compressed[name]}, not {path}; {again}."
+            )
+    known = {layer.name: layer for layer in stored.layers}
+    for layer in wanted.layers:
+        before_layer = known.get(layer.name)
+        if before_layer is not None and before_layer.digest != layer.digest:
+            raise InputError(
+                f"{store} was begun with other weights of layer '{layer.name}'; give the model as it was, or "
+                "another --store."
+            )
+    return replace(
+        stored,
+        formats=tuple(dict.fromkeys([*stored.formats, *wanted.formats])),
+        compressed=dict(stored.compressed) | dict(wanted.compressed),
+        layers=_merged_layers(stored, wanted, order),
+    )
+
+
+def _merged_layers(stored: Manifest, wanted: Manifest, order: Sequence[str]) -> tuple[PlannedLayer, ...]:
+    """Layers of both, in the model's order."""
+    merged = {layer.name: layer for layer in stored.layers}
+    for layer in wanted.layers:
+        before = merged.get(layer.name, layer)
+        left_out = dict(before.left_out) | dict(layer.left_out)
+        merged[layer.name] = replace(layer, grams=before.grams, left_out=left_out)
+    return tuple(merged[name] for name in _sorted(merged, order))
+
+
+# ------------------------------------------------------------------------------------ the data
+
+
+def data_digest(data: Any) -> str | None:
+    """SHA-256 of data in tensors, arrays, and mappings and lists of them; of images the names and sizes.
+
+    None for anything else, such as a DataLoader, and where there are none.
+    """
+    total = hashlib.sha256()
+    return total.hexdigest() if data is not None and _hashed(total, data) else None
+
+
+def _hashed(total: Any, data: Any) -> bool:
+    if isinstance(data, Tensor):
+        data = data.detach().cpu().float().numpy() if data.is_floating_point() else data.cpu().numpy()
+    if isinstance(data, np.ndarray):
+        total.update(f"{data.shape} {data.dtype}".encode())
+        total.update(np.ascontiguousarray(data).tobytes())
+        return data.dtype.kind in "fiub"
+    if isinstance(data, Mapping):
+        total.update(repr(sorted(map(str, data))).encode())
+        return all(_hashed(total, data[name]) for name in sorted(data, key=str))
+    if isinstance(data, list | tuple):
+        total.update(f"{len(data)}".encode())
+        return all(_hashed(total, part) for part in data)
+    if isinstance(data, Images):
+        return _hashed(total, [(path, Path(path).stat().st_size) for path, _ in data.files])
+    if data is None or isinstance(data, int | float | str):
+        total.update(repr(data).encode())
+        return True
+    return False

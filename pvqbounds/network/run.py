@@ -1,0 +1,263 @@
+"""Bounds for a whole network, in a store that any later run goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Unpack
+
+from torch import nn
+
+from pvqbounds.errors import OutputError
+from pvqbounds.network.agenda import Agenda, TimedAgenda
+from pvqbounds.network.asked import Asked, AskedKeywords
+from pvqbounds.network.capture import capture_grams
+from pvqbounds.network.local import Outcome, failure_of, in_processes
+from pvqbounds.network.plan import check_model, data_digest, planned, resumed
+from pvqbounds.network.progress import NetworkProgress, Progress
+from pvqbounds.network.solved import solve_in_store
+from pvqbounds.network.unit import Unit
+from pvqbounds.nn.carried import CarriedLayer, carried
+from pvqbounds.nn.compressed import CompressedFiles
+from pvqbounds.nn.grams import Data
+from pvqbounds.nn.layers import Layer, layer_names
+from pvqbounds.nn.models import LoadedModel
+from pvqbounds.results.network import NetworkReport
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.guards import blas_threads
+from pvqbounds.storage.network_store import Failure, Store
+
+__all__ = ["network_bounds"]
+
+
+def network_bounds(
+    model: nn.Module | LoadedModel,
+    data: Data | None = None,
+    *,
+    store: str | Path,
+    layers: Sequence[str] | None = None,
+    formats: Sequence[str] | None = None,
+    compressed: CompressedFiles | None = None,
+    methods: Sequence[str] | None = None,
+    sample: int | None = None,
+    jobs: int = 1,
+    dask: str | None = None,
+    total_time: float | None = None,
+    keep_grams: bool = True,
+    batch_size: int = 64,
+    progress: NetworkProgress | None = None,
+    command: str = "",
+    **options: Unpack[AskedKeywords],
+) -> NetworkReport:
+    """How well the layers of a network can be quantized and pruned at all, one result after another.
+
+    Results land in a folder as they come, and a later call with the same arguments goes on where this one
+    ended, however it ended. They depend neither on `jobs` nor on interruptions.
+
+    Parameters
+    ----------
+    model, data
+        As for :func:`pvqbounds.nn.layer_bounds`.
+    store
+        Folder of the results: a new one, or one that a call with the same settings began.
+    layers
+        Names of layers, or patterns like ``blocks.*.fc1``; if None those that the store has, in a new one all
+        that bounds exist for.
+    formats, compressed
+        As for :func:`pvqbounds.nn.layer_bounds`, for each layer; a format that means nothing for a layer
+        is left out there. Without either those that the store has, in a new one int4 beside 25%.
+    methods
+        As for :func:`pvqbounds.nn.layer_bounds`.
+    sample
+        So many channels of each layer, drawn at random, are bounded tightly and the others cheaply: the
+        layer's own ends are certified, and what they would be with all channels tight is estimated.
+    jobs
+        Units, a layer in a format each, that are worked on at a time, in processes of one BLAS thread.
+    dask
+        Address of a Dask scheduler whose workers take the units in place of this machine's processes.
+    total_time
+        Seconds for this run after the Grams are taken: each unit gets a cheap interval first, then those that
+        add most to the gap get more; units that stand already, too. None for one solve of each channel within
+        its `time_limit`.
+    keep_grams
+        Whether the Grams stay in the store when their layer is done; without them, formats that are
+        added later have the model run again.
+    batch_size
+        Samples a batch, where `data` is one tensor or array.
+    progress
+        Called with a :class:`~pvqbounds.network.progress.Progress` now and then.
+    command
+        The command line, to be kept with the results.
+    **options
+        Of :class:`~pvqbounds.network.asked.Asked`: `solver`, `method`, `relaxation`, `time_limit`,
+        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`, `mask_cost`.
+
+    Returns
+    -------
+    NetworkReport
+        Everything that stands, and what failed.
+
+    Raises
+    ------
+    InputError
+        If something cannot be used, or is another than the store was begun with.
+    SolverError
+        If the solver is absent or can do none of the formats.
+    OutputError
+        If the store cannot be written.
+    """
+    loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
+    data = loaded.data if data is None else data
+    asked = Asked(None if methods is None else tuple(methods), sample=sample, **options)
+    execution = Execution(jobs, total_time=total_time)
+    place = Path(store)
+    kept = Store.open(place) if Store.exists(place) else None
+    if kept is not None:  # what is not said is as it was
+        check_model(kept.manifest, loaded, place)
+        layers = [layer.name for layer in kept.manifest.layers] if layers is None else layers
+        if formats is None and compressed is None:
+            formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
+    digest = data_digest(data)
+    manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
+    if kept is None:
+        kept = Store.create(place, manifest)
+    with kept.claimed():
+        kept.update(resumed(kept.manifest, manifest, place, layer_names(loaded.module)))
+        return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
+            data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
+        )
+
+
+class Run:
+    """One run through the units that do not stand yet.
+
+    Parameters
+    ----------
+    layers
+        Of this run, by their names; the store may have others.
+    report
+        Called with how far it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        layers: dict[str, Layer],
+        loaded: LoadedModel,
+        asked: Asked,
+        report: NetworkProgress,
+    ) -> None:
+        self.store, self.layers, self.loaded, self.asked = store, layers, loaded, asked
+        self.progress = Progress.of(store, layers)
+        self._report = report
+        self.agenda = Agenda([])
+        self._carried: dict[str, CarriedLayer] = {}
+
+    def through(
+        self, data: Data | None, execution: Execution, dask: str | None, *, keep_grams: bool, batch_size: int
+    ) -> NetworkReport:
+        """Take the Grams, bound what is open, and read what stands."""
+        open_units, standing = self._open()
+        needing = [self.layers[name] for name in dict.fromkeys(layer for layer, _ in open_units)]
+        failed = capture_grams(self.store, needing, self.loaded, data, batch_size, self._captured)
+        for layer, side in open_units:
+            if layer in failed:
+                self.store.write_failure(layer, side, failure_of(failed[layer]))
+        units = [self._unit(layer, side) for layer, side in open_units if layer not in failed]
+        self.progress.begin(units)
+        self._tell()
+        self._work(units, standing, execution, dask)
+        if not keep_grams:
+            self._forget()
+        return self.store.read()
+
+    def _work(
+        self,
+        units: Sequence[Unit],
+        standing: Sequence[tuple[str, str]],
+        execution: Execution,
+        dask: str | None,
+    ) -> None:
+        """Bound units where they are to be bounded, the largest first."""
+        ordered = sorted(units, key=lambda unit: -unit.cost)
+        if execution.total_time is None:
+            self.agenda = Agenda(ordered)
+        else:
+            known = [self._unit(*key) for key in standing]
+            self.agenda = TimedAgenda(ordered, known, self.store, execution.total_time, execution.jobs)
+            units = [*units, *known]
+        if not units:
+            return
+        if dask is not None:
+            from pvqbounds.network.dask_ import on_cluster
+
+            on_cluster(dask, self.store, self.agenda, self.ended)
+        elif (workers := min(execution.jobs, len(units))) > 1:
+            in_processes(self.store.path, self.agenda, workers, self.told, self.ended)
+        else:
+            self._here()
+
+    def _open(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Names of the layers and sides of this run that do not stand, and of those that do."""
+        plan = [(layer.name, side) for layer, side in self.store.units() if layer.name in self.layers]
+        stands = [key for key in plan if self.store.is_done(*key)]
+        return [key for key in plan if key not in stands], stands
+
+    def _unit(self, layer: str, side: str) -> Unit:
+        if layer not in self._carried:
+            self._carried[layer] = carried(self.layers[layer])
+        return Unit(
+            model=self.loaded.name,
+            note=self.loaded.note,
+            layer=self._carried[layer],
+            side=side,
+            compressed=self.store.manifest.compressed.get(side),
+            asked=self.asked,
+        )
+
+    def _here(self) -> None:
+        """Bound units in this process, one after another."""
+        while (unit := self.agenda.take()) is not None:
+            outcome: Outcome = None
+            try:
+                with blas_threads(1):  # as in a process of its own
+                    solve_in_store(unit, self.store.path, self._telling(unit))
+            except OutputError:
+                raise
+            except Exception as error:
+                outcome = failure_of(error)
+            self.ended(unit, outcome)
+
+    def _telling(self, unit: Unit) -> Callable[[int, int, str], None]:
+        return lambda done, total, doing: self.told(unit, done, total)
+
+    def told(self, unit: Unit, done: int, total: int) -> None:
+        """So many problems of a unit are done."""
+        if unit.again:
+            self.progress.doing = f"{unit.layer.name} {unit.side} again"
+        else:
+            self.progress.advance(unit, done, total)
+        self._tell()
+
+    def ended(self, unit: Unit, outcome: Outcome) -> None:
+        """A unit stands, or has failed; one that stood before does so still."""
+        if isinstance(outcome, Failure) and not unit.again:
+            self.store.write_failure(*unit.key, outcome)
+        self.agenda.ended(unit, failed=outcome is not None)
+        if not unit.again:
+            self.progress.end(unit, failed=outcome is not None)
+        self._tell()
+
+    def _captured(self, done: int, total: int) -> None:
+        self.progress.doing = f"layer inputs, {done} of {total} layers"
+        self._tell()
+
+    def _tell(self) -> None:
+        self._report(self.progress)
+
+    def _forget(self) -> None:
+        """Remove the Grams of layers all of whose sides stand."""
+        for layer in self.store.manifest.layers:
+            sides = [side for side in self.store.manifest.sides if side not in layer.left_out]
+            if all(self.store.is_done(layer.name, side) for side in sides):
+                self.store.grams_file(layer.name).unlink(missing_ok=True)

@@ -1,0 +1,221 @@
+"""Quantization of one output channel to uniform steps whose scale is free."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pvqbounds.arithmetic.enclosures import Enclosure
+from pvqbounds.errors import InputError
+from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.grids import mse_scale
+from pvqbounds.problems.integer import IntegerLeastSquares
+from pvqbounds.problems.least_squares import LeastSquares, checked_pair
+from pvqbounds.problems.supports import rule_of
+from pvqbounds.problems.validation import whole_number
+from pvqbounds.problems.values import LARGEST_CODE, Reals, Steps, ValueSet
+
+__all__ = ["AnyScaleLeastSquares", "AnySteps"]
+
+Array = NDArray[np.float64]
+
+NO_SCALE = "Steps of any scale have values once there is a scale; take problem.at(scale)."
+
+NEXT_TO_NOTHING = 2.0**-60
+"""Size of the weights, over that of the target, of codes that are best at a scale of zero."""
+
+
+@dataclass(frozen=True)
+class AnySteps(ValueSet):
+    """{s k : qmin <= k <= qmax, k whole}, with one step s > 0 for all inputs, whichever it is."""
+
+    count: int
+    qmin: int
+    qmax: int
+
+    @property
+    def n(self) -> int:
+        """Number of weights."""
+        return self.count
+
+    def check(self) -> None:
+        """Refuse a box that is empty or beyond what codes may be."""
+        if not -LARGEST_CODE <= self.qmin <= self.qmax <= LARGEST_CODE:
+            raise InputError(
+                f"The codes must rise within {-LARGEST_CODE}..{LARGEST_CODE}, not go from {self.qmin} to "
+                f"{self.qmax}."
+            )
+
+    @property
+    def lowest(self) -> Array:
+        """Minus infinity where there are negative codes, else 0."""
+        return np.full(self.count, -np.inf if self.qmin < 0 else 0.0)
+
+    @property
+    def highest(self) -> Array:
+        """Infinity where there are positive codes, else 0."""
+        return np.full(self.count, np.inf if self.qmax > 0 else 0.0)
+
+    @property
+    def numbers(self) -> Array:
+        """None."""
+        return np.zeros(0)
+
+    @cached_property
+    def largest(self) -> float:
+        """0: there is no number that must not be lost."""
+        return 0.0
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """The box."""
+        low, high = self.code_ends
+        return {"qmin": low, "qmax": high}
+
+    def __str__(self) -> str:
+        return f"any scale, codes {self.qmin}..{self.qmax}"
+
+    @property
+    def code_ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The box, the same for all."""
+        return np.full(self.count, self.qmin), np.full(self.count, self.qmax)
+
+    def has_zero(self) -> NDArray[np.bool_]:
+        """Whether the box holds the code 0."""
+        return np.full(self.count, self.qmin <= 0 <= self.qmax)
+
+    def zero_codes(self) -> NDArray[np.int64]:
+        """Zeros."""
+        return np.zeros(self.count, dtype=np.int64)
+
+    def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> AnySteps:
+        """Those of some inputs."""
+        return AnySteps(Reals(self.count).among(inputs).n, self.qmin, self.qmax)
+
+    def times(self, power: int | NDArray[np.int64]) -> AnySteps:
+        """Themselves: a scale times any number is a scale."""
+        return self
+
+    def nearest(self, weight: Array) -> NDArray[np.int64]:
+        """Which value is nearest depends on the scale."""
+        raise InputError(NO_SCALE)
+
+    def weight_of(self, codes: NDArray[np.int64]) -> Array:
+        """The values of codes depend on the scale."""
+        raise InputError(NO_SCALE)
+
+    def usual(self, weight: Array) -> Steps:
+        """The steps of least weight error."""
+        if self.qmin <= 0 <= self.qmax:
+            scale = mse_scale(weight, self.qmin, self.qmax)
+        else:  # no range search without 0: the largest code at the largest weight
+            largest = float(np.abs(weight).max())
+            scale = (largest if largest > 0.0 else 1.0) / max(abs(self.qmin), abs(self.qmax))
+        return Steps(np.full(self.count, scale), *self.code_ends)
+
+    def rounded(self, weight: Array) -> Array:
+        """The values next to `weight` at the scale of least weight error, shape (n,)."""
+        return self.usual(weight).rounded(weight)
+
+    def displacement(self, codes: NDArray[np.int64], weight: Array) -> tuple[Array, Array]:
+        """The values of codes depend on the scale."""
+        raise InputError(NO_SCALE)
+
+    def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
+        """Over all reals, which hold the values of every scale."""
+        return Reals(self.count).least_costs(weight, lam, nu)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AnyScaleLeastSquares(LeastSquares):
+    """Minimise E(s z) over s > 0 and integer z_i in [qmin, qmax]: any scale, and any rounding.
+
+    Codes are all that there is to choose, as each has its best scale: s = zᵀGw / zᵀGz, where that is
+    positive, with an error of wᵀGw - (zᵀGw)² / zᵀGz.
+
+    Parameters
+    ----------
+    gram
+        G = XᵀX/N, shape (n, n), or a :class:`~pvqbounds.Gram`.
+    weight
+        w, shape (n,).
+    qmin, qmax
+        Smallest and largest code, of all inputs.
+    nnz, pattern, stride
+        A support rule, as for :class:`~pvqbounds.IntegerLeastSquares`.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite, shapes disagree, the Gram is asymmetric or indefinite, qmin > qmax, or a
+        budget is out of range.
+    """
+
+    values: AnySteps
+
+    def __init__(
+        self,
+        gram: Gram | ArrayLike,
+        weight: ArrayLike,
+        qmin: int,
+        qmax: int,
+        *,
+        nnz: int | None = None,
+        pattern: tuple[int, int] | None = None,
+        stride: int = 1,
+    ) -> None:
+        shared, vector = checked_pair(gram, weight)
+        low, high = (
+            whole_number(end, name, -LARGEST_CODE, LARGEST_CODE)
+            for name, end in (("qmin", qmin), ("qmax", qmax))
+        )
+        values = AnySteps(len(vector), low, high)
+        super().__init__(shared, vector, values, rule_of(len(vector), nnz, pattern, stride))
+
+    def at(self, scale: float) -> IntegerLeastSquares:
+        """The problem at one scale.
+
+        Raises
+        ------
+        InputError
+            If the scale is not positive, or so large or small that numbers leave float64.
+        """
+        values = self.values
+        return IntegerLeastSquares(self.shared, self.weight, scale, values.qmin, values.qmax).under(self.rule)
+
+    @cached_property
+    def settled(self) -> IntegerLeastSquares:
+        """The problem at the scale of least weight error, found from the inputs that are not always zero."""
+        inner = self.normalised
+        live = inner.weight[inner.shared.live]
+        scale = float(self.values.usual(live if len(live) else inner.weight).step[0])
+        return self.at(math.ldexp(scale, self.units.weight))
+
+    def scale_of(self, codes: NDArray[np.int64]) -> float:
+        """The best scale of codes, rounded; next to nothing where that would be zero or less."""
+        inner, z = self.normalised, codes.astype(np.float64)
+        power, target = inner.gram @ z, inner.gram @ inner.weight
+        square, product, signal = float(z @ power), float(z @ target), inner.signal.upper
+        scale = 1.0
+        if square > 0.0 and signal > 0.0:
+            scale = product / square if product > 0.0 else NEXT_TO_NOTHING * math.sqrt(signal / square)
+        usable = math.isfinite(scale) and scale > 0.0
+        return math.ldexp(scale if usable else 1.0, self.units.weight)
+
+    def weight_of(self, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The weights s z of codes at their best scale, shape (n,), rounded to float64."""
+        return np.multiply(self.scale_of(codes), codes, dtype=np.float64)
+
+    def error(self, values: NDArray[Any]) -> Enclosure:
+        """Enclosure of E(s z) of codes z at their best scale s, as it is rounded to float64."""
+        return self.at(self.scale_of(np.asarray(values))).error(values)
+
+    def codes_of_nearest(self) -> NDArray[np.int64]:
+        """Round to nearest at the scale of least weight error, shape (n,)."""
+        return self.settled.codes_of_nearest()

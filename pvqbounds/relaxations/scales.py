@@ -1,0 +1,282 @@
+"""Bounds for every scale from bounds at a few of them.
+
+Let the codes z be allowed, with zᵀGw > 0 and zᵀGz > 0. Their best scale is t = zᵀGw / zᵀGz, their error there
+e = E(tz) = sigma - t² zᵀGz with sigma = wᵀGw, and at any other scale s, as E(sz) is a parabola of s,
+
+    E(sz) = e + (s - t)² zᵀGz = e + (s/t - 1)² (sigma - e).                                      (1)
+
+If no codes have less error than L at the scale s, then e >= (L - x sigma) / (1 - x) with x = (s/t - 1)² < 1:
+one bound at s, proved in whatever way, bounds all codes whose best scale is near s. They have at least the
+error `value`, sigma > value, wherever
+
+    (s/t - 1)² <= (L - value) / (sigma - value) = q²,     that is for s/(1 + q) <= t <= s/(1 - q).   (2)
+
+Codes with zᵀGw <= 0 have no less than sigma at every scale. And a best scale cannot lie anywhere: if
+e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma, while zᵀGz is at most
+sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least the least eigenvalue of G where that is
+positive, as some code of an input that counts is not zero. Scales whose parts (2) cover what is left between
+prove `value` for every scale.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.definite import equilibration, proved_shift
+from pvqbounds.arithmetic.enclosures import UNIT, Enclosure, down, gamma, up
+from pvqbounds.errors import InputError
+from pvqbounds.problems.any_scale import AnyScaleLeastSquares
+from pvqbounds.problems.least_squares import Problem
+from pvqbounds.problems.units import Units, scaled_down
+from pvqbounds.relaxations.certificates import Certificate, is_number, is_vector
+
+if TYPE_CHECKING:
+    from pvqbounds.clock import Clock
+
+__all__ = [
+    "MOST_SCALES",
+    "Gap",
+    "ScaleRange",
+    "ScalesCertificate",
+    "claimed_value",
+    "first_gap",
+    "largest_value",
+    "range_of",
+]
+
+Array = NDArray[np.float64]
+
+MOST_SCALES = 1024
+"""Scales that a certificate may have."""
+
+HALVINGS = 100
+"""Steps of the bisection for the largest value: its last digits lie far below those of the signal."""
+
+CLAIMED = 1e-11
+"""Share of a value that is not claimed: the signal and the range may differ by rounding elsewhere."""
+
+WIDER = 1.0 + 1e-6
+"""By how much more than the range a claim covers: the least eigenvalue is proved a little differently
+elsewhere."""
+
+
+@dataclass(frozen=True)
+class ScaleRange:
+    """Where the best scales of codes may lie that beat a value."""
+
+    signal: Enclosure
+    """wᵀGw, in units near 1."""
+    largest: float
+    """zᵀGz of any codes is at most this."""
+    smallest: float
+    """And at least this, unless it is zero; 0 where nothing is proved."""
+
+    def ends(self, value: float, wider: float = 1.0) -> tuple[float, float]:
+        """Least and largest best scale of codes with an error below `value`, rounded outwards."""
+        if self.largest <= 0.0:
+            return math.inf, 0.0  # no codes change the error
+        left = max(down(self.signal.lower - value), 0.0)
+        low = max(down(math.sqrt(max(down(left / self.largest), 0.0)), 2), 0.0)
+        high = math.inf
+        if self.smallest > 0.0:
+            high = up(math.sqrt(up(self.signal.upper / self.smallest)), 2)
+        return low / wider, high * wider
+
+
+def range_of(problem: AnyScaleLeastSquares) -> ScaleRange:
+    """What is proved of the best scales of a problem in units near 1."""
+    values, live = problem.values, problem.shared.live
+    code = float(max(abs(values.qmin), abs(values.qmax)))
+    matrix = np.abs(problem.gram)
+    largest = 0.0
+    if code > 0.0 and live.any():
+        largest = up(float(matrix.sum()) * (1.0 + gamma(matrix.size + 4)) * code * code, 2)
+    smallest = _least_eigenvalue(problem.gram[np.ix_(live, live)]) if live.any() else 0.0
+    return ScaleRange(problem.signal, largest, smallest)
+
+
+def _least_eigenvalue(gram: Array) -> float:
+    """A proved lower bound on the least eigenvalue of a Gram, 0 where none is proved."""
+    power = equilibration(gram)
+    shift = proved_shift(np.ldexp(gram, -power[:, None] - power))
+    # zᵀGz >= shift sum (2^p_i z_i)²
+    return 0.0 if shift is None else max(down(float(np.ldexp(shift, 2 * int(power.min())))), 0.0)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Best scales that no bound reaches."""
+
+    low: float
+    high: float
+
+
+def _reach(scales: Array, bounds: Array, signal: float, value: float) -> tuple[Array, Array]:
+    """The best scales (2) that bounds at some scales serve, rounded inwards: ends of shape (m,) each."""
+    useful = (bounds >= value) & (signal > value)
+    share = (bounds - value) / np.nextafter(signal - value, np.inf)
+    share = np.where(useful, np.nextafter(share * (1.0 - 4.0 * UNIT), -np.inf), 0.0)
+    q = np.maximum(np.nextafter(np.sqrt(np.clip(share, 0.0, 1.0)), -np.inf), 0.0)
+    low = np.nextafter(scales / np.nextafter(1.0 + q, -np.inf), np.inf)
+    high = np.nextafter(scales / np.nextafter(1.0 - q, np.inf), -np.inf)
+    return np.where(useful, low, np.inf), np.where(share >= 1.0, np.inf, np.where(useful, high, 0.0))
+
+
+def first_gap(
+    scales: Array, bounds: Array, within: ScaleRange, value: float, wider: float = 1.0
+) -> Gap | None:
+    """The first gap that bounds at some scales leave for a value; None where they prove it for every scale.
+
+    Parameters
+    ----------
+    scales
+        Shape (m,).
+    bounds
+        Lower bounds on the error at these scales, shape (m,).
+    within
+        Where best scales may lie.
+    wider
+        By how much more than that is covered.
+    """
+    reached, end = within.ends(value, wider)
+    if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
+        return Gap(0.0, math.inf)
+    if reached > end:
+        return None
+    lows, highs = _reach(scales, bounds, within.signal.upper, value)
+    order = np.argsort(lows)
+    # a part joins those before it where it begins no later than the farthest of them ends
+    farthest = np.maximum.accumulate(np.concatenate([[reached], highs[order]]))
+    apart = np.flatnonzero(lows[order] > farthest[:-1])
+    joined = apart[0] if len(apart) else len(order)
+    reached = float(farthest[joined])
+    if reached >= end:
+        return None
+    beyond = float(lows[order[joined]]) if joined < len(order) else end
+    return Gap(reached, min(beyond, end))
+
+
+def largest_value(scales: Array, bounds: Array, within: ScaleRange, wider: float = 1.0) -> float:
+    """The largest value that bounds at some scales prove for every scale, but for the bisection's end."""
+    low, high = 0.0, max(within.signal.lower, 0.0)
+    if first_gap(scales, bounds, within, high, wider) is None:
+        return high
+    for _ in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        if first_gap(scales, bounds, within, middle, wider) is None:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def claimed_value(scales: Array, bounds: Array, within: ScaleRange) -> tuple[float, NDArray[np.bool_]]:
+    """What bounds at some scales prove for every scale on any machine, and which of them are needed for it.
+
+    Parameters
+    ----------
+    scales, bounds
+        Shape (m,).
+    within
+        Where best scales may lie.
+    """
+    value = max(0.0, down((1.0 - CLAIMED) * largest_value(scales, bounds, within, WIDER)))
+    needed = np.ones(len(scales), dtype=np.bool_)
+    for i in np.argsort(bounds):  # the lowest bounds, with the dearest proofs, are left out first
+        needed[i] = False
+        if first_gap(scales[needed], bounds[needed], within, value, WIDER) is not None:
+            needed[i] = True
+    if not needed.any():  # no codes change the error
+        needed[0] = True
+    return value, needed
+
+
+@dataclass(frozen=True, eq=False)
+class ScalesCertificate(Certificate):
+    """Bounds at some scales that together bound the error at every scale."""
+
+    kind: ClassVar[str] = "scales"
+    scales: Array
+    """Ascending, shape (m,)."""
+    bounds: Array
+    """What is stated at each of them, shape (m,)."""
+    proofs: tuple[Certificate, ...]
+    """What proves it."""
+    value: float
+    """What is stated for every scale."""
+
+    @property
+    def searched(self) -> bool:  # type: ignore[override]
+        """Whether a proof is a search, repeated."""
+        return any(proof.searched for proof in self.proofs)
+
+    @property
+    def relaxation(self) -> str | None:
+        """Name of a relaxation that stands behind the bound."""
+        named = [proof.relaxation for proof in self.proofs if proof.relaxation is not None]
+        return "hybrid" if self.searched else (named[0] if named else None)
+
+    def fits(self, problem: Problem) -> bool:
+        """Whether it holds a certificate that fits at each of some rising scales."""
+        if not (isinstance(problem, AnyScaleLeastSquares) and isinstance(self.proofs, tuple)):
+            return False
+        m = len(self.proofs)
+        if not (is_vector(self.scales, m) and is_vector(self.bounds, m) and is_number(self.value)):
+            return False
+        if not (1 <= m <= MOST_SCALES and (self.scales > 0.0).all() and (np.diff(self.scales) > 0.0).all()):
+            return False
+        try:
+            fixed = [problem.at(float(scale)) for scale in self.scales]
+        except InputError:
+            return False
+        return all(
+            isinstance(proof, Certificate) and proof.fits(own)
+            for proof, own in zip(self.proofs, fixed, strict=True)
+        )
+
+    def in_units(self, units: Units) -> ScalesCertificate:
+        """The same claim about the problem in these units."""
+        bounds = np.array([scaled_down(float(bound), -units.error) for bound in self.bounds])
+        proofs = tuple(proof.in_units(units) for proof in self.proofs)
+        with np.errstate(over="ignore", under="ignore"):
+            scales = np.ldexp(self.scales, -units.weight)
+        return ScalesCertificate(scales, bounds, proofs, scaled_down(self.value, -units.error))
+
+    def claim(self, problem: Problem) -> tuple[ScalesCertificate, float]:
+        """Itself: what it states at each scale was claimed there."""
+        return self, self.value
+
+    def prove(self, problem: Problem, clock: Clock) -> float:
+        """The value, where all that is stated is proved, and proves it for every scale; else 0."""
+        assert isinstance(problem, AnyScaleLeastSquares), "it fits the problem"
+        inner, moved = problem.normalised, self.in_units(problem.units)
+        for scale, bound, proof in zip(moved.scales, moved.bounds, moved.proofs, strict=True):
+            if not proof.prove(inner.at(float(scale)), clock) >= bound or clock.expired:
+                return 0.0
+        gap = first_gap(moved.scales, moved.bounds, range_of(inner), moved.value)
+        return max(scaled_down(moved.value, problem.units.error), 0.0) if gap is None else 0.0
+
+    @classmethod
+    def of(
+        cls, problem: AnyScaleLeastSquares, stated: Sequence[tuple[float, float, Certificate]]
+    ) -> ScalesCertificate:
+        """What bounds at some scales state for every scale, of those that are needed for it.
+
+        Parameters
+        ----------
+        problem
+            In units near 1.
+        stated
+            Scales, bounds that were claimed there, and what proves them.
+        """
+        kept = sorted(stated, key=lambda part: part[0])
+        scales, bounds = (np.array([part[i] for part in kept]) for i in (0, 1))
+        value, needed = claimed_value(scales, bounds, range_of(problem))
+        proofs = tuple(part[2] for part, used in zip(kept, needed, strict=True) if used)
+        return cls(scales[needed], bounds[needed], proofs, value)

@@ -1,0 +1,166 @@
+"""Bounds of one channel for every scale, and the best scale and codes found."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.clock import Clock
+from pvqbounds.errors import SolverFailedError
+from pvqbounds.heuristics.scales import alternated
+from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares
+from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.box_hull import box_hull, in_gram_units
+from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.scales import ScalesCertificate, range_of
+from pvqbounds.results.bounds import Bounds
+from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.shared import fitted
+from pvqbounds.solving.scale_cover import AtScale, covered
+from pvqbounds.solving.scale_search import searched_scales
+
+__all__ = ["SINGULAR", "Relaxations", "SolveAt", "bound_every_scale"]
+
+SolveAt = Callable[[IntegerLeastSquares, float], Bounds]
+"""The bounds of a problem at one scale, within so many seconds."""
+
+QUICK = 0.1
+"""Relative gap of a quick relaxation."""
+
+SHARE = 0.2
+"""Of the time that is left, what the solve at one scale may take, and the search for codes before it."""
+
+AMPLE = 1.5
+"""A bound over the least error found that is enough at a scale, where more effort would add little."""
+
+SWEEPS = 1000
+"""Sweeps that fit nu to a given lam."""
+
+SINGULAR = "the Gram is singular: steps of any size may lie along what costs nothing"
+"""Status where no scale is too large."""
+
+
+def bound_every_scale(problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock) -> ExactSolution:
+    """Bounds for every scale, and the best codes found.
+
+    Parameters
+    ----------
+    problem
+        In units near 1.
+    solve_at
+        Solves it at one scale.
+    clock
+        Ends it between two scales.
+    """
+    codes = searched_scales(problem, clock.part(SHARE))
+    if not problem.signal.lower > 0.0:
+        return _without_bound(problem, codes, "every weight is zero")
+    within = range_of(problem)
+    prover = _Channel(problem, solve_at, clock, codes)
+    first = prover.solve(float(problem.settled.step[0]))
+    if within.largest > 0.0 and within.smallest == 0.0:
+        return _without_bound(problem, prover.codes, SINGULAR)
+    parts, status = covered(prover, first, within, clock)
+    certificate = ScalesCertificate.of(problem, [(part.scale, part.bound, part.proof) for part in parts])
+    weakest = min((part for part in parts if part.solved), key=lambda part: part.bound)
+    relaxation = None if status == "optimal" else weakest.relaxation
+    return ExactSolution(prover.codes, None, None, certificate, status, relaxation)
+
+
+def _without_bound(problem: AnyScaleLeastSquares, codes: NDArray[np.int64], status: str) -> ExactSolution:
+    zero = np.zeros(problem.n)
+    return ExactSolution(codes, None, None, DualCertificate(zero, zero), status)
+
+
+class Relaxations:
+    """Quick bounds of one channel at one scale after the other, by as little effort as each takes."""
+
+    def __init__(self, problem: AnyScaleLeastSquares, clock: Clock) -> None:
+        self._problem, self._clock = problem, clock
+        self._lam: dict[float, NDArray[np.float64]] = {}
+
+    def at(self, scale: float, error: float) -> tuple[float, Certificate]:
+        """A bound at a scale, and what proves it.
+
+        What the ends of the grid alone cost is nearly all where a scale is small, and the lam of another
+        scale, to which nu is fitted, is not much worse than its own: they do where they prove more than is
+        needed.
+
+        Parameters
+        ----------
+        scale
+            Of the codes.
+        error
+            The least error found at any scale: more than that is to be proved.
+        """
+        problem = self._problem.at(scale)
+        inner = problem.normalised
+        best = _stated(problem, _clipped(inner, self._clock))
+        if best[0] < AMPLE * error and self._lam:
+            near = min(self._lam, key=lambda other: abs(math.log(other / scale)))
+            best = max(best, _stated(problem, _fitted(inner, self._lam[near])), key=lambda found: found[0])
+        if best[0] >= AMPLE * error:
+            return best
+        relaxed = relax_finite(inner, self._clock, QUICK).certificate
+        self._lam[scale] = relaxed.lam
+        return max(best, _stated(problem, relaxed), key=lambda found: found[0])
+
+
+def _fitted(problem: IntegerLeastSquares, lam: NDArray[np.float64]) -> DualCertificate:
+    """The multipliers with this lam; units near 1."""
+    sdp = box_hull(problem)
+    step = float(problem.step[0])
+    own = lam * (step / sdp.unit) * step
+    start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
+    _, nu = fitted(sdp, own, start, SWEEPS)
+    return DualCertificate(*in_gram_units(sdp, own, nu))
+
+
+def _clipped(problem: IntegerLeastSquares, clock: Clock) -> DualCertificate:
+    """The multipliers of the least error between the ends of the grid; units near 1."""
+    ends = problem.values.lowest, problem.values.highest
+    offset = box_minimiser(problem.gram, problem.weight, *ends, clock) - problem.weight
+    return DualCertificate(np.zeros(problem.n), problem.gram @ offset)
+
+
+def _stated(problem: IntegerLeastSquares, found: Certificate) -> tuple[float, Certificate]:
+    """What a certificate in units near 1 states of a problem, and itself in the problem's own."""
+    proof, _ = found.claim(problem.normalised)
+    moved = proof.in_units(problem.units.inverse)
+    return max(moved.claim(problem)[1], 0.0), moved
+
+
+class _Channel:
+    """One channel at one scale after the other, and the best codes found on the way."""
+
+    def __init__(
+        self, problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock, codes: NDArray[np.int64]
+    ) -> None:
+        self.problem, self.codes, self.error = problem, codes, problem.error(codes).upper
+        self._solve_at, self._clock = solve_at, clock
+        self._relaxations = Relaxations(problem, clock)
+        self._longest = 0.0
+
+    def solve(self, scale: float) -> AtScale[Certificate]:
+        """Its bounds at a scale; the codes, at their own best scale, are candidates."""
+        left, start = self._clock.remaining, time.perf_counter()
+        found = self._solve_at(self.problem.at(scale), max(SHARE * left, min(2.0 * self._longest, left)))
+        self._longest = max(self._longest, time.perf_counter() - start)
+        if found.certificate is None or found.codes is None:
+            raise SolverFailedError("The bound at one scale is not certified; use --solver native.")
+        better = alternated(self.problem, found.codes)
+        error = self.problem.error(better).upper
+        if error < self.error:
+            self.codes, self.error = better, error
+        return AtScale(scale, found.error_lower, found.certificate, solved=True, relaxation=found.relaxation)
+
+    def relax(self, scale: float) -> AtScale[Certificate]:
+        """A quick relaxation at a scale."""
+        bound, proof = self._relaxations.at(scale, self.error)
+        return AtScale(scale, bound, proof, solved=False)

@@ -1,0 +1,164 @@
+"""One budget of non-zeros for the channels of a small layer, exactly: their curves, and how to spend it.
+
+With e_c(k) the least error of channel c on k inputs the layer's optimum is the least sum of e_c(k_c) over
+all k_c with a sum of at most the budget, which dynamic programming finds. Lower ends of e_c, whoever proved
+them, give a lower end of that sum; errors that were reached give an upper one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.arithmetic.enclosures import down, gamma
+from pvqbounds.clock import Clock
+from pvqbounds.errors import ContradictionError
+from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems.least_squares import common_units
+from pvqbounds.problems.units import scaled_down
+from pvqbounds.results.bounds import Bounds, status_of
+from pvqbounds.results.notes import gap_note
+from pvqbounds.solvers.native.pruning.certificate import CurveCertificate, SubsetCertificate
+from pvqbounds.solvers.native.pruning.layer_pruning import allocate, table_fits
+from pvqbounds.solving.budget_curve import searched_curve
+from pvqbounds.solving.guards import blas_threads
+
+__all__ = ["Together", "curves_bound", "proved_together", "searched_together", "suits_curves"]
+
+LARGEST_CHANNEL = 40
+"""Inputs of a channel up to which all its budgets are searched: some 0.1 s."""
+
+
+class Together(NamedTuple):
+    """Channels under one budget."""
+
+    problems: list[SparseLeastSquares]
+    """Each with the number of weights that the best supports found leave it."""
+    bounds: list[Bounds]
+    """Those of these problems."""
+    error_lower: float
+    """Certified bound on their summed error, however the budget is spent."""
+
+
+def suits_curves(problems: Sequence[SparseLeastSquares], nnz: int) -> bool:
+    """Whether channels are small enough for a search at every budget, and few enough for a table of sums."""
+    n = problems[0].n
+    return n <= LARGEST_CHANNEL and table_fits(len(problems), n, nnz)
+
+
+def searched_together(
+    problems: Sequence[SparseLeastSquares], nnz: int, threads: int, jobs: int, clock: Clock
+) -> Together:
+    """Both ends of channels that keep `nnz` weights together, from searches at every budget of each.
+
+    Parameters
+    ----------
+    clock
+        What the searches may take; those that it ends prove less.
+    """
+    units = common_units(problems)
+    inner = [problem.in_units(units) for problem in problems]
+    begun = itertools.count()
+
+    def curve(problem: SparseLeastSquares) -> list[Bounds]:
+        waiting = math.ceil((len(problems) - next(begun)) / jobs)
+        with np.errstate(all="ignore"):
+            return list(searched_curve(problem, clock.part(1.0 / max(waiting, 1))))
+
+    with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
+        curves = list(pool.map(curve, inner))
+    certificates = [_certificate(own) for own in curves]
+    lower = curves_bound([certificate.values for certificate in certificates], nnz)
+    kept = allocate(np.array([[b.error_upper for b in own] for own in curves]), nnz).tolist()
+    allotted = [problem.with_nnz(k) for problem, k in zip(problems, kept, strict=True)]
+    bounds = [
+        _bounds_of(problem, own[k], certificate.in_units(units.inverse))
+        for problem, own, certificate, k in zip(allotted, curves, certificates, kept, strict=True)
+    ]
+    return Together(allotted, bounds, scaled_down(lower, units.error))
+
+
+def _certificate(curve: Sequence[Bounds]) -> CurveCertificate:
+    """The claims of all searches of a channel, each raised to those about more inputs."""
+    found = [b.certificate if isinstance(b.certificate, SubsetCertificate) else None for b in curve]
+    values = np.array([0.0 if own is None else max(own.value, 0.0) for own in found])
+    nodes = np.array([0 if own is None else own.nodes for own in found], dtype=np.int64)
+    return CurveCertificate(np.maximum.accumulate(values[::-1])[::-1].copy(), nodes)
+
+
+def _bounds_of(problem: SparseLeastSquares, found: Bounds, certificate: CurveCertificate) -> Bounds:
+    """The bounds of a channel with its part of the budget, on the support that was found for it."""
+    assert found.support is not None
+    point = problem.on_support(found.support)
+    lower = certificate.claim(problem)[1]
+    if lower > point.upper:
+        raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
+    status = status_of(lower, point.upper, problem.signal.upper)
+    return Bounds(
+        error_lower=lower,
+        error_upper=point.upper,
+        signal_enclosure=problem.signal,
+        lower_kind="certified",
+        status=status,
+        solver="native",
+        method="exact",
+        relaxation=None,
+        seconds=found.seconds,
+        weight=point.weight,
+        codes=None,
+        support=point.support,
+        certificate=certificate,
+        note=gap_note(status, "exact", None, found.note),
+    )
+
+
+def curves_bound(curves: Sequence[NDArray[np.float64]], nnz: int) -> float:
+    """The least sum of one value of each curve whose places add up to at most `nnz`, rounded down.
+
+    Parameters
+    ----------
+    curves
+        Lower bounds on the error of each channel with 0, 1, ..., n inputs, shape (n + 1,) each, none
+        negative.
+
+    Notes
+    -----
+    Sums of c numbers that are not negative are off by a share of gamma_c at most, those that are compared as
+    much as the one that is least.
+    """
+    stacked = np.stack(curves)
+    kept = allocate(stacked, nnz)
+    least = math.fsum(stacked[np.arange(len(kept)), kept].tolist())
+    return max(down(least * (1.0 - 4.0 * gamma(len(kept) + 2)), 2), 0.0)
+
+
+def proved_together(
+    problems: Sequence[SparseLeastSquares],
+    certificates: Sequence[CurveCertificate],
+    nnz: int,
+    time_limit: float = math.inf,
+) -> float:
+    """What the curves of all channels prove of their summed error, each search repeated.
+
+    Parameters
+    ----------
+    time_limit
+        Seconds for the searches of one channel; what is not proved by then counts as 0.
+    """
+    units = common_units(problems)
+    curves = []
+    if not table_fits(len(problems), problems[0].n, nnz):
+        return 0.0
+    for problem, certificate in zip(problems, certificates, strict=True):
+        if not certificate.fits(problem):
+            return 0.0
+        inner = problem.in_units(units)
+        with blas_threads(1), np.errstate(all="ignore"):
+            curves.append(certificate.in_units(units).proved(inner, Clock(time_limit)))
+    return scaled_down(curves_bound(curves, nnz), units.error)

@@ -1,0 +1,90 @@
+"""``pvqbounds export`` on a store of the digits network."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from command_line import run
+from safetensors.torch import load_file
+from small_networks import store_of
+
+from pvqbounds import nn
+from pvqbounds.nn.calibration import DataOptions, read_data, with_labels
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    loaded = nn.load_model("digits")
+    report = nn.layer_bounds(loaded, "block1.0", formats=["int2", "int4"], methods=[])
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    store_of([(report, 36)], path)
+    return path
+
+
+def test_what_is_written_and_what_it_costs(store, tmp_path, capsys):
+    path = tmp_path / "best.safetensors"
+    assert run("export", str(store), str(path), "--format", "int2", "--json", str(tmp_path / "e.json")) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "1 layers, 1 in int2" in told
+    assert "On 360 samples: accuracy" in told  # the test images of the shipped network
+    document = json.loads((tmp_path / "e.json").read_text())
+    assert document["before"]["accuracy"] > 0.98
+    assert document["after"]["output_error"] > 0.0
+    weights = load_file(path)["block1.0.weight"].reshape(4, -1)
+    assert len(np.unique(weights)) <= 4
+
+
+def test_an_allocation_and_packed_layers(store, tmp_path, capsys):
+    folder = tmp_path / "q"
+    budget = ["--bits-per-weight", "4.5", "--form", "compressed-tensors"]
+    assert run("export", str(store), str(folder), *budget) == 0
+    assert "1 in int4" in capsys.readouterr().out
+    assert (folder / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["x.safetensors"], "say in which of them"),
+        (["x.bin", "--format", "int2"], ".safetensors"),
+        (["x.safetensors", "--format", "int2", "--bits-per-weight", "4"], "not both"),
+        (["x.safetensors", "--format", "nf4"], "no result in"),
+        (["x.safetensors", "--form", "gguf"], "exported as"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_sentence(store, tmp_path, monkeypatch, capsys, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert run("export", str(store), *arguments) == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_labels_beside_the_inputs_of_a_file(store, tmp_path, capsys):
+    images, labels = np.random.default_rng(0).random((7, 1, 8, 8), dtype=np.float32), np.arange(7)
+    np.savez(tmp_path / "d.npz", inputs=images, labels=labels)
+    network = nn.load_model("digits").module
+    data = read_data(tmp_path / "d.npz", network, DataOptions())
+    found = with_labels(data, tmp_path / "d.npz", network)
+    assert sorted(found) == ["images", "labels"]
+    best = str(tmp_path / "best.safetensors")
+    assert run("export", str(store), best, "--format", "int4", "--data", str(tmp_path / "d.npz")) == 0
+    assert "On 7 samples: accuracy" in capsys.readouterr().out
+    np.save(tmp_path / "d.npy", images)
+    assert run("export", str(store), best, "--format", "int4", "--data", str(tmp_path / "d.npy")) == 0
+    told = capsys.readouterr().out
+    assert "accuracy" not in told
+    assert "the same first class" in told
+
+
+def test_a_run_ends_in_a_checkpoint(tmp_path, capsys):
+    best = tmp_path / "best.safetensors"
+    one = ["--store", str(tmp_path / "s"), "--layer", "block1.0", "--jobs", "1", "--export", str(best)]
+    assert run("network", "digits", *one, "--format", "int2", "--format", "int3") == 2
+    assert "one --format" in " ".join(capsys.readouterr().err.split())
+    assert run("network", "digits", *one, "--format", "int2") == 0
+    first = load_file(best)["block1.0.weight"]
+    # the store has both formats then
+    assert run("network", "digits", *one, "--format", "INT3") == 0
+    second = load_file(best)["block1.0.weight"]
+    assert len(np.unique(first)) <= 4 < len(np.unique(second)) <= 8

@@ -1,0 +1,203 @@
+"""Bounds at a few scales: what they prove for every scale, and what they do not."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pvqbounds as pvq
+from pvqbounds.clock import Clock
+from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.scales import ScalesCertificate, first_gap, largest_value, range_of
+from tests.truth import least_error_at_any_scale, random_any_scale_problem
+
+FOREVER = Clock(math.inf)
+
+
+def best_at(problem, scale: float) -> float:
+    """The least error at one scale, by trying all codes."""
+    low, high = problem.values.qmin, problem.values.qmax
+    codes = np.array(list(itertools.product(range(low, high + 1), repeat=problem.n)))
+    d = scale * codes - problem.weight
+    return float(np.einsum("ki,ij,kj->k", d, problem.gram, d).min())
+
+
+def small(seed: int, n: int = 3, box: tuple[int, int] = (-2, 1)):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(4 * n, n))
+    return pvq.AnyScaleLeastSquares(X.T @ X / len(X), rng.normal(size=n), *box)
+
+
+@pytest.mark.parametrize("box", [(-2, 1), (0, 3), (1, 3), (-1, 0)])
+def test_true_bounds_at_any_scales_never_prove_too_much(box) -> None:
+    for seed in range(25):
+        problem, rng = small(seed, box=box), np.random.default_rng(seed)
+        truth = float(least_error_at_any_scale(problem))
+        scales = np.sort(np.exp(rng.uniform(-4, 3, rng.integers(1, 60))))
+        bounds = np.array([best_at(problem, s) for s in scales])
+        value = largest_value(scales, bounds, range_of(problem))
+        assert value <= truth + 1e-12 * problem.signal.upper
+
+
+def test_a_fine_grid_proves_nearly_all() -> None:
+    for seed in range(4):
+        problem = small(seed)
+        scales = np.exp(np.arange(-4.0, 3.5, 0.004))
+        bounds = np.array([best_at(problem, s) for s in scales])
+        value, truth = (
+            largest_value(scales, bounds, range_of(problem)),
+            float(least_error_at_any_scale(problem)),
+        )
+        assert 0.999 * truth - 1e-5 * problem.signal.upper <= value <= truth * (1.0 + 1e-12)
+
+
+def test_the_largest_value_has_no_gap_and_a_little_more_has_one() -> None:
+    problem = small(1)
+    scales = np.exp(np.arange(-5.0, 4.0, 0.05))
+    bounds = np.array([best_at(problem, s) for s in scales])
+    within = range_of(problem)
+    value = largest_value(scales, bounds, within)
+    assert first_gap(scales, bounds, within, value) is None
+    gap = first_gap(scales, bounds, within, value * (1.0 + 1e-9))
+    assert gap is not None
+    assert gap.low < gap.high
+
+
+@pytest.mark.parametrize("kept", [slice(0, 40), slice(140, None)])
+def test_without_scales_on_one_side_nothing_is_proved(kept) -> None:
+    problem = small(2)
+    scales = np.exp(np.arange(-5.0, 4.0, 0.05))[kept]
+    bounds = np.array([best_at(problem, s) for s in scales])
+    assert largest_value(scales, bounds, range_of(problem)) < 1e-3 * problem.signal.lower
+
+
+def test_the_range_holds_every_best_scale_that_beats_a_value() -> None:
+    for seed in range(20):
+        problem = small(seed, box=(-4, 3))
+        codes = np.array(list(itertools.product(range(-4, 4), repeat=3)))
+        gain, square = (
+            codes @ problem.gram @ problem.weight,
+            np.einsum("ki,ij,kj->k", codes, problem.gram, codes),
+        )
+        reached = (gain > 0.0) & (square > 0.0)
+        scale = gain[reached] / square[reached]
+        error = problem.signal.middle - gain[reached] ** 2 / square[reached]
+        for value in (0.1, 0.5, 0.9):
+            low, high = range_of(problem).ends(value * problem.signal.middle)
+            beating = scale[error < value * problem.signal.middle]
+            assert ((low <= beating) & (beating <= high)).all()
+
+
+def test_no_scale_is_too_large_for_a_singular_gram() -> None:
+    a = np.array([1.0, -math.sqrt(2.0)])
+    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
+    assert range_of(problem).ends(0.5 * problem.signal.lower)[1] == math.inf
+
+
+def solved(seed: int = 0):
+    problem = small(seed, n=4)
+    bounds = pvq.solve(problem)
+    assert isinstance(bounds.certificate, ScalesCertificate)
+    return problem, bounds
+
+
+def test_a_value_that_is_raised_is_not_proved() -> None:
+    problem, bounds = solved()
+    certificate = bounds.certificate
+    assert certificate.prove(problem, FOREVER) == certificate.value == bounds.error_lower
+    assert replace(certificate, value=1.0001 * certificate.value).prove(problem, FOREVER) == 0.0
+
+
+def test_a_bound_at_one_scale_that_is_raised_is_not_proved() -> None:
+    problem, bounds = solved()
+    certificate = bounds.certificate
+    for i in range(len(certificate.scales)):
+        raised = certificate.bounds.copy()
+        raised[i] *= 1.01
+        assert replace(certificate, bounds=raised).prove(problem, FOREVER) == 0.0
+
+
+def test_every_scale_that_is_kept_is_needed() -> None:
+    problem, bounds = solved()
+    certificate = bounds.certificate
+    for i in range(len(certificate.scales)):
+        without = ScalesCertificate(
+            np.delete(certificate.scales, i),
+            np.delete(certificate.bounds, i),
+            certificate.proofs[:i] + certificate.proofs[i + 1 :],
+            certificate.value * 1.000001,
+        )
+        assert without.prove(problem, FOREVER) == 0.0
+
+
+def test_a_scale_that_is_moved_is_found() -> None:
+    problem, bounds = solved()
+    certificate = bounds.certificate
+    for factor in (0.5, 2.0):
+        moved = replace(certificate, scales=factor * certificate.scales)
+        assert moved.prove(problem, FOREVER) == 0.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scales": np.zeros(0), "bounds": np.zeros(0), "proofs": ()},
+        {"scales": np.array([1.0]), "bounds": np.array([0.1])},
+        {"value": math.nan},
+        {"value": "0.1"},
+        {"proofs": None},
+        {"reverse": True},
+        {"nested": True},
+        {"infinite": True},
+        {"far": True},
+    ],
+)
+def test_what_is_no_certificate_does_not_fit(change) -> None:
+    problem, bounds = solved()
+    certificate = bounds.certificate
+    assert certificate.fits(problem)
+    if change.pop("reverse", False):
+        change = {"scales": certificate.scales[::-1].copy()}
+    if change.pop("nested", False):
+        change = {"proofs": (certificate, *certificate.proofs[1:])}
+    if change.pop("infinite", False):
+        change = {"bounds": np.where(np.arange(len(certificate.bounds)) == 0, np.inf, certificate.bounds)}
+    if change.pop("far", False):
+        change = {"scales": np.concatenate([certificate.scales[:-1], [1e300]])}
+    assert not replace(certificate, **change).fits(problem)
+
+
+def test_it_is_about_problems_of_any_scale_alone() -> None:
+    problem, bounds = solved()
+    assert not bounds.certificate.fits(problem.settled)
+    zero = np.zeros(problem.n)
+    assert DualCertificate(zero, zero).fits(problem)
+    assert DualCertificate(zero, zero).prove(problem, FOREVER) == 0.0
+
+
+@pytest.mark.parametrize(("power", "gram_power"), [(100, 0), (-100, -80), (0, 120)])
+def test_units_move_it_exactly(power: int, gram_power: int) -> None:
+    problem, bounds = solved()
+    moved = pvq.AnyScaleLeastSquares(
+        np.ldexp(problem.gram, gram_power), np.ldexp(problem.weight, power), -2, 1
+    )
+    there = pvq.solve(moved)
+    assert there.error_lower == pytest.approx(
+        math.ldexp(bounds.error_lower, gram_power + 2 * power), rel=1e-9
+    )
+    assert there.scale == pytest.approx(math.ldexp(bounds.scale, power), rel=1e-12)
+    assert pvq.verify(moved, there)
+    assert moved.normalised.n == 4
+    assert there.certificate.fits(moved)
+
+
+def test_random_problems_of_all_families() -> None:
+    for seed in range(12):
+        problem = random_any_scale_problem(np.random.default_rng(1000 + seed))
+        within = range_of(problem.normalised)
+        assert within.largest >= 0.0
+        assert within.smallest >= 0.0

@@ -1,0 +1,145 @@
+"""Every scale: intervals hold against all codes and all scales, and are proved again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pvqbounds as pvq
+from pvqbounds.errors import InputError
+from pvqbounds.relaxations.scales import ScalesCertificate
+from tests.truth import least_error_at_any_scale, random_any_scale_problem
+
+
+def _holds(seed: int, proved: bool) -> bool:
+    """Check one random problem; whether its interval was closed."""
+    problem = random_any_scale_problem(np.random.default_rng(seed))
+    bounds, truth = pvq.solve(problem, time_limit=10.0), least_error_at_any_scale(problem)
+    slack = 1e-12 * problem.signal.upper
+    assert bounds.error_lower <= truth + slack, seed
+    assert bounds.error_upper >= truth - slack, seed
+    assert bounds.error_upper == max(0.0, problem.error(bounds.codes).upper)
+    assert not proved or pvq.verify(problem, bounds), seed
+    return bounds.status == "optimal"
+
+
+def test_intervals_hold_against_all_codes_and_scales() -> None:
+    closed = [_holds(seed, proved=seed % 5 == 0) for seed in range(60)]
+    assert sum(closed) >= 30  # many singular Grams have no bound
+
+
+@pytest.mark.long
+def test_ten_thousand_intervals_hold() -> None:
+    for seed in range(10_000):
+        _holds(seed, proved=seed % 20 == 0)
+
+
+def _channel(n: int, bits: int, seed: int = 0) -> pvq.AnyScaleLeastSquares:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(4 * n, n))
+    X[:, 1:] += 0.5 * X[:, :-1]
+    half = 2 ** (bits - 1)
+    return pvq.AnyScaleLeastSquares(X.T @ X / len(X), rng.normal(size=n), -half, half - 1)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_a_channel_of_twelve_inputs_is_closed(bits: int) -> None:
+    problem = _channel(12, bits)
+    bounds = pvq.solve(problem)
+    assert bounds.status == "optimal"
+    assert bounds.lower_kind == "certified"
+    assert isinstance(bounds.certificate, ScalesCertificate)
+    verification = pvq.verify(problem, bounds)
+    assert verification.holds, verification.reason
+    assert bounds.scale == problem.scale_of(bounds.codes)
+    assert bounds.weight == pytest.approx(bounds.scale * bounds.codes, rel=1e-15)
+
+
+def test_no_scale_alone_does_better() -> None:
+    problem = _channel(10, 3)
+    bounds = pvq.solve(problem)
+    for factor in (0.5, 0.8, 0.97, 1.0, 1.02, 1.3, 4.0):
+        at_one = pvq.solve(problem.at(factor * bounds.scale))
+        assert at_one.error_upper >= bounds.error_lower
+        assert factor != 1.0 or at_one.error_upper <= bounds.error_upper * (1.0 + 1e-12)
+
+
+@pytest.mark.parametrize("method", ["exact", "relax"])
+@pytest.mark.parametrize("relaxation", [None, "box-hull", "splits"])
+def test_methods_and_relaxations_all_hold(method: str, relaxation: str | None) -> None:
+    problem = _channel(9, 2, seed=5)
+    best = pvq.solve(problem)
+    bounds = pvq.solve(problem, method=method, relaxation=relaxation)
+    assert bounds.error_lower <= best.error_upper * (1.0 + 1e-12)
+    assert bounds.error_upper >= best.error_lower * (1.0 - 1e-12)
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_time_limit_leaves_an_interval() -> None:
+    problem = _channel(40, 4)
+    bounds = pvq.solve(problem, time_limit=0.05)
+    assert 0.0 <= bounds.error_lower <= bounds.error_upper
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_singular_gram_has_no_bound_and_says_why() -> None:
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(5, 9))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 5, rng.normal(size=9), -4, 3)
+    bounds = pvq.solve(problem)
+    assert bounds.error_lower == 0.0
+    assert "singular" in bounds.note
+    assert 0.0 < bounds.error_upper < problem.signal.upper
+
+
+@pytest.mark.parametrize("weight", [np.zeros(4), np.array([0.0, 0.0, 0.0, 1.0])])
+def test_without_signal_nothing_is_left_to_lose(weight) -> None:
+    problem = pvq.AnyScaleLeastSquares(np.diag([1.0, 1.0, 1.0, 0.0]), weight, -2, 1)
+    bounds = pvq.solve(problem)
+    assert bounds.error_lower == bounds.error_upper == 0.0
+    assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("box", [(-1, 0), (0, 1), (0, 7), (1, 3), (-1, 1), (0, 0), (3, 3)])
+def test_one_sided_grids_and_single_bits(box) -> None:
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(30, 4))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 30, rng.normal(size=4), *box)
+    bounds, truth = pvq.solve(problem), float(least_error_at_any_scale(problem))
+    assert bounds.error_lower <= truth * (1.0 + 1e-12)
+    assert bounds.error_upper == pytest.approx(truth, rel=1e-9)
+    assert bounds.error_lower >= truth * (1.0 - 1e-5)
+    assert pvq.verify(problem, bounds)
+
+
+def test_a_support_rule_holds_at_every_scale() -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(30, 6))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 30, rng.normal(size=6), -2, 1, nnz=3)
+    bounds = pvq.solve(problem)
+    assert np.count_nonzero(bounds.codes) <= 3
+    assert pvq.verify(problem, bounds)
+    free = pvq.solve(pvq.AnyScaleLeastSquares(problem.shared, problem.weight, -2, 1))
+    assert bounds.error_upper >= free.error_lower
+
+
+def test_dead_inputs_take_no_part() -> None:
+    live = _channel(6, 2)
+    gram, weight = np.zeros((8, 8)), np.full(8, 100.0)
+    gram[:6, :6], weight[:6] = live.gram, live.weight
+    dead = pvq.solve(pvq.AnyScaleLeastSquares(gram, weight, -2, 1))
+    assert dead.error_lower == pytest.approx(pvq.solve(live).error_lower, rel=1e-6)
+
+
+def test_another_solver_bounds_the_scales_too() -> None:
+    pytest.importorskip("clarabel")
+    problem = _channel(6, 2)
+    bounds = pvq.solve(problem, solver="clarabel", time_limit=30.0)
+    assert bounds.lower_kind == "certified"
+    assert bounds.solver == "clarabel"
+    assert pvq.verify(problem, bounds)
+
+
+def test_an_unknown_relaxation_is_refused() -> None:
+    with pytest.raises(InputError, match="at any scale"):
+        pvq.solve(_channel(4, 2), relaxation="perspective")
