@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg import blas
 from torch import Tensor
 
 from pvqbounds.errors import InputError
@@ -18,11 +19,31 @@ BLOCK = 2**18
 """Float64 entries of the rows that are multiplied at a time, at least: 2 MiB stay in a processor's cache."""
 
 
+def _empty_like(rows: Tensor, height: int) -> Tensor:
+    """Room for so many rows in float64, in the order that they have in memory."""
+    groups, _, inputs = rows.shape
+    if rows.stride(1) == 1 < rows.stride(2):  # unfolded: positions next to each other
+        return torch.empty(groups, inputs, height, dtype=torch.float64, device=rows.device).mT
+    return torch.empty(groups, height, inputs, dtype=torch.float64, device=rows.device)
+
+
+def _are_finite(rows: Tensor) -> bool:
+    """Whether all are, told from their sum alone where it is."""
+    wide = torch.float32 if rows.device.type == "mps" else torch.float64
+    return bool(torch.isfinite(rows.sum(dtype=wide))) or bool(torch.isfinite(rows).all())
+
+
+def _add_half(sums: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
+    """Add rowsᵀ rows to the lower triangle of the sums, in place: half the work, and nothing besides."""
+    turned = rows.flags.c_contiguous  # BLAS has columns next to each other
+    blas.dsyrk(1.0, rows.T if turned else rows, beta=1.0, c=sums.T, trans=not turned, overwrite_c=True)
+
+
 class Accumulator:
     """Sum of XᵀX of rows that come in pieces, in memory that does not depend on their number.
 
-    Rows are gathered, in float64, until there are about as many as inputs: products of fewer would cost
-    more for adding up than for multiplying.
+    Rows are gathered, in float64, until there are about as many as inputs, unless so many come at once in
+    float64: products of fewer would cost more for adding up than for multiplying.
 
     Parameters
     ----------
@@ -37,29 +58,40 @@ class Accumulator:
         self._rows: Tensor | None = None
         self._filled = 0
         self._sums: Tensor | None = None
+        self._halved = False
+        """Whether sums have their lower triangle alone."""
         self._largest = np.zeros((groups, inputs))
         self._narrow = True  # float32 and less: no square leaves the range of float64
         self.positions = 0
         self.weight = 0.0
         """Sum of the weights of the positions."""
 
-    def add(self, rows: Tensor, weights: Tensor | None = None, batch: int = 0) -> None:
+    @property
+    def height(self) -> int:
+        """Rows that are worth a product."""
+        groups, inputs = self._shape
+        return max(inputs, BLOCK // (groups * inputs), 1)
+
+    def add(
+        self, rows: Tensor, weights: Tensor | None = None, batch: int = 0, *, narrow: bool = False
+    ) -> None:
         """Take in rows, shape (groups, positions, n), each times its weight, shape (positions,), or 1.
 
         Parameters
         ----------
         batch
             Number of the batch that they come from, for messages; 0 where it is not known.
+        narrow
+            Whether rows in float64 come from a narrower type.
 
         Raises
         ------
         InputError
             If they are complex or not finite, or their squares leave float64's range.
         """
-        groups, inputs = self._shape
         if rows.is_complex():
             raise InputError(f"The input of layer '{self._name}' is complex, and bounds exist for real ones.")
-        if not torch.isfinite(rows).all():
+        if not _are_finite(rows):
             where = f" in batch {batch} of the data" if batch else ""
             raise InputError(
                 f"The input of layer '{self._name}' is not finite{where}; "
@@ -67,12 +99,19 @@ class Accumulator:
             )
         if rows.device.type == "mps":  # the one kind of device that has no float64
             rows = rows.cpu()
+        wide = rows.dtype == torch.float64
+        self._narrow = self._narrow and (narrow or not wide)
+        if wide and weights is None and not self._filled and rows.shape[1] >= self.height:
+            self._multiply(rows)
+        else:
+            self._gather(rows, None if weights is None else weights.to(rows.device).sqrt()[:, None])
+        self.positions += rows.shape[1]
+        self.weight += rows.shape[1] if weights is None else float(weights.sum())
+
+    def _gather(self, rows: Tensor, roots: Tensor | None) -> None:
+        """Keep rows, each times its number, until there are enough of them."""
         if self._rows is None:
-            height = max(inputs, BLOCK // (groups * inputs), 1)
-            self._rows = torch.empty(groups, height, inputs, dtype=torch.float64, device=rows.device)
-            self._sums = torch.zeros(groups, inputs, inputs, dtype=torch.float64, device=rows.device)
-        self._narrow = self._narrow and rows.dtype != torch.float64
-        roots = None if weights is None else weights.to(rows.device).sqrt()[:, None]
+            self._rows = _empty_like(rows, self.height)
         start, count = 0, rows.shape[1]
         while start < count:
             taken = min(count - start, self._rows.shape[1] - self._filled)
@@ -83,22 +122,24 @@ class Accumulator:
             self._filled += taken
             start += taken
             if self._filled == self._rows.shape[1]:
-                self._multiply()
-        self.positions += count
-        self.weight += count if weights is None else float(weights.sum())
+                self._flush()
 
-    def _multiply(self) -> None:
+    def _flush(self) -> None:
         """Add what was gathered to the sums."""
         assert self._rows is not None
-        assert self._sums is not None
-        rows = self._rows[:, : self._filled]
-        self._filled = 0
+        filled, self._filled = self._filled, 0
+        self._multiply(self._rows[:, :filled])
+
+    def _multiply(self, rows: Tensor) -> None:
+        """Add the products of rows in float64 to the sums."""
+        if self._sums is None:
+            groups, inputs = self._shape
+            self._sums = torch.zeros(groups, inputs, inputs, dtype=torch.float64, device=rows.device)
+            self._halved = groups == 1 and rows.device.type == "cpu"
         if not self._narrow:
             self._largest = np.maximum(self._largest, rows.abs().amax(dim=1).cpu().numpy())
-        if rows.device.type == "cpu" and len(rows) == 1:  # NumPy computes half of a product with itself
-            own, sums = rows[0].numpy(), self._sums[0].numpy()
-            with np.errstate(all="ignore"):  # what is not finite is told below
-                sums += own.T @ own
+        if self._halved:
+            _add_half(self._sums[0].numpy(), rows[0].numpy())
         else:
             self._sums.baddbmm_(rows.mT, rows)
         if not torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all():
@@ -119,11 +160,11 @@ class Accumulator:
             If an input is not finite, or its squares leave float64's range.
         """
         if self._filled:
-            self._multiply()
+            self._flush()
         if self._sums is None:
             return np.zeros((self._shape[0], self._shape[1], self._shape[1]))
         lost = self._largest[(self._largest > 0.0) & (self._largest < SQUARES_HOLD)]
         if len(lost):
             self._refuse(f"small as {lost.min():.3g}")
         sums: NDArray[np.float64] = self._sums.cpu().numpy()
-        return sums
+        return sums + np.tril(sums[0], -1).T if self._halved else sums

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,9 +32,6 @@ UNMASKED = (
     "all others; give samples without padding."
 )
 WEIGHTED = "Positions count with the weights that the data give them: signal and errors are weighted means."
-
-LARGEST_UNFOLDING = 2**24
-"""Entries of the unfolded input held at one time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +115,10 @@ def grams_of_layers(
             stack.enter_context(listener.layer.kind.listening(listener.take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
-            run(model, batch)
+            try:
+                run(model, batch)
+            except InputError as error:  # a layer that could not take its input says more
+                raise next(filter(None, (each.error for each in listeners.values())), error) from error
             for listener in listeners.values():
                 if listener.error is not None and failed is None:
                     raise listener.error
@@ -183,19 +185,23 @@ class Listener:
             shape = "x".join(map(str, places))
             self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
         samples = kind.batch_first(inputs)
-        # unfolding repeats each input up to once for each place in the kernel
-        step = max(1, LARGEST_UNFOLDING // max(1, samples[:1].numel() * kind.block))
-        each = 1 if weights is None else len(weights) // max(1, len(samples))
+        each = max(1, math.prod(places) // max(1, len(samples)))
+        # unfolded only as far as one product needs, in a processor's cache and in float64 at once
+        step = math.ceil(self.total.height / each) if kind.unfolds else max(1, len(samples))
         for start in range(0, len(samples), step):
-            rows = kind.rows(samples[start : start + step])
-            if weights is None:
-                self.total.add(rows, batch=self._seen.batch)
-                continue
-            own = weights[start * each : (start + step) * each]
-            counting = own > 0.0
-            plain = bool((own[counting] == 1.0).all())
-            kept = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
-            self.total.add(kept, None if plain else own[counting], self._seen.batch)
+            part = samples[start : start + step]
+            rows = kind.rows(_wide(part) if kind.unfolds else part)
+            own = None if weights is None else weights[start * each : (start + step) * each]
+            self._add(rows, own, narrow=part.dtype != torch.float64)
+
+    def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
+        """Rows and the weights of their positions; those without weight stay out."""
+        if weights is not None:
+            counting = weights > 0.0
+            rows = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
+            weights = weights[counting]
+            weights = None if bool((weights == 1.0).all()) else weights
+        self.total.add(rows, weights, self._seen.batch, narrow=narrow)
 
     def result(self) -> LayerGrams:
         """G of each group.
@@ -215,3 +221,9 @@ class Listener:
             )
         notes = (*self._seen.notes, *self._notes)
         return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)
+
+
+def _wide(inputs: Tensor) -> Tensor:
+    """In float64, where there is one."""
+    real = not inputs.is_complex() and inputs.device.type != "mps"
+    return inputs.double() if real else inputs

@@ -41,6 +41,8 @@ class LayerKind(ABC):
     """Inputs that one input channel contributes to the fan-in: the size of the kernel."""
     turned: bool = False
     """Whether the module has its weight in another order than a channel a row."""
+    unfolds: bool = False
+    """Whether its rows repeat inputs, once for each place in a kernel."""
     routed: bool = False
     """Whether it is given some of the positions, in an order of its own that no mask fits."""
 
@@ -167,6 +169,7 @@ class _Windowed(LayerKind, Generic[M]):
     def __init__(self, module: M) -> None:
         self._module = module
         self.groups, self.block = module.groups, math.prod(module.kernel_size)
+        self.unfolds = self.block > 1
 
     @property
     def called(self) -> nn.Module:
@@ -398,18 +401,21 @@ def _is_turned_linear(module: nn.Module) -> bool:
 
 
 def _windows(inputs: Tensor, m: Convolution | Transposed, steps: tuple[int, ...]) -> Tensor:
-    """What lies under the kernel at each position, shape (groups, positions, n)."""
+    """What lies under the kernel at each position, shape (groups, positions, n).
+
+    In memory positions are next to each other: so each place of the kernel is copied along whole lines.
+    """
     spatial = len(m.kernel_size)
     windows = inputs
     for axis, (size, step, dilation) in enumerate(
         zip(m.kernel_size, steps, m.dilation, strict=True), start=2
     ):
         windows = windows.unfold(axis, dilation * (size - 1) + 1, step)[..., ::dilation]
-    # (batch, channels, *positions, *kernel) -> (groups, batch, *positions, channels, *kernel)
+    # (batch, channels, *positions, *kernel) -> (groups, channels, *kernel, batch, *positions)
     windows = windows.view(len(inputs), m.groups, -1, *windows.shape[2:])
     positions, kernel = range(3, 3 + spatial), range(3 + spatial, 3 + 2 * spatial)
     fan_in = inputs.shape[1] // m.groups * math.prod(m.kernel_size)
-    return windows.permute(1, 0, *positions, 2, *kernel).reshape(m.groups, -1, fan_in)
+    return windows.permute(1, 2, *kernel, 0, *positions).reshape(m.groups, fan_in, -1).mT
 
 
 def _padding(module: Convolution) -> list[tuple[int, int]]:

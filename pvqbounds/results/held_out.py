@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.gram import Gram
+from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.results.bounds import sqnr
 
 if TYPE_CHECKING:
@@ -59,6 +60,5 @@ def _form(vector: NDArray[np.float64], gram: Gram) -> float:
 
 def _weight(result: SliceResult, point: NDArray[Any]) -> NDArray[np.float64]:
     """What a proposal stands for: codes are those of its problem's values."""
-    values = result.problem.values
-    weight: NDArray[np.float64] = values.weight_of(point) if values.is_finite else np.asarray(point, float)
-    return weight
+    problem = result.problem
+    return problem.weight_of(point) if isinstance(problem, LeastSquares) else np.asarray(point, float)

@@ -44,6 +44,8 @@ class Relaxed:
     """The error bound that the solver states."""
     status: str
     """The solver's own word."""
+    brief: bool = False
+    """Whether codes beside it may cost no more than it did: O(n²) a channel."""
 
 
 def relax(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Unpack
 
 import numpy as np
@@ -45,6 +46,9 @@ __all__ = ["SHARED", "solve_all", "solve_channels"]
 NOTICEABLE = 0.1
 """Share of a time limit from which on the seconds of a batch count against it: below, results are the
 same in each run."""
+
+SHARED_AT_A_TIME = 32
+"""Channels of a batch that share their multipliers."""
 
 NO_TIME = "not solved: the total time was over"
 INTERRUPTED = "not solved: interrupted before"
@@ -226,18 +230,21 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
         raise InputError(f"--device {device} is for the native solver; {asked.solver} runs on the CPU.")
     sdps = asked.native and _solves_sdps_first(asked.method, relaxation, arrays)
     rest: list[int] = []
-    for group in _by_gram(problems):
+    for group in _by_gram(problems, one_grid=relaxation != SHARED):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
         if relaxation == SHARED and isinstance(first, SparseLeastSquares):
             yield Batch(group, list(_pruned_together(channels)))
             continue
-        together = sdps and kind_of(first).batched and not reaches_far_apart(first)
+        together = sdps and kind_of(first).batched and not any(map(reaches_far_apart, channels))
         size = batch_size(first.n, arrays)
         if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
             rest += group
             continue
-        size = len(group) if relaxation == SHARED else size
+        if relaxation == SHARED and clock.remaining > 0.0:
+            limit = Clock(min(asked.time_limit * len(group), clock.remaining), asked.cancelled)
+            yield from _shared_batches(group, channels, limit, tolerance, arrays)
+            continue
         for start in range(0, len(group), size):
             if clock.expired:
                 rest += group[start:]
@@ -251,6 +258,21 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
             yield Batch(group[start : start + size], relaxed, spent)
     if rest:
         yield Batch(rest, [None] * len(rest))
+
+
+def _shared_batches(
+    group: Sequence[int], channels: Sequence[Problem], clock: Clock, tolerance: float, arrays: Arrays
+) -> Iterator[Batch]:
+    """Channels of one Gram with one lam, some at a time, so that it is seen how far they are."""
+    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+    compile_for(quantized[0], Options())
+    relaxed = relax_shared(quantized, lambda sdps: solve_sdps(sdps, clock, arrays, tolerance=tolerance))
+    positions = iter(group)
+    started = time.perf_counter()
+    while part := list(islice(relaxed, SHARED_AT_A_TIME)):
+        spent = (time.perf_counter() - started) / len(part)
+        yield Batch(list(islice(positions, len(part))), [*part], spent)
+        started = time.perf_counter()
 
 
 def _pruned_together(channels: Sequence[Problem]) -> Iterator[Relaxed]:
@@ -273,13 +295,13 @@ def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> b
     return method == "relax" and relaxation in QUANTIZATION_RELAXATIONS
 
 
-def _by_gram(problems: Sequence[Problem]) -> list[list[int]]:
-    """Positions of the channels that share a Gram, a kind, and a grid of codes or a budget."""
+def _by_gram(problems: Sequence[Problem], *, one_grid: bool) -> list[list[int]]:
+    """Positions of the channels that share a Gram, a kind, and a budget; a grid of codes, too, if asked."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, problem in enumerate(problems):
         inner = problem.normalised
         grid: tuple[object, ...] = ()
-        if isinstance(inner, IntegerLeastSquares):
+        if isinstance(inner, IntegerLeastSquares) and one_grid:
             grid = (inner.grid,)
         elif isinstance(inner, SparseLeastSquares):
             budget = RowBudget.of(inner)
@@ -301,8 +323,6 @@ def _relaxed(
         return solve_sdps(sdps, clock, arrays, tolerance=tolerance)
 
     try:
-        if relaxation == SHARED:
-            return list(relax_shared(quantized, solve_together))
         name = "park-boyd" if relaxation == "park-boyd" else "box-hull"
         return list(relax_together(quantized, name, solve_together, clock))
     except (MemoryError, RuntimeError) as error:

@@ -179,6 +179,7 @@ class Steps(Coded):
 
     def relax(self, backend: Backend, problem: IntegerLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
         """Codes and certificate of a relaxation that the backend solves."""
+        from pvqbounds.heuristics.rounding import improve
         from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
         from pvqbounds.solvers.native.quantization.hybrid import hybrid_bound, nodes_for, or_the_box_hull
         from pvqbounds.solvers.native.quantization.integer_codes import best_known_codes
@@ -196,6 +197,9 @@ class Steps(Coded):
             relaxed = relax(
                 problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock
             )
+        if relaxed.brief:
+            codes = improve(problem, np.stack([problem.centre, relaxed.mean]), clock=clock)
+            return ExactSolution(codes, None, None, relaxed.certificate, relaxed.status, relaxation)
         if relaxation != "hybrid":
             codes = best_known_codes(problem, relaxed, options.seed, clock)
             return ExactSolution(

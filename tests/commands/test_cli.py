@@ -231,8 +231,8 @@ def test_compare_takes_the_data_that_layer_takes(monkeypatch, capsys):
     data = ["--data", "x.npy", "--position-mask", "mask.npy", "--samples", "9"]
     assert run("layer", *own, *data, "--json", "r.json", "--save-grams", "g.npz") == 0
     side = json.loads(Path("r.json").read_text())["sides"][0]
-    runs = []
-    monkeypatch.setattr(nn.grams, "run", lambda *a, run=nn.grams.run: runs.append(1) or run(*a))
+    runs, counted = [], nn.grams.run
+    monkeypatch.setattr(nn.grams, "run", lambda *a: runs.append(1) or counted(*a))
     for given in (data, ["--grams", "g.npz"]):
         assert run("compare", *own, *given, "--json", "c.json", "--solver", "native", "--solver", "scs") == 0
         for entry in json.loads(Path("c.json").read_text())["entries"]:
@@ -528,7 +528,6 @@ def test_layers_are_listed_where_none_is_named(folder: Path, capsys: pytest.Capt
 def test_what_was_found_is_evaluated_on_data_that_are_held_out(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pvqbounds import nn
 
     images = nn.load_model("digits").data
     np.save("later.npy", images[:20].numpy())

@@ -158,3 +158,10 @@ def test_compressed_weights_of_a_turned_layer_are_not_misread(tmp_path):
     save_file({"0.weight": model[0].weight.detach().round(decimals=1)}, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match="no channel a row"):
         layer_bounds(model, "0", torch.randn(20, 4), compressed=Path(tmp_path / "w.safetensors"))
+
+
+def test_codes_of_any_scale_are_held_out_at_their_own(model, x):
+    report = layer_bounds(model, "0", x, formats=["int3:any"], methods=["rtn"], held_out=x, out_channels=2)
+    side = report.sides[0]
+    assert report.held_out.errors[0]["rtn"] == pytest.approx(side.method_error("rtn"), rel=1e-9)
+    assert report.held_out.errors[0]["best"] == pytest.approx(side.error_upper, rel=1e-9)

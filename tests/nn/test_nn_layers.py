@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import pvqbounds.nn.grams as grams_module
 from pvqbounds.errors import InputError
 from pvqbounds.nn import Layer, find_layer, gram_of_layer, layer_names
+from pvqbounds.nn.accumulation import Accumulator
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_slices_of_the_unfolding_add_up(case):
     module, inputs = case
     whole = gram_of_layer(module, "", [inputs])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grams_module, "LARGEST_UNFOLDING", 1)
+        patch.setattr(Accumulator, "height", 1)  # a sample at a time
         sliced = gram_of_layer(module, "", [inputs])
     assert sliced.positions == whole.positions
     for a, b in zip(sliced.grams, whole.grams, strict=True):

@@ -214,6 +214,37 @@ def test_a_shared_lam_is_weaker_and_true() -> None:
     assert len({np.frombuffer(lam).round(12).tobytes() for lam in lams}) == 1
 
 
+def test_channels_share_a_lam_whatever_their_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    problems = [
+        pvq.IntegerLeastSquares(p.shared, p.weight, np.repeat(rng.uniform(0.2, 0.5, 4), 4), -8, 7)
+        for p in layer(16, 12)
+    ]
+    own = pvq.solve_channels(problems, method="relax", relaxation="box-hull")
+    lams = [relaxed.certificate.lam for relaxed in relax_shared(problems, solve_box_hulls)]
+    assert all(np.allclose(lam, lams[0], rtol=1e-9) for lam in lams)
+    monkeypatch.setattr(channels, "SHARED_AT_A_TIME", 5)  # several batches
+    shared = pvq.solve_channels(problems, relaxation="shared")
+    for problem, strong, weak in zip(problems, own, shared, strict=True):
+        assert 0.0 < weak.error_lower <= strong.error_lower * (1.0 + 1e-5)
+        assert pvq.verify(problem, weak)
+
+
+@pytest.mark.parametrize("rule", [{"nnz": 3}, {"pattern": (2, 4)}])
+def test_channels_that_are_pruned_share_a_diagonal(rule: dict[str, object]) -> None:
+    rng = np.random.default_rng(4)
+    gram = relu_gram(rng, 12)
+    problems = [pvq.SparseLeastSquares(gram, rng.standard_normal(12), **rule) for _ in range(6)]
+    exact = pvq.solve_channels(problems, method="exact")
+    shared = pvq.solve_channels(problems, relaxation="shared")
+    assert len({found.certificate.lam.tobytes() for found in shared}) == 1
+    for problem, best, weak in zip(problems, exact, shared, strict=True):
+        assert best.status == "optimal"
+        assert 0.0 < weak.error_lower <= best.error_upper <= weak.error_upper * (1.0 + 1e-12)
+        assert (weak.method, weak.relaxation) == ("relax", "perspective")
+        assert pvq.verify(problem, weak)
+
+
 @pytest.mark.parametrize("options", [{"solver": "scs"}, {"method": "exact"}])
 def test_a_shared_lam_is_the_native_relaxation(options: dict[str, str]) -> None:
     with pytest.raises(InputError, match="shared"):

@@ -151,7 +151,7 @@ def _quantize(relaxation: str) -> None:
     backend.solve_integer(problem, options)
     if relaxation == "box-hull":
         relaxed = relax(problem, relaxation, lambda sdp: backend.solve_sdp(sdp, options))
-        relax_shared([problem], lambda sdps: [backend.solve_sdp(sdp, options) for sdp in sdps])
+        list(relax_shared([problem], lambda sdps: [backend.solve_sdp(sdp, options) for sdp in sdps]))
     else:
         relaxed = backend.relax_splits(problem, options)
     problem.error(best_known_codes(problem, relaxed, 0))

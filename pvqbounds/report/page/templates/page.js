@@ -7,7 +7,7 @@ const button = document.getElementById("theme");
 const dark = () =>
   root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 
-function name() {
+function tell() {
   button.textContent = dark() ? "Light" : "Dark";
 }
 try {
@@ -24,10 +24,10 @@ button.addEventListener("click", () => {
   } catch {
     // it holds for this page alone
   }
-  name();
+  tell();
 });
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
-name();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell);
+tell();
 
 // ------------------------------------------------------------------ rows: found, sorted, saved
 

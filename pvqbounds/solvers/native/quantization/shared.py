@@ -8,7 +8,7 @@ find for a channel is nu, by coordinate descent. The bound is valid, and weaker;
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,30 +33,35 @@ SWEEPS = 300
 def relax_shared(
     problems: Sequence[IntegerLeastSquares],
     solve: Callable[[Sequence[BoxHullSDP]], list[SDPSolution]],
-) -> list[Relaxed]:
-    """Multipliers for channels of one Gram and one grid of codes, all with the same lam.
+) -> Iterator[Relaxed]:
+    """Multipliers for channels of one Gram, all with the same lam in its units, whatever their steps.
 
     Parameters
     ----------
     solve
-        Solves the relaxations of the pilot channels.
+        Solves the relaxations of the pilot channels: of all of them at once where they have one grid.
+
+    Yields
+    ------
+    Those of one channel after another, with z in place of its moments.
     """
     chosen = np.unique(np.linspace(0, len(problems) - 1, PILOTS).astype(np.int64))
-    pilots = relax_together([problems[i] for i in chosen], "box-hull", solve)
-    lam_of_gram = np.mean([pilot.certificate.lam for pilot in pilots], axis=0)
-    relaxed = []
+    pilots = [problems[i] for i in chosen]
+    one_grid = len({problem.grid for problem in problems}) == 1
+    together = [pilots] if one_grid else [[pilot] for pilot in pilots]
+    solved = [found for part in together for found in relax_together(part, "box-hull", solve)]
+    lam_of_gram = np.mean([found.certificate.lam for found in solved], axis=0)
     form = None
     for problem in problems:
         sdp = box_hull(problem, form)
-        form = sdp.form
+        form = sdp.form if one_grid else None
         lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
-        start = box_minimiser(form, sdp.centre, sdp.low, sdp.high)
+        start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
         z, nu = fitted(sdp, lam, start, SWEEPS)
-        variance = (z - np.floor(z)) * (np.floor(z) + 1.0 - z)
         certificate = DualCertificate(*in_gram_units(sdp, lam, nu))
         value = dual_value(sdp, lam, nu) * sdp.unit
-        relaxed.append(Relaxed(certificate, z, np.diag(variance), value, "shared lam"))
-    return relaxed
+        nothing = np.broadcast_to(0.0, (problem.n, problem.n))
+        yield Relaxed(certificate, z, nothing, value, "shared lam", brief=True)
 
 
 def fitted(
