@@ -252,12 +252,13 @@ def layer_bounds(
         captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
+    starts: list[Points] = [{} for _ in forms]
     if search_scales:
         time_each = Clock(asked.time_limit * len(slices) * len(own_forms), asked.cancelled)
-        posed = [
-            with_searched_scales(form, target, captured.grams, slices, problems, time_each)
-            for form, problems in zip(own_forms, posed, strict=True)
-        ]
+        for number, form in enumerate(own_forms):
+            at = form, target, captured.grams, slices, posed[number]
+            posed[number], codes = with_searched_scales(*at, time_each)
+            starts[number] = {"searched": tuple(codes)} if codes else {}
     posed += [side.problems(slices) for side in stored]
     given: list[Points] = [{} for _ in own_forms]
     given += [{AS_STORED: side.points(slices)} for side in stored]
@@ -278,7 +279,8 @@ def layer_bounds(
             found = _each_by_itself(posed[number], fitting[number], *own, given[number])
         else:
             found = _under_one_budget(posed[number], nnz, fitting[number], *own)
-        results = results_of(slices, found.problems, found.bounds)
+        bounds = at_least_methods(found.problems, found.bounds, starts[number])
+        results = results_of(slices, found.problems, bounds)
         if number < len(own_forms):
             sides.append(_side(form, results, found, (target.channels, target.inputs), mask))
         else:
