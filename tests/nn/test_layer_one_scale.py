@@ -12,6 +12,7 @@ import torch
 
 from pvqbounds import nn as bounds_of
 from pvqbounds.errors import InputError
+from pvqbounds.network.asked import Asked, checked_formats
 from pvqbounds.problems.formats import parse
 from pvqbounds.report.tables import layer_text
 from pvqbounds.solving.verified_files import verify_file
@@ -113,3 +114,9 @@ def test_names_and_what_does_not_go_with_it(model) -> None:
         bounds_of.layer_bounds(network, "0", data, formats=["2:4+int4:tensor:any"])
     with pytest.raises(InputError, match="one scale for the whole layer"):
         bounds_of.layer_bounds(network, "0", data, formats=["int4:tensor:any"], opt_dim=3)
+
+
+def test_a_network_refuses_it() -> None:
+    with pytest.raises(InputError, match="take int4:any"):
+        checked_formats(Asked(), [parse("int4:tensor:any")], 8, others=False)
+    checked_formats(Asked(), [parse("int4:any")], 8, others=False)
