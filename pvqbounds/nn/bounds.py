@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import Any, Literal, NamedTuple, Unpack
 from numpy.typing import NDArray
 from torch import nn
 
+from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.clock import Clock
-from pvqbounds.errors import InputError, SolverError, shown
+from pvqbounds.errors import ContradictionError, InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
@@ -541,6 +543,10 @@ def _at_one_scale(
     execution.report(len(free))
     points = proposals(methods, found.problems, asked.seed)
     bounds = at_least_methods(found.problems, found.bounds, points)
+    total = up(math.fsum(own.error_upper for own in bounds))
+    if found.error_lower > total:
+        weights = [own.weight for own in bounds]
+        raise ContradictionError(free, found.certificate, weights, found.error_lower, total)
     shared = SharedScale(found.scale, found.error_lower, found.certificate)
     return Found(found.problems, bounds, points, one_scale=shared)
 
