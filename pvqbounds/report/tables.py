@@ -542,6 +542,8 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
         table.add_row("least error", error_text(bounds.error_lower, bounds.error_upper, optimal))
         best = sqnr_text(bounds.sqnr_lower, bounds.sqnr_upper, optimal)
         table.add_row("best SQNR", Text(best, style="bold cyan"))
+    if bounds.scale is not None:
+        table.add_row("scale", f"{bounds.scale:.6g}, the best one found")
     table.add_row("status", "optimal" if optimal else bounds.status)
     table.add_row("proof", bounds.lower_kind)
     table.add_row("solver", f"{bounds.solver} {bounds.method}, {seconds_text(bounds.seconds)}")

@@ -18,7 +18,7 @@ from pvqbounds.problems.code_grids import unit_of
 
 __all__ = ["codes_at", "searched_scales"]
 
-FACTORS = (1.0, *(float(f) for f in np.exp(np.linspace(-0.35, 0.35, 15)) if f != 1.0))
+FACTORS = (1.0, *(float(f) for f in np.exp(np.linspace(-0.32, 0.32, 9)) if f != 1.0))
 """Scales over that of least weight error: most of the best ones lie between 0.9 and 1.2."""
 
 CLOSE = (0.985, 0.993, 1.007, 1.015)
