@@ -111,11 +111,17 @@ def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, ot
     Raises
     ------
     InputError
-        If a method or the relaxation is for none of them.
+        If a method or the relaxation is for none of them, or channels of one are bounded together.
     SolverError
         If the solver is absent, or can do none of them.
     """
     kinds = [kind_for(form.task, form.has_steps, form.any_scale) for form in formats]
+    together = [form.name for form in formats if form.one_scale]
+    if together:
+        raise InputError(
+            f"{together[0]} bounds all channels of a layer together, which a network does not: take "
+            f"{together[0].replace(':tensor', '')}, or the layer by itself."
+        )
     for name in asked_for(asked.methods):
         tasks = get(name).tasks
         if not others and not any(form.task in tasks for form in formats):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +12,9 @@ from typing import Any, Literal, NamedTuple, Unpack
 from numpy.typing import NDArray
 from torch import nn
 
+from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.clock import Clock
-from pvqbounds.errors import InputError, SolverError, shown
+from pvqbounds.errors import ContradictionError, InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
 from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
@@ -33,14 +35,14 @@ from pvqbounds.nn.sides import (
     slices_of,
     with_searched_scales,
 )
-from pvqbounds.problems import Gram, Problem, SparseLeastSquares
+from pvqbounds.problems import AnyScaleLeastSquares, Gram, Problem, SparseLeastSquares
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
 from pvqbounds.problems.grids import checked_range_method
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.held_out import HeldOut, held_out_errors
-from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult, labels
+from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult, labels
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_all
@@ -48,6 +50,7 @@ from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for, kind_of
 from pvqbounds.solving.layer_budget import solve_together
+from pvqbounds.solving.one_scale import bound_one_scale
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["LayerProgress", "layer_bounds"]
@@ -235,6 +238,7 @@ def layer_bounds(
     ranges = input_ranges(target, opt_dim, forms)
     channels, mask = chosen_channels(out_channels, target.channels), checked_mask(mask_cost)
     _check_budget(budget, ranges, forms, asked)
+    _check_one_scale(forms, ranges)
     largest = max(stop - start for start, stop in ranges)
     options_of = _options(forms, asked, largest, budget)
     listed = [_methods(form, forms, methods, largest) for form in forms]
@@ -250,12 +254,13 @@ def layer_bounds(
         captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
     slices = list(slices_of(target, captured.grams, channels, ranges))
     posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
+    starts: list[Points] = [{} for _ in forms]
     if search_scales:
         time_each = Clock(asked.time_limit * len(slices) * len(own_forms), asked.cancelled)
-        posed = [
-            with_searched_scales(form, target, captured.grams, slices, problems, time_each)
-            for form, problems in zip(own_forms, posed, strict=True)
-        ]
+        for number, form in enumerate(own_forms):
+            at = form, target, captured.grams, slices, posed[number]
+            posed[number], codes = with_searched_scales(*at, time_each)
+            starts[number] = {"searched": tuple(codes)} if codes else {}
     posed += [side.problems(slices) for side in stored]
     given: list[Points] = [{} for _ in own_forms]
     given += [{AS_STORED: side.points(slices)} for side in stored]
@@ -270,11 +275,14 @@ def layer_bounds(
         watched = replace(execution, progress=told_of.done, found=told_of.found)
         own = options_of[_kind(form)], replace(watched, total_time=sharing.next())
         nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
-        if nnz is None:
+        if form.one_scale:
+            found = _at_one_scale(posed[number], fitting[number], *own)
+        elif nnz is None:
             found = _each_by_itself(posed[number], fitting[number], *own, given[number])
         else:
             found = _under_one_budget(posed[number], nnz, fitting[number], *own)
-        results = results_of(slices, found.problems, found.bounds)
+        bounds = at_least_methods(found.problems, found.bounds, starts[number])
+        results = results_of(slices, found.problems, bounds)
         if number < len(own_forms):
             sides.append(_side(form, results, found, (target.channels, target.inputs), mask))
         else:
@@ -391,6 +399,15 @@ def _check_budget(
         raise InputError("The bound of a budget over the layer takes no tolerance; leave it out.")
 
 
+def _check_one_scale(forms: Sequence[Format], ranges: Sequence[tuple[int, int]]) -> None:
+    for form in forms:
+        if form.one_scale and (len(ranges) > 1 or form.support is not None):
+            raise InputError(
+                f"{form.name} has one scale for the whole layer and all of its weights; leave out opt_dim, "
+                "and any pattern or density of it."
+            )
+
+
 def _kind(form: Format) -> Kind:
     """How the problems of a format are solved."""
     return kind_for(form.task, form.has_steps, form.any_scale)
@@ -487,6 +504,7 @@ class Found(NamedTuple):
     points: Points
     """What each method proposes, by its name."""
     shared: SharedBudget | None = None
+    one_scale: SharedScale | None = None
 
 
 def _side(
@@ -495,7 +513,8 @@ def _side(
     """The side of a format, of a layer of this shape whose masks are counted so."""
     size = form.size(found.problems, shape, mask, one_budget=found.shared is not None)
     counted = None if form.support is None else mask
-    return Side(form.name, size, results, found.points, found.shared, mask_cost=counted)
+    side = Side(form.name, size, results, found.points, found.shared, mask_cost=counted)
+    return replace(side, one_scale=found.one_scale)
 
 
 def _each_by_itself(
@@ -510,6 +529,26 @@ def _each_by_itself(
     bounds = solve_all(problems, asked, own)
     points = {**given, **proposals(methods, problems, asked.seed)}
     return Found(problems, at_least_methods(problems, bounds, points), points)
+
+
+def _at_one_scale(
+    problems: Sequence[Problem], methods: Sequence[str], asked: SolveOptions, execution: Execution
+) -> Found:
+    """The channels at the best scale found for all of them, and the bound for every scale."""
+    free = [problem for problem in problems if isinstance(problem, AnyScaleLeastSquares)]
+    if execution.total_time is not None:
+        each = execution.total_time * execution.jobs / len(free)
+        asked = replace(asked, time_limit=min(asked.time_limit, each))
+    found = bound_one_scale(free, asked, Execution(execution.jobs, execution.device))
+    execution.report(len(free))
+    points = proposals(methods, found.problems, asked.seed)
+    bounds = at_least_methods(found.problems, found.bounds, points)
+    total = up(math.fsum(own.error_upper for own in bounds))
+    if found.error_lower > total:
+        weights = [own.weight for own in bounds]
+        raise ContradictionError(free, found.certificate, weights, found.error_lower, total)
+    shared = SharedScale(found.scale, found.error_lower, found.certificate)
+    return Found(found.problems, bounds, points, one_scale=shared)
 
 
 def _under_one_budget(

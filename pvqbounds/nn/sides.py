@@ -166,22 +166,25 @@ def with_searched_scales(
     slices: Sequence[Slice],
     problems: Sequence[Problem],
     clock: Clock,
-) -> list[Problem]:
-    """The problems of a format at the best scales of groups that are found on the output error.
+) -> tuple[list[Problem], list[NDArray[np.int64]]]:
+    """The problems of a format at the best scales of groups that are found on the output error, and codes.
 
-    Problems whose format has no scales of groups to choose, or a support rule, stay as they are.
+    Where a format has no scales of groups to choose, or a support rule, they stay as they are, without codes.
     """
     rule = form.values
     if rule is None or rule.group is None or not searches_scales(form):
-        return list(problems)
+        return list(problems), []
     others = form.alternatives(layer.weight, live_inputs(layer, grams))
     searched: list[Problem] = []
+    codes: list[NDArray[np.int64]] = []
     for number, (piece, problem) in enumerate(zip(slices, problems, strict=True)):
         assert isinstance(problem, LeastSquares), "values are finite"
         own = [values.among(np.arange(*piece.inputs)) for values in others[piece.channel]]
         part = clock.part(1.0 / (len(slices) - number))
-        searched.append(searched_blocks(problem, own, rule.group, rule.pose, part) if own else problem)
-    return searched
+        found, start = searched_blocks(problem, own, rule.group, rule.pose, part)
+        searched.append(found)
+        codes.append(start)
+    return searched, codes
 
 
 def searches_scales(form: Format) -> bool:

@@ -11,11 +11,11 @@ error `value`, sigma > value, wherever
 
     (s/t - 1)² <= (L - value) / (sigma - value) = q²,     that is for s/(1 + q) <= t <= s/(1 - q).   (2)
 
-Codes with zᵀGw <= 0 have no less than sigma at every scale. And a best scale cannot lie anywhere: if
-e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma, while zᵀGz is at most
-sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least the least eigenvalue of G where that is
-positive, as some code of an input that counts is not zero. Scales whose parts (2) cover what is left between
-prove `value` for every scale.
+Codes with zᵀGw <= 0 have no less than sigma at every scale, G being definite. And a best scale cannot lie
+anywhere: if e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma, while zᵀGz is at most
+sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least the least eigenvalue of G where that
+is proved positive, as some code of an input that counts is not zero; where it is not, nothing is proved.
+Scales whose parts (2) cover what is left between prove `value` for every scale.
 """
 
 from __future__ import annotations
@@ -149,6 +149,8 @@ def first_gap(
         return Gap(0.0, math.inf)
     if reached > end:
         return None
+    if end == math.inf:  # nor is it known then that codes with zᵀGw <= 0 have no less than the signal
+        return Gap(reached, end)
     lows, highs = _reach(scales, bounds, within.signal.upper, value)
     order = np.argsort(lows)
     # a part joins those before it where it begins no later than the farthest of them ends

@@ -193,6 +193,8 @@ def reason_text(side: Side, positions: int, name: str | None = None) -> str:
     open_ones = [s for s in side.slices if s.bounds.status != "optimal" and not s.dead]
     if side.status == "optimal":
         return ""
+    if not open_ones and side.one_scale is not None:
+        return f"{called} is bounded: what bounds at some scales leave open between them."
     if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
         return f"{called} is bounded: what the relaxation of their one budget leaves open."
     chunked = len({s.inputs for s in side.slices}) > 1
@@ -395,6 +397,8 @@ def _median_interval(side: Side) -> tuple[float, float]:
 def _status_text(side: Side) -> str:
     if side.shared is not None:
         return f"{side.status} (one budget)"
+    if side.one_scale is not None:
+        return f"{side.status} (one scale)"
     optimal = sum(s.bounds.status == "optimal" for s in side.slices)
     if optimal == len(side.slices):
         return f"optimal ({optimal} of {optimal})"
@@ -503,7 +507,7 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     if rule is None:
         return ""
     if rule.any_scale:
-        return "any scale a channel"
+        return "any scale for the layer" if rule.one_scale else "any scale a channel"
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}
@@ -538,6 +542,8 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
         table.add_row("least error", error_text(bounds.error_lower, bounds.error_upper, optimal))
         best = sqnr_text(bounds.sqnr_lower, bounds.sqnr_upper, optimal)
         table.add_row("best SQNR", Text(best, style="bold cyan"))
+    if bounds.scale is not None:
+        table.add_row("scale", f"{bounds.scale:.6g}, the best one found")
     table.add_row("status", "optimal" if optimal else bounds.status)
     table.add_row("proof", bounds.lower_kind)
     table.add_row("solver", f"{bounds.solver} {bounds.method}, {seconds_text(bounds.seconds)}")

@@ -19,13 +19,14 @@ from pvqbounds.problems import Problem, Task
 from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
+from pvqbounds.relaxations.layer_scales import LayerScales
 from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_interval, status_of
 from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
 from pvqbounds.results.relation import Relation, size_beside
 
-__all__ = ["LayerReport", "SharedBudget", "Side", "SliceResult", "Verdict", "labels"]
+__all__ = ["LayerReport", "SharedBudget", "SharedScale", "Side", "SliceResult", "Verdict", "labels"]
 
 Verdict = tuple[tuple[str, str], ...]
 """Pairs of formats: the first is provably better than the second."""
@@ -69,6 +70,22 @@ class SharedBudget:
 
 
 @dataclass(frozen=True, eq=False)
+class SharedScale:
+    """One free scale for all channels of a layer, and the bound that belongs to it.
+
+    Each channel's own entry is then its problem at the scale that was found; the lower ends of those do not
+    add up to a bound for every scale.
+    """
+
+    scale: float
+    """The scale found."""
+    error_lower: float
+    """Certified bound on the summed error at every scale."""
+    certificate: LayerScales | None
+    """What proves it; None where it is 0."""
+
+
+@dataclass(frozen=True, eq=False)
 class Side:
     """The layer in one format."""
 
@@ -88,6 +105,8 @@ class Side:
     estimate: Estimate | None = None
     """Where a sample of the channels was bounded tightly and the others cheaply: what the whole layer's ends
     would be. The ends of the side itself are certified all the same."""
+    one_scale: SharedScale | None = None
+    """One free scale for the layer; None where scales are given, or each channel has its own."""
 
     def __repr__(self) -> str:
         return f"<Side {self.format}: {_brief(self)}, {len(self.slices)} slices>"
@@ -104,7 +123,9 @@ class Side:
 
     @property
     def error_lower(self) -> float:
-        """Sum of the lower bounds, rounded down; under one budget the bound of the layer."""
+        """Sum of the lower bounds, rounded down; under one budget or free scale the bound of the layer."""
+        if self.one_scale is not None:
+            return self.one_scale.error_lower
         if self.shared is not None:
             return self.shared.error_lower
         return max(0.0, down(math.fsum(s.bounds.error_lower for s in self.slices)))
@@ -129,8 +150,8 @@ class Side:
 
     @property
     def status(self) -> Status:
-        """Whether every slice is "optimal"; "bounded" otherwise. Under one budget, of the layer's ends."""
-        if self.shared is not None:
+        """Whether every slice is "optimal"; else "bounded". Under one budget or free scale, of the layer."""
+        if self.shared is not None or self.one_scale is not None:
             return status_of(self.error_lower, self.error_upper, self.signal_enclosure.upper)
         return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
 

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
-from pvqbounds.methods.k_best import KBest
 from pvqbounds.problems import Gram, LeastSquares
 from pvqbounds.problems.code_grids import unit_of
 from pvqbounds.problems.values import Levels, Steps, ValueSet
+from pvqbounds.solving.scale_search import codes_at
 
 __all__ = ["Pose", "searched_blocks"]
 
@@ -45,8 +45,8 @@ GAINED = 1e-4
 
 def searched_blocks(
     problem: LeastSquares, others: Sequence[ValueSet], group: int, pose: Pose, clock: Clock
-) -> LeastSquares:
-    """The problem with the best scales found for its groups.
+) -> tuple[LeastSquares, NDArray[np.int64]]:
+    """The problem with the best scales found for its groups, and good codes at them.
 
     Parameters
     ----------
@@ -62,11 +62,15 @@ def searched_blocks(
         Ends the search between two groups.
     """
     search = _Search(problem, [problem.values, *others], group, pose)
+    own = codes_at(problem)
     if not search.fill(clock):
-        return problem
+        return problem, own
     search.settle(clock)
     searched = pose(problem.shared, problem.weight, _joined(search.choices, search.chosen))
-    return searched if _reached(searched, search.weight) < _reached(problem, None) else problem
+    starts = np.stack([search.weight, _best_weight(searched)]) / unit_of(searched.values)
+    codes = improve(searched, starts)
+    better = searched.error(codes).upper < problem.error(own).upper
+    return (searched, codes) if better else (problem, own)
 
 
 class _Search:
@@ -129,8 +133,7 @@ def _lower_factor(gram: Array) -> Array:
 
 def _best_weight(problem: LeastSquares) -> Array:
     """The values of good codes."""
-    start = problem.weight_of(KBest().propose([problem])[0])
-    return problem.weight_of(improve(problem, (start / unit_of(problem.values))[None]))
+    return problem.weight_of(codes_at(problem))
 
 
 def _target(problem: LeastSquares, weight: Array, block: NDArray[np.int64]) -> Array:
@@ -144,15 +147,6 @@ def _target(problem: LeastSquares, weight: Array, block: NDArray[np.int64]) -> A
 
 def _excess(gram: Gram, offset: Array) -> float:
     return float(offset @ gram.matrix @ offset)
-
-
-def _reached(problem: LeastSquares, weight: Array | None) -> float:
-    """The error of good codes, from some weights too."""
-    best = problem.error(problem.values.nearest(_best_weight(problem))).upper
-    if weight is None:
-        return best
-    found = improve(problem, (weight / unit_of(problem.values))[None])
-    return min(best, problem.error(found).upper)
 
 
 def _joined(choices: Sequence[ValueSet], chosen: NDArray[np.int64]) -> ValueSet:

@@ -24,8 +24,8 @@ T = TypeVar("T")
 MOST = 64
 """Scales at most."""
 
-LOSS = 0.012
-"""Share of the lowest bound at any scale that may be lost between the scales: 0.05 dB."""
+LOSS = 0.02
+"""Share of the lowest bound at any scale that may be lost between the scales: 0.09 dB."""
 
 CLOSED, EQUAL = 2e-7, 2e-6
 """The same where that bound is the error of codes at hand, and what it may lie below it to count as that: a

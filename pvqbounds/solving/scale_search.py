@@ -13,11 +13,12 @@ from pvqbounds.clock import Clock
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.heuristics.scales import alternated
 from pvqbounds.methods.k_best import KBest
-from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares
+from pvqbounds.problems import AnyScaleLeastSquares, LeastSquares
+from pvqbounds.problems.code_grids import unit_of
 
-__all__ = ["searched_scales"]
+__all__ = ["codes_at", "searched_scales"]
 
-FACTORS = (1.0, *(float(f) for f in np.exp(np.linspace(-0.35, 0.35, 15)) if f != 1.0))
+FACTORS = (1.0, *(float(f) for f in np.exp(np.linspace(-0.32, 0.32, 9)) if f != 1.0))
 """Scales over that of least weight error: most of the best ones lie between 0.9 and 1.2."""
 
 CLOSE = (0.985, 0.993, 1.007, 1.015)
@@ -39,14 +40,14 @@ def searched_scales(problem: AnyScaleLeastSquares, clock: Clock) -> NDArray[np.i
         for factor in factors:
             if clock.expired or error <= 0.0:
                 return codes
-            found = alternated(problem, _codes_at(problem.at(factor * centre)))
+            found = alternated(problem, codes_at(problem.at(factor * centre)))
             reached = problem.error(found).upper
             if reached < error:
                 codes, error = found, reached
     return codes
 
 
-def _codes_at(problem: IntegerLeastSquares) -> NDArray[np.int64]:
-    """Good codes at one scale."""
-    start = KBest().propose([problem])[0]
-    return improve(problem, start[None].astype(np.float64))
+def codes_at(problem: LeastSquares) -> NDArray[np.int64]:
+    """Good codes of given values: K-best and descent."""
+    start = problem.weight_of(KBest().propose([problem])[0])
+    return improve(problem, (start / unit_of(problem.values))[None])

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, InputError, PvqError, shown
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.layer_dual import layer_dual_bound
@@ -97,6 +98,7 @@ def verify_file(
         findings = [*_structure(record.result, sides)]
         for name, side in sides.items():
             findings += _shared_bound(name, side, time_limit)
+            findings += _one_scale_bound(name, side, time_limit)
     for done, (where, result) in enumerate(intervals):
         if progress is not None:
             progress(done, len(intervals))
@@ -185,6 +187,28 @@ def _whole_curve(curve: BudgetCurve) -> Iterator[Finding]:
         alike &= problem.shared is first.shared and np.array_equal(problem.weight, first.weight)
         if not alike:
             yield Finding(where, False, "it is about another problem than the first")
+
+
+def _one_scale_bound(name: str, side: Side, time_limit: float) -> Iterator[Finding]:
+    """Prove the bound for every scale of a layer, and that its entries are at the scale found."""
+    if side.one_scale is None:
+        return
+    where, stated = f"{name}.one_scale", side.one_scale
+    problems = [s.problem for s in side.slices if isinstance(s.problem, IntegerLeastSquares)]
+    if len(problems) < len(side.slices) or any((p.step != stated.scale).any() for p in problems):
+        yield Finding(where, False, "the entries are not all at the scale that was found")
+        return
+    free = [AnyScaleLeastSquares(p.shared, p.weight, int(p.low[0]), int(p.high[0])) for p in problems]
+    try:
+        proved = 0.0 if stated.certificate is None else stated.certificate.prove(free, Clock(time_limit))
+    except BREAKDOWN:
+        proved = 0.0
+    if not stated.error_lower <= proved:
+        yield Finding(where, False, f"the certificate proves {proved!r}, not {stated.error_lower!r}")
+    elif not stated.error_lower <= side.error_upper:
+        yield Finding(where, False, "the lower end of the error lies above the upper one")
+    else:
+        yield Finding(where, True, "proved")
 
 
 def _whole_problem(where: str, result: SliceResult) -> Iterator[Finding]:

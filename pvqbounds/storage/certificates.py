@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.relaxations.layer_scales import LayerScales
 from pvqbounds.relaxations.scales import MOST_SCALES, ScalesCertificate
 from pvqbounds.relaxations.slabs import MOST_LEAVES, Cover
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, NO_SPLITS, Splits
@@ -21,7 +22,15 @@ from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
 from pvqbounds.storage.text import finite
 
-__all__ = ["certificate_arrays", "certificate_document", "certificate_fields", "read_certificate"]
+__all__ = [
+    "certificate_arrays",
+    "certificate_document",
+    "certificate_fields",
+    "layer_scales_arrays",
+    "layer_scales_document",
+    "read_certificate",
+    "read_layer_scales",
+]
 
 
 def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
@@ -177,6 +186,35 @@ def _scales(node: Node, arrays: StoredArrays, prefix: str, n: int) -> ScalesCert
     )
     read = [_read(proof, arrays, f"{prefix}/proofs/{i}", n) for i, proof in enumerate(proofs)]
     return ScalesCertificate(scales, bounds, tuple(read), node.number("value"))
+
+
+def layer_scales_document(certificate: LayerScales) -> Document:
+    """What the document says of a certificate for every scale of a layer: all of it that is no array."""
+    proofs = [[certificate_document(proof) for proof in row] for row in certificate.proofs]
+    return {"value": certificate.value, "proofs": [{"channels": row} for row in proofs]}
+
+
+def layer_scales_arrays(certificate: LayerScales) -> Arrays:
+    """Its arrays by name."""
+    found: Arrays = {"scales": certificate.scales, "bounds": certificate.bounds}
+    for i, row in enumerate(certificate.proofs):
+        for c, proof in enumerate(row):
+            found |= {f"{i}/{c}/{name}": array for name, array in certificate_arrays(proof).items()}
+    return found
+
+
+def read_layer_scales(node: Node, arrays: StoredArrays, prefix: str, sizes: Sequence[int]) -> LayerScales:
+    """The certificate for every scale of channels with so many inputs each."""
+    rows = [row.nodes("channels") for row in node.nodes("proofs")]
+    if len(rows) > MOST_SCALES or any(len(row) != len(sizes) for row in rows):
+        node.fail("proofs", f"at most {MOST_SCALES} rows of {len(sizes)} channels", len(rows))
+    scales = arrays.take(f"{prefix}/scales", np.float64, (len(rows),))
+    bounds = arrays.take(f"{prefix}/bounds", np.float64, (len(rows), len(sizes)))
+    proofs = tuple(
+        tuple(_read(proof, arrays, f"{prefix}/{i}/{c}", sizes[c]) for c, proof in enumerate(row))
+        for i, row in enumerate(rows)
+    )
+    return LayerScales(scales, bounds, proofs, node.number("value"))
 
 
 def _splits_of_leaves(node: Node, arrays: StoredArrays, prefix: str, n: int, leaves: int) -> list[Splits]:

@@ -26,10 +26,10 @@ from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
-from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult
 from pvqbounds.results.sampling import SMALLEST_SAMPLE, estimate_of
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
-from pvqbounds.storage.certificates import read_certificate
+from pvqbounds.storage.certificates import read_certificate, read_layer_scales
 from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.nodes import Arrays, Document, GramPool, Node, StoredArrays
 from pvqbounds.storage.results_first import (
@@ -281,7 +281,21 @@ def _side(
         shared=shared,
         mask_cost=None if form.support is None else mask,
         estimate=estimate,
+        one_scale=_one_scale(node, form, arrays, prefix, [problem.n for problem in problems]),
     )
+
+
+def _one_scale(
+    node: Node, form: Format, arrays: StoredArrays, prefix: str, sizes: Sequence[int]
+) -> SharedScale | None:
+    """The free scale of a layer whose format has one."""
+    if not form.one_scale:
+        return None
+    own = node.node("one_scale")
+    certificate = own.optional(
+        "certificate", lambda name: read_layer_scales(own.node(name), arrays, f"{prefix}/one_scale", sizes)
+    )
+    return SharedScale(own.number("scale"), own.number("error_lower"), certificate)
 
 
 def _estimate(node: Node, slices: Sequence[SliceResult]) -> Estimate:

@@ -74,10 +74,15 @@ from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
-from pvqbounds.results.layer import LayerReport, Side, SliceResult
+from pvqbounds.results.layer import LayerReport, SharedScale, Side, SliceResult
 from pvqbounds.results.sampling import CONFIDENCE
 from pvqbounds.storage.archive import check_writable, json_bytes, replacing, write_arrays
-from pvqbounds.storage.certificates import certificate_arrays, certificate_document
+from pvqbounds.storage.certificates import (
+    certificate_arrays,
+    certificate_document,
+    layer_scales_arrays,
+    layer_scales_document,
+)
 from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
 from pvqbounds.storage.text import finite
@@ -197,6 +202,9 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
     for i, (side, layout) in enumerate(zip(report.sides, layouts, strict=True)):
         arrays |= _own_arrays(f"sides/{i}", side.slices, KINDS[side.task], layout)
         arrays |= _method_arrays(f"sides/{i}", side)
+        if side.one_scale is not None and side.one_scale.certificate is not None:
+            for name, array in layer_scales_arrays(side.one_scale.certificate).items():
+                arrays[f"sides/{i}/one_scale/{name}"] = array
     document: Document = {
         "schema": LAYER_SCHEMA,
         "model": report.model,
@@ -327,6 +335,13 @@ def _method_arrays(prefix: str, side: Side) -> Arrays:
     }
 
 
+def _one_scale(shared: SharedScale) -> Document:
+    """One free scale for the layer: what was found, what is proved, and by what."""
+    known = shared.certificate
+    certificate = None if known is None else layer_scales_document(known)
+    return {"scale": shared.scale, "error_lower": shared.error_lower, "certificate": certificate}
+
+
 def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool) -> Document:
     shared = {} if side.shared is None else {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
@@ -337,6 +352,7 @@ def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool)
         **({} if side.mask_cost is None else {"mask_cost": side.mask_cost}),
         **layout.common(side.slices[0].problem),
         **shared,
+        **({} if side.one_scale is None else {"one_scale": _one_scale(side.one_scale)}),
         "error_lower": side.error_lower if sums else None,
         "error_upper": side.error_upper if sums else None,
         "sqnr_lower": finite(sqnr_lower) if sums else None,

@@ -166,7 +166,7 @@ def _table(arrays: StoredArrays, name: str) -> NDArray[np.float64]:
 
 
 UNIFORM, ANY_SCALE, STEPS, LEVELS = Uniform(), AnyScale(), EachStep(), EachLevels()
-NAMED: Mapping[str, ValueLayout] = {"any scale": ANY_SCALE, "steps": STEPS, "levels": LEVELS}
+NAMED: Mapping[str, ValueLayout] = {"steps": STEPS, "levels": LEVELS, "any scale": ANY_SCALE}
 
 
 def layout_of(values: Sequence[ValueSet]) -> ValueLayout:

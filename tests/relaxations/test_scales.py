@@ -201,3 +201,10 @@ def test_random_problems_of_all_families() -> None:
         within = range_of(problem.normalised)
         assert within.largest >= 0.0
         assert within.smallest >= 0.0
+
+
+def test_a_bound_of_the_whole_signal_proves_nothing_of_a_singular_gram() -> None:
+    a = np.array([1.0, -0.5])
+    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
+    within, signal = range_of(problem), problem.signal.upper
+    assert first_gap(np.array([1.0]), np.array([2.0 * signal]), within, 0.5 * signal) is not None

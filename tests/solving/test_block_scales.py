@@ -40,12 +40,13 @@ def test_scales_found_are_the_formats_own_and_no_worse(name: str) -> None:
     others = form.alternatives(weights)
     gains = []
     for channel, problem in enumerate(form.problems(gram, weights)):
-        found = searched_blocks(
+        found, codes = searched_blocks(
             problem, others[channel], form.values.group, form.values.pose, Clock(math.inf)
         )
         assert form.fault(found) is None
         assert type(found) is type(problem)
-        gains.append(best(problem) / best(found))
+        assert found.point(codes).upper <= problem.start().upper
+        gains.append(best(problem) / min(best(found), found.error(codes).upper))
     assert min(gains) >= 1.0 - 1e-3
     assert name == "mxfp4" or max(gains) > 1.01
 
@@ -71,7 +72,7 @@ def test_no_time_leaves_what_there_was() -> None:
     form = parse("int4:g8")
     problem = form.problems(gram, weights)[0]
     others = form.alternatives(weights)[0]
-    assert searched_blocks(problem, others, 8, form.values.pose, Clock(0.0)) is problem
+    assert searched_blocks(problem, others, 8, form.values.pose, Clock(0.0))[0] is problem
 
 
 def test_a_singular_gram_is_searched_too() -> None:
@@ -80,8 +81,11 @@ def test_a_singular_gram_is_searched_too() -> None:
     gram, weights = pvq.Gram(X.T @ X / 10), rng.normal(size=(1, 24))
     form = parse("int4:g8")
     problem = form.problems(gram, weights)[0]
-    found = searched_blocks(problem, form.alternatives(weights)[0], 8, form.values.pose, Clock(math.inf))
+    found, codes = searched_blocks(
+        problem, form.alternatives(weights)[0], 8, form.values.pose, Clock(math.inf)
+    )
     assert form.fault(found) is None
+    assert found.error(codes).upper <= problem.start().upper
 
 
 def test_a_layer_with_searched_scales(tmp_path: Path) -> None:

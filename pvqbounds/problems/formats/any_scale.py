@@ -1,4 +1,4 @@
-"""int2:any to int16:any: uniform steps with one scale for an output channel, whichever it is."""
+"""int4:any, int4:tensor:any: uniform steps with one scale for a channel, or for all, whichever it is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pvqbounds.problems.formats.number_types import FP16
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.grids import symmetric_codes
-from pvqbounds.problems.values import ValueSet
+from pvqbounds.problems.values import Steps, ValueSet
 
-__all__ = ["AnyScale"]
+__all__ = ["AnyLayerScale", "AnyScale"]
 
 Array = NDArray[np.float64]
 
@@ -67,3 +67,36 @@ class AnyScale(ValueRule):
         """Bits and codes."""
         low, high = symmetric_codes(self.bits)
         return f"{self.bits} bits, codes {low}..{high}, any scale"
+
+
+@dataclass(frozen=True)
+class AnyLayerScale(AnyScale):
+    """The same with one scale for all channels of the layer.
+
+    Its channels are posed with a free scale, and are bounded together; the problems of a result are those at
+    the scale that was found.
+    """
+
+    one_scale: ClassVar[bool] = True
+
+    @property
+    def name(self) -> str:
+        """For example int4:tensor:any."""
+        return f"int{self.bits}:tensor:any"
+
+    def side_bits(self, shape: tuple[int, int]) -> int:
+        """One scale."""
+        return FP16.bits
+
+    def fault(self, values: ValueSet) -> tuple[str, str] | None:
+        """Whether all inputs have one scale, and codes of so many bits."""
+        if not (isinstance(values, Steps) and values.is_uniform):
+            return "grid", f"values of several scales, but {self.name} has one for the layer"
+        if (int(values.qmin[0]), int(values.qmax[0])) != symmetric_codes(self.bits):
+            return "codes", f"the grid {values.qmin[0]}..{values.qmax[0]} is not that of {self.bits} bits"
+        return None
+
+    def text(self) -> str:
+        """Bits and codes."""
+        low, high = symmetric_codes(self.bits)
+        return f"{self.bits} bits, codes {low}..{high}, one scale, any"

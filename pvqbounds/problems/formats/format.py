@@ -83,6 +83,11 @@ class Format:
         """Whether values are multiples of a step that is free."""
         return self.values is not None and self.values.any_scale
 
+    @property
+    def one_scale(self) -> bool:
+        """Whether a free step is one for the layer."""
+        return self.values is not None and self.values.one_scale
+
     def at_any_scale(self) -> Format:
         """The format whose scale is free in place of found; itself where there is none."""
         values = None if self.values is None else self.values.at_any_scale()

@@ -30,6 +30,10 @@ class Options:
         """The one of `choices` that is asked for, or the first of them."""
         return self._taken(choices) or choices[0]
 
+    def named(self, name: str) -> bool:
+        """Whether `name` is among what is left, which it does not take."""
+        return name in self._left
+
     def flag(self, name: str) -> bool:
         """Whether `name` is asked for."""
         return self._taken((name,)) is not None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.formats.any_scale import AnyScale
+from pvqbounds.problems.formats.any_scale import AnyLayerScale, AnyScale
 from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import AskedScales, StepRule, ValueRule
@@ -207,9 +207,10 @@ def _name(bits: int, scope: Scope, options: list[str], stored: NumberType) -> st
 
 def uniform(bits: int, options: Options) -> ValueRule:
     """The rule of ``int{bits}`` and its options."""
+    tensor = options.named("tensor")
     scope = scope_asked(options)
     if scope.group is None and options.flag("any"):
-        return AnyScale(bits)
+        return AnyLayerScale(bits) if tensor else AnyScale(bits)
     asymmetric = options.flag("asym")
     scale = usual_scale(scope) if asymmetric else options.one_of(usual_scale(scope), *SCALES)
     stored = STORED[options.one_of(usual_type(scope).name, *STORED)]
