@@ -290,3 +290,10 @@ def test_no_time_leaves_the_solution_as_it_was():
     bounds = pvq.solve(problem, time_limit=0.02)
     assert pvq.verify(problem, bounds)
     assert not isinstance(bounds.certificate, CasesCertificate)
+
+
+def test_eigenvalues_that_are_all_but_equal_break_nothing_down():
+    """LAPACK finds some of the eigenvalues of this Gram by a search that fails, and all of them without one."""
+    gram = 0.7617150233712133 + 1e-9 * np.eye(6)
+    bounds = pvq.solve(pvq.IntegerLeastSquares(gram, np.zeros(6), 1.0, -1, 1), method="relax")
+    assert bounds.error_upper == 0.0

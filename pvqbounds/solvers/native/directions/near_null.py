@@ -50,15 +50,12 @@ def near_null(gram: Gram) -> NearNull | None:
 
 
 def _found(gram: Gram) -> NearNull | None:
-    from scipy.linalg import eigh
-
     live = gram.live
     inside = int(live.sum())
     if inside < MOST + 2:
         return None
     matrix = gram.among(live).matrix
-    power, vectors = eigh(matrix, subset_by_index=[0, MOST])
-    power = np.maximum(power, 0.0)
+    power, vectors = _least_powers(matrix)
     count = next((k for k in range(MOST, 0, -1) if power[k - 1] < GAP * power[k]), 0)
     if count == 0 or not power[count] > 0.0:
         return None
@@ -69,3 +66,14 @@ def _found(gram: Gram) -> NearNull | None:
     direction = np.zeros((len(kept), gram.n))
     direction[:, live] = vectors[:, kept].T
     return NearNull(direction, power[kept], float(power[count]))
+
+
+def _least_powers(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The `MOST` + 1 least eigenvalues, none below 0, and their eigenvectors in columns."""
+    from scipy.linalg import eigh
+
+    try:
+        power, vectors = eigh(matrix, subset_by_index=[0, MOST])
+    except np.linalg.LinAlgError:  # LAPACK's search for some of them, where many are equal
+        power, vectors = (part[..., : MOST + 1] for part in np.linalg.eigh(matrix))
+    return np.maximum(power, 0.0), vectors
