@@ -293,7 +293,7 @@ def test_no_time_leaves_the_solution_as_it_was():
 
 
 def test_eigenvalues_that_are_all_but_equal_break_nothing_down():
-    """LAPACK finds some of the eigenvalues of this Gram by a search that fails, and all of them without one."""
+    """LAPACK cannot find some of the eigenvalues of this Gram alone, but all of them at once."""
     gram = 0.7617150233712133 + 1e-9 * np.eye(6)
     bounds = pvq.solve(pvq.IntegerLeastSquares(gram, np.zeros(6), 1.0, -1, 1), method="relax")
     assert bounds.error_upper == 0.0
