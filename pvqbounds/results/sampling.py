@@ -1,21 +1,21 @@
 """Totals over a layer's channels from a random sample of them, with cheap bounds of all as a control.
 
-A simple random sample of n of N channels knows the quantity y, and all channels know a cheap one, x. The
-ratio y/x is fitted by a line in log x, as cheap bounds lose more or less on large channels; the total is the
-sum of what the line says of all channels and N/n times what it misses on the sample (the generalised
-regression estimator of survey sampling: Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992,
-chapter 6). A few large channels carry much of a layer's error and may all be outside the sample, whose own
-residuals then say too little: the variance is the larger one of that of the design, from deleted residuals
-with the correction 1 - n/N of a finite population, and that of the model, in which ratios of all channels
-spread as those of the sample. The quantile is Student's with n - 2 degrees of freedom. Where a control is not
-positive, the line is one in x itself.
+A simple random sample of n of N channels knows an end y of its tight intervals, and all channels know a cheap
+interval, [l, u]. The ratio y/u is fitted by a line in l/u: both lie between 0 and 1, however large a
+channel's error is and however much its cheap bound lost. The total is the sum of what the line says of all
+channels and N/n times what it misses on the sample (the generalised regression estimator of survey sampling:
+Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, chapter 6). A few large channels carry
+much of a layer's error and may all be outside the sample, whose own residuals then say too little: the
+variance is the larger one of that of the design, from deleted residuals with the correction 1 - n/N of a
+finite population, and that of the model, in which ratios of all channels spread as those of the sample. The
+quantile is Student's with n - 2 degrees of freedom.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["CONFIDENCE", "SMALLEST_SAMPLE", "estimate_of", "estimated_total"]
 
 Array = NDArray[np.float64]
+
+Interval = tuple[Array, Array]
+"""Lower and upper ends of several channels."""
 
 CONFIDENCE = 0.95
 
@@ -42,28 +45,24 @@ LEAST_REST = 1e-3
 """1 less the leverage is no less: a channel that the line hangs on alone."""
 
 
-def estimated_total(sampled: Array, control: Array, others: Array) -> Estimated:
-    """The total of a quantity over a population, from a simple random sample without replacement.
+def estimated_total(sampled: Array, cheap: Interval, rest: Interval) -> Estimated:
+    """The total of an end of tight intervals over a population, from a simple random sample of it.
 
     Parameters
     ----------
     sampled
-        The quantity on the sample, shape (n,), n at least 3.
-    control
-        The control on the sample, shape (n,).
-    others
-        The control on the rest of the population, shape (N - n,).
+        The end on the sample, shape (n,), n at least 3.
+    cheap
+        Both ends of the cheap intervals of the sample, shape (n,) each, the upper ones positive.
+    rest
+        Those of the rest of the population, shape (N - n,) each.
     """
-    unit = max(float(np.abs(control).max()), float(np.abs(others).max(initial=0.0)))
-    if unit == 0.0:
-        unit = 1.0
-    y, x, rest = sampled / unit, control / unit, others / unit
-    if min(float(x.min()), float(rest.min(initial=np.inf))) > 0.0:
-        value, variance = _fitted(y, x, np.log(x), rest, np.log(rest))
-    else:
-        one, ones = np.ones(len(x)), np.ones(len(rest))
-        value, variance = _fitted(y, one, x, ones, rest)
-    half = _quantile(len(y) - 2) * math.sqrt(max(variance, 0.0))
+    unit = max(float(cheap[1].max()), float(rest[1].max(initial=0.0)))
+    with np.errstate(all="ignore"):  # numbers of a file may be anything
+        low, high = cheap[0] / unit, cheap[1] / unit
+        others_low, others_high = rest[0] / unit, rest[1] / unit
+        value, variance = _fitted(sampled / unit, high, low / high, others_high, others_low / others_high)
+    half = _quantile(len(sampled) - 2) * math.sqrt(max(variance, 0.0))
     return Estimated(value * unit, (value - half) * unit, (value + half) * unit)
 
 
@@ -122,32 +121,39 @@ def estimate_of(
         math.fsum(s.bounds.error_lower for s in slices),
         math.fsum(s.bounds.error_upper for s in slices),
     )
+    known = [s for s in slices if _is_settled(*_cheap_ends(s, cheap))]
+    settled = math.fsum(_cheap_ends(s, cheap)[0] for s in known)
+    open_ones = [s for s in slices if not _is_settled(*_cheap_ends(s, cheap))]
+    drawn = [s for s in open_ones if s.channel in cheap]
+    others = [s for s in open_ones if s.channel not in cheap]
 
-    def total(end: Literal["error_lower", "error_upper"], number: int) -> Estimated:
-        """The total of one end, the one of this number in a pair."""
-        known, own, control, others = [], [], [], []
-        for s in slices:
-            lower, upper = cheap.get(s.channel, (s.bounds.error_lower, s.bounds.error_upper))
-            if lower == upper:  # as of a channel without signal: nothing is left to be estimated of it
-                known.append(lower)
-            elif s.channel in cheap:
-                own.append(getattr(s.bounds, end))
-                control.append((lower, upper)[number])
-            else:
-                others.append((lower, upper)[number])
+    def total(tight: Sequence[float], cheap_rest: Sequence[float]) -> Estimated:
+        """The total of one end of all channels, from those of the sample that are not settled."""
         if not others:
-            found = Estimated(*[math.fsum(own)] * 3)
-        elif len(own) < FEWEST:
-            found = Estimated(math.fsum(own) + math.fsum(others), -math.inf, math.inf)
+            found = Estimated(*[math.fsum(tight)] * 3)
+        elif len(drawn) < FEWEST:
+            found = Estimated(math.fsum([*tight, *cheap_rest]), -math.inf, math.inf)
         else:
-            found = estimated_total(*(np.asarray(ends, dtype=np.float64) for ends in (own, control, others)))
+            pairs = [np.array([_cheap_ends(s, cheap) for s in part]).T for part in (drawn, others)]
+            found = estimated_total(np.array(tight), *((low, high) for low, high in pairs))
         # what is certified of the whole layer holds for what is estimated, too
-        return Estimated(*(min(max(math.fsum([*known, end]), certain[0]), certain[1]) for end in found))
+        return Estimated(*(min(max(settled + end, certain[0]), certain[1]) for end in found))
 
     return Estimate(
         sample=tuple(sample),
-        error_lower=total("error_lower", 0),
-        error_upper=total("error_upper", 1),
+        error_lower=total([s.bounds.error_lower for s in drawn], [s.bounds.error_lower for s in others]),
+        error_upper=total([s.bounds.error_upper for s in drawn], [s.bounds.error_upper for s in others]),
         cheap_lower=tuple(cheap_lower),
         cheap_upper=tuple(cheap_upper),
     )
+
+
+def _cheap_ends(result: SliceResult, cheap: Mapping[int, tuple[float, float]]) -> tuple[float, float]:
+    """The cheap interval of a channel: its own, unless a tight one took its place."""
+    own = result.bounds.error_lower, result.bounds.error_upper
+    return cheap.get(result.channel, own)
+
+
+def _is_settled(lower: float, upper: float) -> bool:
+    """Whether a cheap interval leaves nothing to be estimated, as that of a channel without signal."""
+    return lower == upper or upper <= 0.0

@@ -33,11 +33,13 @@ from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, sh
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
 from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart
 from pvqbounds.solvers.native.quantization.shared import relax_shared
+from pvqbounds.solvers.native.quantization.split_batch import relax_batch
+from pvqbounds.solvers.native.quantization.split_dual import stages_for
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.guards import blas_threads
 from pvqbounds.solving.kinds import SHARED, kind_of
-from pvqbounds.solving.one import solve_one, weak_bounds
+from pvqbounds.solving.one import DEFAULT_SEARCH_SHARE, solve_one, weak_bounds
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 from pvqbounds.solving.rounds import solve_in_rounds
 
@@ -46,6 +48,9 @@ __all__ = ["SHARED", "solve_all", "solve_channels"]
 NOTICEABLE = 0.1
 """Share of a time limit from which on the seconds of a batch count against it: below, results are the
 same in each run."""
+
+WITH_SPLITS: dict[str | None, float] = {None: DEFAULT_SEARCH_SHARE, "hybrid": 1.0, "splits": 0.0}
+"""Relaxations with split inequalities, and the share of the time in which a search follows."""
 
 SHARED_AT_A_TIME = 32
 """Channels of a batch that share their multipliers."""
@@ -253,7 +258,7 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
             compile_for(first, Options())
             started = time.perf_counter()
             limit = Clock(min(asked.time_limit * len(part), clock.remaining), asked.cancelled)
-            relaxed = _relaxed(part, relaxation, limit, tolerance, arrays)
+            relaxed = _relaxed(part, asked, limit, tolerance, arrays)
             spent = (time.perf_counter() - started) / len(part)
             yield Batch(group[start : start + size], relaxed, spent)
     if rest:
@@ -288,8 +293,8 @@ def _pruned_together(channels: Sequence[Problem]) -> Iterator[Relaxed]:
 
 def _solves_sdps_first(method: str, relaxation: str | None, arrays: Arrays) -> bool:
     """Whether each channel needs the solution of an SDP, with whatever else is done to it."""
-    if relaxation in (SHARED, "splits"):  # split inequalities are found for each channel, on the CPU
-        return relaxation == SHARED
+    if relaxation == SHARED:
+        return True
     if arrays.batches:
         return method != "exact"
     return method == "relax" and relaxation in QUANTIZATION_RELAXATIONS
@@ -311,18 +316,23 @@ def _by_gram(problems: Sequence[Problem], *, one_grid: bool) -> list[list[int]]:
 
 
 def _relaxed(
-    channels: Sequence[Problem], relaxation: str | None, clock: Clock, tolerance: float, arrays: Arrays
+    channels: Sequence[Problem], asked: SolveOptions, clock: Clock, tolerance: float, arrays: Arrays
 ) -> list[Relaxed | None]:
     """Relaxations of channels of one Gram; a batch that does not fit is halved, and again.
 
     None for a channel that does not fit alone: it is solved on its own, on the CPU.
     """
     quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+    relaxation = asked.relaxation
 
     def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
         return solve_sdps(sdps, clock, arrays, tolerance=tolerance)
 
     try:
+        if arrays.batches and relaxation in WITH_SPLITS:
+            options = Options(search_share=WITH_SPLITS[relaxation], tolerance=asked.tolerance)
+            stages = stages_for(options, quantized[0].n, clock.remaining / len(quantized))
+            return relax_batch(quantized, clock, stages, arrays)
         name = "park-boyd" if relaxation == "park-boyd" else "box-hull"
         return list(relax_together(quantized, name, solve_together, clock))
     except (MemoryError, RuntimeError) as error:
@@ -332,5 +342,5 @@ def _relaxed(
             return [None]
         half = len(channels) // 2
         parts = (channels[:half], channels[half:])
-        halves = (_relaxed(part, relaxation, clock.part(0.5), tolerance, arrays) for part in parts)
+        halves = (_relaxed(part, asked, clock.part(0.5), tolerance, arrays) for part in parts)
         return [known for half_of_them in halves for known in half_of_them]

@@ -244,4 +244,6 @@ def compile_layer_budget() -> None:
 
 def _prune_together() -> None:
     problem = SparseLeastSquares(small_gram(), small_weight(), nnz=3)
-    solve_layer_budget([problem, problem.with_nnz(2)], 5)
+    for relaxation in (None, "perspective"):  # by searches, and as large layers are
+        options = SolveOptions(relaxation=relaxation)
+        solve_together([problem, problem.with_nnz(2)], 5, options, Execution())

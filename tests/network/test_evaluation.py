@@ -50,7 +50,7 @@ def test_agreement_without_labels():
     assert (found.accuracy, found.loss) == (None, None)
     # only the second score differs: 0, 3 -> -3, -1 -> 1, 2 -> -2
     assert found.agreement == 0.5
-    size = float((INPUTS @ ONE.weight.T).square().sum())
+    size = float((INPUTS @ ONE.weight.detach().T).square().sum())
     assert found.output_error == pytest.approx(4 * (9 + 1 + 4) / size)
     assert evaluated(ONE, INPUTS, ONE).output_error == 0.0
 

@@ -202,11 +202,11 @@ def path_of(problem: pvq.IntegerLeastSquares, steps: int) -> split_dual._Path:
 
 def test_the_gradient_is_that_of_the_barrier() -> None:
     path = path_of(correlated_problem(9, 3, seed=2), 6)
-    assert (~path._rows.single).sum() > 3
-    mu, start = path._mu, path._rows.multiplier + 1e-3
+    assert (~path.rows.single).sum() > 3
+    mu, start = path.mu, path.rows.multiplier + 1e-3
 
     def barrier(multiplier: np.ndarray) -> float:
-        path._rows = path._rows.with_multiplier(multiplier)
+        path.rows = path.rows.with_multiplier(multiplier)
         return path._evaluate(mu)[1]
 
     barrier(start)
@@ -224,12 +224,12 @@ def test_the_value_of_a_point_is_the_least_of_its_quadratic_function() -> None:
     """E(z) minus the rows' part, minimised over real z, is the value that the path states."""
     problem = correlated_problem(7, 3, seed=4)
     path = path_of(problem, 6)
-    rows = path._rows
-    value, _ = path._evaluate(path._mu)
+    rows = path.rows
+    value, _ = path._evaluate(path.mu)
 
     def lagrangian(x: np.ndarray) -> float:
         heights = (rows.sign * x[rows.index]).sum(axis=1) + rows.offset
-        return float(x @ path._form @ x - rows.charge @ (heights**2 - rows.limit))
+        return float(x @ path.form @ x - rows.charge @ (heights**2 - rows.limit))
 
     assert lagrangian(path._x) == pytest.approx(value, rel=1e-9)
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_latex_rounds_intervals_outwards(tmp_path):
     assert lines[0] == r"\begin{tabular}{lrrr}"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "tex"])
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path, kind):
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"t.{kind}"
+    write_table([{"layer": "a\udcff", "of b\udcfe": 1.0}], path)
+    assert path.stat().st_size > 0
+    if kind == "csv":
+        assert path.read_text("utf-8").splitlines() == [r"layer,of b\udcfe", r"a\udcff,1.0"]
+
+
 def test_a_table_of_another_kind_is_refused(tmp_path):
     with pytest.raises(OutputError, match=r"\.csv, \.parquet or \.tex"):
         check_table_path(tmp_path / "t.xls")
@@ -76,13 +88,24 @@ def test_a_report_is_kept_and_drawn_from_python(report, tmp_path):
     report.plot(tmp_path / "a.svg")
     report.plot(tmp_path / "b.svg", words=False)
     assert (tmp_path / "a.svg").stat().st_size > (tmp_path / "b.svg").stat().st_size
-    try:
-        import pandas  # noqa: F401
-    except ImportError:
-        with pytest.raises(InputError, match="needs pandas"):
-            report.to_frame()
-    else:
-        assert len(report.to_frame()) == 8
+
+
+def test_a_data_frame_has_the_rows_as_they_are(report):
+    pytest.importorskip("pandas")
+    frame = report.to_frame()
+    assert list(frame["channel"]) == [0, 1, 2, 3] * 2
+    ends = [s.bounds.error_lower for side in report.sides for s in side.slices]
+    assert list(frame["error_lower"]) == ends
+    assert frame["rtn_sqnr"].notna().tolist() == [True] * 4 + [False] * 4
+    sides = report.to_frame(per_channel=False)
+    assert list(sides["format"]) == ["int2", "25%"]
+    assert sides.loc[1, "sqnr_upper"] == report.sides[1].sqnr_interval[1]
+
+
+def test_a_data_frame_without_pandas_says_what_to_install(report, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match="pip install pandas"):
+        report.to_frame()
 
 
 def test_show_prints_and_redraws(report, tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+import json
 import math
 import re
 from dataclasses import replace
@@ -22,17 +23,19 @@ from pvqbounds.results.network import NetworkReport
 pytest.importorskip("jinja2")
 from pvqbounds.network.allocation import allocation_frontier, choices_of
 from pvqbounds.report.page.document import page_html, summary_text, write_page
-from pvqbounds.report.page.figures import duels_of, gap_panels_of, intervals_of
+from pvqbounds.report.page.figures import duels_of, gap_panels_of, intervals_of, wins_of
 from pvqbounds.report.page.scales import Axis, decibel_axis, linear_axis, logarithmic_axis
 
 HOSTILE = """<img src=x onerror="document.title='taken'">'"&{{ 7*7 }}</script><script>alert(1)</script>"""
 
 
+FORMATS = ("int2", "int4", "25%")
+
+
 @pytest.fixture(scope="module")
 def layer():
     loaded = nn.load_model("digits")
-    formats = ["int2", "int4", "25%"]
-    return nn.layer_bounds(loaded, "block1.0", formats=formats, methods=["rtn", "gptq", "magnitude"])
+    return nn.layer_bounds(loaded, "block1.0", formats=FORMATS, methods=["rtn", "gptq", "magnitude"])
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,14 @@ def test_duels_count_what_is_proved(network, layer):
         assert duel.boxes[0].y == layer.side(y).sqnr_interval
         winner = "x" if (x, y) in layer.verdict else "y" if (y, x) in layer.verdict else ""
         assert duel.count(winner) == 2
+
+
+def test_wins_are_counted_over_the_layers(network, layer):
+    wins = {(one, other): n for one, row in wins_of(network) for other, n in zip(FORMATS, row, strict=True)}
+    for one in FORMATS:
+        for other in FORMATS:
+            expected = 2 * ((one, other) in layer.verdict) if one != other else None
+            assert wins[one, other] == expected
 
 
 def test_gaps_lie_between_what_was_found_and_the_bound(network, layer):
@@ -190,7 +201,10 @@ def test_layers_without_a_bound_or_a_signal_are_drawn(network, layer):
 
 def test_tables_lie_beside_the_page(layer, tmp_path, capsys):
     store_of([(layer, 36), (replace(layer, layer="other"), 36)], tmp_path / "s")
-    assert run("report", str(tmp_path / "s")) == 0
+    assert run("report", str(tmp_path / "s"), "--json", str(tmp_path / "r.json")) == 0
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert len(document["rows"]) == 6
+    assert document["allocations"][0]["error_lower"] <= document["allocations"][0]["error"]
     assert "shows 6 of 6 results" in " ".join(capsys.readouterr().out.split())
     with (tmp_path / "s" / "report.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -201,6 +215,16 @@ def test_tables_lie_beside_the_page(layer, tmp_path, capsys):
     parquet = pytest.importorskip("pyarrow.parquet")
     assert parquet.read_table(tmp_path / "s" / "report.parquet").num_rows == 6
     assert parquet.read_table(tmp_path / "s" / "report-allocations.parquet").num_rows > 1
+
+
+def test_a_name_that_is_no_text_costs_no_page(layer, tmp_path):
+    store_of([(replace(layer, layer="a\udcff"), 36)], tmp_path / "s")
+    assert run("report", str(tmp_path / "s")) == 0
+    assert r"a\udcff" in (tmp_path / "s" / "report.html").read_text("utf-8")
+    assert (
+        run("allocate", str(tmp_path / "s"), "--bits-per-weight", "5", "--json", str(tmp_path / "a.json"))
+        == 0
+    )
 
 
 def test_wrong_usage_is_told_in_a_sentence(layer, tmp_path, capsys):

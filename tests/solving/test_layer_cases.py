@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import threading
 from dataclasses import replace
 from fractions import Fraction
 
@@ -230,6 +231,21 @@ def test_without_time_there_are_no_cases(monkeypatch):
     _, bounds, lower = solve_layer_budget(problems, 30)
     assert not any(isinstance(b.certificate, CasesCertificate) for b in bounds)
     assert lower == pytest.approx(by_name(problems, 30, "perspective")[2], rel=1e-9)
+
+
+def test_who_cancels_keeps_what_stands():
+    problems, cancelled = channels_of(9, n=40, count=3), threading.Event()
+    cancelled.set()
+    _, bounds, lower = solve_together(problems, 30, SolveOptions(cancelled=cancelled), Execution())
+    assert not any(isinstance(b.certificate, CasesCertificate) for b in bounds)
+    assert 0.0 <= lower <= sum(b.error_upper for b in bounds)
+    assert sum(len(b.support) for b in bounds) <= 30
+
+
+def test_progress_counts_every_channel_once():
+    told = []
+    solve_together(channels_of(9, n=12, count=3), 9, SolveOptions(), Execution(progress=told.append))
+    assert told == [1, 2, 3, 3]
 
 
 def test_a_price_that_is_far_off_weakens_the_bound_and_no_more(monkeypatch):

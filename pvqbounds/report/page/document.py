@@ -14,7 +14,15 @@ from typing import Any
 
 from pvqbounds.errors import InputError
 from pvqbounds.report.allocation import allocation_text, assumptions_text, frontier_steps
-from pvqbounds.report.page.figures import Duel, GapPanel, Interval, duels_of, gap_panels_of, intervals_of
+from pvqbounds.report.page.figures import (
+    Duel,
+    GapPanel,
+    Interval,
+    duels_of,
+    gap_panels_of,
+    intervals_of,
+    wins_of,
+)
 from pvqbounds.report.page.scales import Axis, decibel_axis, linear_axis, logarithmic_axis
 from pvqbounds.report.tables import in_figures, verdict_text
 from pvqbounds.results.allocation import Allocation
@@ -118,6 +126,7 @@ def page_html(
         failures=_failures(network),
         **_interval_figures(intervals),
         **_duel_figures(duels_of(network)),
+        wins=wins_of(network),
         **_gap_figures(gap_panels_of(intervals), len(network.layers)),
         **_frontier_figures(frontier, notes),
         verdicts=_verdicts(network),

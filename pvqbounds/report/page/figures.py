@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ __all__ = [
     "gap_panels_of",
     "intervals_of",
     "whole_sides",
+    "wins_of",
 ]
 
 MOST_DUELS = 24
@@ -219,6 +221,20 @@ def _apart(first: dict[str, Side], second: dict[str, Side]) -> float:
         if layer in second
     ]
     return sum(both) / len(both)
+
+
+def wins_of(network: NetworkReport) -> tuple[tuple[str, tuple[int | None, ...]], ...]:
+    """For each format on how many layers it is provably better than each one, None beside itself."""
+    reports = [entry.report for entry in network.layers if entry.report is not None]
+    pairs = Counter(pair for report in reports for pair in report.verdict)
+    names = [name for name in network.formats if any(name in _names(report) for report in reports)]
+    return tuple(
+        (one, tuple(None if one == other else pairs[one, other] for other in names)) for one in names
+    )
+
+
+def _names(report: LayerReport) -> list[str]:
+    return [side.format for side in report.sides]
 
 
 # --------------------------------------------------------------------------------- gaps over depth

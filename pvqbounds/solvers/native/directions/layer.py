@@ -111,6 +111,8 @@ def layer_cases(
     progress
         Called after each channel.
     """
+    if clock.remaining < _seconds(problems[0].n, LEAST_EFFORT):
+        return list(known)
     channels = [_channel(*pair) for pair in zip(problems, supports, strict=True)]
     price = _best_price(channels, clock)
     order = sorted(range(len(channels)), key=lambda i: -channels[i].error)
@@ -155,10 +157,10 @@ def _at_price(
 ) -> Certificate | None:
     """Cases of a channel at the price, its relaxation where it has no directions; None without the time."""
     n = channel.problem.n
-    least = _seconds(n, PATH if channel.near is None else LEAST_EFFORT)
-    if clock.remaining < least or channel.kept == n or not channel.error > 0.0:
+    least, left = _seconds(n, PATH if channel.near is None else LEAST_EFFORT), clock.remaining
+    if left < least or channel.kept == n or not channel.error > 0.0:
         return None
-    own = clock.part(min(1.0, max(share, least / clock.remaining)))
+    own = clock.part(min(1.0, max(share, least / left)))
     if channel.near is None:
         return channel.at(price, own)[0]
     problem = channel.problem.with_nnz(channel.kept)

@@ -29,6 +29,11 @@ class Arrays(ABC):
     batches: ClassVar[bool]
     """Whether large problems gain from being solved together."""
 
+    @property
+    def room(self) -> float:
+        """Bytes that a batch of channels may take."""
+        return 2.0**31
+
     @abstractmethod
     def array(self, values: NDArray[np.float64]) -> Any:
         """A float64 copy or view of `values` here."""
@@ -150,6 +155,13 @@ class _TorchArrays(Arrays):
 
         self.xp = torch
         self._device = torch.device(device)
+
+    @property
+    def room(self) -> float:
+        """Half of what a GPU has free."""
+        if self._device.type != "cuda":
+            return super().room
+        return 0.5 * float(self.xp.cuda.mem_get_info(self._device)[0])
 
     def array(self, values: NDArray[np.float64]) -> Any:
         return self.xp.as_tensor(np.ascontiguousarray(values), dtype=self.xp.float64, device=self._device)

@@ -28,9 +28,6 @@ SHARE = 0.5
 BRIEF = 0.25
 """A solve that is expected to take fewer seconds runs to its end, whatever the time limit."""
 
-MEMORY = 2.0**31
-"""Bytes that a batch of channels may take."""
-
 MATRICES = 20
 """Matrices of n² numbers that one channel needs at a time, the vertices of its polygons included."""
 
@@ -59,5 +56,5 @@ def solve_sdps(
 
 def batch_size(n: int, arrays: Arrays) -> int:
     """How many channels of `n` inputs to solve at a time: what fits, one where batches gain nothing."""
-    fits = max(1, int(MEMORY / (8.0 * MATRICES * float(n) ** 2)))
+    fits = max(1, int(arrays.room / (8.0 * MATRICES * float(n) ** 2)))
     return fits if arrays.batches or n <= CPU_BATCH else 1

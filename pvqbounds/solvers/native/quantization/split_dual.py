@@ -36,7 +36,6 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
@@ -44,34 +43,27 @@ from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.cone.conic import single_point
 from pvqbounds.solvers.native.linalg import lapack
 from pvqbounds.solvers.native.quantization import split_kernel
-from pvqbounds.solvers.native.quantization.split_rows import Rows, chord_rows, split_rows, tangent_rows
+from pvqbounds.solvers.native.quantization.split_iterate import DEPTH, SPLITS_AN_INPUT, Iterate
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
     "BRIEF",
+    "FIRST_ORDER",
+    "FIRST_ORDER_END",
+    "LARGEST_SEARCH",
     "LONG",
     "QUICK",
     "TIGHT",
     "SplitPath",
     "Stage",
+    "closed_form",
     "relax_with_splits",
+    "relaxed_of",
     "solve_by_path",
     "stages_for",
 ]
 
 Array = NDArray[np.float64]
-
-MEMORY = 10
-"""Pairs of steps and changes of the gradient that are kept."""
-
-DEPTH = 0.01
-"""Violation that a split inequality is added for; 1/4 is the most there is."""
-
-TANGENT_DEPTH = 1e-3
-"""The same for tangents, over the squared distance of their values."""
-
-SPLITS_AN_INPUT = 5
-"""Split inequalities added in a round, as a multiple of n."""
 
 PATH_SHARE = 0.5
 """Share of the time left that a path may take: what follows takes time, too."""
@@ -90,9 +82,6 @@ SEPARATION = 7.0
 
 BETWEEN_LOOKS = 0.2
 """Seconds of steps between two looks at the clock, about."""
-
-NEAR = 0.2
-"""Gap of the last barrier, relative to the value, at which a path has come to its end."""
 
 
 @dataclass(frozen=True)
@@ -192,25 +181,31 @@ class SplitPath:
 
     def __init__(self, problem: IntegerLeastSquares) -> None:
         self._sdp, self._with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
-        self._largest = float(problem.step.max())  # what multipliers of split inequalities are counted in
+        self._problem = problem
         self._path: _Path | None = None
 
     def follow(self, stages: Sequence[Stage], clock: Clock) -> Relaxed:
         """Go on with some stages; what the path knows by then."""
         sdp, part = self._sdp, clock.part(PATH_SHARE)
-        known = _closed_form(sdp)
+        known = closed_form(sdp)
         if known is None:
             begins = self._path is None
             self._path = self._path or _Path(sdp, np.asarray(sdp.form.any(axis=1)), part)
             self._path.follow(stages, part, with_splits=self._with_splits, begins=begins)
             known = self._path.solution()
             self._path.rest()
-        found, splits = known
-        certificate = DualCertificate(
-            *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / self._largest / self._largest)
-        )
-        status = found.status if self._with_splits else f"{NOT_SEARCHED}; {found.status}"
-        return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
+        return relaxed_of(sdp, self._problem, known)
+
+
+def relaxed_of(sdp: BoxHullSDP, problem: IntegerLeastSquares, known: tuple[SDPSolution, Splits]) -> Relaxed:
+    """A solution in units of the SDP as one of the problem."""
+    found, splits = known
+    largest = float(problem.step.max())  # what multipliers of split inequalities are counted in
+    certificate = DualCertificate(
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / largest / largest)
+    )
+    status = found.status if problem.n <= LARGEST_SEARCH else f"{NOT_SEARCHED}; {found.status}"
+    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
@@ -218,7 +213,7 @@ def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
 
     All tangents count, also those left out of ``sdp.tangent``.
     """
-    known = _closed_form(sdp)
+    known = closed_form(sdp)
     if known is None:
         path = _Path(sdp, np.asarray(sdp.form.any(axis=1)), clock)
         path.follow(FIRST_ORDER, clock, with_splits=False)
@@ -226,7 +221,7 @@ def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
     return known[0]
 
 
-def _closed_form(sdp: BoxHullSDP) -> tuple[SDPSolution, Splits] | None:
+def closed_form(sdp: BoxHullSDP) -> tuple[SDPSolution, Splits] | None:
     """Multipliers and moments where they need no path, in units of the SDP."""
     if not sdp.form.any():
         zero, mean = np.zeros(sdp.n), np.clip(sdp.centre, sdp.low, sdp.high)
@@ -234,27 +229,16 @@ def _closed_form(sdp: BoxHullSDP) -> tuple[SDPSolution, Splits] | None:
     return (single_point(sdp), NO_SPLITS) if sdp.is_point else None  # one code: its error is known
 
 
-class _Path:
-    """The iterate, from y = 0 onwards, over the inputs of a mask: those that are always zero are left out."""
+class _Path(Iterate):
+    """The path of one channel, with its matrices."""
 
     def __init__(self, sdp: BoxHullSDP, live: NDArray[np.bool_], clock: Clock | None = None) -> None:
-        self._live = live
-        self._start = np.clip(sdp.centre, sdp.low, sdp.high)
-        self._form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
-        self._centre, self._points = sdp.centre[live], sdp.points if live.all() else sdp.points.among(live)
-        self.n = len(self._centre)
+        super().__init__(sdp, live, clock)
         self._numbers = lapack.numbers_for(self.n)
         self._x = np.zeros(self.n)
         self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
-        self._rows = self._first_rows(clock)
-        self._unit = np.ones(len(self._rows))
-        self._moves, self._changes, self._count = *np.zeros((2, MEMORY, len(self._rows))), 0
         value = self._first_value()
-        self._level = 0.25 * float((1.0 / np.diagonal(self._inverse)).sum())
-        """What the dual value is expected to be."""
-        self._mu = self._level / self.n
-        self._best = self._rows, value
-        self._end = ""
+        self.begin(value, np.diagonal(self._inverse))
 
     def follow(
         self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool, begins: bool = True
@@ -262,7 +246,7 @@ class _Path:
         """Run the stages, each cut to what the clock allows."""
         if not begins:
             self._wake()
-        self._end = "solved" if with_splits else FIRST_ORDER_END
+        self.end = "solved" if with_splits else FIRST_ORDER_END
         rounds = [stage for stage in stages for _ in range(stage.rounds)]
         steps, searches = _expected(stages, self.n, with_splits=with_splits)
         search = SEPARATION * self.n**3 / lapack.FLOPS_A_SECOND
@@ -280,23 +264,20 @@ class _Path:
         """Let go of the matrices until the path goes on."""
         self._inverse = self._spare = np.zeros((0, 0))
 
+    def solution(self) -> tuple[SDPSolution, Splits]:
+        """Multipliers of the best point, and the moments of the last one: all inputs, units of the SDP."""
+        return self.solution_at(self._x, self._covariance())
+
     def _wake(self) -> None:
         self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
-        self._evaluate(self._mu)
-
-    def _first_rows(self, clock: Clock | None) -> Rows:
-        """The tangents next to the continuous minimiser, and the chords."""
-        points = self._points
-        near = box_minimiser(self._form, self._centre, points.low, points.high, clock)
-        tangents = tangent_rows(points, np.arange(self.n), points.below(near), self._centre)
-        return tangents.and_then(chord_rows(points, self._centre))
+        self._evaluate(self.mu)
 
     def _first_value(self) -> float:
         """The value at y = 0; a singular form borrows curvature from the chords."""
-        chords = self._rows.weight < 0.0
+        chords = self.rows.weight < 0.0
         for depth in (0.0, *(10.0**k for k in range(-12, 2))):
-            borrowed = depth * np.diagonal(self._form)[self._rows.index[:, 0]]
-            self._rows = self._rows.with_multiplier(np.where(chords, borrowed, 0.0))
+            borrowed = depth * np.diagonal(self.form)[self.rows.index[:, 0]]
+            self.rows = self.rows.with_multiplier(np.where(chords, borrowed, 0.0))
             value = self._evaluate(0.0)
             if value is not None and np.isfinite(self._inverse).all():
                 return value[0]
@@ -306,9 +287,9 @@ class _Path:
 
     def _evaluate(self, mu: float) -> tuple[float, float] | None:
         """The dual value and the barrier's, and x and the inverse there; None where S is not definite."""
-        rows, numbers = self._rows, self._numbers
+        rows, numbers = self.rows, self._numbers
         definite, value, barrier = split_kernel.evaluate(
-            self._form, rows.parts, rows.multiplier, mu, self._spare, self._x, numbers, lapack.ROUTINES
+            self.form, rows.parts, rows.multiplier, mu, self._spare, self._x, numbers, lapack.ROUTINES
         )
         if not (definite and lapack.invert(self._spare, numbers, lapack.ROUTINES)):
             return None
@@ -317,96 +298,44 @@ class _Path:
 
     def _slope(self) -> tuple[Array, Array]:
         """Derivative of the barrier by y, and the unit that makes its second one about 1: (m,) each."""
-        slope, unit = np.empty((2, len(self._rows)))
-        split_kernel.differentiate(self._rows.parts, self._inverse, self._x, self._mu, slope, unit)
+        slope, unit = np.empty((2, len(self.rows)))
+        split_kernel.differentiate(self.rows.parts, self._inverse, self._x, self.mu, slope, unit)
         return slope, unit
 
     def _advance(self, share: float, steps: int, clock: Clock) -> bool:
         """Climb the barrier for so many steps; whether there is a way and time to go on."""
-        self._mu = mu = share * self._level / self.n
+        self.mu = mu = share * self.level / self.n
         values = self._evaluate(mu)
         if values is None:  # rows in another order are summed to something else: at the edge of float64
             return False
         value, barrier = values
         slope, unit = self._slope()
-        self._moves *= self._unit / unit
-        self._changes /= self._unit / unit
-        self._unit = unit
-        multiplier, settled = self._rows.multiplier.copy(), False
+        self.rescale(unit)
+        multiplier, settled = self.rows.multiplier.copy(), False
         at_once = max(1, int(BETWEEN_LOOKS * lapack.FLOPS_A_SECOND / (STEP * self.n**3)))
-        rows, work = self._rows.parts, (self._numbers, lapack.ROUTINES)
-        spare = self._inverse, self._spare, self._moves, self._changes
+        rows, work = self.rows.parts, (self._numbers, lapack.ROUTINES)
+        spare = self._inverse, self._spare, self.moves, self.changes
         ascent = split_kernel.Ascent(multiplier, slope, unit, self._x, *spare)
         # whatever the clock says, a step away from y = 0: what it gives is a bound above zero
         while steps > 0 and not settled and (value <= 0.0 or not clock.expired):
-            self._count, value, barrier, settled = split_kernel.climb(
-                self._form, rows, ascent, self._count, value, barrier, mu, min(at_once, steps), work
+            self.count, value, barrier, settled = split_kernel.climb(
+                self.form, rows, ascent, self.count, value, barrier, mu, min(at_once, steps), work
             )
             steps -= at_once
-        self._rows = self._rows.with_multiplier(multiplier)
-        if value > self._best[1]:
-            self._best = self._rows, value
-        self._level = max(value, 0.5 * self._level)
+        self.reach(multiplier, value)
         return not clock.expired
 
     def _exchange(self, *, with_splits: bool) -> None:
         """Drop rows that are not active, add those that the point of the path violates."""
-        points = self._points
-        rows, z, covariance = self._rows, self._centre + self._x, self._covariance()
-        slope, _ = self._slope()
-        kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
-        number = points.below(z)
-        below = points.at(number)
-        width = points.at(number + 1.0) - below
-        slack = np.diagonal(covariance) + (z - below) * (z - below - width)
-        new = tangent_rows(points, np.flatnonzero(slack < -TANGENT_DEPTH * width**2), number, self._centre)
+        covariance, found = self._covariance(), None
         if with_splits:
             most = SPLITS_AN_INPUT * self.n
-            index, sign, low = split_kernel.separate(z, covariance, DEPTH, most)
-            new = new.and_then(split_rows(index, sign, low, self._centre))
-        rows = rows.only(kept)
-        new = rows.new_among(new)
-        self._rows = rows.and_then(new)
-        self._unit = np.concatenate([self._unit[kept], np.ones(len(new))])
-        self._moves, self._changes = (
-            _exchanged(part, kept, len(new)) for part in (self._moves, self._changes)
-        )
-        known = min(self._count, MEMORY)
-        if ((self._moves * self._changes).sum(axis=1)[:known] <= 0.0).any():
-            self._count = 0
+            found = split_kernel.separate(self.centre + self._x, covariance, DEPTH, most)
+        self.exchange(self._x, np.diagonal(covariance), self._slope()[0], found)
 
     def _covariance(self) -> Array:
         """mu S⁻¹, shape (n, n)."""
-        lower = np.tril(self._mu * self._inverse, -1)
+        lower = np.tril(self.mu * self._inverse, -1)
         covariance = lower + lower.T
-        covariance[np.diag_indices(self.n)] = self._mu * np.diagonal(self._inverse)
+        covariance[np.diag_indices(self.n)] = self.mu * np.diagonal(self._inverse)
         return covariance
-
-    def solution(self) -> tuple[SDPSolution, Splits]:
-        """Multipliers of the best point, and the moments of the last one: all inputs, units of the SDP."""
-        (rows, value), live = self._best, self._live
-        charge, single = rows.charge, rows.single
-        lam, nu = np.zeros(len(live)), np.zeros(len(live))
-        lam[live] = np.bincount(rows.index[single, 0], charge[single], self.n)
-        pulls = (charge * rows.offset)[:, None] * rows.sign
-        nu[live] = np.bincount(rows.index.ravel(), pulls.ravel(), self.n)
-        used = rows.only(~single & (rows.multiplier > 0.0))
-        splits = Splits(used.index, used.sign.astype(np.int8), used.low.astype(np.int64), used.multiplier)
-        status, gap = self._end, self.n * self._mu
-        if value <= 0.0:
-            status = "no bound above zero was found"
-        elif gap > NEAR * value:
-            status = f"stopped at a relative gap of about {gap / value:.1e}"
-        mean = self._start.copy()
-        mean[live] = self._centre + self._x
-        covariance = np.zeros((len(live), len(live)))
-        covariance[np.ix_(live, live)] = self._covariance()
-        return SDPSolution(lam, nu, value, mean, covariance, status), splits.spread(live)
-
-
-def _exchanged(vectors: Array, kept: NDArray[np.bool_], new: int) -> Array:
-    """The rows of `vectors` without the entries outside a mask, and with so many zeros after them."""
-    old = int(kept.sum())
-    exchanged = np.zeros((len(vectors), old + new))
-    exchanged[:, :old] = vectors[:, kept]
-    return exchanged
