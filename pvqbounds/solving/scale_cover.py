@@ -21,8 +21,8 @@ __all__ = ["AtScale", "Prover", "covered"]
 
 T = TypeVar("T")
 
-MOST = 64
-"""Scales at most."""
+MOST, MOST_UNCOVERED = 64, 256
+"""Scales at most, and as long as they do not cover all scales for any value."""
 
 LOSS = 0.02
 """Share of the lowest bound at any scale that may be lost between the scales: 0.09 dB."""
@@ -96,8 +96,8 @@ def covered(
         exact = goal >= (1.0 - EQUAL) * prover.error
         if value >= (1.0 - (CLOSED if exact else LOSS)) * goal:
             return parts, "optimal" if exact else "solved"
-        if len(parts) >= MOST:
-            return parts, f"stopped at {MOST} scales"
+        if len(parts) >= (MOST if value > 0.0 else MOST_UNCOVERED):
+            return parts, f"stopped at {len(parts)} scales"
         if clock.expired:
             return parts, f"stopped by the time limit after {len(parts)} scales"
         gap = first_gap(scales, bounds, within, value * (1.0 + BESIDE))
