@@ -21,8 +21,8 @@ __all__ = ["AtScale", "Prover", "covered"]
 
 T = TypeVar("T")
 
-MOST = 64
-"""Scales at most."""
+MOST, MOST_UNCOVERED = 64, 256
+"""Scales at most, and as long as they do not cover all scales for any value."""
 
 LOSS = 0.02
 """Share of the lowest bound at any scale that may be lost between the scales: 0.09 dB."""
@@ -33,6 +33,9 @@ search that ends may leave half as much."""
 
 BELOW, BEYOND = 0.6, 1.6
 """A new scale over the end of a gap that has no scale beyond it, towards zero and towards infinity."""
+
+HOLDING = 2.0
+"""A quick bound of more than so many times the value does not hold it down yet: a new scale does more."""
 
 BESIDE = 1e-9
 """By how much more than the largest value the gap is looked for."""
@@ -93,14 +96,15 @@ def covered(
         exact = goal >= (1.0 - EQUAL) * prover.error
         if value >= (1.0 - (CLOSED if exact else LOSS)) * goal:
             return parts, "optimal" if exact else "solved"
-        if len(parts) >= MOST:
-            return parts, f"stopped at {MOST} scales"
+        if len(parts) >= (MOST if value > 0.0 else MOST_UNCOVERED):
+            return parts, f"stopped at {len(parts)} scales"
         if clock.expired:
             return parts, f"stopped by the time limit after {len(parts)} scales"
         gap = first_gap(scales, bounds, within, value * (1.0 + BESIDE))
         if gap is None:  # no more than rounding is left
             return parts, "solved"
-        parts = _with(parts, _narrowed(prover, parts, gap, goal))
+        weak = min(goal, HOLDING * value) if value > 0.0 else 0.0
+        parts = _with(parts, _narrowed(prover, parts, gap, weak))
 
 
 def _with(parts: list[AtScale[T]], part: AtScale[T]) -> list[AtScale[T]]:
@@ -111,12 +115,14 @@ def _with(parts: list[AtScale[T]], part: AtScale[T]) -> list[AtScale[T]]:
     return sorted([*others, replace(best, solved=part.solved)], key=lambda part: part.scale)
 
 
-def _narrowed(prover: Prover[T], parts: list[AtScale[T]], gap: Gap, goal: float) -> AtScale[T]:
-    """What is weak at a gap, solved, or a new scale in it."""
+def _narrowed(prover: Prover[T], parts: list[AtScale[T]], gap: Gap, weak_below: float) -> AtScale[T]:
+    """What has a lower bound than this at a gap, solved, or a new scale in it."""
     below = [part for part in parts if part.scale <= gap.low]
     above = [part for part in parts if part.scale >= gap.high]
     inside = [part for part in parts if gap.low < part.scale < gap.high]
-    weak = [part for part in (*below[-1:], *inside, *above[:1]) if not part.solved and part.bound < goal]
+    weak = [
+        part for part in (*below[-1:], *inside, *above[:1]) if not part.solved and part.bound < weak_below
+    ]
     if weak:
         return prover.solve(min(weak, key=lambda part: part.bound).scale)
     if below and above:
