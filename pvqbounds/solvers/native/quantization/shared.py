@@ -29,6 +29,9 @@ PILOTS = 4
 SWEEPS = 300
 """Sweeps that fit nu to the shared lam."""
 
+SHARES = (1.0, 0.5, 0.25, 0.1)
+"""Of lam, each for channels of which the one before it proves nothing: their steps are too unlike the pilots'."""
+
 
 def relax_shared(
     problems: Sequence[IntegerLeastSquares],
@@ -57,9 +60,12 @@ def relax_shared(
         form = sdp.form if one_grid else None
         lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
         start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
-        z, nu = fitted(sdp, lam, start, SWEEPS)
-        certificate = DualCertificate(*in_gram_units(sdp, lam, nu))
-        value = dual_value(sdp, lam, nu) * sdp.unit
+        for share in SHARES:
+            z, nu = fitted(sdp, share * lam, start, SWEEPS)
+            value = dual_value(sdp, share * lam, nu) * sdp.unit
+            if value > 0.0:
+                break
+        certificate = DualCertificate(*in_gram_units(sdp, share * lam, nu))
         nothing = np.broadcast_to(0.0, (problem.n, problem.n))
         yield Relaxed(certificate, z, nothing, value, "shared lam", brief=True)
 
