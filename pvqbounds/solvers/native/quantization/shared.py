@@ -30,7 +30,7 @@ SWEEPS = 300
 """Sweeps that fit nu to the shared lam."""
 
 SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Of lam, each for channels of which the one before it proves nothing: their steps are too unlike the pilots'."""
+"""Of lam, each for channels of which the one before proves nothing: steps too unlike those of the pilots."""
 
 
 def relax_shared(
