@@ -54,6 +54,8 @@ class LayerChoices:
     weights: int
     """How many it has."""
     options: tuple[Option, ...]
+    whole: bool = True
+    """Whether all of its channels were looked at."""
 
 
 # ------------------------------------------------------------------------------------ what may be chosen
@@ -83,7 +85,12 @@ def choices_of(
         raise InputError("No layer has a result to choose a format by; run `pvqbounds network` first.")
     factors = _factors([entry.name for entry, _ in reports], sensitivities)
     return tuple(
-        LayerChoices(entry.name, entry.weights, _options(entry.weights, report, factor, formats))
+        LayerChoices(
+            entry.name,
+            entry.weights,
+            _options(entry.weights, report, factor, formats),
+            whole=report.channels[0] == report.channels[1],
+        )
         for (entry, report), factor in zip(reports, factors, strict=True)
     )
 
@@ -198,6 +205,7 @@ def allocate(layers: Sequence[LayerChoices], budget: int) -> Allocation:
         error_lower=_rounded(proved.lower * unit).lower,
         lower_kind="reported" if reported else "certified",
         closed=proved.lower == proved.cost,
+        whole=all(layer.whole for layer in layers),
     )
 
 

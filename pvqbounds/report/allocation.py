@@ -35,6 +35,7 @@ ASSUMPTIONS = (
     "The total error is the sum over the layers of a layer's squared output error over its signal, {}. Each "
     "layer is measured on the inputs that the dense network gives it."
 )
+LOOKED_AT = "Of the channels that were looked at, not of whole layers: "
 EQUAL, GIVEN = "all layers counted alike", "multiplied by the sensitivities given"
 
 
@@ -51,6 +52,7 @@ def allocation_text(allocation: Allocation) -> str:
     if allocation.lower_kind == "reported":
         claim += " (by bounds that a solver states and that are not proved)"
     sentence = (
+        f"{'' if allocation.whole else LOOKED_AT}"
         f"No choice among these formats at {allocation.budget_per_weight:.4g} bits a weight has {claim}; "
         f"this one, of {_bits(allocation.size, allocation.weights)} bits a weight, has {reached}"
     )
@@ -130,6 +132,7 @@ def allocation_document(
         "error_lower": finite(allocation.error_lower),
         "lower_kind": allocation.lower_kind,
         "closed": allocation.closed,
+        "whole_layers": allocation.whole,
         "layers": [{key: finite(value) for key, value in asdict(row).items()} for row in allocation.layers],
     }
 

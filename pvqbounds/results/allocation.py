@@ -47,6 +47,8 @@ class Allocation:
     """"certified", unless one of the layers' own bounds is only "reported"."""
     closed: bool
     """Whether the bound is the least sum of the layers' bounds, not only a bound on that."""
+    whole: bool = True
+    """Whether all channels of all layers were looked at; else errors and bound are about those that were."""
 
     @property
     def choice(self) -> Mapping[str, str]:

@@ -207,3 +207,13 @@ def test_what_a_choice_rests_on_is_said(network):
         "Looked at on some channels only, whose error over signal stands for the layer's, in the bound too: "
         "'block1.0'.",
     )
+
+
+def test_a_bound_on_some_channels_says_so():
+    some = tuple(replace(layer, whole=layer.layer == "a") for layer in TWO)
+    found = allocate(some, budget_of(some, 3.0))
+    assert not found.whole
+    assert allocation_text(found).startswith(
+        "Of the channels that were looked at, not of whole layers: No choice"
+    )
+    assert allocation_text(allocate(TWO, budget_of(TWO, 3.0))).startswith("No choice")
