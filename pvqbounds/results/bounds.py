@@ -128,6 +128,6 @@ class Bounds:
 
 
 def status_of(error_lower: float, error_upper: float, signal: float) -> Status:
-    """Call it "optimal" where the ends agree to 1e-6 of the error, or to 1e-12 of the signal."""
+    """Call it "optimal" where the ends agree to 1e-6 of the error, or to 1e-12 of the proved signal."""
     slack = max(OPTIMALITY_TOLERANCE * error_upper, 1e-12 * signal)
     return "optimal" if error_upper - error_lower <= slack else "bounded"

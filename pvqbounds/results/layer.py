@@ -152,7 +152,7 @@ class Side:
     def status(self) -> Status:
         """Whether every slice is "optimal"; else "bounded". Under one budget or free scale, of the layer."""
         if self.shared is not None or self.one_scale is not None:
-            return status_of(self.error_lower, self.error_upper, self.signal_enclosure.upper)
+            return status_of(self.error_lower, self.error_upper, self.signal_enclosure.lower)
         return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
 
     @property

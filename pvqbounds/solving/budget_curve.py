@@ -183,7 +183,7 @@ def _with_certificate(problem: Problem, bounds: Bounds, certificate: Certificate
     if lower > bounds.error_upper:
         raise ContradictionError(problem, steady, bounds.weight, lower, bounds.error_upper)
     relaxation = kind_of(problem).relaxation_of(steady)
-    status = status_of(lower, bounds.error_upper, problem.signal.upper)
+    status = status_of(lower, bounds.error_upper, problem.signal.lower)
     return replace(
         bounds,
         error_lower=lower,

@@ -142,5 +142,5 @@ def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArr
             "of weights that are allowed: its bound is false and was dropped."
         )
         best = replace(best, error_lower=0.0, note=note)
-    status = status_of(best.error_lower, best.error_upper, problem.signal.upper)
+    status = status_of(best.error_lower, best.error_upper, problem.signal.lower)
     return replace(best, status=status)

@@ -22,11 +22,11 @@ from pvqbounds.problems.validation import whole_number
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.layer_dual import layer_dual_proof
 from pvqbounds.results.bounds import Bounds, status_of
-from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.native.compiling import compile_once, small_gram, small_weight
 from pvqbounds.solvers.native.directions.layer import layer_cases, worth_cases
 from pvqbounds.solvers.native.pruning.layer_pruning import layer_multipliers, layer_supports, scaled_grams
 from pvqbounds.solvers.relaxation import DIRECTIONS
+from pvqbounds.solving.allotted import allotted_bounds
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import PRUNING
 from pvqbounds.solving.layer_curves import Together, searched_together, suits_curves
@@ -115,9 +115,8 @@ def solve_together(
 
 def _is_optimal(found: Together) -> bool:
     """Whether the two ends of the layer meet."""
-    total, signal = (
-        math.fsum(end) for end in zip(*((b.error_upper, b.signal) for b in found.bounds), strict=True)
-    )
+    total = math.fsum(b.error_upper for b in found.bounds)
+    signal = math.fsum(b.signal_enclosure.lower for b in found.bounds)
     return status_of(found.error_lower, total, signal) == "optimal"
 
 
@@ -155,7 +154,12 @@ def _relaxed(
         certificate, claimed = found.claim(problem.in_units(units))
         certificates.append(certificate.in_units(units.inverse))
         stated = scaled_down(claimed, units.error)
-        bounds.append(_bounds_of(problem, support, certificates[-1], stated, seconds))
+        relaxation = PRUNING.relaxation_of(certificates[-1])
+        bounds.append(
+            allotted_bounds(
+                problem, support, certificates[-1], stated, relaxation=relaxation, seconds=seconds
+            )
+        )
     execution.report(len(problems))
     return Together(allotted, bounds, _proved_together(allotted, certificates, bounds, nnz))
 
@@ -188,37 +192,6 @@ def _proposed(
         problems, supports, multipliers, nnz, thorough=thorough, jobs=jobs, clock=clock, progress=report
     )
     return by_price, supports
-
-
-def _bounds_of(
-    problem: SparseLeastSquares,
-    support: NDArray[np.int64],
-    certificate: Certificate,
-    claimed: float,
-    seconds: float,
-) -> Bounds:
-    """The bounds of one channel on this support, with a certificate and the bound to state from it."""
-    point, lower = problem.on_support(support), max(claimed, 0.0)
-    if lower > point.upper:
-        raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
-    status = status_of(lower, point.upper, problem.signal.upper)
-    relaxation = PRUNING.relaxation_of(certificate)
-    return Bounds(
-        error_lower=lower,
-        error_upper=point.upper,
-        signal_enclosure=problem.signal,
-        lower_kind="certified",
-        status=status,
-        solver="native",
-        method="relax",
-        relaxation=relaxation,
-        seconds=seconds,
-        weight=point.weight,
-        codes=None,
-        support=support,
-        certificate=certificate,
-        note=gap_note(status, "relax", relaxation),
-    )
 
 
 def _proved_together(

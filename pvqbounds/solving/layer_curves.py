@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import down, gamma
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.least_squares import common_units
 from pvqbounds.problems.units import scaled_down
-from pvqbounds.results.bounds import Bounds, status_of
-from pvqbounds.results.notes import gap_note
+from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.native.pruning.certificate import CurveCertificate, SubsetCertificate
 from pvqbounds.solvers.native.pruning.layer_pruning import allocate, table_fits
+from pvqbounds.solving.allotted import allotted_bounds
 from pvqbounds.solving.budget_curve import searched_curve
 from pvqbounds.solving.guards import blas_threads
 
@@ -78,7 +77,7 @@ def searched_together(
     kept = allocate(np.array([[b.error_upper for b in own] for own in curves]), nnz).tolist()
     allotted = [problem.with_nnz(k) for problem, k in zip(problems, kept, strict=True)]
     bounds = [
-        _bounds_of(problem, own[k], certificate.in_units(units.inverse))
+        _allotted(problem, own[k], certificate.in_units(units.inverse))
         for problem, own, certificate, k in zip(allotted, curves, certificates, kept, strict=True)
     ]
     return Together(allotted, bounds, scaled_down(lower, units.error))
@@ -92,29 +91,17 @@ def _certificate(curve: Sequence[Bounds]) -> CurveCertificate:
     return CurveCertificate(np.maximum.accumulate(values[::-1])[::-1].copy(), nodes)
 
 
-def _bounds_of(problem: SparseLeastSquares, found: Bounds, certificate: CurveCertificate) -> Bounds:
+def _allotted(problem: SparseLeastSquares, found: Bounds, certificate: CurveCertificate) -> Bounds:
     """The bounds of a channel with its part of the budget, on the support that was found for it."""
     assert found.support is not None
-    point = problem.on_support(found.support)
-    lower = certificate.claim(problem)[1]
-    if lower > point.upper:
-        raise ContradictionError(problem, certificate, point.weight, lower, point.upper)
-    status = status_of(lower, point.upper, problem.signal.upper)
-    return Bounds(
-        error_lower=lower,
-        error_upper=point.upper,
-        signal_enclosure=problem.signal,
-        lower_kind="certified",
-        status=status,
-        solver="native",
-        method="exact",
+    return allotted_bounds(
+        problem,
+        found.support,
+        certificate,
+        certificate.claim(problem)[1],
         relaxation=None,
         seconds=found.seconds,
-        weight=point.weight,
-        codes=None,
-        support=point.support,
-        certificate=certificate,
-        note=gap_note(status, "exact", None, found.note),
+        ended=found.note,
     )
 
 

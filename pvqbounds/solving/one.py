@@ -296,7 +296,7 @@ def bounds_from(
     if kind == "certified" and error_lower > error_upper:
         raise ContradictionError(problem, certificate, point.weight, error_lower, error_upper)
     error_lower = min(error_lower, error_upper)  # what is only reported is right to a tolerance
-    status = status_of(error_lower, error_upper, problem.signal.upper)
+    status = status_of(error_lower, error_upper, problem.signal.lower)
     if kind == "reported" and status == "bounded" and not note:
         note = f"{backend.name} states the lower end to within its tolerance, not proved."
     return Bounds(
@@ -341,7 +341,7 @@ def weak_bounds(problem: Problem, solver: str, reason: str) -> Bounds:
         error_upper=point.upper,
         signal_enclosure=problem.signal,
         lower_kind="certified",
-        status=status_of(0.0, point.upper, problem.signal.upper),
+        status=status_of(0.0, point.upper, problem.signal.lower),
         solver=solver,
         method="relax",
         relaxation=None,

@@ -336,7 +336,7 @@ def _results(
             error_upper=error_upper,
             signal_enclosure=problem.signal,
             lower_kind=_lower_kind(entry, certificate, error_lower),
-            status=status_of(error_lower, error_upper, problem.signal.upper),
+            status=status_of(error_lower, error_upper, problem.signal.lower),
             solver=entry.text("solver"),
             method=entry.text("method"),
             relaxation=entry.optional("relaxation", entry.text),

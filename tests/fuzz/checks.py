@@ -178,7 +178,7 @@ def check_bounds(
     certificate = bounds.certificate
     if bounds.lower_kind == "certified" and lower > 0.0 and certificate is None:
         fault("certified without a certificate", ends)
-    if bounds.status == "optimal" and not _closed(lower, upper, bounds):
+    if bounds.status == "optimal" and not _closed(lower, upper, signal):
         fault("optimal with a gap", f"{ends}, signal {float(signal)!r}")
     radius = getattr(certificate, "radius", math.inf)
     if math.isfinite(radius) and bounds.lower_kind == "certified" and lower > 0.0:
@@ -197,9 +197,8 @@ def _terms(problem: Problem) -> Fraction:
     return Fraction(size) * Fraction(2) ** problem.units.error
 
 
-def _closed(lower: float, upper: float, bounds: Bounds) -> bool:
-    """Whether the ends agree, beside the largest signal that rounding does not tell from the true one."""
-    gap, signal = Fraction(upper) - Fraction(lower), Fraction(bounds.signal_enclosure.upper)
+def _closed(lower: float, upper: float, signal: Fraction) -> bool:
+    gap = Fraction(upper) - Fraction(lower)
     return gap <= max(Fraction(1.0001e-6) * Fraction(upper), Fraction(1.0001e-12) * signal)
 
 

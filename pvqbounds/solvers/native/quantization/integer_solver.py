@@ -126,7 +126,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
     if options.relaxed is None and provable and _nearly_closes(problem, relaxed, error):
         relaxed = _sdp(problem, clock, TIGHT_TOLERANCE)  # milliseconds, where a search may take for ever
         root = dual_bound(problem, relaxed.certificate)
-        if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
+        if status_of(max(root, 0.0), error, problem.signal.lower) == "optimal":
             return Found.by(relaxed, codes, "optimal")
     if options.only_if_it_finishes:
         ending = [tree for tree in trees if len(tree.splits) == 0]  # with some of them an end is no optimum

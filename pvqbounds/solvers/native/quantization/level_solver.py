@@ -141,7 +141,7 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     found = good_codes(problem, relaxed, minimiser, mixed, options.seed, allowed, clock)
     codes = _better(problem, codes, found)
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
-    if status_of(max(root, 0.0), error, problem.signal.upper) == "optimal":
+    if status_of(max(root, 0.0), error, problem.signal.lower) == "optimal":
         return Found.by(relaxed, codes, "optimal")
     return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options)
 
