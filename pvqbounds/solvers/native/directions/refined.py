@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.cases import CasesCertificate
+from pvqbounds.results.history import Moment, after
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
@@ -53,9 +55,11 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     near = cases_of(problem, options, clock)
     if near is None:
         return solution
-    proved = known.claim(problem)[1]
-    if max(proved, 0.0) >= NARROW * _error(problem, solution):
+    proved, error = known.claim(problem)[1], _error(problem, solution)
+    if max(proved, 0.0) >= NARROW * error:
         return solution
+    moment = Moment(time.perf_counter(), 0, proved, error)
+    solution = replace(solution, history=after(solution.history, [moment]))
     allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
     found, solution = _by_cases(problem, near, solution, allowed, clock)
     if found is None or found.value <= proved:
