@@ -24,8 +24,8 @@ LARGE = 900
 """Inputs from which on a layer has two formats alone."""
 
 FORMATS, FEW = ("int4", "int2", "25%", "2:4"), ("int4", "25%")
-ALSO_SMALL = ("nf4", "2:4+int4")
-"""Formats of slices of 36 inputs beside those."""
+SLICED, ALSO_SMALL = 3, ("nf4", "2:4+int4")
+"""Layers of each network of which the first 36 inputs are instances, too, and their formats beside those."""
 
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 CROPS, SIZE = 32, 224
@@ -150,12 +150,14 @@ def _adding(sums: dict[str, Any], name: str) -> Callable[[Any, Any], None]:
     return add
 
 
-def of_layer(source: Source, name: str, gram: np.ndarray, weight: np.ndarray) -> Iterator[Instance]:
-    """The instances of one channel of a layer, and of its first 36 inputs."""
+def of_layer(
+    source: Source, name: str, gram: np.ndarray, weight: np.ndarray, sliced: bool
+) -> Iterator[Instance]:
+    """The instances of one channel of a layer, and of its first 36 inputs where it is sliced."""
     n, whole = len(weight), near_one(gram, weight)
     for form in FORMATS if n < LARGE else FEW:
         yield _instance(source, name, form, whole, weight)
-    if n > LEAST:
+    if sliced:
         part = near_one(gram[:LEAST, :LEAST], weight[:LEAST])
         for form in (*FORMATS, *ALSO_SMALL):
             yield _instance(source, f"{name}[:{LEAST}]", form, part, weight[:LEAST])
@@ -173,7 +175,8 @@ def _instance(source: Source, name: str, form: str, gram: pvq.Gram, weight: np.n
 
 def of_network(source: Source, network: Callable[[], Any]) -> Iterator[Instance]:
     for number, (name, gram, weights) in enumerate(pointwise(network(), crops())):
-        yield from of_layer(source, name, gram, weights[(7 * number) % len(weights)])
+        weight = weights[(7 * number) % len(weights)]
+        yield from of_layer(source, name, gram, weight, number < SLICED)
 
 
 def of_minilm(grams: Path) -> Iterator[Instance]:
@@ -181,7 +184,7 @@ def of_minilm(grams: Path) -> Iterator[Instance]:
     with np.load(grams) as stored:
         for name, channel in MINILM_LAYERS.items():
             weight = stored[f"{name}/weight"][channel].astype(np.float64)
-            yield from of_layer(MINILM, name, stored[f"{name}/gram"], weight)
+            yield from of_layer(MINILM, name, stored[f"{name}/gram"], weight, channel < SLICED)
 
 
 # ------------------------------------------------------------------------- regressions, random ones

@@ -46,6 +46,17 @@ def test_an_interval_closes_up_to_the_result(name):
     assert last.nodes > 0
 
 
+def test_cases_of_a_direction_of_next_to_no_power_tell_their_rounds():
+    n, rng = 24, np.random.default_rng(7)
+    X = rng.standard_normal((4 * n, n)) * np.linspace(0.7, 1.4, n)
+    X -= (X.mean(axis=1) * 0.9999)[:, None]  # the mean of the inputs is almost constant
+    problem = pvq.SparseLeastSquares(X.T @ X / len(X), rng.standard_normal(n), nnz=6)
+    bounds = pvq.solve(problem, method="relax", relaxation="directions", time_limit=10.0)
+    assert bounds.relaxation == "directions"
+    assert len(bounds.history) >= 3
+    assert bounds.history[0].error_lower < bounds.history[-1].error_lower == bounds.error_lower
+
+
 def test_no_moment_claims_what_is_false():
     problem, limit = SEARCHED["steps"]
     best = pvq.solve(problem, method="exact", time_limit=60.0)

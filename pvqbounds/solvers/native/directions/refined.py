@@ -61,7 +61,9 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     moment = Moment(time.perf_counter(), 0, proved, error)
     solution = replace(solution, history=after(solution.history, [moment]))
     allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
-    found, solution = _by_cases(problem, near, solution, allowed, clock)
+    told: list[Moment] = []
+    found, solution = _by_cases(problem, near, solution, allowed, clock, told)
+    solution = replace(solution, history=after(solution.history, told))
     if found is None or found.value <= proved:
         return solution
     found, value = found.claim(problem)  # what its leaves state is only about what they prove
@@ -100,15 +102,20 @@ def _error(problem: Problem, solution: ExactSolution) -> float:
 
 
 def _by_cases(
-    problem: Problem, near: NearNull, solution: ExactSolution, allowed: float, clock: Clock
+    problem: Problem,
+    near: NearNull,
+    solution: ExactSolution,
+    allowed: float,
+    clock: Clock,
+    told: list[Moment],
 ) -> tuple[CasesCertificate | None, ExactSolution]:
     if isinstance(problem, SparseLeastSquares):
         point = problem.start() if solution.support is None else problem.on_support(solution.support)
-        return pruning_cases(problem, near, point.weight, allowed, clock), solution
+        return pruning_cases(problem, near, point.weight, allowed, clock, told=told), solution
     if not (isinstance(problem, LeastSquares) and solution.codes is not None and has_grid(problem.values)):
         return None, solution
     live, codes = problem.shared.live, solution.codes.copy()
     inside = near._replace(direction=near.direction[:, live])
-    found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock)
+    found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock, told)
     solution = replace(solution, codes=codes)
     return None if found is None else found.spread(live), solution
