@@ -17,7 +17,7 @@ __all__ = ["show_result"]
 EPILOG = (
     "Examples: [bold]pvqbounds show r.json[/bold]   |   "
     "[bold]pvqbounds show r.json --plot r.pdf --no-words --table r.tex[/bold]   |   "
-    "[bold]pvqbounds show problem.json --history[/bold]"
+    "[bold]pvqbounds show problem.json --history --plot h.svg[/bold]"
 )
 
 
@@ -29,12 +29,13 @@ def show_result(
     words: WordsOption = True,
     table: TableOption = None,
     history: Annotated[
-        bool, typer.Option("--history", help="Of one problem: how its interval closed over time.")
+        bool,
+        typer.Option("--history", help="Of one problem: how its interval closed over time; --plot draws it."),
     ] = False,
 ) -> None:
     """Print a result again, and draw it or write its table; nothing in it is proved anew."""
     from pvqbounds.commands.curves import CurveOutputs
-    from pvqbounds.report.history import history_view
+    from pvqbounds.report.history import history_view, plot_history
     from pvqbounds.report.tables import problem_view
     from pvqbounds.results.curve import BudgetCurve
     from pvqbounds.results.layer import LayerReport, SliceResult
@@ -50,8 +51,13 @@ def show_result(
         outputs.present(result)
     elif isinstance(result, BudgetCurve):
         CurveOutputs(None, plot, table).write(result, file.name)
+    elif history:
+        if table is not None:
+            raise InputError("A history has no table of its own; leave out --table.")
+        show(problem_view(result, file.name))
+        show(history_view(result.bounds))
+        if plot is not None:
+            plot_history(result, file.name, plot)
     else:
         outputs.check_none()
         show(problem_view(result, file.name))
-        if history:
-            show(history_view(result.bounds))

@@ -120,6 +120,8 @@ def test_files_carry_it_and_old_ones_have_none(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "nodes" in shown
     assert "certified is the last line" in shown.lower()
+    assert run("show", "r.json", "--history", "--plot", "h.svg") == 0
+    assert (tmp_path / "h.svg").read_text().startswith("<?xml")
     # what it says is no claim of the file, but it has to be what it is
     stored[0]["error_lower"] = 12345.0
     (tmp_path / "r.json").write_text(json.dumps(document))
@@ -132,6 +134,8 @@ def test_files_carry_it_and_old_ones_have_none(tmp_path, monkeypatch, capsys):
     assert read_record("r.json").result.bounds.history == ()
     assert run("show", "r.json", "--history") == 0
     assert "No history" in capsys.readouterr().out
+    assert run("show", "r.json", "--history", "--plot", "h.svg") == 2
+    assert "no history to draw" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_layer_has_no_one_history(capsys, tmp_path):
