@@ -86,6 +86,16 @@ def test_the_energy_of_a_model_is_the_error(problem):
         assert best.energy == pytest.approx(problem.error(codes).middle)
 
 
+def test_inputs_of_one_value_have_no_variable():
+    problem = pvq.IntegerLeastSquares(np.eye(2), [0.3, 0.4], 0.5, [1, 0], [1, 3])
+    model = model_of(problem)
+    assert list(model.variables) == ["y2_1", "y2_2"]
+    assert model.energy({"y2_1": 1, "y2_2": 0}) == pytest.approx(problem.error(np.array([1, 1])).middle)
+    alone = model_of(pvq.IntegerLeastSquares(np.eye(1), [0.3], 0.5, 1, 1))
+    assert len(alone.variables) == 0
+    assert alone.offset == pytest.approx(0.04)
+
+
 def test_there_and_back():
     model = random_model(3, "BINARY")
     again = model_of(problem_of(model).problem)
@@ -107,6 +117,8 @@ def test_a_short_limit_leaves_an_interval():
 def test_wrong_models_and_options_are_one_sentence():
     with pytest.raises(InputError, match="must be a dimod"):
         problem_of({"a": 1})
+    with pytest.raises(InputError, match="fix the scale"):
+        model_of(pvq.AnyScaleLeastSquares(np.eye(2), [0.3, 0.4], -1, 0))
     with pytest.raises(InputError, match="no variable"):
         problem_of(dimod.BinaryQuadraticModel("SPIN"))
     with pytest.raises(InputError, match="finite"):

@@ -63,8 +63,11 @@ def binary_program(problem: Problem) -> BinaryProgram:
     Raises
     ------
     InputError
-        If it has a support rule, real values, or an input of more than two levels that are no steps.
+        If it has a support rule, a free scale, real values, or an input of more than two levels that are no
+        steps.
     """
+    if problem.settled is not problem:
+        raise InputError("A QUBO holds values, and steps of any scale have none; fix the scale.")
     if problem.is_restricted or not problem.values.is_finite:
         raise InputError("A QUBO has no constraints, as a support rule is one; write it as mps or lp.")
     low, high = problem.values.code_ends
