@@ -9,6 +9,9 @@ from pvqbounds.problems.units import scaled_down, scaled_up
 
 __all__ = ["Moment", "after", "closed_by", "in_units", "since"]
 
+SHORTEST = 0.1
+"""Seconds below which a solve has no history: layers have thousands of such channels."""
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -48,11 +51,15 @@ def in_units(history: Sequence[Moment], exponent: int) -> tuple[Moment, ...]:
 
 
 def closed_by(history: Sequence[Moment], end: Moment) -> tuple[Moment, ...]:
-    """What was known at each time, the best so far, up to the result itself; none where nothing was recorded.
+    """What was known at each time, the best so far, up to the result itself.
+
+    None where nothing was recorded, or all of it took less than :data:`SHORTEST`.
 
     No moment says more than the result does: what engines state is right to within rounding. Of moments that
     say the same the first one stays.
     """
+    if end.seconds < SHORTEST:
+        return ()
     known: list[Moment] = []
     lower, upper = 0.0, max([end.error_upper, *(moment.error_upper for moment in history)])
     for moment in history:

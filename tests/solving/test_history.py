@@ -11,10 +11,16 @@ from command_line import run
 from truth import correlated_problem
 
 import pvqbounds as pvq
+from pvqbounds.results import history as history_module
 from pvqbounds.results.history import Moment, after, closed_by
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.problem_files import write_npz
 from pvqbounds.storage.results_read import read_record
+
+
+@pytest.fixture(autouse=True)
+def _however_fast_the_machine(monkeypatch):
+    monkeypatch.setattr(history_module, "SHORTEST", 0.0)
 
 
 def _gram(n):
@@ -103,6 +109,11 @@ def test_what_is_known_never_falls_and_never_passes_the_result():
     assert ends == [(0.0, 9.0), (4.0, 7.0), (5.0, 5.0), (5.0, 5.0)]
     assert closed_by(told, end)[-1].nodes == 4
     assert closed_by([], end) == ()
+
+
+def test_brief_solves_have_none(monkeypatch):
+    monkeypatch.setattr(history_module, "SHORTEST", 6.0)
+    assert closed_by([Moment(1.0, 1, 0.0, 9.0)], Moment(5.0, 0, 5.0, 5.0)) == ()
 
 
 def test_files_carry_it_and_old_ones_have_none(tmp_path, monkeypatch, capsys):
