@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections import defaultdict
+import textwrap
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,20 @@ Gram, under the licence of the package.
 
 A row of `instances.parquet` has `name`, `kind`, `n`, `format`, `rule`, `values`, `source`, `package`,
 `licence`, `data`, `signal`, `best` (the least error that is known) and `bound` (no allowed weight has
-less), by whom and in how many seconds, `bound_kind`, `status`, `file` and its `sha256`. Grams are times the
-power of two that brings the signal of the channel between a half and 1, since tolerances of solvers are
-absolute.
+less), by whom and in how many seconds, `bound_kind`, `status`, `file` and its `sha256`. Grams of layers are
+times the power of two that brings the signal of the channel between a half and 1, since tolerances of
+solvers are absolute.
 """
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(text: str) -> str:
+    """Paragraphs in lines of one length."""
+    return "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in text.split("\n\n"))
 
 
 def mean(seconds: list[float]) -> float:
@@ -129,7 +135,7 @@ def relaxation_table(lines: list[Row]) -> str:
             for line in done
             if line["certified"] > 0.0 and native[line["name"]]["certified"] > 0.0
         ]
-        worst = f"{max(short):.3f} dB" if short else ""
+        worst = f"{max(0.0, *short):.3f} dB" if short else ""
         seconds = f"{mean([line['seconds'] for line in done]):.3f} s"
         rows.append([kind, solver, f"{len(done)} of {len(own)}", seconds, worst])
     heads = ["kind", "solver", "bounded", "shifted geometric mean", "at most below native"]
@@ -146,10 +152,11 @@ short this says how solvers begin and not how they end; `--seconds 3600` is for 
 
 ### Exact
 
-The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a relative
-gap of {gap:g}. HiGHS, which takes no such program, is asked through this package for prunings. What is not
-solved counts with the limit; the mean is shifted by {shift:g} s and taken over the instances that native,
-Gurobi and SCIP were all given.
+The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a
+relative gap of {gap:g}. What they find is evaluated again, bounds are what they state. HiGHS, which
+takes no such program, is asked through this package for prunings. What is not solved counts with the
+limit; the mean is shifted by {shift:g} s and taken over the instances that native, Gurobi and SCIP were
+all given. SCIP takes a quadratic objective as a nonlinear constraint.
 """
 
 RELAXATIONS = """\
@@ -169,8 +176,8 @@ def page(folder: Path) -> str:
     sizes = [line["n"] for line in exact]
     said = setting | {"versions": ", ".join(setting["versions"].values()), "shift": SHIFT}
     said |= {"count": len({line["name"] for line in exact}), "least": min(sizes), "most": max(sizes)}
-    refused = sorted(
-        {(line["solver"], line["why"].rstrip(".")) for line in exact if line["outcome"] == "refused"}
+    refused = Counter(
+        (line["solver"], line["why"].rstrip(".")) for line in exact if line["outcome"] == "refused"
     )
     parts = [
         INTRODUCTION,
@@ -178,10 +185,10 @@ def page(folder: Path) -> str:
         sources_table(rows),
         f"\nBest known values and bounds by the native solver, {built['seconds']:g} s for each:\n",
         kinds_table(rows),
-        SOLVERS.format(**said),
+        filled(SOLVERS.format(**said)),
         exact_table(exact, setting["seconds"]),
         "",
-        *(f"- {solver} was not given some: {why}." for solver, why in refused),
+        *(f"- {solver} was not given {count}: {why}." for (solver, why), count in sorted(refused.items())),
         RELAXATIONS,
         relaxation_table(relaxed),
     ]
