@@ -59,7 +59,8 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def filled(text: str) -> str:
     """Paragraphs in lines of one length."""
-    return "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in text.split("\n\n"))
+    parts = [part.strip() for part in text.split("\n\n")]
+    return "\n" + "\n\n".join(textwrap.fill(part, 120, break_on_hyphens=False) for part in parts) + "\n"
 
 
 def mean(seconds: list[float]) -> float:
@@ -155,7 +156,7 @@ short this says how solvers begin and not how they end; `--seconds 3600` is for 
 The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a
 relative gap of {gap:g}. "Our form" is the same solver through this package, which gives it a start and,
 for pruning and levels, a formulation with the multipliers of the native relaxation; HiGHS, which takes
-no such program, is asked so alone. What they find is evaluated again, bounds are what they state. What
+no such program, is asked so alone. What they find is evaluated again, bounds are what they state; the native ones are proved. What
 is not solved counts with the limit; the mean is shifted by {shift:g} s and taken over the instances
 that all solvers but HiGHS were given. SCIP takes a quadratic objective as a nonlinear constraint.
 """
@@ -184,7 +185,8 @@ def page(folder: Path) -> str:
         INTRODUCTION,
         f"## The set\n\n{len(rows)} instances (`{built['command']}`):\n",
         sources_table(rows),
-        f"\nBest known values and bounds by the native solver, {built['seconds']:g} s for each:\n",
+        f"\nBest known values and bounds by the native solver, {built['seconds']:g} s for each, "
+        "and better ones of the comparison below:\n",
         kinds_table(rows),
         filled(SOLVERS.format(**said)),
         exact_table(exact, setting["seconds"]),
