@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pvqbounds._version import __version__ as __version__
 from pvqbounds.errors import (
     ContradictionError,
     InputError,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from pvqbounds.solving.channels import solve_channels
     from pvqbounds.solving.one import solve
     from pvqbounds.solving.verification import Verification, verify
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AnyScaleLeastSquares",

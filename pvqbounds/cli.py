@@ -11,12 +11,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from pvqbounds._version import __version__
 from pvqbounds.commands import (
     allocate,
     compare,
@@ -100,7 +100,7 @@ def _abandon_output() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"pvqbounds {version('pvqbounds')}")
+        print(f"pvqbounds {__version__}")
         raise typer.Exit
 
 
