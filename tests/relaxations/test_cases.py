@@ -54,7 +54,7 @@ def test_no_multipliers_prove_more_than_the_truth() -> None:
             liar = replace(claimed, value=2.0 * float(truth))
             assert Fraction(liar.prove(problem, FOREVER)) <= truth
             useful += value > 0.0
-    assert useful >= 3
+    assert useful >= 2
 
 
 def test_units_move_it_exactly() -> None:
