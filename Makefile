@@ -100,5 +100,8 @@ bench-layers: .venv/test-ready
 	-$(BIN)/python benchmarks/codes.py
 	-$(BIN)/python benchmarks/pruning_relaxation.py
 
+bench-check: .venv/test-ready
+	$(BIN)/python benchmarks/ratios.py
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* build dist results
