@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,10 @@ def named_files(files: CompressedFiles | None) -> dict[str, Path]:
         if not all(isinstance(name, str) and name for name in files):
             raise InputError("Compressed weights are called by names that are texts.")
         return {name: Path(path) for name, path in files.items()}
-    paths = [Path(path) for path in ([files] if isinstance(files, str | Path) else files)]
+    listed = [files] if isinstance(files, str | Path) else files
+    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
+        raise InputError("Compressed weights are a file or folder, several of them in a list, or a mapping.")
+    paths = [Path(path) for path in listed]
     named = {_name_of(path): path for path in paths}
     if len(named) < len(paths):
         twice = next(name for name in named if sum(_name_of(path) == name for path in paths) > 1)
@@ -120,7 +124,7 @@ def named_files(files: CompressedFiles | None) -> dict[str, Path]:
 
 
 def _name_of(path: Path) -> str:
-    own = path.resolve().name
+    own = Path(os.path.abspath(path)).name  # links keep their name
     return own if path.is_dir() else own.removesuffix(path.suffix) or own
 
 
@@ -140,7 +144,7 @@ def _side(
             f"{path} has {stored.shape}; give the dense model that was compressed."
         )
     origin = Compressed(
-        source=path.resolve().name,
+        source=Path(os.path.abspath(path)).name,
         layer=stored.name,
         kind=stored.kind,
         values=stored.values,

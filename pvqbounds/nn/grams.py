@@ -182,8 +182,7 @@ class Listener:
         places, positions = kind.places(inputs), self._seen.positions
         weights = None if kind.routed else positions.of(places, self.layer.name)
         if weights is None and positions.miss(places):
-            shape = "x".join(map(str, places))
-            self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
+            self._miss("x".join(map(str, places)))
         samples = kind.batch_first(inputs)
         each = max(1, math.prod(places) // max(1, len(samples)))
         # unfolded only as far as one product needs, in a processor's cache and in float64 at once
@@ -193,6 +192,16 @@ class Listener:
             rows = kind.rows(_wide(part) if kind.unfolds else part)
             own = None if weights is None else weights[start * each : (start + step) * each]
             self._add(rows, own, narrow=part.dtype != torch.float64)
+
+    def _miss(self, places: str) -> None:
+        """Say that no mask fits the positions; one that was given for them alone has to."""
+        given = dict(self._seen.positions.weights).get(POSITION_MASK)
+        if given is not None:
+            raise InputError(
+                f"The position mask has shape {tuple(given.shape)} in a batch, which fits no positions of "
+                f"layer '{self.layer.name}' ({places}); give a number for each of them, or leave it out."
+            )
+        self._notes.setdefault(UNMASKED.format(self.layer.name, places))
 
     def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
         """Rows and the weights of their positions; those without weight stay out."""

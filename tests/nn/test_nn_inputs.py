@@ -107,6 +107,14 @@ def test_a_position_mask_has_the_last_word_and_may_weigh():
         gram_of_layer(model, "query", [IDS], position_mask=weights)
 
 
+def test_a_position_mask_that_fits_nothing_is_refused():
+    for mask in (torch.ones(3, 7), torch.ones(3, 4, 2)):
+        with pytest.raises(InputError, match=r"has shape .* fits no positions of layer 'query'"):
+            gram_of_layer(Encoder(), "query", IDS, position_mask=mask)
+    found = gram_of_layer(Encoder(), "pooler", IDS, position_mask=MASK)  # a value for a sample
+    assert found.positions == 3
+
+
 def test_several_layers_take_one_pass():
     model, calls = Encoder(), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))

@@ -1,8 +1,8 @@
 """Checkpoints on disk: `.safetensors`, PyTorch's own files, GGUF, and folders of them with their config.
 
 Headers are read strictly and before any tensor: names that stand twice, sizes that do not fit and offsets
-beyond the file are refused. PyTorch's files are read with ``weights_only=True``, so that nothing is unpickled
-but tensors.
+beyond the file are refused. Nothing of PyTorch's files is unpickled but tensors
+(:mod:`pvqbounds.storage.tensor_files`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.storage.archive import LARGEST_FILE, parse_json, read_bytes
+from pvqbounds.storage.archive import parse_json, read_bytes
+from pvqbounds.storage.tensor_files import INDICES, TORCH_SUFFIXES, read_index, read_torch, state_of
 
-__all__ = ["TORCH_SUFFIXES", "Checkpoint", "StoredTensor", "open_checkpoint"]
-
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+__all__ = ["Checkpoint", "StoredTensor", "open_checkpoint"]
 
 LARGEST_HEADER, LARGEST_CONFIG = 100_000_000, 2**26
 """Bytes."""
 
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGS = ("config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 TORCH_KINDS = {
@@ -131,16 +129,9 @@ def _united(files: list[Path]) -> dict[str, StoredTensor]:
 
 def _sharded(index: Path) -> dict[str, StoredTensor]:
     """The tensors that an index names, each in the part where it says."""
-    document = parse_json(read_bytes(index, LARGEST_CONFIG), index)
-    places = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise InputError(
-            f"{index} is no index of a checkpoint: its weight_map must name a file for each tensor."
-        )
+    places = read_index(index)
     tensors: dict[str, StoredTensor] = {}
     for name in dict.fromkeys(places.values()):
-        if Path(name).name != name:
-            raise InputError(f"{index} names {shown(name)}, which is no file of its own folder.")
         for tensor, stored in _of_file(index.parent / name):
             if places.get(tensor) != name:
                 raise InputError(f"{index} does not say that {name} holds {shown(tensor)}, as it does.")
@@ -224,41 +215,11 @@ def _read_safetensor(path: Path, name: str) -> NDArray[Any]:
 
 
 def _of_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:
-    torch = _package("torch")
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
-            if path.stat().st_size > LARGEST_FILE:
-                raise
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is damaged or holds more than tensors, which is never unpickled "
-            f"({type(error).__name__}); save the state_dict as .safetensors."
-        ) from error
-    for name, tensor in _tensors_in(content, "", torch):
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise InputError(f"{shown(name)} in {path} is no dense tensor of plain numbers.")
+    _package("torch")
+    for name, tensor in state_of(read_torch(path), path).items():
         kind = TORCH_KINDS.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
         size = tensor.numel() * tensor.element_size()
         yield name, StoredTensor(kind, tuple(tensor.shape), size, lambda tensor=tensor: _array(tensor))  # type: ignore[misc]
-
-
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Names under which training scripts put a state dictionary."""
-
-
-def _tensors_in(content: Any, prefix: str, torch: Any) -> Iterator[tuple[str, Any]]:
-    """The tensors of a state dictionary, or of the one inside what a training script saves."""
-    if not isinstance(content, Mapping):
-        raise InputError("A PyTorch file must hold a state dictionary: tensors by their names.")
-    inner = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-    if inner:
-        content = content[inner[0]]
-    for name, value in content.items():
-        if isinstance(value, torch.Tensor) and isinstance(name, str):
-            yield name, value.detach()
 
 
 def _array(tensor: Any) -> NDArray[Any]:

@@ -159,6 +159,8 @@ def _tensor(
         size, octets = gguf.GGML_QUANT_SIZES[kind]
     except (KeyError, ValueError):
         cursor.fail(f"{shown(name)} is of the unknown type {number}")
+    if 0 in shape:
+        cursor.fail(f"{shown(name)} has the shape {shape}, which holds nothing")
     if shape[-1] % size:
         cursor.fail(f"the rows of {shown(name)} have {shape[-1]} numbers, no whole blocks of {size}")
     length = math.prod(shape) // size * octets

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+import numpy as np
+
 from pvqbounds.errors import InputError, shown
 from pvqbounds.storage.checkpoints.awq import AWQ
 from pvqbounds.storage.checkpoints.base import LayerFormat, Parts
@@ -70,8 +72,11 @@ def read_layer(checkpoint: Checkpoint, name: str, hints: Sequence[str] = ()) -> 
     parts = Parts(found, tensors, checkpoint.config, checkpoint.path, hints)
     for form in FORMATS:
         if form.fits(parts):
-            layer = form.read(parts)
+            with np.errstate(over="ignore", invalid="ignore"):
+                layer = form.read(parts)
             parts.refuse_leftovers()
+            if not np.isfinite(layer.weight).all():
+                parts.fail("has scales that are so large that its weights overflow.")
             return layer
     raise InputError(
         f"Layer {shown(found)} in {checkpoint.path} is in no format that is read: it holds "
