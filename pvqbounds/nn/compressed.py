@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
@@ -21,6 +22,7 @@ from pvqbounds.results.compressed import Compressed
 from pvqbounds.storage.checkpoints import (
     LOGS,
     CompressedLayer,
+    Layout,
     claimed_loss,
     open_checkpoint,
     read_claims,
@@ -131,14 +133,10 @@ def _name_of(path: Path) -> str:
 def _side(
     name: str, path: Path, layer: Layer, formats: Sequence[str], error_log: str | Path | None
 ) -> CompressedSide:
-    stored = read_layer(open_checkpoint(path), layer.name, formats)
+    stored = read_layer(open_checkpoint(path), layer.name, formats, _layout_of(layer))
     wanted = tuple(layer.kind.parameter.shape)
-    if layer.kind.turned and stored.kind.startswith("plain"):
-        raise InputError(
-            f"{path} has layer '{layer.name}' as its module has it, which is no channel a row "
-            f"({layer.description}); that is not read yet."
-        )
-    if stored.shape != wanted and stored.weight.shape != (layer.channels, layer.inputs):
+    fits = stored.weight.shape == (layer.channels, layer.inputs) and stored.stride in (1, layer.block)
+    if not fits:
         raise InputError(
             f"Layer '{layer.name}' of the model has weights of shape {wanted}, but {shown(stored.name)} in "
             f"{path} has {stored.shape}; give the dense model that was compressed."
@@ -154,6 +152,17 @@ def _side(
         kept=stored.pruned and stored.pattern is None,
     )
     return CompressedSide(name, stored, origin, _claimed(path, layer, error_log))
+
+
+def _layout_of(layer: Layer) -> Layout | None:
+    """How the module has the weights, where it is not a channel a row."""
+    kind = layer.kind
+    if not kind.turned:
+        return None
+    stored = tuple(kind.parameter.shape)
+    places = torch.arange(math.prod(stored)).reshape(stored)
+    dense = layer.channels, layer.input_channels, layer.block
+    return Layout(stored, dense, kind.matrix(places).contiguous().numpy())
 
 
 def _claimed(path: Path, layer: Layer, error_log: str | Path | None) -> float | None:

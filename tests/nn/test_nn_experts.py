@@ -178,3 +178,39 @@ def test_transformers_mixtral():
             rows = rows.detach().numpy()
             assert gram.positions == len(rows)
             np.testing.assert_allclose(gram.grams[0].matrix, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe", "GptOss"])
+def test_files_as_transformers_writes_them(tmp_path, kind):
+    """A matrix for each expert, with gate and up apart and under other names, or one tensor for all."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "num_experts_per_tok": 2}
+    sizes |= (
+        {"num_experts": 3, "moe_intermediate_size": 64} if kind == "Qwen3Moe" else {"num_local_experts": 3}
+    )
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    experts = model.model.layers[0].mlp.experts
+    dense = {name: p.detach().clone() for name, p in experts.named_parameters() if p.dim() == 3}
+    with torch.no_grad():
+        for p in experts.parameters():
+            p.copy_((p / 2**-6).round().clamp(-8, 7) * 2**-6)
+    rounded = {name: getattr(experts, name).detach().clone() for name in dense}
+    model.save_pretrained(tmp_path / "w")
+    with torch.no_grad():
+        for name, weight in dense.items():
+            getattr(experts, name).copy_(weight)
+    data = {"input_ids": torch.randint(0, 50, (4, 16))}
+    for name, weight in rounded.items():
+        layer = f"model.layers.0.mlp.experts.1.{name}"
+        report = layer_bounds(
+            model, layer, data, compressed=tmp_path / "w", methods=[], out_channels=2, time_limit=1
+        )
+        gram = grams_of_layers(model, [layer], data)[layer].grams[0].matrix
+        off = (weight[1] - dense[name][1]).double().numpy()
+        off = (off.T if kind == "GptOss" else off)[:2]
+        error = ((off @ gram) * off).sum()
+        assert report.sides[0].method_error("compressed") == pytest.approx(error, rel=1e-9)
+        assert not any("not near" in note for note in report.notes)

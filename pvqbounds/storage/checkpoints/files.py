@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,30 @@ class StoredTensor:
     """Type as stored: "i32", "f16", "bf16", "f8_e4m3", or a type of GGUF such as "q4_0"."""
     shape: tuple[int, ...]
     bytes: int
-    read: Callable[[], NDArray[Any]]
-    """Floating-point numbers in float64, which holds them all; whole numbers as they are stored."""
+    take: Callable[[Any], NDArray[Any]]
+    """Reads what an index along its first axis stands for, or all of it for an Ellipsis."""
+
+    def read(self) -> NDArray[Any]:
+        """Floating-point numbers in float64, which holds them all; whole numbers as they are stored."""
+        return self.take(...)
+
+    def at(self, place: int) -> StoredTensor:
+        """One part of it along the first axis, which it has."""
+        return replace(
+            self,
+            shape=self.shape[1:],
+            bytes=self.bytes // self.shape[0],
+            take=lambda index: self.take(slice(place, place + 1))[0][index],
+        )
+
+    def rows(self, first: int, last: int) -> StoredTensor:
+        """Some of it along the first axis."""
+        return replace(
+            self,
+            shape=(last - first, *self.shape[1:]),
+            bytes=self.bytes // self.shape[0] * (last - first),
+            take=lambda index: self.take(slice(first, last))[index],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +96,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     renamed: Callable[[str], str | None] | None = None
     """What the file calls a layer of a Hugging Face model, where it has names of its own (GGUF)."""
+    turns: bool = False
+    """Whether every matrix has a channel a row, also where the model has an input a row (GGUF)."""
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -181,7 +206,7 @@ def _of_safetensors(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         raise InputError(f"{path} is damaged or not a .safetensors file ({_line(error)}).") from error
     for name, kind, shape in listed:
         size = math.prod(shape) * BYTES.get(kind, 1)
-        yield name, StoredTensor(kind, shape, size, lambda name=name: _read_safetensor(path, name))  # type: ignore[misc]
+        yield name, StoredTensor(kind, shape, size, partial(_read_safetensor, path, name))
 
 
 def _check_header(path: Path) -> None:
@@ -202,11 +227,12 @@ BYTES = {"f64": 8, "i64": 8, "u64": 8, "f32": 4, "i32": 4, "u32": 4, "f16": 2, "
 """Of a number; one of other types."""
 
 
-def _read_safetensor(path: Path, name: str) -> NDArray[Any]:
+def _read_safetensor(path: Path, name: str, index: Any) -> NDArray[Any]:
     safetensors = _package("safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as archive:
-            return _array(archive.get_tensor(name))
+            whole = index is ...
+            return _array(archive.get_tensor(name) if whole else archive.get_slice(name)[index])
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise InputError(f"{shown(name)} cannot be read from {path} ({_line(error)}).") from error
 
@@ -219,7 +245,11 @@ def _of_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:
     for name, tensor in state_of(read_torch(path), path).items():
         kind = TORCH_KINDS.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
         size = tensor.numel() * tensor.element_size()
-        yield name, StoredTensor(kind, tuple(tensor.shape), size, lambda tensor=tensor: _array(tensor))  # type: ignore[misc]
+        yield name, StoredTensor(kind, tuple(tensor.shape), size, partial(_part_of, tensor))
+
+
+def _part_of(tensor: Any, index: Any) -> NDArray[Any]:
+    return _array(tensor[index])
 
 
 def _array(tensor: Any) -> NDArray[Any]:
