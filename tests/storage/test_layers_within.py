@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from pvqbounds.errors import InputError
+from pvqbounds.nn.carried import carried, model_of
 from pvqbounds.nn.compressed import compressed_sides
 from pvqbounds.nn.layers import find_layer
 from pvqbounds.storage.checkpoints import open_checkpoint, read_layer
@@ -97,7 +98,11 @@ class Experts(nn.Module):
 
 def _layer(model: nn.Module, name: str, path: Path) -> Any:
     """What a file holds of a layer of the model, after it was held against its shape."""
-    (side,) = compressed_sides(path, find_layer(model, name))
+    own = find_layer(model, name)
+    (side,) = compressed_sides(path, own)
+    alone = carried(own)  # as a network's layers travel
+    (again,) = compressed_sides(path, find_layer(model_of(alone), name))
+    assert np.array_equal(again.stored.weight, side.stored.weight)
     return side.stored
 
 
