@@ -403,6 +403,38 @@ def test_an_encoder_of_transformers(transformers):
         np.testing.assert_allclose(found[name].grams[0].matrix, expected, rtol=1e-12, atol=1e-13)
 
 
+def test_an_encoder_in_single_precision_has_the_gram_of_its_own_real_rows(transformers):
+    """Sums are exact to 1e-12 on what the layer was given; what it was given the model rounds to float32."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+    )
+    model = transformers.BertModel(config).eval()
+    lengths = torch.tensor([3, 17, 9, 30, 24, 1])
+    ids, mask = torch.randint(1, 50, (6, 30)), (torch.arange(30) < lengths[:, None]).long()
+    batches = [{"input_ids": ids[i : i + 2], "attention_mask": mask[i : i + 2]} for i in (0, 2, 4)]
+    alone = [{"input_ids": row[:n][None]} for row, n in zip(ids, lengths, strict=True)]
+    for name in ("encoder.layer.0.attention.self.query", "encoder.layer.1.output.dense"):
+        rows, kept = [], []
+        layer = model.get_submodule(name)
+        handle = layer.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(args[0]))
+        with torch.no_grad():
+            for batch in batches:
+                model(**batch)
+                kept.append(rows.pop()[batch["attention_mask"] > 0].double())
+        handle.remove()
+        own = torch.cat(kept)
+        expected = (own.T @ own / len(own)).numpy()
+        found = gram_of_layer(model, name, batches)
+        assert found.positions == int(lengths.sum()) == len(own)
+        np.testing.assert_allclose(found.grams[0].matrix, expected, rtol=1e-12, atol=1e-12 * expected.max())
+        single = gram_of_layer(model, name, alone).grams[0].matrix
+        assert np.abs(single - expected).max() < 1e-5 * expected.max()
+        double = [gram_of_layer(model.double(), name, each).grams[0].matrix for each in (batches, alone)]
+        model.float()
+        np.testing.assert_allclose(double[0], double[1], rtol=1e-12, atol=1e-12 * expected.max())
+
+
 def test_gpt2_of_transformers(transformers):
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=9, n_positions=8, n_embd=8, n_layer=1, n_head=2)
