@@ -8,7 +8,7 @@ SEED ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long fuzz check bench bench-layers clean
+.PHONY: help demo test test-long fuzz check docs bench bench-layers clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,8 @@ help:
 	@echo "make test       the tests (under ten minutes)"
 	@echo "make test-long  the full counts: 10,000 random problems against brute force, and more"
 	@echo "make fuzz       random and adversarial problems against exact arithmetic: MINUTES=60 SEED=1"
-	@echo "make check      ruff and mypy"
+	@echo "make check      ruff, mypy, and the documentation without a warning"
+	@echo "make docs       the documentation as a site, to be read from a disk: site/index.html"
 	@echo "make bench      the benchmarks (about twenty minutes)"
 	@echo "make clean      remove .venv, caches and results"
 	@echo "A GPU build of PyTorch is large; to get the CPU one, give pip its index:"
@@ -37,6 +38,10 @@ help:
 	$(PIP) -e '.[test]'
 	@touch $@
 
+.venv/docs-ready: .venv/created pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
+	@touch $@
+
 demo: .venv/demo-ready
 	@mkdir -p results
 	$(BIN)/pvqbounds layer --json results/demo.json --plot results/demo.png
@@ -51,10 +56,13 @@ test-long: .venv/test-ready
 fuzz: .venv/test-ready
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
-check: .venv/test-ready
+check: .venv/test-ready docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/test-ready
 	-$(BIN)/python benchmarks/exact.py
@@ -67,4 +75,4 @@ bench-layers: .venv/test-ready
 	-$(BIN)/python benchmarks/pruning_relaxation.py
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache results
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache results
