@@ -18,6 +18,7 @@ from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.integer import IntegerLeastSquares
 from pvqbounds.problems.least_squares import LeastSquares, checked_pair
 from pvqbounds.problems.supports import rule_of
+from pvqbounds.problems.units import Units, enclosure_scaled
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.problems.values import LARGEST_CODE, Reals, Steps, ValueSet
 
@@ -178,6 +179,13 @@ class AnyScaleLeastSquares(LeastSquares):
         values = AnySteps(len(vector), low, high)
         super().__init__(shared, vector, values, rule_of(len(vector), nnz, pattern, stride))
 
+    @cached_property
+    def units(self) -> Units:
+        """Units in which the largest numbers are near 1; errors, where no weight says how large a step is."""
+        units = super().units
+        told = self.weight[self.shared.live].any()
+        return units if told else Units(units.gram, -(units.gram // 2))
+
     def at(self, scale: float) -> IntegerLeastSquares:
         """The problem at one scale.
 
@@ -203,8 +211,10 @@ class AnyScaleLeastSquares(LeastSquares):
         power, target = inner.gram @ z, inner.gram @ inner.weight
         square, product, signal = float(z @ power), float(z @ target), inner.signal.upper
         scale = 1.0
-        if square > 0.0 and signal > 0.0:
-            scale = product / square if product > 0.0 else NEXT_TO_NOTHING * math.sqrt(signal / square)
+        if product > 0.0 and square > 0.0:
+            scale = product / square
+        elif square > 0.0:
+            scale = NEXT_TO_NOTHING * (math.sqrt(signal / square) if signal > 0.0 else 1.0)
         usable = math.isfinite(scale) and scale > 0.0
         return math.ldexp(scale if usable else 1.0, self.units.weight)
 
@@ -214,6 +224,8 @@ class AnyScaleLeastSquares(LeastSquares):
 
     def error(self, values: NDArray[Any]) -> Enclosure:
         """Enclosure of E(s z) of codes z at their best scale s, as it is rounded to float64."""
+        if self.units != (0, 0):  # a scale near 0 lies further from 1 than weights may
+            return enclosure_scaled(self.normalised.error(values), self.units.error)
         return self.at(self.scale_of(np.asarray(values))).error(values)
 
     def codes_of_nearest(self) -> NDArray[np.int64]:

@@ -19,6 +19,9 @@ from pvqbounds.problems.values import Reals
 
 __all__ = ["SparseLeastSquares", "magnitude_support", "nnz_of_density"]
 
+INDEPENDENT = 1e-4
+"""Share of its size that the inputs before it leave of an input, for Cholesky factors to be taken."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SparseLeastSquares(Problem):
@@ -85,7 +88,7 @@ class SparseLeastSquares(Problem):
         # a unit diagonal, so that an input of small power is not taken for a rounding error
         diagonal = np.diagonal(block)
         power = np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
-        move = np.linalg.lstsq(block / np.outer(power, power), pull / power, rcond=None)[0]
+        move = _moved(block / np.outer(power, power), pull / power)
         v[support] = self.weight[support] + move / power
         return v
 
@@ -120,6 +123,17 @@ class SparseLeastSquares(Problem):
     def start(self) -> Point:
         """Magnitude pruning, re-fitted."""
         return self.on_support(magnitude_support(self))
+
+
+def _moved(block: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solution of the normal equations of a unit diagonal; of least norm where inputs depend on others."""
+    try:
+        independent = np.diagonal(np.linalg.cholesky(block)).min() > INDEPENDENT
+    except np.linalg.LinAlgError:
+        independent = False
+    if independent:  # by a tenth of the time
+        return np.linalg.solve(block, pull)
+    return np.linalg.lstsq(block, pull, rcond=None)[0]
 
 
 def magnitude_support(problem: SparseLeastSquares) -> NDArray[np.int64]:

@@ -100,6 +100,26 @@ def test_without_signal_nothing_is_left_to_lose(weight) -> None:
     assert pvq.verify(problem, bounds)
 
 
+@pytest.mark.parametrize("power", [-250, -40, 0, 40, 290])
+@pytest.mark.parametrize("box", [(-2, 1), (2, 2)])
+def test_without_signal_no_gram_is_too_large(box, power) -> None:
+    gram = np.diag([1.0, 0.5, 0.0]) * 10.0**power
+    bounds = pvq.solve(problem := pvq.AnyScaleLeastSquares(gram, np.zeros(3), *box))
+    assert bounds.error_lower == 0.0
+    assert bounds.error_upper < 1e-30  # as small as one likes: no best scale is left
+    assert pvq.verify(problem, bounds)
+
+
+@pytest.mark.parametrize("power", [-227, 0, 270])
+def test_a_best_scale_next_to_zero_is_not_too_small(power) -> None:
+    gram = np.array([[1.0, 1.0 - 2**-52], [1.0 - 2**-52, 1.0]]) * 10.0**power
+    problem = pvq.AnyScaleLeastSquares(gram, [-(2.0**-29), 2.0**-29], -1, 0)
+    for relaxation in ("splits", "park-boyd"):
+        bounds = pvq.solve(problem, "auto", "relax", relaxation)
+        assert pvq.verify(problem, bounds)
+        assert bounds.error_upper <= problem.signal.upper
+
+
 @pytest.mark.parametrize("box", [(-1, 0), (0, 1), (0, 7), (1, 3), (-1, 1), (0, 0), (3, 3)])
 def test_one_sided_grids_and_single_bits(box) -> None:
     rng = np.random.default_rng(8)

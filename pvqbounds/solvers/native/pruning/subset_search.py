@@ -34,7 +34,7 @@ from pvqbounds.solvers.native.pruning.subset_kernel import (
     new_stack,
 )
 from pvqbounds.solvers.native.pruning.subset_multipliers import Multiplied, multiplied
-from pvqbounds.solvers.native.pruning.supports import better_support, improved_support, support_from_inverse
+from pvqbounds.solvers.native.pruning.supports import better_support, improved_support, supports_from_inverse
 
 __all__ = ["good_support", "prove_sparse", "relaxed_sparse", "search_from", "search_sparse"]
 
@@ -302,10 +302,10 @@ def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDA
         return plain
     shared = scaled_gram(problem.gram)
     conditioned = shared.conditioned()
-    found = support_from_inverse(problem, conditioned, clock)
+    candidates = [*supports_from_inverse(problem, conditioned, clock), plain]
     if shared.inverse is not None:
-        return better_support(problem, [found, plain])
-    candidates = [found, plain, improved_support(problem, conditioned, plain, clock)]
+        return better_support(problem, candidates)
+    candidates.append(improved_support(problem, conditioned, plain, clock))
     if problem.n <= LARGEST_SINGULAR and (clock is None or not clock.expired):
         # a singular Gram: the reduction finds inputs that act as one
         factor = subset_factor(problem)

@@ -96,13 +96,16 @@ class SearchTree:
 
     def threshold_for(self, value: float) -> float:
         """A threshold, as small as rounding allows, at which `value` is proved; inf if none is found."""
-        below, threshold = 0.0, max(0.0, value - self.root)
-        step = max(threshold * UNIT, TINY)
+        if value <= self.root:
+            return 0.0
+        # where the bound reaches the value but for roundings: a quadratic equation in the threshold's root
+        root = self.blur + math.sqrt(self.blur * self.blur + value - self.root)
+        below, threshold = 0.0, (1.0 - 4.0 * UNIT) * root * root / (1.0 - gamma(2 * self.n + 8))
+        step = max(UNIT * max(threshold, abs(value)), TINY)
         for _ in range(100):
             shortfall = value - self.bound_at(threshold)
             if shortfall <= 0.0:
                 return self._least_between(below, threshold, value)
-            # the first step makes good the loss at this threshold, the next ones its rounding
             below, threshold = threshold, threshold + max(shortfall, step)
             step *= 2.0
         return math.inf
