@@ -81,9 +81,7 @@ def minorant(
     if power is not None:
         lowered = np.ldexp(lowered, -power[:, None] - power)
         diagonal = lowered[places]
-    lowered[places] = np.nextafter(
-        diagonal - (margins * proof_margin(n) * diagonal + TINY), -np.inf
-    )
+    lowered[places] = np.nextafter(diagonal - (margins * proof_margin(n) * diagonal + TINY), -np.inf)
     try:
         factor: NDArray[np.float64] = np.ascontiguousarray(np.linalg.cholesky(lowered).T)
     except np.linalg.LinAlgError:
