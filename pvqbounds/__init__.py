@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pvqbounds._version import __version__ as __version__
 from pvqbounds.errors import (
     ContradictionError,
     InputError,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from pvqbounds.solving.verification import Verification, verify
     from pvqbounds.storage.problem_files import load_problem
     from pvqbounds.storage.problem_forms import save_problem
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AnyScaleLeastSquares",

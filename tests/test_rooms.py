@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "pvqbounds"
 
 LEVELS = (
-    ("clock", "errors", "numba_cache"),
+    ("_version", "clock", "errors", "numba_cache"),
     ("arithmetic",),
     ("problems",),
     ("relaxations",),
