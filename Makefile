@@ -13,7 +13,7 @@ KERNELS_COVERED_BY := tests/arithmetic tests/problems/test_grids.py tests/proble
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long test-bare coverage fuzz check wheel smoke bench bench-layers bench-check clean
+.PHONY: help demo test test-long test-bare coverage fuzz check docs wheel smoke bench bench-layers bench-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,7 +23,8 @@ help:
 	@echo "make fuzz       random and adversarial problems against exact arithmetic: MINUTES=60 SEED=1"
 	@echo "make test-bare  the tests in an environment without optional packages: PYTHON=python3.13"
 	@echo "make coverage   branch coverage of arithmetic, problems and relaxations"
-	@echo "make check      ruff and mypy"
+	@echo "make check      ruff, mypy, and the documentation without a warning"
+	@echo "make docs       the documentation as a site, to be read from a disk: site/index.html"
 	@echo "make wheel      the wheel, in dist/"
 	@echo "make smoke      the wheel in an empty environment: PYTHON=python3.13"
 	@echo "make bench      the benchmarks (about twenty minutes)"
@@ -45,6 +46,10 @@ help:
 
 .venv/test-ready: .venv/created pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
+	@touch $@
+
+.venv/docs-ready: .venv/created pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 demo: .venv/demo-ready
@@ -75,10 +80,13 @@ coverage: .venv/test-ready
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: .venv/test-ready
+check: .venv/test-ready docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: .venv/docs-ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel:
 	rm -rf build dist
@@ -104,4 +112,4 @@ bench-check: .venv/test-ready
 	$(BIN)/python benchmarks/ratios.py
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* build dist results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* build dist results site

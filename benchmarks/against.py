@@ -175,7 +175,7 @@ def ranges() -> Case:
 
 
 def cases() -> dict[str, Case]:
-    """Every case by its name; those of docs/benchmarks.md."""
+    """Every case by its name; those of docs/benchmarks-diary.md."""
     exact = {"method": "exact", "time_limit": 120.0}
     found: dict[str, Case] = {}
     for n, channels, sizes in ((36, 8, (2, 3, 4, 8)), (64, 3, (2, 4)), (72, 2, (2, 4))):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from pvqbounds.solving.channels import solve_channels
     from pvqbounds.solving.one import solve
     from pvqbounds.solving.verification import Verification, verify
+    from pvqbounds.storage.problem_files import load_problem
+    from pvqbounds.storage.problem_forms import save_problem
 
 __all__ = [
     "AnyScaleLeastSquares",
@@ -57,8 +59,10 @@ __all__ = [
     "available_solvers",
     "budget_curve",
     "formats",
+    "load_problem",
     "methods",
     "nn",
+    "save_problem",
     "solve",
     "solve_channels",
     "solvers",
@@ -71,6 +75,8 @@ _LAZY = {
     "Verification": "pvqbounds.solving.verification",
     "available_solvers": "pvqbounds.solvers",
     "budget_curve": "pvqbounds.solving.budget_curve",
+    "load_problem": "pvqbounds.storage.problem_files",
+    "save_problem": "pvqbounds.storage.problem_forms",
     "solve": "pvqbounds.solving.one",
     "solve_channels": "pvqbounds.solving.channels",
     "verify": "pvqbounds.solving.verification",

@@ -16,7 +16,7 @@ LEVELS = (
     ("solvers", "results"),
     ("methods",),
     ("solving", "storage"),
-    ("studies", "train", "nn", "report"),
+    ("studies", "train", "nn", "report", "dimod_models"),
     ("network",),
     ("commands", "cli"),
 )

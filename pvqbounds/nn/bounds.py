@@ -14,41 +14,37 @@ from torch import nn
 
 from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.clock import Clock
-from pvqbounds.errors import ContradictionError, InputError, SolverError, shown
-from pvqbounds.methods import asked_for, chosen, get, notes, proposals, proposing
+from pvqbounds.errors import ContradictionError, InputError
+from pvqbounds.methods import asked_for, notes, proposals, proposing
 from pvqbounds.methods.magnitude import shared_by_magnitude
-from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides, notes_of
+from pvqbounds.nn.asked import LayerAsked, LayerOptions, asked_of_layer
+from pvqbounds.nn.compressed import CompressedFiles, notes_of
 from pvqbounds.nn.gram_files import GivenGrams, given_grams
 from pvqbounds.nn.grams import Data, LayerGrams, gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.progress import LayerProgress, SharedTime, Watched
 from pvqbounds.nn.sides import (
-    chosen_channels,
-    given_scales,
-    input_ranges,
     note_of,
     problems_of,
-    refuse_unfit,
     results_of,
     searches_scales,
     slices_of,
     with_searched_scales,
 )
 from pvqbounds.problems import AnyScaleLeastSquares, Gram, Problem, SparseLeastSquares
-from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
-from pvqbounds.problems.grids import checked_range_method
+from pvqbounds.problems.chunks import Slice
+from pvqbounds.problems.formats import Format
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.results.closing import Closing
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.held_out import HeldOut, held_out_errors
-from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult, labels
+from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult
 from pvqbounds.solvers.native.compiling import seconds_compiling
 from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
 from pvqbounds.solving.channels import solve_all
-from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.execution import Execution
-from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for, kind_of
+from pvqbounds.solving.kinds import kind_of
 from pvqbounds.solving.layer_budget import solve_together
 from pvqbounds.solving.one_scale import bound_one_scale
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
@@ -59,6 +55,9 @@ SEARCHED = "The scales of {} are those found on the output error, not those of i
 """A note."""
 
 INTERRUPTED = "Interrupted: the intervals are those that stood by then."
+
+Points = Mapping[str, tuple[NDArray[Any], ...]]
+"""Codes or weights of each problem of a side, by the name of what made them."""
 
 
 def layer_bounds(
@@ -220,92 +219,39 @@ def layer_bounds(
     data, held_out = loaded.data if data is None else data, loaded.held_out if held_out is None else held_out
     if data is None and grams is None:
         raise InputError("The model comes without data; give calibration inputs for it, or a Gram.")
-    asked = SolveOptions(solver, method, relaxation, **options)
+    solve = SolveOptions(solver, method, relaxation, **options)
     execution = Execution(jobs, device, total_time=total_time)
-    own_forms = _own_forms(formats, bits, density, pattern, alone=compressed is None)
-    if any_scale:
-        own_forms = _at_any_scale(own_forms)
-    if search_scales and not any(map(searches_scales, own_forms)):
-        raise InputError(
-            "No format of these has scales of groups to search for, as int4:g128 and nvfp4 have; leave out "
-            "search_scales."
-        )
-    for form in own_forms:
-        refuse_unfit(form, target)
-    stored = compressed_sides(compressed, target, [form.name for form in own_forms], error_log)
-    forms = [*own_forms, *(side.form for side in stored)]
-    titles = _titles(own_forms, stored)
-    ranges = input_ranges(target, opt_dim, forms)
-    channels, mask = chosen_channels(out_channels, target.channels), checked_mask(mask_cost)
-    _check_budget(budget, ranges, forms, asked)
-    _check_one_scale(forms, ranges)
-    largest = max(stop - start for start, stop in ranges)
-    options_of = _options(forms, asked, largest, budget)
-    listed = [_methods(form, forms, methods, largest) for form in forms]
-    asked_scales = _asked_scales(forms, range_method, per_channel, scales, target)
+    asked = asked_of_layer(
+        target,
+        LayerOptions(
+            formats, bits, density, pattern, compressed, error_log, budget, mask_cost, opt_dim,
+            out_channels, range_method, per_channel, any_scale, search_scales, scales, methods,
+        ),
+        solve,
+    )  # fmt: skip
 
-    total = len(forms) * len(channels) * len(ranges)
     report = progress or (lambda done, total, label: None)
-    report(0, total, "layer inputs")
+    report(0, len(asked.forms) * asked.problems_each, "layer inputs")
     if grams is not None:
         captured = given_grams(grams, target)
     else:
         assert data is not None
         captured = gram_of_layer(loaded.module, target, data, batch_size=batch_size)
-    slices = list(slices_of(target, captured.grams, channels, ranges))
-    posed = [problems_of(form, target, captured.grams, slices, asked_scales) for form in own_forms]
-    starts: list[Points] = [{} for _ in forms]
-    if search_scales:
-        time_each = Clock(asked.time_limit * len(slices) * len(own_forms), asked.cancelled)
-        for number, form in enumerate(own_forms):
-            at = form, target, captured.grams, slices, posed[number]
-            posed[number], codes = with_searched_scales(*at, time_each)
-            starts[number] = {"searched": tuple(codes)} if codes else {}
-    posed += [side.problems(slices) for side in stored]
-    given: list[Points] = [{} for _ in own_forms]
-    given += [{AS_STORED: side.points(slices)} for side in stored]
-    fitting = [proposing(own, problems) for own, problems in zip(listed, posed, strict=True)]
-    _refuse_unused(methods, fitting)
-    names = titles if stored else labels([(form.task, form.name) for form in forms])
-    sides, sharing = [], SharedTime(total_time, len(forms))
-    for number, form in enumerate(forms):
-        alone = Closing(posed[number]) if len(ranges) == 1 else None  # chunks do not add up
-        told_of = Watched(report, number * len(slices), total, names[number], alone)
-        told_of.done(0)
-        watched = replace(execution, progress=told_of.done, found=told_of.found)
-        own = options_of[_kind(form)], replace(watched, total_time=sharing.next())
-        nnz = form.layer_budget(sum(p.n for p in posed[number])) if budget == "layer" else None
-        if form.one_scale:
-            found = _at_one_scale(posed[number], fitting[number], *own)
-        elif nnz is None:
-            found = _each_by_itself(posed[number], fitting[number], *own, given[number])
-        else:
-            found = _under_one_budget(posed[number], nnz, fitting[number], *own)
-        bounds = at_least_methods(found.problems, found.bounds, starts[number])
-        results = results_of(slices, found.problems, bounds)
-        if number < len(own_forms):
-            sides.append(_side(form, results, found, (target.channels, target.inputs), mask))
-        else:
-            file = stored[number - len(own_forms)]
-            size = file.stored.bits_per_weight
-            sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
-    interrupted = asked.cancelled is not None and asked.cancelled.is_set()
-    told = [INTERRUPTED if interrupted else "", loaded.note, *captured.notes]
-    told += [note_of(form, target) for form in own_forms]
-    told += [SEARCHED.format(form.name) for form in own_forms if search_scales and searches_scales(form)]
-    told += [note for side in stored for note in notes_of(side, target, captured.grams)]
-    told += [note for own, problems in zip(fitting, posed, strict=True) for note in notes(own, problems)]
-    protocol: Literal["full", "chunked"] = "full" if len(ranges) == 1 else "chunked"
+    posed = _posed(asked, target, captured, solve)
+    sides = _solved(asked, posed, target, execution, report)
+    protocol: Literal["full", "chunked"] = "full" if len(asked.ranges) == 1 else "chunked"
     later = None
     if held_out is not None and protocol == "full":
         later = _held_out(sides, target, _grams_of(held_out, loaded.module, target, batch_size))
+    interrupted = solve.cancelled is not None and solve.cancelled.is_set()
+    told = [INTERRUPTED if interrupted else "", loaded.note, *_notes(asked, posed, target, captured)]
     return LayerReport(
         model=loaded.name,
         layer=layer,
         description=target.description,
         protocol=protocol,
         inputs=target.inputs,
-        channels=(len(channels), target.channels),
+        channels=(len(asked.channels), target.channels),
         positions=captured.positions,
         range_method=range_method if scales is None else "given",
         sides=tuple(sides),
@@ -313,6 +259,75 @@ def layer_bounds(
         notes=tuple(dict.fromkeys(filter(None, told))),
         held_out=later,
     )
+
+
+class Posed(NamedTuple):
+    """The problems of all sides."""
+
+    slices: list[Slice]
+    problems: list[list[Problem]]
+    """Of each side."""
+    starts: list[Points]
+    """What the search for scales found, of each side."""
+    given: list[Points]
+    """The weights of files, of each side."""
+    methods: list[list[str]]
+    """The listed methods that propose for these problems, of each side."""
+
+
+def _posed(asked: LayerAsked, target: Layer, captured: LayerGrams, solve: SolveOptions) -> Posed:
+    """The problems of each side, with the scales that are searched for."""
+    slices = list(slices_of(target, captured.grams, asked.channels, asked.ranges))
+    forms = asked.own_forms
+    problems = [problems_of(form, target, captured.grams, slices, asked.scales) for form in forms]
+    starts: list[Points] = [{} for _ in asked.forms]
+    if asked.search_scales:
+        time_each = Clock(solve.time_limit * len(slices) * len(forms), solve.cancelled)
+        for number, form in enumerate(forms):
+            at = form, target, captured.grams, slices, problems[number]
+            problems[number], codes = with_searched_scales(*at, time_each)
+            starts[number] = {"searched": tuple(codes)} if codes else {}
+    problems += [side.problems(slices) for side in asked.stored]
+    given: list[Points] = [{} for _ in forms]
+    given += [{AS_STORED: side.points(slices)} for side in asked.stored]
+    fitting = [proposing(own, posed) for own, posed in zip(asked.methods, problems, strict=True)]
+    _refuse_unused(asked.named_methods, fitting)
+    return Posed(slices, problems, starts, given, fitting)
+
+
+def _solved(
+    asked: LayerAsked, posed: Posed, target: Layer, execution: Execution, report: LayerProgress
+) -> list[Side]:
+    """The sides, one after another."""
+    sides, sharing = [], SharedTime(execution.total_time, len(asked.forms))
+    total = len(asked.forms) * asked.problems_each
+    for number, form in enumerate(asked.forms):
+        # chunks do not add up
+        alone = Closing(posed.problems[number]) if len(asked.ranges) == 1 else None
+        told_of = Watched(report, number * len(posed.slices), total, asked.names[number], alone)
+        told_of.done(0)
+        watched = replace(execution, progress=told_of.done, found=told_of.found)
+        found = _found(asked, posed, number, replace(watched, total_time=sharing.next()))
+        bounds = at_least_methods(found.problems, found.bounds, posed.starts[number])
+        results = results_of(posed.slices, found.problems, bounds)
+        if number < len(asked.own_forms):
+            sides.append(_side(form, results, found, (target.channels, target.inputs), asked.mask))
+        else:
+            file = asked.stored[number - len(asked.own_forms)]
+            size = file.stored.bits_per_weight
+            sides.append(Side(file.name, size, results, found.points, compressed=file.origin))
+    return sides
+
+
+def _notes(asked: LayerAsked, posed: Posed, target: Layer, captured: LayerGrams) -> list[str]:
+    """What is to be known beside the numbers."""
+    told = [*captured.notes, *(note_of(form, target) for form in asked.own_forms)]
+    searched = filter(searches_scales, asked.own_forms) if asked.search_scales else ()
+    told += [SEARCHED.format(form.name) for form in searched]
+    told += [note for side in asked.stored for note in notes_of(side, target, captured.grams)]
+    for own, problems in zip(posed.methods, posed.problems, strict=True):
+        told += notes(own, problems)
+    return told
 
 
 def _grams_of(held_out: Data | GivenGrams, model: nn.Module, layer: Layer, batch_size: int) -> LayerGrams:
@@ -333,136 +348,6 @@ def _held_out(sides: Sequence[Side], layer: Layer, captured: LayerGrams) -> Held
     return HeldOut(captured.positions, found[0][0], tuple(errors for _, errors in found))
 
 
-# ------------------------------------------------------------------------- what is asked for
-
-
-def _own_forms(
-    formats: Sequence[str] | None,
-    bits: int | None,
-    density: float | None,
-    pattern: tuple[int, int] | None,
-    *,
-    alone: bool,
-) -> list[Format]:
-    """The formats that are asked for; beside compressed weights there need not be one."""
-    if not alone and all(asked is None for asked in (formats, bits, density, pattern)):
-        return []
-    return asked_formats(formats, bits, density, pattern)
-
-
-def _at_any_scale(forms: Sequence[Format]) -> list[Format]:
-    """The formats with free scales, where they have one for the layer or for each channel."""
-    free = [form.at_any_scale() for form in forms]
-    if not any(form.any_scale for form in free):
-        raise InputError(
-            "No format of these has one scale for a channel or the layer that could be any, as int4 has; "
-            "leave out any_scale."
-        )
-    names = [form.name for form in free]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(f"Of the formats that are {name} with any scale, give one.")
-    return free
-
-
-def _titles(forms: Sequence[Format], stored: Sequence[CompressedSide]) -> tuple[str, ...]:
-    """What each side is called; two of one name are refused before any work."""
-    titles = tuple(form.name for form in forms) + tuple(side.name for side in stored)
-    for side in stored:
-        if titles.count(side.name) > 1:
-            raise InputError(f"Compressed weights are called {side.name} as another side is; rename them.")
-    if not titles:
-        raise InputError("Name at least one format, such as int4, or a file of compressed weights.")
-    return titles
-
-
-def _check_budget(
-    budget: str, ranges: Sequence[tuple[int, int]], forms: Sequence[Format], asked: SolveOptions
-) -> None:
-    if budget not in ("channel", "layer"):
-        raise InputError(f"The budget is one of channel, layer, not {shown(budget)}.")
-    if budget == "channel":
-        return
-    for form in forms:
-        if form.support is not None and form.layer_budget(1) is None:
-            raise InputError(
-                f"{form.name} has a budget of its own for each channel, as every N:M pattern and joint "
-                "format has; leave out budget = layer."
-            )
-    if not any(form.support is not None for form in forms):
-        raise InputError("A budget over the layer is that of a density; give one, such as 25%.")
-    if len(ranges) > 1:
-        raise InputError("A budget over the layer needs the full protocol; leave out opt_dim.")
-    if asked.method == "exact":
-        raise InputError("A budget over the layer is bounded by its relaxation; leave out method = exact.")
-    if asked.tolerance is not None:
-        raise InputError("The bound of a budget over the layer takes no tolerance; leave it out.")
-
-
-def _check_one_scale(forms: Sequence[Format], ranges: Sequence[tuple[int, int]]) -> None:
-    for form in forms:
-        if form.one_scale and (len(ranges) > 1 or form.support is not None):
-            raise InputError(
-                f"{form.name} has one scale for the whole layer and all of its weights; leave out opt_dim, "
-                "and any pattern or density of it."
-            )
-
-
-def _kind(form: Format) -> Kind:
-    """How the problems of a format are solved."""
-    return kind_for(form.task, form.has_steps, form.any_scale)
-
-
-def _options(
-    forms: Sequence[Format], asked: SolveOptions, largest: int, budget: str
-) -> dict[Kind, SolveOptions]:
-    """What is asked of each kind of problem; a solver that cannot be used is found before any work."""
-    kinds = list(dict.fromkeys(map(_kind, forms)))
-    name = asked.relaxation
-    if name is not None and not any(kind.knows(name) for kind in kinds):
-        meant = [kind.called for kind in ALL_KINDS if kind.knows(name)]
-        if meant:
-            raise InputError(
-                f"The relaxation {shown(name)} is for {' or '.join(meant)}, which no format asks for."
-            )
-        kinds[0].checked_relaxation(name, asked.native)
-    solvers = {
-        kind: solver_for_side(
-            asked.solver, asked.method, kind, largest, asked.solver_options, asked.time_limit
-        )
-        for kind in kinds
-    }
-    if asked.solver not in solvers.values():
-        raise SolverError(
-            f"{asked.solver} cannot do {' or '.join(kind.called for kind in kinds)}; leave it out, or add a "
-            "format that it can do."
-        )
-    if budget == "layer" and not replace(asked, solver=solvers[PRUNING], solver_options=None).native:
-        raise InputError(
-            "A budget over the layer is bounded by the native solver alone; leave out "
-            f"solver = {asked.solver}."
-        )
-    return {
-        kind: replace(
-            asked,
-            solver=solver,
-            relaxation=name if name is not None and kind.knows(name) else None,
-            solver_options=asked.solver_options if solver == asked.solver else None,
-        )
-        for kind, solver in solvers.items()
-    }
-
-
-def _methods(form: Format, forms: Sequence[Format], methods: Sequence[str] | None, largest: int) -> list[str]:
-    """The methods that are listed for a format; one that is named is for the task of some format."""
-    listed = chosen(methods, form.task, largest)
-    for name in asked_for(methods):
-        tasks = get(name).tasks
-        if not any(other.task in tasks for other in forms):
-            raise InputError(f"The method {name} is for {' or '.join(tasks)}, which no format asks for.")
-    return listed
-
-
 def _refuse_unused(methods: Sequence[str] | None, fitting: Sequence[Sequence[str]]) -> None:
     """Refuse a method that is named, and proposes for problems of the task but not for these."""
     for name in asked_for(methods):
@@ -472,28 +357,7 @@ def _refuse_unused(methods: Sequence[str] | None, fitting: Sequence[Sequence[str
             )
 
 
-def _asked_scales(
-    forms: Sequence[Format],
-    range_method: str,
-    per_channel: bool,
-    scales: float | Sequence[float] | None,
-    target: Layer,
-) -> AskedScales:
-    """How the scales of plain grids are found."""
-    given = None if scales is None else given_scales(scales, target.channels)
-    if not any(form.takes_scales for form in forms) and (given or per_channel):
-        raise InputError(
-            "No format of these has scales that options may say, as int4 has; leave out scales and "
-            "per_channel."
-        )
-    return AskedScales(checked_range_method(range_method), per_channel, given)
-
-
 # ------------------------------------------------------------------------- the bounds of a side
-
-
-Points = Mapping[str, tuple[NDArray[Any], ...]]
-"""Codes or weights of each problem of a side, by the name of what made them."""
 
 
 class Found(NamedTuple):
@@ -505,6 +369,18 @@ class Found(NamedTuple):
     """What each method proposes, by its name."""
     shared: SharedBudget | None = None
     one_scale: SharedScale | None = None
+
+
+def _found(asked: LayerAsked, posed: Posed, number: int, execution: Execution) -> Found:
+    """What is found for a side."""
+    form, problems, methods = asked.forms[number], posed.problems[number], posed.methods[number]
+    own = asked.solve_options(form), execution
+    if form.one_scale:
+        return _at_one_scale(problems, methods, *own)
+    nnz = form.layer_budget(sum(p.n for p in problems)) if asked.one_budget else None
+    if nnz is None:
+        return _each_by_itself(problems, methods, *own, posed.given[number])
+    return _under_one_budget(problems, nnz, methods, *own)
 
 
 def _side(

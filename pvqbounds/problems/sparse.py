@@ -125,7 +125,7 @@ class SparseLeastSquares(Problem):
         return self.on_support(magnitude_support(self))
 
 
-def _moved(block: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray[np.float64]:
+def _moved(block: NDArray[np.float64], pull: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
     """Solution of the normal equations of a unit diagonal; of least norm where inputs depend on others."""
     try:
         independent = np.diagonal(np.linalg.cholesky(block)).min() > INDEPENDENT

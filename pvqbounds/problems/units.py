@@ -20,6 +20,9 @@ __all__ = ["Units", "enclosure_scaled", "exponent_of", "scaled_down", "scaled_ex
 ORDINARY = 64
 """Exponents of two up to which numbers stay as they are: no product of them comes near to the ends."""
 
+FINE = -768
+"""Exponents of two below which multipliers of problems near 1 may lose digits: float64 ends at -1074."""
+
 
 class Units(NamedTuple):
     """A Gram in units of ``2**gram``, weights in units of ``2**weight``."""
@@ -31,6 +34,11 @@ class Units(NamedTuple):
     def error(self) -> int:
         """Errors are in units of two to this power."""
         return self.gram + 2 * self.weight
+
+    @property
+    def lose_digits(self) -> bool:
+        """Whether multipliers that are about numbers near 1 may lose digits in the problem's own units."""
+        return min(self.gram, self.gram + self.weight) < FINE
 
     @property
     def inverse(self) -> Units:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.clock import Clock
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import (
@@ -20,9 +21,6 @@ from pvqbounds.relaxations.certificates import (
     is_vector,
 )
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs
-
-if TYPE_CHECKING:
-    from pvqbounds.clock import Clock
 
 __all__ = ["Case", "CasesCertificate"]
 
@@ -116,7 +114,10 @@ class CasesCertificate(Certificate):
         if problem.units != (0, 0):
             inner, value = self.in_units(problem.units).claim(problem.normalised)
             stated = scaled_down(value, problem.units.error)
-            return replace(inner.in_units(problem.units.inverse), value=stated), stated
+            moved = replace(inner.in_units(problem.units.inverse), value=stated)
+            if problem.units.lose_digits:
+                moved = replace(moved, value=moved.prove(problem, Clock(math.inf)))
+            return moved, moved.value
         cases, value = [], math.inf
         for case, slabs in self._leaves(problem):
             if not slabs.box.is_empty:

@@ -258,5 +258,8 @@ def is_number(value: object) -> bool:
 def multipliers_in_units(
     lam: NDArray[np.float64], nu: NDArray[np.float64], units: Units
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """lam and nu for the problem in these units."""
-    return np.ldexp(lam, -units.gram), np.ldexp(nu, -units.gram - units.weight)
+    """lam and nu for the problem in these units; lam rounded down: S is no less definite then."""
+    moved = np.ldexp(lam, -units.gram)
+    if units.inverse.lose_digits:
+        moved = np.where(np.ldexp(moved, units.gram) > lam, np.nextafter(moved, -np.inf), moved)
+    return moved, np.ldexp(nu, -units.gram - units.weight)

@@ -198,7 +198,10 @@ def steady_dual(
     units = problem.units
     if units != (0, 0):
         inner, proof = steady_dual(problem.normalised, certificate.in_units(units), within)
-        return inner.in_units(units.inverse), proof.in_units(units.inverse)
+        steady = inner.in_units(units.inverse)
+        if units.lose_digits:
+            proof = dual_proof(problem.normalised, steady.in_units(units), STEADY, within)
+        return steady, proof.in_units(units.inverse)
     terms = dual_terms(problem, certificate, margins=STEADY, within=within)
     if terms is None or not terms.lowered:
         return certificate, _spent(problem, terms)

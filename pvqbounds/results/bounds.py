@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import UNIT, Enclosure
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.results.history import Moment
 
 __all__ = ["Bounds", "LowerKind", "Status", "sqnr_interval"]
 
@@ -64,9 +65,9 @@ class Bounds:
     """
 
     error_lower: float
-    """No allowed weight has less error: the bound."""
+    """No allowed weight has less error: the dual bound."""
     error_upper: float
-    """Error of the returned weight."""
+    """Error of the returned weight, the incumbent."""
     signal_enclosure: Enclosure
     """Enclosure of wᵀGw."""
     lower_kind: LowerKind
@@ -80,7 +81,7 @@ class Bounds:
     """Name of the relaxation behind the lower end; None where a search alone gave it."""
     seconds: float
     weight: NDArray[np.float64]
-    """The best weight found, shape (n,)."""
+    """The best weight found, the incumbent, shape (n,)."""
     codes: NDArray[np.int64] | None
     """Its codes z (quantization), shape (n,)."""
     support: NDArray[np.int64] | None
@@ -93,6 +94,9 @@ class Bounds:
     """The bound that the solver states, where it states one."""
     note: str = ""
     """One sentence where something is worth knowing (time limit, solver status)."""
+    history: tuple[Moment, ...] = ()
+    """How the interval closed, where a search took long enough to tell: what was stated on the way, reported
+    and not proved, and at last the two ends of this result."""
 
     @property
     def signal(self) -> float:
@@ -111,7 +115,7 @@ class Bounds:
 
     @property
     def gap(self) -> float:
-        """Width of the SQNR interval in dB."""
+        """Width of the SQNR interval in dB: the optimality gap."""
         return self.sqnr_upper - self.sqnr_lower
 
     def __repr__(self) -> str:

@@ -154,6 +154,8 @@ def _relaxed(
         certificate, claimed = found.claim(problem.in_units(units))
         certificates.append(certificate.in_units(units.inverse))
         stated = scaled_down(claimed, units.error)
+        if units.lose_digits:
+            certificates[-1], stated = certificates[-1].claim(problem)
         relaxation = PRUNING.relaxation_of(certificates[-1])
         bounds.append(
             allotted_bounds(

@@ -148,3 +148,24 @@ def test_multipliers_that_leave_the_range_of_float64_prove_nothing_and_say_so():
         outcome = pvq.verify(problem, bounds)
         assert outcome, outcome.reason
         assert bounds.certificate.fits(problem)
+
+
+@pytest.mark.parametrize("method", ["auto", "relax"])
+@pytest.mark.parametrize("seed", range(12))
+def test_multipliers_that_lose_digits_in_a_tiny_gram_are_what_is_proved(seed, method):
+    rng = np.random.default_rng(seed)
+    n = 3 + seed % 3
+    X = rng.normal(size=(6, n)) * 2.0 ** rng.integers(-26, 1, size=n)
+    X[:, 1] = X[:, 0] * (1.0 + 1e-8 * rng.normal(size=6))
+    gram, w = np.ldexp(X.T @ X, -1000), np.ldexp(rng.normal(size=n), 333)
+    if seed % 2:
+        levels = np.ldexp([-2.0, -1.1, -0.6, -0.2, 0.0, 0.3, 0.7, 1.2, 2.0], 333)
+        problem = pvq.CodebookLeastSquares(gram, w, levels, nnz=n - 1)
+    else:
+        problem = pvq.IntegerLeastSquares(gram, w, 2.0**333 / 3.0, -4, 3)
+    bounds = pvq.solve(problem, method=method)
+    assert pvq.verify(problem, bounds), pvq.verify(problem, bounds).reason
+    # no less than that in units near 1, but for the digits
+    plain = pvq.solve(problem.normalised, method=method)
+    there = np.ldexp(bounds.error_lower, -problem.units.error)
+    assert there >= 0.999 * plain.error_lower - 1e-12 * problem.normalised.signal.upper

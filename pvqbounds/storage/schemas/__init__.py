@@ -1,0 +1,33 @@
+"""The published JSON Schemas (draft 2020-12) of what this package writes, one file each."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from pvqbounds.errors import InputError, shown
+
+__all__ = ["SCHEMAS", "schema_of"]
+
+SCHEMAS = {
+    "pvqbounds.layer/2": "layer-2.json",
+    "pvqbounds.problem/1": "problem-1.json",
+    "pvqbounds.curve/1": "curve-1.json",
+    "pvqbounds.network/1": "network-1.json",
+}
+"""Files of the schemas, by what a document's ``schema`` says."""
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The JSON Schema of documents whose ``schema`` is `name`; others that it refers to have URNs as ``$id``.
+
+    Raises
+    ------
+    InputError
+        If none is published by that name.
+    """
+    if name not in SCHEMAS:
+        raise InputError(f"No schema is called {shown(name)}; there are {', '.join(SCHEMAS)}.")
+    document: dict[str, Any] = json.loads(files(__name__).joinpath(SCHEMAS[name]).read_text("utf-8"))
+    return document
