@@ -120,6 +120,7 @@ def main() -> None:
     assert (where / "py.typed").exists()
     assert (where / "nn" / "embedded" / "digits_cnn.safetensors").exists()
     assert (where / "report" / "page" / "templates" / "page.html").exists()
+    assert list((where / "storage" / "schemas").glob("*.json"))
     for name, (_, bounds) in solved().items():
         print(f"{name:14} {bounds.error_upper:.6f}, optimal and certified")
     with tempfile.TemporaryDirectory() as folder:
