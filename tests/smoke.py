@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def refit(support: tuple[int, ...]) -> float:
     return error(weights)
 
 
-def solved() -> dict[str, tuple[object, pvq.Bounds]]:
+def solved() -> Mapping[str, tuple[object, pvq.Bounds]]:
     """Quantization, pruning and both at once, each held against all that there is."""
     grid = [np.array(z) * SCALE for z in itertools.product(CODES, repeat=ROW)]
     ends = SCALE, CODES[0], CODES[-1]
