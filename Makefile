@@ -5,10 +5,15 @@ PYTHON ?= python3
 PIP_ARGS ?=
 MINUTES ?= 60
 SEED ?= 1
+COVERED_BY := tests/arithmetic tests/problems tests/relaxations tests/test_api.py tests/nn/test_layer_formats.py \
+	$(addprefix tests/solving/,test_layer_budget.py test_layer_cases.py test_one_scale.py) \
+	$(addprefix tests/storage/,test_stored_cases.py test_stored_kinds.py test_stored_scales.py)
+KERNELS_COVERED_BY := tests/arithmetic tests/problems/test_grids.py tests/problems/test_any_scale.py \
+	tests/problems/test_code_kernel.py
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long fuzz check docs bench bench-layers clean
+.PHONY: help demo test test-long test-bare coverage fuzz check docs wheel smoke bench bench-layers bench-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,9 +21,14 @@ help:
 	@echo "make test       the tests (under ten minutes)"
 	@echo "make test-long  the full counts: 10,000 random problems against brute force, and more"
 	@echo "make fuzz       random and adversarial problems against exact arithmetic: MINUTES=60 SEED=1"
+	@echo "make test-bare  the tests in an environment without optional packages: PYTHON=python3.13"
+	@echo "make coverage   branch coverage of arithmetic, problems and relaxations"
 	@echo "make check      ruff, mypy, and the documentation without a warning"
 	@echo "make docs       the documentation as a site, to be read from a disk: site/index.html"
+	@echo "make wheel      the wheel, in dist/"
+	@echo "make smoke      the wheel in an empty environment: PYTHON=python3.13"
 	@echo "make bench      the benchmarks (about twenty minutes)"
+	@echo "make bench-check  speed against benchmarks/ratios.json (two minutes)"
 	@echo "make clean      remove .venv, caches and results"
 	@echo "A GPU build of PyTorch is large; to get the CPU one, give pip its index:"
 	@echo "  make demo PIP_ARGS='--index-url URL-OF-A-CPU-INDEX'"
@@ -56,6 +66,20 @@ test-long: .venv/test-ready
 fuzz: .venv/test-ready
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --seed $(SEED)
 
+# an environment with pvqbounds' own requirements and what runs tests, and nothing else
+test-bare:
+	@bare=$$(mktemp -d) && trap 'rm -rf "$$bare"' EXIT && $(PYTHON) -m venv "$$bare" \
+	&& "$$bare/bin/python" -m pip install --quiet $(PIP_ARGS) -c constraints.txt . hypothesis pytest pytest-xdist \
+	&& "$$bare/bin/python" -m pytest -n auto -m "not long"
+
+# numba's kernels cannot be traced: what tests them alone runs them as Python
+coverage: .venv/test-ready
+	$(BIN)/coverage erase
+	$(BIN)/coverage run --parallel-mode -m pytest -m "not long" $(COVERED_BY)
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run --parallel-mode -m pytest $(KERNELS_COVERED_BY)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 check: .venv/test-ready docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,6 +87,16 @@ check: .venv/test-ready docs
 
 docs: .venv/docs-ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+wheel:
+	rm -rf build dist
+	$(PYTHON) -m pip wheel --quiet $(PIP_ARGS) --no-deps --wheel-dir dist .
+
+# from another folder, so that nothing of this one can be imported by mistake
+smoke: wheel
+	@empty=$$(mktemp -d) && trap 'rm -rf "$$empty"' EXIT && $(PYTHON) -m venv "$$empty" \
+	&& "$$empty/bin/python" -m pip install --quiet $(PIP_ARGS) -c constraints.txt dist/*.whl \
+	&& cp tests/smoke.py "$$empty" && cd "$$empty" && bin/python smoke.py
 
 bench: .venv/test-ready
 	-$(BIN)/python benchmarks/exact.py
@@ -74,5 +108,8 @@ bench-layers: .venv/test-ready
 	-$(BIN)/python benchmarks/codes.py
 	-$(BIN)/python benchmarks/pruning_relaxation.py
 
+bench-check: .venv/test-ready
+	$(BIN)/python benchmarks/ratios.py
+
 clean:
-	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache results
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* build dist results site

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pvqbounds._version import __version__ as __version__
 from pvqbounds.errors import (
     ContradictionError,
     InputError,
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from pvqbounds.solving.channels import solve_channels
     from pvqbounds.solving.one import solve
     from pvqbounds.solving.verification import Verification, verify
-
-__version__ = "0.1.0"
+    from pvqbounds.storage.problem_files import load_problem
+    from pvqbounds.storage.problem_forms import save_problem
 
 __all__ = [
     "AnyScaleLeastSquares",
@@ -58,8 +59,10 @@ __all__ = [
     "available_solvers",
     "budget_curve",
     "formats",
+    "load_problem",
     "methods",
     "nn",
+    "save_problem",
     "solve",
     "solve_channels",
     "solvers",
@@ -72,6 +75,8 @@ _LAZY = {
     "Verification": "pvqbounds.solving.verification",
     "available_solvers": "pvqbounds.solvers",
     "budget_curve": "pvqbounds.solving.budget_curve",
+    "load_problem": "pvqbounds.storage.problem_files",
+    "save_problem": "pvqbounds.storage.problem_forms",
     "solve": "pvqbounds.solving.one",
     "solve_channels": "pvqbounds.solving.channels",
     "verify": "pvqbounds.solving.verification",

@@ -11,12 +11,12 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from pvqbounds._version import __version__
 from pvqbounds.commands import (
     allocate,
     compare,
@@ -31,6 +31,7 @@ from pvqbounds.commands import (
     verify,
 )
 from pvqbounds.commands.console import Commands, printing_anything
+from pvqbounds.commands.missing import what_is_missing
 from pvqbounds.commands.train import app as train_app
 from pvqbounds.errors import PvqError, one_line
 
@@ -66,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 sys.stdout.flush()  # a disk that is full shows here at the latest
     except PvqError as error:
         _fail(str(error), error.exit_code)
+    except ModuleNotFoundError as error:
+        missing = what_is_missing(error)
+        if missing is None:
+            raise
+        _fail(missing, 2)
     except MemoryError as error:
         why = f" ({error})" if str(error) else ""
         _fail(f"The memory of this machine ran out{why}; take fewer channels, --jobs 1 or smaller chunks.", 1)
@@ -100,7 +106,7 @@ def _abandon_output() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"pvqbounds {version('pvqbounds')}")
+        print(f"pvqbounds {__version__}")
         raise typer.Exit
 
 

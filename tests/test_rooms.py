@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "pvqbounds"
 
 LEVELS = (
-    ("clock", "errors", "numba_cache"),
+    ("_version", "clock", "errors", "numba_cache"),
     ("arithmetic",),
     ("problems",),
     ("relaxations",),
@@ -16,7 +16,7 @@ LEVELS = (
     ("solvers", "results"),
     ("methods",),
     ("solving", "storage"),
-    ("studies", "train", "nn", "report"),
+    ("studies", "train", "nn", "report", "dimod_models"),
     ("network",),
     ("commands", "cli"),
 )

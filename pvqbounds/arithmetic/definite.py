@@ -48,8 +48,10 @@ def proof_margin(n: int) -> float:
     return 2.0 * n * gamma(n + 3)
 
 
-def minorant(matrix: NDArray[np.float64], margins: float = 1.0) -> NDArray[np.float64] | None:
-    """Upper triangular float64 R with xᵀ A x >= ||R x||² for every x, or None.
+def minorant(
+    matrix: NDArray[np.float64], margins: float = 1.0, shift: float = 0.0
+) -> NDArray[np.float64] | None:
+    """Upper triangular float64 R with xᵀ A x >= ||R x||² + shift ||x||² for every x, or None.
 
     Parameters
     ----------
@@ -58,6 +60,8 @@ def minorant(matrix: NDArray[np.float64], margins: float = 1.0) -> NDArray[np.fl
     margins
         How many times the margin of a proof to leave: with two of them a proof in any other order of
         sums succeeds with one.
+    shift
+        Any finite number, negative ones included.
 
     Returns
     -------
@@ -65,16 +69,19 @@ def minorant(matrix: NDArray[np.float64], margins: float = 1.0) -> NDArray[np.fl
     definite by more than that margin, which proves nothing.
     """
     n = len(matrix)
-    least, largest = np.diagonal(matrix).min(), np.diagonal(matrix).max()
+    lowered, places = matrix.copy(), np.diag_indices(len(matrix))
+    if shift != 0.0:  # the next float below covers the rounding of the subtraction
+        lowered[places] = np.nextafter(lowered[places] - shift, -np.inf)
+    diagonal = lowered[places]
+    least, largest = diagonal.min(), diagonal.max()
     if not least > 0.0:
         return None
     ordinary = least > 1.0 / LARGEST_ENTRY and largest < LARGEST_ENTRY
-    power = None if ordinary else equilibration(matrix)
-    lowered = matrix.copy() if power is None else np.ldexp(matrix, -power[:, None] - power)
-    diagonal = np.diagonal(lowered).copy()
-    lowered[np.diag_indices(n)] = np.nextafter(
-        diagonal - (margins * proof_margin(n) * diagonal + TINY), -np.inf
-    )
+    power = None if ordinary else equilibration(lowered)
+    if power is not None:
+        lowered = np.ldexp(lowered, -power[:, None] - power)
+        diagonal = lowered[places]
+    lowered[places] = np.nextafter(diagonal - (margins * proof_margin(n) * diagonal + TINY), -np.inf)
     try:
         factor: NDArray[np.float64] = np.ascontiguousarray(np.linalg.cholesky(lowered).T)
     except np.linalg.LinAlgError:
@@ -99,11 +106,7 @@ def proves_definite(matrix: NDArray[np.float64], shift: float, margins: float = 
     margins
         As for :func:`minorant`.
     """
-    shifted = matrix.copy()
-    diagonal = np.diag_indices(len(matrix))
-    # the next float below covers the rounding of the subtraction
-    shifted[diagonal] = np.nextafter(shifted[diagonal] - shift, -np.inf)
-    return minorant(shifted, margins) is not None
+    return minorant(matrix, margins, shift) is not None
 
 
 def proved_shift(matrix: NDArray[np.float64], margins: float = 1.0) -> float | None:

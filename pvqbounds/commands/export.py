@@ -1,14 +1,22 @@
-"""``pvqbounds export``: the best weights found for a network, as a checkpoint."""
+"""``pvqbounds export``: a network's best weights as a checkpoint, or a problem for other solvers."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from pvqbounds.commands.allocate import StoreArgument
-from pvqbounds.commands.console import ReportOption, check_report_path, progress_bar
+from pvqbounds.commands.budgets import NnzOption, ProblemBitsOption, ScaleOption, budget_of
+from pvqbounds.commands.console import (
+    DensityOption,
+    PatternOption,
+    RangeOption,
+    ReportOption,
+    check_report_path,
+)
+from pvqbounds.commands.exported_problem import export_problem
+from pvqbounds.commands.exported_weights import Weights, export_weights_of
 from pvqbounds.commands.inputs import (
     DataOption,
     MaxTokensOption,
@@ -16,44 +24,51 @@ from pvqbounds.commands.inputs import (
     SamplesOption,
     TokenizerOption,
     WeightsOption,
-    data_options,
 )
-from pvqbounds.errors import InputError
-
-if TYPE_CHECKING:
-    from pvqbounds.network.evaluation import Evaluation
-    from pvqbounds.network.export import Choice, Exported
-    from pvqbounds.results.network import NetworkReport
+from pvqbounds.errors import InputError, shown
 
 __all__ = ["export"]
 
 EPILOG = (
     "Examples: [bold]pvqbounds export runs/x best.safetensors --format int4:g128 --model FOLDER[/bold]   |   "
-    "[bold]pvqbounds export runs/x best/ --form compressed-tensors --bits-per-weight 4[/bold]"
+    "[bold]pvqbounds export runs/x best/ --form compressed-tensors --bits-per-weight 4[/bold]   |   "
+    "[bold]pvqbounds export problem.npz problem.lp --format int4[/bold]   |   "
+    "[bold]pvqbounds export problem.npz relaxation.cbf --format 2:4[/bold]"
 )
 
 
 def export(
-    store: StoreArgument,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="What --store of `pvqbounds network` names; or a problem as `pvqbounds solve` takes it: "
+            ".npz, .mat, .sparse, .mc.",
+            metavar="SOURCE",
+            show_default=False,
+        ),
+    ],
     file: Annotated[
         Path,
         typer.Argument(
-            help="A .safetensors file, or a folder for compressed-tensors.",
+            help="Of a store a .safetensors file, or a folder for compressed-tensors; of a problem .mps or "
+            ".lp (integer program), .cbf or .dat-s (relaxation), .qubo, .npz.",
             metavar="FILE",
             show_default=False,
         ),
     ],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="dense (as the model has its weights), compressed-tensors (packed where it can), npz, mps, "
+            "lp, cbf, sdpa or qubo; by default what FILE ends in."
+        ),
+    ] = None,
+    chosen: Annotated[
+        str | None,
+        typer.Option("--format", metavar="NAME", help="The format of all layers, or of the problem."),
+    ] = None,
     model_option: ModelOption = None,
     weights: WeightsOption = None,
-    form: Annotated[
-        str,
-        typer.Option(
-            help="dense (as the model has its weights), or compressed-tensors (packed where it can)."
-        ),
-    ] = "dense",
-    chosen: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="The format of all layers.")
-    ] = None,
     bits_per_weight: Annotated[
         float | None,
         typer.Option(help="In place of --format: the allocation for so many bits a weight."),
@@ -62,98 +77,83 @@ def export(
     tokenizer: TokenizerOption = None,
     max_tokens: MaxTokensOption = 256,
     samples: SamplesOption = None,
+    bits: ProblemBitsOption = None,
+    scale: ScaleOption = None,
+    range_method: RangeOption = "mse",
+    density: DensityOption = None,
+    nnz: NnzOption = None,
+    pattern: PatternOption = None,
     json_path: ReportOption = None,
 ) -> None:
-    """Write the best weights found, and say what the model loses by them on data."""
-    from pvqbounds.network.evaluation import evaluated
-    from pvqbounds.network.export import check_export_path, compressed_model, export_weights
-    from pvqbounds.storage.network_store import Store
-    from pvqbounds.storage.text import write_json
-
-    layout = check_export_path(file, form)
-    if json_path is not None:
-        check_report_path(json_path, file)
-    with progress_bar("reading the store") as update:
-        network = Store.open(store).read()
-        choice = _choice(network, chosen, bits_per_weight)
-        update(0, 0, "loading")
-        from pvqbounds import nn
-
-        reading = data_options(tokenizer, max_tokens, samples, None, 0)
-        called = model_option or network.model
-        loaded = nn.load_model(called, weights, data, options=reading, needs_data=False)
-        update(0, 0, "writing")
-        written = export_weights(network, loaded, file, layout, choice)
-        seen = None
-        tests = _tests(called, data, loaded)
-        if tests is not None:
-            update(0, 0, "evaluating")
-            best = compressed_model(network, loaded, choice)
-            seen = evaluated(loaded.module, tests), evaluated(best, tests, loaded.module)
-    if json_path is not None:
-        write_json(json_path, _document(written, seen))
-    _tell(written, seen)
-
-
-def _choice(network: NetworkReport, form: str | None, bits_per_weight: float | None) -> Choice:
-    """The format of each layer."""
-    from pvqbounds.network.allocation import allocate, budget_of, choices_of
-
-    if form is not None and bits_per_weight is not None:
-        raise InputError("Give either --format or --bits-per-weight, not both.")
-    if bits_per_weight is None:
-        return form
-    layers = choices_of(network)
-    return allocate(layers, budget_of(layers, bits_per_weight)).choice
-
-
-def _tests(called: str, data: Path | None, loaded: Any) -> Any:
-    """Data to look at the model on, with labels where there are some; None without any."""
-    from pvqbounds.nn.calibration import with_labels
-
-    if data is not None:
-        return with_labels(loaded.data, data, loaded.module)
-    if called == "digits":
-        from pvqbounds.train.data import digits_data
-
-        test = digits_data().test
-        return [test.__getitems__(range(len(test)))[:2]]
-    return None
-
-
-def _tell(written: Exported, seen: tuple[Evaluation, Evaluation] | None) -> None:
-    kinds = list(written.formats.values())
-    formats = ", ".join(f"{kinds.count(own)} in {own}" for own in dict.fromkeys(kinds))
-    print(f"{written.path}: the best weights found of {len(kinds)} layers, {formats}.")
-    for reason in dict.fromkeys(written.dense.values()):
-        names = [name for name, why in written.dense.items() if why == reason]
-        print(f"Dense: {', '.join(names)} ({reason}).")
-    if seen is not None:
-        print(_evaluation_text(*seen))
-
-
-def _evaluation_text(before: Evaluation, after: Evaluation) -> str:
-    """What a model was on data, and what it is."""
-    parts = []
-    if before.accuracy is not None and after.accuracy is not None:
-        parts.append(f"accuracy {100 * before.accuracy:.2f} % before and {100 * after.accuracy:.2f} % after")
-    if before.loss is not None and after.loss is not None:
-        parts.append(f"loss {before.loss:.4f} before and {after.loss:.4f} after")
-    if after.agreement is not None:
-        parts.append(f"the same first class as the dense model on {100 * after.agreement:.2f} %")
-    if after.output_error is not None:
-        parts.append(f"squared difference of the outputs {after.output_error:.3g} of theirs")
-    return f"On {after.samples} samples: {', '.join(parts)}."
-
-
-def _document(written: Exported, seen: tuple[Evaluation, Evaluation] | None) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "schema": "pvqbounds.export/1",
-        "path": str(written.path),
-        "formats": dict(written.formats),
-        "dense": dict(written.dense),
-        "before": None if seen is None else asdict(seen[0]),
-        "after": None if seen is None else asdict(seen[1]),
+    """Write a network's best weights as a checkpoint, or one problem for other solvers."""
+    of_weights = {
+        "--model": model_option,
+        "--weights": weights,
+        "--bits-per-weight": bits_per_weight,
+        "--data": data,
+        "--tokenizer": tokenizer,
+        "--samples": samples,
     }
+    of_problem = {"--bits": bits, "--scale": scale, "--density": density, "--nnz": nnz, "--pattern": pattern}
+    layout = _form(file, form)
+    if json_path is not None:
+        check_report_path(json_path, source, file)
+    if _is_problem(source):
+        _check(source, layout, of_weights, weights=False)
+        budget = budget_of(chosen, bits, scale, range_method, density, nnz, pattern)
+        export_problem(source, file, layout, budget, json_path)
+        return
+    _check(source, layout, of_problem, weights=True)
+    asked = Weights(model_option, weights, chosen, bits_per_weight, data, tokenizer, max_tokens, samples)
+    export_weights_of(source, file, layout, asked, json_path)
+
+
+def _is_problem(source: Path) -> bool:
+    """Whether a source is a problem's file; stores are folders.
+
+    Raises
+    ------
+    InputError
+        If it is a file of another kind.
+    """
+    from pvqbounds.storage.problem_files import PROBLEM_SUFFIXES
+    from pvqbounds.storage.quadratic_files import suffix_of
+
+    if source.is_dir() or not suffix_of(source):
+        return False
+    if suffix_of(source) not in PROBLEM_SUFFIXES:
+        raise InputError(
+            f"{source} is neither the folder of a store nor a problem as {', '.join(PROBLEM_SUFFIXES)}."
+        )
+    return True
+
+
+def _form(file: Path, name: str | None) -> str:
+    """The form of that name, or the one that the file's name ends in."""
+    from pvqbounds.network.forms import WEIGHT_FORMS
+    from pvqbounds.storage.problem_forms import PROBLEM_FORMS
+
+    suffixes = WEIGHT_FORMS | {own.name: own.suffixes for own in PROBLEM_FORMS.values()}
+    if name in suffixes:
+        return name
+    ending = "" if file.is_dir() else file.suffix.lower()
+    fitting = [own for own, ends in suffixes.items() if ending in ends]
+    if name is None and fitting:
+        return fitting[0]
+    what = f"as {shown(name)}" if name is not None else f"to a file with the name {file}"
+    raise InputError(
+        f"Weights are exported as dense (.safetensors) or compressed-tensors (a folder) and problems as "
+        f"{', '.join(PROBLEM_FORMS)}, not {what}."
+    )
+
+
+def _check(source: Path, form: str, others: dict[str, Any], *, weights: bool) -> None:
+    """Refuse a form, or options, of the other kind of source."""
+    from pvqbounds.network.forms import WEIGHT_FORMS
+
+    kind, other = ("a store of a network", "a problem") if weights else ("a problem", "weights")
+    if (form in WEIGHT_FORMS) != weights:
+        raise InputError(f"{source} is {kind}, and the form {form} is for {other}; give FILE another ending.")
+    given = [name for name, value in others.items() if value is not None]
+    if given:
+        raise InputError(f"{source} is {kind}, and {given[0]} is for {other}; leave it out.")

@@ -7,6 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pvqbounds.commands.budgets import (
+    NnzOption,
+    OneFormatOption,
+    ProblemBitsOption,
+    ScaleOption,
+    budget_of,
+)
 from pvqbounds.commands.console import (
     DensityOption,
     MethodOption,
@@ -21,7 +28,6 @@ from pvqbounds.commands.console import (
     TimeLimitOption,
     ToleranceOption,
     VerboseOption,
-    pattern_of,
     progress_bar,
     show,
     solver_options_of,
@@ -49,17 +55,12 @@ def solve(
             metavar="FILE",
         ),
     ],
-    form: Annotated[
-        str | None,
-        typer.Option("--format", metavar="NAME", help="A format by name, such as nf4 or 2:4+int4:g32."),
-    ] = None,
-    bits: Annotated[int | None, typer.Option(help="Quantize to so many bits, 2 to 16.")] = None,
-    scale: Annotated[
-        float | None, typer.Option(help="Step of the grid; found from the weights if left out.")
-    ] = None,
+    form: OneFormatOption = None,
+    bits: ProblemBitsOption = None,
+    scale: ScaleOption = None,
     range_method: RangeOption = "mse",
     density: DensityOption = None,
-    nnz: Annotated[int | None, typer.Option(help="How many weights to keep.")] = None,
+    nnz: NnzOption = None,
     pattern: PatternOption = None,
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
@@ -82,20 +83,17 @@ def solve(
     seed: SeedOption = 0,
 ) -> None:
     """Bound one problem from a file: the quantization or the pruning of one output channel, or both."""
-    from pvqbounds.problems.grids import checked_range_method
     from pvqbounds.report.tables import problem_view
     from pvqbounds.results.curve import BudgetCurve
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.solving import one as api
     from pvqbounds.solving.budget_curve import budget_curve
-    from pvqbounds.storage.problem_files import Budget, load_problem
+    from pvqbounds.storage.problem_files import load_problem
     from pvqbounds.storage.results_written import write_problem
 
     outputs = CurveOutputs(json_path, plot, table)
     outputs.check(file, curve)
-    budget = Budget(
-        bits, scale, checked_range_method(range_method), nnz, density, pattern_of(pattern), form, curve
-    )
+    budget = budget_of(form, bits, scale, range_method, density, nnz, pattern, every=curve)
     problem = load_problem(file, budget)
     if curve:
         refuse_unfit(solver, method, relaxation)

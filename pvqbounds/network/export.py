@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pvqbounds.errors import InputError, OutputError, shown
+from pvqbounds.network.forms import FORMS, Form
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.weights import import_safetensors, line
@@ -37,10 +38,7 @@ from pvqbounds.storage.checkpoints.written_packed import (
 )
 from pvqbounds.storage.text import write_json
 
-__all__ = ["FORMS", "Choice", "Exported", "Form", "check_export_path", "compressed_model", "export_weights"]
-
-Form = Literal["dense", "compressed-tensors"]
-FORMS: tuple[Form, ...] = ("dense", "compressed-tensors")
+__all__ = ["Choice", "Exported", "check_export_path", "compressed_model", "export_weights"]
 
 Choice = str | Mapping[str, str] | None
 """A format for all layers, or one for each by its name; None where the network has one alone."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from pvqbounds._version import __version__
 from pvqbounds.errors import InputError, shown
 from pvqbounds.network.asked import Asked, checked_formats
 from pvqbounds.nn.calibration import Images
@@ -62,7 +62,7 @@ def planned(
     found = {name: find_layer(loaded.module, name) for name in _sorted(names, layer_names(loaded.module))}
     checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
     manifest = Manifest(
-        version=version("pvqbounds"),
+        version=__version__,
         command=command,
         model=loaded.name,
         notes=(loaded.note,) if loaded.note else (),

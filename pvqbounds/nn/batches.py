@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError
 from pvqbounds.nn.positions import POSITION_MASK
 from pvqbounds.nn.signature import OUTLET, Inputs
+from pvqbounds.problems.validation import whole_number
 
 __all__ = ["Batch", "Data", "batches_of"]
+
+LARGEST_BATCH = 2**31
 
 Data = Tensor | NDArray[Any] | Mapping[str, Any] | Iterable[Any]
 """Model inputs: one tensor or array, or a dictionary of them by the names of the model's inputs, cut into
@@ -61,10 +64,8 @@ def batches_of(
     InputError
         If the data are empty, of no known kind, or hold what the model has no place for.
     """
-    if isinstance(batch_size, bool) or int(batch_size) != batch_size or batch_size < 1:
-        raise InputError(f"The batch size must be a positive whole number, not {shown(batch_size)}.")
-    empty = True
-    for batch in _cut(data, int(batch_size), inputs, position_mask):
+    size, empty = whole_number(batch_size, "The batch size", 1, LARGEST_BATCH), True
+    for batch in _cut(data, size, inputs, position_mask):
         if batch.samples and all(tensor.numel() for tensor in batch.tensors):
             empty = False
             yield batch
@@ -163,8 +164,8 @@ def _check_separate(data: Data, expected: Inputs) -> None:
 
 def _as_tensor(batch: Any) -> Tensor:
     if isinstance(batch, Tensor):
-        if batch.layout != torch.strided or batch.is_nested:
-            raise InputError("A batch of data is a sparse or nested tensor; give a dense one.")
+        if batch.layout != torch.strided or batch.is_nested or batch.is_meta:
+            raise InputError("A batch of data is a sparse, nested or meta tensor; give a dense one.")
         return batch
     if isinstance(batch, np.ndarray) and batch.dtype.kind in "fiub":
         return torch.from_numpy(np.ascontiguousarray(batch))

@@ -111,14 +111,13 @@ def with_labels(data: Data, path: Path, module: nn.Module) -> Data:
 def _arrays(path: Path, module: nn.Module, samples: int | None) -> Data:
     """The array of a data file, or several by the names of the model's inputs."""
     if path.suffix == ".npy":
-        return torch.from_numpy(read_array(path))[:samples]
-    tensors = _tensors(path)
-    if len(tensors) == 1:
-        return next(iter(tensors.values()))[:samples]
-    inputs = inputs_of(module)
+        return _first(torch.from_numpy(read_array(path)), samples)
+    tensors, inputs = _tensors(path), inputs_of(module)
+    if len(tensors) == 1 and not set(tensors) <= {*inputs.named, *LABELS} - {inputs.first}:
+        return _first(next(iter(tensors.values())), samples)
     taken = {name: tensor for name, tensor in tensors.items() if name in inputs.named or name not in LABELS}
     if set(taken) == {INPUTS_KEY}:
-        return taken[INPUTS_KEY][:samples]
+        return _first(taken[INPUTS_KEY], samples)
     if INPUTS_KEY in taken and INPUTS_KEY not in inputs.named and inputs.first is not None:
         taken = {inputs.first if name == INPUTS_KEY else name: tensor for name, tensor in taken.items()}
     mask = taken.pop(POSITION_MASK, None)
@@ -128,7 +127,12 @@ def _arrays(path: Path, module: nn.Module, samples: int | None) -> Data:
         raise InputError(f"{path} does not fit the model: {error}") from error
     if mask is not None:
         named[POSITION_MASK] = mask
-    return {name: tensor[:samples] for name, tensor in named.items()}
+    return {name: _first(tensor, samples) for name, tensor in named.items()}
+
+
+def _first(tensor: Tensor, samples: int | None) -> Tensor:
+    """So many samples, which lie along the first axis; a single number is left for whoever takes batches."""
+    return tensor[:samples] if tensor.dim() else tensor
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

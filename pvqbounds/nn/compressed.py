@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
@@ -20,6 +22,7 @@ from pvqbounds.results.compressed import Compressed
 from pvqbounds.storage.checkpoints import (
     LOGS,
     CompressedLayer,
+    Layout,
     claimed_loss,
     open_checkpoint,
     read_claims,
@@ -111,7 +114,10 @@ def named_files(files: CompressedFiles | None) -> dict[str, Path]:
         if not all(isinstance(name, str) and name for name in files):
             raise InputError("Compressed weights are called by names that are texts.")
         return {name: Path(path) for name, path in files.items()}
-    paths = [Path(path) for path in ([files] if isinstance(files, str | Path) else files)]
+    listed = [files] if isinstance(files, str | Path) else files
+    if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
+        raise InputError("Compressed weights are a file or folder, several of them in a list, or a mapping.")
+    paths = [Path(path) for path in listed]
     named = {_name_of(path): path for path in paths}
     if len(named) < len(paths):
         twice = next(name for name in named if sum(_name_of(path) == name for path in paths) > 1)
@@ -120,27 +126,23 @@ def named_files(files: CompressedFiles | None) -> dict[str, Path]:
 
 
 def _name_of(path: Path) -> str:
-    own = path.resolve().name
+    own = Path(os.path.abspath(path)).name  # links keep their name
     return own if path.is_dir() else own.removesuffix(path.suffix) or own
 
 
 def _side(
     name: str, path: Path, layer: Layer, formats: Sequence[str], error_log: str | Path | None
 ) -> CompressedSide:
-    stored = read_layer(open_checkpoint(path), layer.name, formats)
+    stored = read_layer(open_checkpoint(path), layer.name, formats, _layout_of(layer))
     wanted = tuple(layer.kind.parameter.shape)
-    if layer.kind.turned and stored.kind.startswith("plain"):
-        raise InputError(
-            f"{path} has layer '{layer.name}' as its module has it, which is no channel a row "
-            f"({layer.description}); that is not read yet."
-        )
-    if stored.shape != wanted and stored.weight.shape != (layer.channels, layer.inputs):
+    fits = stored.weight.shape == (layer.channels, layer.inputs) and stored.stride in (1, layer.block)
+    if not fits:
         raise InputError(
             f"Layer '{layer.name}' of the model has weights of shape {wanted}, but {shown(stored.name)} in "
             f"{path} has {stored.shape}; give the dense model that was compressed."
         )
     origin = Compressed(
-        source=path.resolve().name,
+        source=Path(os.path.abspath(path)).name,
         layer=stored.name,
         kind=stored.kind,
         values=stored.values,
@@ -150,6 +152,17 @@ def _side(
         kept=stored.pruned and stored.pattern is None,
     )
     return CompressedSide(name, stored, origin, _claimed(path, layer, error_log))
+
+
+def _layout_of(layer: Layer) -> Layout | None:
+    """How the module has the weights, where it is not a channel a row."""
+    kind = layer.kind
+    if not kind.turned:
+        return None
+    stored = tuple(kind.parameter.shape)
+    places = torch.arange(math.prod(stored)).reshape(stored)
+    dense = layer.channels, layer.input_channels, layer.block
+    return Layout(stored, dense, kind.matrix(places).contiguous().numpy())
 
 
 def _claimed(path: Path, layer: Layer, error_log: str | Path | None) -> float | None:

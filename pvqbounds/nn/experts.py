@@ -33,16 +33,14 @@ PRODUCTS = {
 }
 """What linear layers, ``@`` and einsum come down to, and which of their arguments are the factors."""
 
-Hearing = dict[tuple[str, int], Take]
-"""What is called with the inputs of an expert, by the name of the parameter and the expert's number."""
+Hearing = dict[tuple[str, int], list[Take]]
+"""All that is called with the inputs of an expert, by the name of the parameter and the expert's number."""
 
 _HEARD: WeakKeyDictionary[nn.Module, Hearing] = WeakKeyDictionary()
 
 
 class Expert(Matrix):
     """One projection of one expert."""
-
-    routed = True
 
     def __init__(self, module: nn.Module, name: str, number: int, turned: bool) -> None:
         super().__init__(module)
@@ -67,15 +65,30 @@ class Expert(Matrix):
     @contextmanager
     def listening(self, take: Take) -> Iterator[None]:
         """Hand what its weights are multiplied by to `take`, while the context lasts."""
+        with self._hearing(self._name, take):
+            yield
+
+    @contextmanager
+    def entering(self, take: Take) -> Iterator[None]:
+        """Hand what the expert is given, whichever projection this is, to `take` while the context lasts."""
+        inner = next(name for name in INNER if _is_stack(getattr(self._module, name, None)))
+        with self._hearing(inner, take):
+            yield
+
+    @contextmanager
+    def _hearing(self, name: str, take: Take) -> Iterator[None]:
         module: Any = self._module
         heard = _HEARD.setdefault(module, {})
         if not heard:
             module.forward = partial(_watched, module, self.turned, heard)
-        heard[self._name, self._number] = take
+        takes = heard.setdefault((name, self._number), [])
+        takes.append(take)
         try:
             yield
         finally:
-            del heard[self._name, self._number]
+            takes.remove(take)
+            if not takes:
+                del heard[name, self._number]
             if not heard:
                 del module.forward
 
@@ -159,5 +172,5 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 f"{not self._turned}."
             )
         self.seen = True
-        if key in self._heard:
-            self._heard[key](rows)
+        for take in self._heard.get(key, ()):
+            take(rows)

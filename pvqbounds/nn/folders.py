@@ -55,18 +55,22 @@ def load_folder(folder: Path) -> tuple[nn.Module, str]:
         transformers = _transformers()
         transformers.utils.logging.disable_progress_bar()
         kind: Any = getattr(transformers, named[0], None)
-        if not (isinstance(kind, type) and hasattr(kind, "from_pretrained")):
+        if not _is_model_class(kind, transformers):
             raise InputError(
-                f"The transformers that is installed has no {shown(named[0])}, which {path} names; "
+                f"The transformers that is installed has no model {shown(named[0])}, which {path} names; "
                 "code of the folder's own is not run."
             )
+        options = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
         try:
-            module, told = kind.from_pretrained(
-                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            module, told = kind.from_pretrained(str(folder), output_loading_info=True, **options)
         except Exception as error:
             raise InputError(f"The model in {folder} cannot be loaded ({line(error)}).") from error
     return _at_least_single(module.eval()), _note(folder, sorted(map(str, told.get("missing_keys", ()))))
+
+
+def _is_model_class(kind: Any, transformers: Any) -> bool:
+    """Whether a class of the library builds a model by itself; an AutoModel looks for code in the folder."""
+    return isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
 
 
 def _note(folder: Path, lacking: list[str]) -> str:

@@ -29,6 +29,7 @@ from pvqbounds.nn.layers import Layer
 from pvqbounds.nn.weights import check_file, import_safetensors, line
 from pvqbounds.problems import Gram
 from pvqbounds.storage.archive import parse_arrays, read_bytes, replacing, write_arrays
+from pvqbounds.storage.tensor_files import read_torch, state_of
 
 __all__ = ["GivenGrams", "given_grams", "read_grams", "save_grams"]
 
@@ -36,6 +37,10 @@ GivenGrams = LayerGrams | Gram | ArrayLike | Mapping[str, LayerGrams] | str | Pa
 """A Gram, or one for each group; those of several layers by their names; or a file of them."""
 
 MEANINGS = ("gram", "xtx", "hessian", "H")
+COUNTS = ("n", "ct", "positions")
+"""Numbers beside them, which files of PyTorch hold by themselves."""
+MOST = 2**62
+ENDINGS = tuple(f".{word}" for word in MEANINGS)
 UNKNOWN = "Of the Gram of {} it is taken that it is XᵀX/N: errors are in its units, and decibels are not."
 FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
 
@@ -74,8 +79,7 @@ def given_grams(given: GivenGrams, layer: Layer) -> LayerGrams:
     if isinstance(given, Gram):
         given = LayerGrams((given,), 0)
     if not isinstance(given, LayerGrams):
-        array = given.detach().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given)
-        given = _of_matrices(array, 0, ())
+        given = _of_matrices(_given_array(given), 0, ())
     sizes = [gram.n for gram in given.grams]
     if sizes != [layer.inputs] * layer.groups:
         wanted = f"{layer.groups} of {layer.inputs}" if layer.groups > 1 else f"{layer.inputs}"
@@ -83,6 +87,15 @@ def given_grams(given: GivenGrams, layer: Layer) -> LayerGrams:
             f"Layer '{layer.name}' has {wanted} inputs, but {len(sizes)} Gram of {sizes[0]} is given for it."
         )
     return given
+
+
+def _given_array(given: Any) -> NDArray[Any]:
+    if isinstance(given, Tensor):
+        return _as_array(given.detach().cpu())
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise InputError("A Gram has shape (n, n), or (groups, n, n), and rows of one length.") from error
 
 
 def read_grams(path: Path, layer: Layer) -> LayerGrams:
@@ -108,15 +121,15 @@ def read_grams(path: Path, layer: Layer) -> LayerGrams:
     word = next((word for word in MEANINGS if word in held), None)
     if word is None:
         matrices = [name for name, array in held.items() if array.ndim >= 2]
-        if len(matrices) != 1:
+        others = [name for name in matrices if name.replace("/", ".").endswith(ENDINGS)]
+        if len(matrices) != 1 or others:  # of other layers
             raise InputError(
                 f"{path} does not tell the Gram of layer '{layer.name}': it holds {_listed(arrays)}; call it "
                 f"'{layer.name}/gram', or leave out the others."
             )
         notes = (UNKNOWN.format(path.name), FROM_FILE)
         return given_grams(_of_matrices(held[matrices[0]], 0, notes), layer)
-    count = held.get("positions")
-    positions = 0 if count is None else int(np.ravel(count)[0])
+    positions = _count(held, "positions", path)
     matrix = held[word]
     if word == "xtx":
         if positions < 1:
@@ -124,8 +137,7 @@ def read_grams(path: Path, layer: Layer) -> LayerGrams:
         matrix = matrix / positions
     elif word in ("hessian", "H"):
         matrix = matrix / 2
-    text = bytes(held["notes"].astype(np.uint8)).decode("utf-8", "replace") if "notes" in held else ""
-    told = tuple(note for note in text.split("\n") if note)
+    told = _notes(held)
     return given_grams(_of_matrices(matrix, positions, told or (() if positions else (FROM_FILE,))), layer)
 
 
@@ -139,21 +151,15 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
     else:
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise InputError(
-                f"{path} is damaged or holds more than tensors, which is never unpickled."
-            ) from error
-    if isinstance(tensors, Tensor):
-        tensors = {"": tensors}
-    if not isinstance(tensors, Mapping):
-        raise InputError(f"{path} must hold tensors by their names.")
-    return {
-        str(name): _as_array(value)
-        for name, value in tensors.items()
-        if isinstance(value, Tensor | int | float)
-    }
+        content = read_torch(path)
+        tensors = state_of({"": content} if isinstance(content, Tensor) else content, path)
+        tensors |= {name: torch.tensor(content[name]) for name in COUNTS if _is_number(content, name)}
+    return {name: _as_array(value) for name, value in tensors.items()}
+
+
+def _is_number(content: Any, name: str) -> bool:
+    value = content.get(name) if isinstance(content, Mapping) else None
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def _as_array(value: Any) -> NDArray[Any]:
@@ -166,22 +172,50 @@ def _as_array(value: Any) -> NDArray[Any]:
 
 def _of_quip(arrays: Mapping[str, NDArray[Any]], path: Path) -> LayerGrams:
     """XᵀX/N of what QuIP# saves: a triangle of the covariance, and the mean."""
-    flat = np.ravel(arrays["flatH"]).astype(np.float64)
-    n = int(np.ravel(arrays["n"])[0]) if "n" in arrays else int(np.sqrt(2.0 * len(flat)))
+    flat = _real(arrays["flatH"], "flatH", path)
+    n = _count(arrays, "n", path) if "n" in arrays else int(np.sqrt(2.0 * len(flat)))
     if n < 1 or n * (n + 1) // 2 != len(flat):
         raise InputError(f"{path} holds a flatH of {len(flat)} numbers, which is no triangle of n = {n}.")
     matrix = np.zeros((n, n))
     matrix[np.tril_indices(n)] = flat
     matrix = matrix + np.tril(matrix, -1).T
     if "mu" in arrays:
-        mean = np.ravel(arrays["mu"]).astype(np.float64)
+        mean = _real(arrays["mu"], "mu", path)
         if len(mean) != n:
             raise InputError(f"{path} holds a mu of {len(mean)} numbers, where n is {n}.")
         matrix += np.outer(mean, mean)
     if arrays["flatH"].dtype != np.float64:
         matrix = matrix.astype(np.float32)  # no better than what it was made from
-    positions = int(np.ravel(arrays["ct"])[0]) if "ct" in arrays else 0
+    positions = _count(arrays, "ct", path)
     return _of_matrices(matrix, positions, () if positions else (FROM_FILE,))
+
+
+def _real(array: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {name} of type {array.dtype}, where real numbers are wanted.")
+    return np.ravel(array).astype(np.float64)
+
+
+def _count(held: Mapping[str, NDArray[Any]], name: str, path: Path) -> int:
+    """A whole number of a file; 0 where it has none."""
+    if name not in held:
+        return 0
+    numbers = held[name]
+    if numbers.size != 1 or numbers.dtype.kind not in "fiu":
+        raise InputError(f"{path} holds {numbers.size} entries under '{name}', where one number is wanted.")
+    number = numbers.ravel()[0]
+    if not (0 <= number <= MOST and number == np.rint(number)):
+        raise InputError(f"{path} holds {number} under '{name}', where a number of things is wanted.")
+    return int(number)
+
+
+def _notes(held: Mapping[str, NDArray[Any]]) -> tuple[str, ...]:
+    """What `save_grams` put beside a Gram, a sentence a line; nothing from a file of another kind."""
+    letters = held.get("notes")
+    if letters is None or letters.dtype != np.uint8:
+        return ()
+    lines = letters.tobytes().decode("utf-8", "replace").split("\n")
+    return tuple(line for line in lines if line and line.isprintable())
 
 
 def _of_matrices(array: NDArray[Any], positions: int, notes: tuple[str, ...]) -> LayerGrams:

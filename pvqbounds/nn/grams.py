@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from pvqbounds.nn.accumulation import Accumulator
 from pvqbounds.nn.batches import Batch, Data, batches_of
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, sequence_first
+from pvqbounds.nn.routing import Handed, Routed, entrance_of, hearing
 from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
@@ -108,11 +109,14 @@ def grams_of_layers(
     """
     targets = [layer if isinstance(layer, Layer) else find_layer(model, layer) for layer in layers]
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
-    listeners = {target.name: Listener(target, seen) for target in targets}
+    listeners: dict[str, Listener] = {}
     with ExitStack() as stack:
         stack.enter_context(as_written(model))
-        for listener in listeners.values():
-            stack.enter_context(listener.layer.kind.listening(listener.take))
+        blocks: dict[nn.Module, Handed] = {}
+        for target in targets:
+            routed = stack.enter_context(_routed(model, target, seen, blocks))
+            listeners[target.name] = Listener(target, seen, routed)
+            stack.enter_context(target.kind.listening(listeners[target.name].take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
             try:
@@ -131,6 +135,24 @@ def grams_of_layers(
                 raise
             failed[name] = error
     return found
+
+
+@contextmanager
+def _routed(
+    model: nn.Module, layer: Layer, seen: Seen, blocks: dict[nn.Module, Handed]
+) -> Iterator[Routed | None]:
+    """What hears the tokens of the expert that a layer belongs to, while the context lasts."""
+    entrance = entrance_of(model, layer)
+    if entrance is None:
+        yield None
+        return
+    with ExitStack() as stack:
+        if entrance.block not in blocks:
+            blocks[entrance.block] = Handed(lambda: seen.positions, layer.name)
+            stack.enter_context(hearing(entrance.block, blocks[entrance.block].take))
+        routed = Routed(blocks[entrance.block])
+        stack.enter_context(entrance.entering(routed.take))
+        yield routed
 
 
 class Seen:
@@ -160,9 +182,9 @@ class Seen:
 class Listener:
     """Accumulates what one layer is called with."""
 
-    def __init__(self, layer: Layer, seen: Seen) -> None:
+    def __init__(self, layer: Layer, seen: Seen, routed: Routed | None = None) -> None:
         self.layer = layer
-        self._seen = seen
+        self._seen, self._routed = seen, routed
         self.total = Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
         self.error: InputError | None = None
@@ -179,11 +201,8 @@ class Listener:
 
     def _take(self, inputs: Tensor) -> None:
         kind, inputs = self.layer.kind, inputs.detach()
-        places, positions = kind.places(inputs), self._seen.positions
-        weights = None if kind.routed else positions.of(places, self.layer.name)
-        if weights is None and positions.miss(places):
-            shape = "x".join(map(str, places))
-            self._notes.setdefault(UNMASKED.format(self.layer.name, shape))
+        places = kind.places(inputs)
+        weights = self._weights(places)
         samples = kind.batch_first(inputs)
         each = max(1, math.prod(places) // max(1, len(samples)))
         # unfolded only as far as one product needs, in a processor's cache and in float64 at once
@@ -193,6 +212,29 @@ class Listener:
             rows = kind.rows(_wide(part) if kind.unfolds else part)
             own = None if weights is None else weights[start * each : (start + step) * each]
             self._add(rows, own, narrow=part.dtype != torch.float64)
+
+    def _weights(self, places: tuple[int, ...]) -> Tensor | None:
+        """Of the output positions, flat; None where all count alike, or nothing tells."""
+        positions = self._seen.positions
+        if self._routed is None:
+            weights = positions.of(places, self.layer.name)
+            missed = weights is None and positions.miss(places)
+        else:  # tokens in an order of their own: that as many have a mask means nothing
+            weights = self._routed.of(places) if positions.some_differ else None
+            missed = weights is None and positions.some_differ
+        if missed:
+            self._miss("x".join(map(str, places)))
+        return weights
+
+    def _miss(self, places: str) -> None:
+        """Say that no mask fits the positions; one that was given for them alone has to."""
+        given = dict(self._seen.positions.weights).get(POSITION_MASK)
+        if given is not None:
+            raise InputError(
+                f"The position mask has shape {tuple(given.shape)} in a batch, which fits no positions of "
+                f"layer '{self.layer.name}' ({places}); give a number for each of them, or leave it out."
+            )
+        self._notes.setdefault(UNMASKED.format(self.layer.name, places))
 
     def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
         """Rows and the weights of their positions; those without weight stay out."""

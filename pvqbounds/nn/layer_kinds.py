@@ -43,8 +43,6 @@ class LayerKind(ABC):
     """Whether the module has its weight in another order than a channel a row."""
     unfolds: bool = False
     """Whether its rows repeat inputs, once for each place in a kernel."""
-    routed: bool = False
-    """Whether it is given some of the positions, in an order of its own that no mask fits."""
 
     @property
     @abstractmethod

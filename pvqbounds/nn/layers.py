@@ -22,7 +22,15 @@ from pvqbounds.nn.experts import experts_of
 from pvqbounds.nn.layer_kinds import KINDS_IN_WORDS, LayerKind, kind_of, projections
 from pvqbounds.problems.validation import as_real_array
 
-__all__ = ["Layer", "find_layer", "layer_names", "layer_sizes", "plain_layer_names", "select_layers"]
+__all__ = [
+    "Layer",
+    "find_layer",
+    "layer_names",
+    "layer_sizes",
+    "plain_layer_names",
+    "select_layers",
+    "unwrapped_name",
+]
 
 LONGEST_LIST = 12
 """Layers that an error message lists at most."""
@@ -188,14 +196,14 @@ def find_layer(model: nn.Module, name: str) -> Layer:
     if not isinstance(name, str):
         raise InputError(f"The layer is given by its dotted name, not a {type(name).__name__}.")
     layers = _layers_of(model)
-    layer = layers.get(name) or layers.get(_unwrapped_name(name))
+    layer = layers.get(name) or layers.get(unwrapped_name(name))
     if layer is None:
-        modules = {_unwrapped_name(other): m for other, m in model.named_modules(remove_duplicate=False)}
-        if _unwrapped_name(name) not in modules:
+        modules = {unwrapped_name(other): m for other, m in model.named_modules(remove_duplicate=False)}
+        if unwrapped_name(name) not in modules:
             raise InputError(f"The model has no layer '{name}'{_hint(name, layer_names(model))}.")
         inside = [other for other in layers if other.startswith(f"{name}." if name else "")]
         raise InputError(
-            f"Layer '{name}' is a {_kind(modules[_unwrapped_name(name)])}, but bounds exist for "
+            f"Layer '{name}' is a {_kind(modules[unwrapped_name(name)])}, but bounds exist for "
             f"{KINDS_IN_WORDS} that compute as torch's own do{_hint(name, inside or layer_names(model))}."
         )
     weight = layer.kind.parameter
@@ -213,7 +221,7 @@ def _layers_of(model: nn.Module) -> dict[str, Layer]:
     layers: dict[str, Layer] = {}
     kinds: dict[int, LayerKind | None] = {}
     for raw, module in model.named_modules(remove_duplicate=False):
-        name = _unwrapped_name(raw)
+        name = unwrapped_name(raw)
         if id(module) not in kinds:
             kinds[id(module)] = kind_of(module)
         if kinds[id(module)] is not None:
@@ -225,7 +233,8 @@ def _layers_of(model: nn.Module) -> dict[str, Layer]:
     return layers
 
 
-def _unwrapped_name(name: str) -> str:
+def unwrapped_name(name: str) -> str:
+    """A dotted name without what torch's wrappers put into it."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 

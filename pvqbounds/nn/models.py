@@ -81,6 +81,8 @@ def load_model(
         read or does not fit, or weights or data are missing.
     """
     options = options or DataOptions()
+    if data is None and options.position_mask is not None:
+        raise InputError("A position mask belongs to calibration data in a file; give them, or leave it out.")
     if is_model_folder(name):
         module, note = load_folder(Path(name))
         if weights is not None:
@@ -227,11 +229,13 @@ def from_factory(module_name: str, factory: str) -> nn.Module:
         build: Any = import_module(module_name)
         for attribute in factory.split("."):
             build = getattr(build, attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"Model '{place}' cannot be found ({error}).") from error
+    except (Exception, SystemExit) as error:  # whatever runs when it is imported
+        raise InputError(
+            f"Model '{place}' cannot be found ({type(error).__name__}: {line(error)})."
+        ) from error
     try:
         module = build()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"Model '{place}' cannot be built ({type(error).__name__}: {line(error)})."
         ) from error

@@ -65,7 +65,13 @@ class Positions:
 
     def miss(self, places: tuple[int, ...]) -> bool:
         """Whether positions that nothing fits may be padded ones: a value for a whole sample is not."""
-        return bool(self.weights) and places not in ((), (self.samples,))
+        given = any(name == POSITION_MASK for name, _ in self.weights)
+        return (given or self.some_differ) and places not in ((), (self.samples,))
+
+    @property
+    def some_differ(self) -> bool:
+        """Whether there are positions that do not count, or count for more or less than others."""
+        return any(bool((mask != 1.0).any()) for _, mask in self.weights)
 
     def _fit(self, mask: Tensor, places: tuple[int, ...]) -> Tensor | None:
         shape, axes = tuple(mask.shape), mask.dim()

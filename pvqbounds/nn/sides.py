@@ -58,10 +58,14 @@ def given_scales(scales: float | Sequence[float], channels: int) -> list[float]:
     InputError
         If they are not positive, or not one or as many as the channels.
     """
-    listed = [float(scale) for scale in np.ravel(scales)]
+    try:
+        given = np.asarray(scales, dtype=np.float64)
+    except (TypeError, ValueError):  # words, or rows of different lengths
+        given = np.full((), np.nan)
     shapes = ((), (1,), (channels,), (channels, 1))
-    if np.shape(scales) not in shapes or not all(0.0 < scale < math.inf for scale in listed):
+    if given.shape not in shapes or not ((given > 0.0) & (given < math.inf)).all():
         raise InputError(f"The scales must be one positive number, or {channels}: one for each channel.")
+    listed: list[float] = given.ravel().tolist()
     return listed * channels if len(listed) == 1 else listed
 
 

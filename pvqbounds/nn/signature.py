@@ -141,7 +141,7 @@ def inputs_of(model: nn.Module) -> Inputs:
         first=placed[0].name if placed else None,
         needed=tuple(p.name for p in further if p.default is p.empty),
         possible=tuple(possible),
-        named=tuple(p.name for p in placed + further if p.kind is not p.POSITIONAL_ONLY),
+        named=tuple(p.name for p in placed[:1] + further if p.kind is not p.POSITIONAL_ONLY),
         anything=any(p.kind is p.VAR_KEYWORD for p in parameters),
         padding=padded,
         encoder_decoder=two,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from importlib import import_module
@@ -14,15 +13,9 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.stored import parts_of
-from pvqbounds.storage.archive import parse_json, read_bytes
+from pvqbounds.storage.tensor_files import INDICES, TORCH_SUFFIXES, read_index, read_torch, state_of
 
 __all__ = ["check_file", "import_safetensors", "line", "load_weights", "read_state"]
-
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-INSIDE = ("state_dict", "model_state_dict", "model", "module")
-"""Names under which training scripts put a state dictionary."""
-
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -131,14 +124,10 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
 
 
 def _read_parts(index: Path) -> dict[str, Tensor]:
-    document = parse_json(read_bytes(index), index)
-    places = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(part, str) for part in places.values()):
-        raise InputError(f"{index} is no index of weights: its weight_map must name a file for each tensor.")
+    places = read_index(index)
     state: dict[str, Tensor] = {}
     for part in dict.fromkeys(places.values()):
-        if Path(part).name != part:
-            raise InputError(f"{index} names {shown(part)}, which is no file of its own folder.")
+        check_file(index.parent / part, {".safetensors", *TORCH_SUFFIXES}, "Weights")
         held = read_state(index.parent / part)
         state.update({name: tensor for name, tensor in held.items() if places.get(name) == part})
     lacking = sorted(places.keys() - state.keys())
@@ -157,33 +146,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    if _is_torchscript(path):
-        raise InputError(
-            f"{path} is TorchScript, whose code is not run; save the state_dict of the module that it was "
-            "made from."
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is damaged or holds more than tensors, which is never unpickled "
-            f"({type(error).__name__}); save the state_dict as .safetensors."
-        ) from error
-    for name in INSIDE:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
-            content = content[name]
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path} must hold a state dictionary: tensors by their names.")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a zip of PyTorch holds code."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any("/code/" in name for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+    return state_of(read_torch(path), path)
 
 
 def check_file(path: Path, suffixes: set[str], what: str) -> None:

@@ -30,6 +30,8 @@ class ErrorForm:
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> ErrorForm:
         """The form on the inputs of a mask, where all else is zero, or in another order of inputs."""
+        if inputs.dtype == np.bool_ and inputs.all():
+            return self
         block = self.matrix[np.ix_(inputs, inputs)]
         return ErrorForm(block, self.linear[inputs], self.radius[inputs], self.constant)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import UNIT, Enclosure
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.results.history import Moment
 
 __all__ = ["Bounds", "LowerKind", "Status", "sqnr_interval"]
 
@@ -93,6 +94,9 @@ class Bounds:
     """The bound that the solver states, where it states one."""
     note: str = ""
     """One sentence where something is worth knowing (time limit, solver status)."""
+    history: tuple[Moment, ...] = ()
+    """How the interval closed, where a search took long enough to tell: what was stated on the way, reported
+    and not proved, and at last the two ends of this result."""
 
     @property
     def signal(self) -> float:

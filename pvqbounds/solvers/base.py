@@ -24,6 +24,7 @@ from pvqbounds.errors import SolverError
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.certificates import Certificate
+from pvqbounds.results.history import Moment
 
 if TYPE_CHECKING:
     from pvqbounds.solvers.relaxation import Relaxed
@@ -137,6 +138,8 @@ class ExactSolution:
     """Name of the relaxation that an exact method fell back on; None where it did not."""
     beside: Certificate | None = None
     """A certificate of the native relaxation that was needed on the way; it proves less than `bound`."""
+    history: tuple[Moment, ...] = ()
+    """What searches stated on the way, in units of the problem and on the clock of ``time.perf_counter``."""
 
 
 def error_unit(error: float, signal: float) -> float:

@@ -22,6 +22,7 @@ from pvqbounds.problems.units import scaled_down
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.results.bounds import Bounds, status_of
+from pvqbounds.results.history import Moment, closed_by, in_units, since
 from pvqbounds.results.notes import gap_note
 from pvqbounds.solvers.base import Backend, ExactSolution, Options, remaining
 from pvqbounds.solvers.native.compiling import compile_for
@@ -183,6 +184,7 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         stated = kind.refined(backend, inner, stated, remaining(options, clock))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
+    solution = replace(solution, history=since(solution.history, start))
     relaxation = stated.relaxation or (None if exact else options.relaxation)
     if relaxation is None and is_relaxed(solution.certificate):
         relaxation = kind.relaxation_of(solution.certificate)
@@ -243,7 +245,8 @@ def in_units_of(problem: Problem, solution: ExactSolution) -> ExactSolution:
             zero = np.zeros(problem.n)
             certificate, status = DualCertificate(zero, zero), OUT_OF_RANGE
     bound = None if bound is None else scaled_down(bound, problem.units.error)
-    return replace(solution, certificate=certificate, bound=bound, status=status)
+    history = in_units(solution.history, problem.units.error)
+    return replace(solution, certificate=certificate, bound=bound, status=status, history=history)
 
 
 def _with_certificate(problem: Problem, kind: Kind, solution: ExactSolution, clock: Clock) -> ExactSolution:
@@ -316,6 +319,7 @@ def bounds_from(
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
+        history=closed_by(solution.history, Moment(seconds, 0, error_lower, error_upper)),
     )
 
 

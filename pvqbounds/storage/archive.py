@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from pvqbounds.errors import InputError, OutputError, shown
 
 __all__ = [
+    "FREELY_UNPACKED",
     "LARGEST_FILE",
     "check_unpacked",
     "check_writable",

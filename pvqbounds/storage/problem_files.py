@@ -49,7 +49,10 @@ from pvqbounds.storage.archive import (
 from pvqbounds.storage.matlab import parse_matlab
 from pvqbounds.storage.quadratic_files import QUADRATIC_SUFFIXES, read_quadratic, suffix_of
 
-__all__ = ["Budget", "load_problem", "save_problem"]
+__all__ = ["PROBLEM_SUFFIXES", "Budget", "load_problem", "write_npz"]
+
+PROBLEM_SUFFIXES = (".npz", ".mat", *QUADRATIC_SUFFIXES)
+"""What names of files end in that are read."""
 
 MATLAB_TOLERANCE = 1e-5
 """Relative disagreement of q and r with P and x0 that passes: the paper's code has r from float32."""
@@ -163,7 +166,7 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
     return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
 
 
-def save_problem(path: str | Path, problem: Problem) -> None:
+def write_npz(problem: Problem, path: str | Path) -> None:
     """Write `problem` to a `.npz` file, whole or not at all.
 
     Raises

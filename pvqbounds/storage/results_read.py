@@ -26,6 +26,7 @@ from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
+from pvqbounds.results.history import Moment
 from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult
 from pvqbounds.results.sampling import SMALLEST_SAMPLE, estimate_of
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
@@ -348,9 +349,16 @@ def _results(
             certificate=certificate,
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),
+            history=tuple(map(_moment, entry.optional("history", entry.nodes) or ())),
         )
         results.append(SliceResult(entry.count("channel"), entry.pair("inputs"), problem, bounds))
     return results
+
+
+def _moment(node: Node) -> Moment:
+    """One moment of a history, which nothing in the file proves."""
+    ends = node.number("error_lower"), node.number("error_upper")
+    return Moment(node.number("seconds"), node.count("nodes"), *ends)
 
 
 def _lower_kind(entry: Node, certificate: Certificate | None, error_lower: float) -> LowerKind:

@@ -63,6 +63,7 @@ import hashlib
 import math
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ import numpy as np
 from pvqbounds.errors import OutputError
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.problems.gram import Gram
-from pvqbounds.results.bounds import sqnr
+from pvqbounds.results.bounds import Bounds, sqnr
 from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
@@ -452,7 +453,15 @@ def _entry(result: SliceResult, gram: int) -> Document:
         "reported_lower": bounds.reported_lower,
         "certificate": certificate_document(bounds.certificate),
         "note": bounds.note,
-    } | ({} if bounds.scale is None else {"scale": bounds.scale})
+    } | _scale_and_history(bounds)
+
+
+def _scale_and_history(bounds: Bounds) -> Document:
+    """What few results have."""
+    document: Document = {} if bounds.scale is None else {"scale": bounds.scale}
+    if bounds.history:
+        document["history"] = [asdict(moment) for moment in bounds.history]
+    return document
 
 
 def _common(words: Sequence[str]) -> str:

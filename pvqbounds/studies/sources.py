@@ -7,7 +7,7 @@ passes. Nothing is unpickled: PyTorch's own checkpoints are read with ``weights_
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.stored import parts_of
+from pvqbounds.storage.tensor_files import TORCH_SUFFIXES, read_torch, tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,6 @@ TORCHVISION_ZOO = (
 )
 """The models of torchvision that the paper's released figures cover."""
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
 BLOCK = 2**22
 """Weights that are converted at a time."""
@@ -116,11 +116,11 @@ def model(name: str) -> list[Source]:
     if name == "torchvision:all":
         return [source for each in TORCHVISION_ZOO for source in model(f"torchvision:{each}")]
     if library == "torchvision":
-        return [Source(rest, lambda: _of_state(_torchvision_state(rest)))]
+        return [Source(rest, lambda: _of_state(_torchvision_state(rest), name))]
     if library == "timm":
-        return [Source(rest, lambda: _of_state(_timm_state(rest)))]
+        return [Source(rest, lambda: _of_state(_timm_state(rest), name))]
     note = "weights as the factory built them, from no file"
-    return [Source(name, lambda: _of_state(_factory_state(library, rest)), note)]
+    return [Source(name, lambda: _of_state(_factory_state(library, rest), name), note)]
 
 
 def checkpoint(path: Path) -> Source:
@@ -159,7 +159,7 @@ def _embedded() -> list[WeightTensor]:
 
 
 def _of_file(path: Path) -> list[WeightTensor]:
-    return _of_safetensors(path) if path.suffix == ".safetensors" else _of_state(_torch_state(path))
+    return _of_safetensors(path) if path.suffix == ".safetensors" else _of_torch(path)
 
 
 def _of_safetensors(path: Path) -> list[WeightTensor]:
@@ -207,34 +207,12 @@ def _read_slices(path: Path, name: str, shape: tuple[int, ...], kind: str) -> ND
     return values
 
 
-def _torch_state(path: Path) -> Any:
-    torch = _package("torch", "nn")
-    options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
-    try:
-        try:
-            content = torch.load(path, mmap=True, **options)
-        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
-            content = torch.load(path, **options)
-    except Exception as error:
-        raise InputError(
-            f"{path} is damaged or holds more than tensors, which is never unpickled "
-            f"({type(error).__name__}); save the state_dict as .safetensors."
-        ) from error
-    return content
+def _of_torch(path: Path) -> list[WeightTensor]:
+    _package("torch", "nn")
+    return _of_state(read_torch(path), path)
 
 
-def _tensors_in(content: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of nested dictionaries under dotted names."""
-    import torch
-
-    if isinstance(content, torch.Tensor):
-        yield prefix.removesuffix(".") or "tensor", content
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from _tensors_in(value, f"{prefix}{key}.")
-
-
-def _of_state(state: Any) -> list[WeightTensor]:
+def _of_state(state: Any, origin: Path | str) -> list[WeightTensor]:
     return [
         WeightTensor(
             name,
@@ -243,7 +221,7 @@ def _of_state(state: Any) -> list[WeightTensor]:
             tensor.is_floating_point(),
             lambda tensor=tensor: _read_tensor(tensor),  # type: ignore[misc]
         )
-        for name, tensor in _tensors_in(state, "")
+        for name, tensor in tensors_in(state, origin)
     ]
 
 

@@ -1,4 +1,4 @@
-"""``pvqbounds export`` on a store of the digits network."""
+"""``pvqbounds export`` on a store of the digits network; on problems: test_export_problem.py."""
 
 from __future__ import annotations
 
@@ -52,6 +52,8 @@ def test_an_allocation_and_packed_layers(store, tmp_path, capsys):
         (["x.safetensors", "--format", "int2", "--bits-per-weight", "4"], "not both"),
         (["x.safetensors", "--format", "nf4"], "no result in"),
         (["x.safetensors", "--form", "gguf"], "exported as"),
+        (["x.lp", "--format", "int2"], "a store of a network, and the form lp is for a problem"),
+        (["x.safetensors", "--format", "int2", "--nnz", "3"], "--nnz is for a problem"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(store, tmp_path, monkeypatch, capsys, arguments, sentence):

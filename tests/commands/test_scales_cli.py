@@ -6,18 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-
-from pvqbounds import cli
+from command_line import run
 
 LAYER = ["layer", "--layer", "block1.0", "--out-channels", "1"]
-
-
-def run(*arguments: str) -> int:
-    try:
-        cli.main(arguments)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_any_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

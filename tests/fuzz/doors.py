@@ -12,7 +12,7 @@ import scipy.io
 import pvqbounds as pvq
 from pvqbounds import CodebookLeastSquares, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.problems import Problem
-from pvqbounds.storage.problem_files import load_problem, save_problem
+from pvqbounds.storage.problem_files import load_problem, write_npz
 
 from .case import Case, script_of
 from .checks import Plan, solve_all
@@ -126,8 +126,8 @@ def problem_files(case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "p.npz"
         case.step("a problem file", 10.0)
-        with case.guarded("save_problem", "from pvqbounds.storage.problem_files import *", refusals=False):
-            save_problem(path, problem)
+        with case.guarded("write_npz", "from pvqbounds.storage.problem_files import *", refusals=False):
+            write_npz(problem, path)
             again = load_problem(path)
             if not same(again, problem):
                 case.fault("a file that holds another problem", "load_problem", script_of(again))

@@ -12,7 +12,7 @@ from torch import nn
 
 from pvqbounds.storage.archive import parse_arrays
 
-HISTORY = ("seconds", "arrays", "command")
+HISTORY = ("seconds", "arrays", "command", "history")
 """What two runs that found the same do not share: files of arrays hold when they were packed."""
 
 

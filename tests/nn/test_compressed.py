@@ -372,6 +372,24 @@ def test_a_weight_off_the_grid_of_its_file_is_named(tmp_path: Path) -> None:
         layer_bounds(Model(), LAYER, data(), compressed=path)
 
 
+def test_values_that_overflow_are_refused_though_the_weights_do_not(tmp_path: Path) -> None:
+    scale = torch.full((CHANNELS, 1), 1e307, dtype=torch.float64)
+    weight = torch.zeros(CHANNELS, INPUTS, dtype=torch.int8)
+    path = write(tmp_path / "w", {"weight": weight, "weight_scale": scale})
+    with pytest.raises(InputError, match="so large that its ends overflow"):
+        layer_bounds(Model(), LAYER, data(), compressed=path)
+
+
+def test_what_is_no_list_of_files(tmp_path: Path) -> None:
+    for files in (3, {"a", "b"}, [3], [None]):
+        with pytest.raises(InputError, match="a file or folder, several of them in a list, or a mapping"):
+            layer_bounds(Model(), LAYER, data(), compressed=files)
+    loop = tmp_path / "loop.safetensors"
+    loop.symlink_to(loop)
+    with pytest.raises(InputError, match="no file or folder"):
+        layer_bounds(Model(), LAYER, data(), compressed=loop)
+
+
 # ------------------------------------------------------------------------------ what is claimed
 
 

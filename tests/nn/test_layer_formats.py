@@ -23,7 +23,7 @@ from pvqbounds.problems.grids import minmax_scale, mse_scale
 from pvqbounds.results.layer import LayerReport
 from pvqbounds.solving.kinds import JOINT, LEVELS, PRUNING, STEPS, kind_for, kind_of
 from pvqbounds.solving.verified_files import verify_file
-from pvqbounds.storage.problem_files import load_problem, save_problem
+from pvqbounds.storage.problem_files import load_problem, write_npz
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import layer_document, write_layer
 
@@ -321,7 +321,7 @@ def test_formats_of_ones_own_from_one_file_to_table_and_proof(name, register, tm
     for s, other in zip(side.slices, again.sides[0].slices, strict=True):
         assert pvq.verify(s.problem, pvq.solve(s.problem, time_limit=1.0))
         assert form.fault(other.problem) is None
-        save_problem(tmp_path / "p.npz", s.problem)
+        write_npz(s.problem, tmp_path / "p.npz")
         alone = load_problem(tmp_path / "p.npz")
         assert (alone.task, str(alone.values)) == (s.problem.task, str(s.problem.values))
         assert alone.error(s.bounds.weight if s.bounds.codes is None else s.bounds.codes).upper == (

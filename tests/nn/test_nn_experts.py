@@ -137,16 +137,132 @@ def test_what_cannot_be_heard_is_refused():
     assert "forward" not in vars(model.experts)
 
 
-def test_padded_tokens_that_are_routed_are_told():
-    class Masked(Model):
-        def forward(self, x, attention_mask=None):
-            return self.experts(x.reshape(-1, 6))
+# ----------------------------------------------------------------------------- tokens that are padded
 
-    data = {"x": X.reshape(4, 10, 6), "attention_mask": torch.ones(4, 10)}
-    notes = grams_of_layers(Masked(Experts("plain")), ["experts.2.down_proj"], data)[
-        "experts.2.down_proj"
-    ].notes
-    assert any("padded ones count there" in note for note in notes)  # though their numbers agree
+
+SAMPLES, LENGTH = 4, 10
+TOKENS = X.reshape(SAMPLES, LENGTH, 6)
+MASK = torch.ones(SAMPLES, LENGTH, dtype=torch.int64)
+MASK[0, 7:] = MASK[1, 2:] = MASK[3, 9:] = 0
+COUNTING = MASK.flatten().bool()
+
+
+class Block(nn.Module):
+    """Experts that are modules of two layers; the tokens of each are in an order of its own."""
+
+    def __init__(self, chosen, scaled=False):
+        super().__init__()
+        torch.manual_seed(3)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 6)) for _ in chosen
+        )
+        self.chosen, self.scaled = chosen, scaled
+        self.double()
+
+    def forward(self, x):
+        flat = x.reshape(-1, 6) * (2.0 if self.scaled else 1.0)
+        out = torch.zeros_like(flat)
+        for expert, tokens in zip(self.experts, self.chosen, strict=True):
+            out[tokens] += expert(flat[tokens])
+        return out.reshape(x.shape)
+
+
+class Masked(nn.Module):
+    def __init__(self, block):
+        super().__init__()
+        self.mlp = block
+
+    def forward(self, x, attention_mask=None):
+        return self.mlp(x)
+
+
+CHOSEN = (
+    torch.arange(39, -1, -1),  # as many as the mask has positions, the last one first
+    torch.tensor([38, 8, 1, 25]),  # as many as there are samples
+    torch.tensor([39, 0, 8, 9, 21, 22, 3]),
+)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+@pytest.mark.parametrize("number", range(3))
+def test_padded_tokens_stay_out_of_experts_that_are_modules(number, scale):
+    model, tokens = Masked(Block(CHOSEN)), CHOSEN[number]
+    names = [f"mlp.experts.{number}.{place}" for place in (0, 2)]
+    weights = MASK.double() * (scale if scale != 1.0 else 1)
+    weights[2] *= 2.0 if scale != 1.0 else 1.0
+    mask = {"attention_mask": MASK} if scale == 1.0 else {"position_mask": weights}
+    found = grams_of_layers(model, names, {"x": TOKENS} | mask)
+    counts = weights.flatten()[tokens]
+    expert = model.mlp.experts[number]
+    rows = [X[tokens], torch.relu(expert[0](X[tokens])).detach()]
+    for name, each in zip(names, rows, strict=True):
+        expected = (each.T * counts @ each / counts.sum()).numpy()
+        assert found[name].positions == int((counts > 0).sum()) < len(tokens)
+        np.testing.assert_allclose(found[name].grams[0].matrix, expected, rtol=1e-12, atol=1e-14)
+        assert not any("padded" in note for note in found[name].notes)
+
+
+def test_equal_tokens_of_which_one_is_padded():
+    x = TOKENS.clone()
+    x[1, 3] = x[0, 1]  # padded there, and not here
+    both = torch.tensor([13, 1, 2])
+    name = "mlp.experts.0.0"
+    gram = grams_of_layers(Masked(Block((both,))), [name], {"x": x, "attention_mask": MASK})[name]
+    rows = torch.stack([x[0, 1], x[0, 2]])
+    assert gram.positions == 2
+    np.testing.assert_allclose(gram.grams[0].matrix, (rows.T @ rows / 2).numpy(), rtol=1e-12)
+
+
+def test_tokens_that_were_changed_before_they_are_routed_are_told():
+    name = "mlp.experts.0.0"
+    data = {"x": TOKENS, "attention_mask": MASK}
+    found = grams_of_layers(Masked(Block(CHOSEN, scaled=True)), [name], data)[name]
+    assert found.positions == 40
+    assert any("padded ones count there" in note for note in found.notes)
+    with pytest.raises(InputError, match="fits no positions of layer"):
+        grams_of_layers(
+            Masked(Block(CHOSEN, scaled=True)), [name], {"x": TOKENS, "position_mask": MASK.double()}
+        )
+    whole = grams_of_layers(
+        Masked(Block(CHOSEN, scaled=True)), [name], data | {"attention_mask": torch.ones_like(MASK)}
+    )
+    assert whole[name].notes == ()
+
+
+class Routing(nn.Module):
+    """A block around experts in one parameter, which looks up their tokens."""
+
+    def __init__(self, experts):
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, x, attention_mask=None):
+        return self.experts(x.reshape(-1, 6))
+
+
+@pytest.mark.parametrize("how", ["plain", "turned"])
+@pytest.mark.parametrize("number", range(3))
+def test_padded_tokens_stay_out_of_experts_in_one_parameter(how, number):
+    model = Routing(Experts(how))
+    names = [f"experts.{number}.{part}" for part in ("down_proj", "gate_up_proj")]
+    found = grams_of_layers(model, names, {"x": TOKENS, "attention_mask": MASK})
+    alone = grams_of_layers(model, names[:1], {"x": TOKENS, "attention_mask": MASK})
+    np.testing.assert_array_equal(alone[names[0]].grams[0].matrix, found[names[0]].grams[0].matrix)
+    tokens = torch.where((number == ROUTES).any(1))[0]  # all of them reach the last
+    inner, outer = (rows.detach()[COUNTING[tokens]] for rows in rows_of(model.experts, number))
+    for name, rows in zip(names, (outer, inner), strict=True):
+        assert found[name].positions == len(rows) == int(COUNTING[tokens].sum())
+        np.testing.assert_allclose(
+            found[name].grams[0].matrix, (rows.T @ rows / len(rows)).numpy(), atol=1e-13
+        )
+        assert found[name].notes == ()
+
+
+def test_experts_that_are_given_scaled_tokens_are_told():
+    model, name = Routing(Experts("bmm")), "experts.2.down_proj"
+    found = grams_of_layers(model, [name], {"x": TOKENS, "attention_mask": MASK})[name]
+    assert found.positions == 40
+    assert any("padded ones count there" in note for note in found.notes)
 
 
 def test_transformers_mixtral():
@@ -178,3 +294,39 @@ def test_transformers_mixtral():
             rows = rows.detach().numpy()
             assert gram.positions == len(rows)
             np.testing.assert_allclose(gram.grams[0].matrix, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe", "GptOss"])
+def test_files_as_transformers_writes_them(tmp_path, kind):
+    """A matrix for each expert, with gate and up apart and under other names, or one tensor for all."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "num_experts_per_tok": 2}
+    sizes |= (
+        {"num_experts": 3, "moe_intermediate_size": 64} if kind == "Qwen3Moe" else {"num_local_experts": 3}
+    )
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    experts = model.model.layers[0].mlp.experts
+    dense = {name: p.detach().clone() for name, p in experts.named_parameters() if p.dim() == 3}
+    with torch.no_grad():
+        for p in experts.parameters():
+            p.copy_((p / 2**-6).round().clamp(-8, 7) * 2**-6)
+    rounded = {name: getattr(experts, name).detach().clone() for name in dense}
+    model.save_pretrained(tmp_path / "w")
+    with torch.no_grad():
+        for name, weight in dense.items():
+            getattr(experts, name).copy_(weight)
+    data = {"input_ids": torch.randint(0, 50, (4, 16))}
+    for name, weight in rounded.items():
+        layer = f"model.layers.0.mlp.experts.1.{name}"
+        report = layer_bounds(
+            model, layer, data, compressed=tmp_path / "w", methods=[], out_channels=2, time_limit=1
+        )
+        gram = grams_of_layers(model, [layer], data)[layer].grams[0].matrix
+        off = (weight[1] - dense[name][1]).double().numpy()
+        off = (off.T if kind == "GptOss" else off)[:2]
+        error = ((off @ gram) * off).sum()
+        assert report.sides[0].method_error("compressed") == pytest.approx(error, rel=1e-9)
+        assert not any("not near" in note for note in report.notes)

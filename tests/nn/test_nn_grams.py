@@ -128,6 +128,58 @@ def test_files_that_hold_no_gram_of_the_layer(model, tmp_path):
     refused("never unpickled", "p.pt")
 
 
+COUNTS = [np.zeros(0), np.array(np.nan), np.array(np.inf), np.array([3, 4]), 2.5, -3]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_positions_that_are_no_number_of_them(model, tmp_path, count):
+    layer = find_layer(model, "0")
+    for word in ("gram", "xtx"):
+        np.savez(tmp_path / "g.npz", **{word: np.eye(6), "positions": count})
+        with pytest.raises(InputError, match="under 'positions', where"):
+            read_grams(tmp_path / "g.npz", layer)
+    flat = torch.eye(6)[tuple(torch.tril_indices(6, 6))]
+    for name in ("n", "ct"):
+        torch.save({"flatH": flat, "n": 6} | {name: torch.as_tensor(count)}, tmp_path / "q.pt")
+        with pytest.raises(InputError, match=f"under '{name}', where"):
+            read_grams(tmp_path / "q.pt", layer)
+
+
+def test_the_gram_of_another_layer_is_nobody_elses(model, tmp_path):
+    layer = find_layer(model, "0")
+    for name in ("other/gram", "other.gram", "model.other.xtx", "other/hessian"):
+        np.savez(tmp_path / "g.npz", **{name: np.eye(6), "other/positions": 3})
+        with pytest.raises(InputError, match="does not tell the Gram of layer '0'"):
+            read_grams(tmp_path / "g.npz", layer)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_grams_in_files_of_pytorch_that_are_none(model, tmp_path):
+    layer = find_layer(model, "0")
+    quantized = torch.quantize_per_tensor(torch.eye(6), 0.1, 0, torch.qint8)
+    for matrix in (torch.eye(6).to_sparse(), torch.eye(6, device="meta"), quantized):
+        torch.save({"gram": matrix}, tmp_path / "g.pt")
+        with pytest.raises(InputError, match="no dense tensor"):
+            read_grams(tmp_path / "g.pt", layer)
+    torch.save({"flatH": torch.ones(21, dtype=torch.complex64)}, tmp_path / "g.pt")
+    with pytest.raises(InputError, match="real numbers are wanted"):
+        read_grams(tmp_path / "g.pt", layer)
+    torch.save({"gram": torch.eye(6), "positions": 10**400}, tmp_path / "g.pt")
+    assert read_grams(tmp_path / "g.pt", layer).positions == 0
+    with pytest.raises(InputError, match="rows of one length"):
+        layer_bounds(model, "0", grams=[[1.0], [1.0, 2.0]], formats=["int4"])
+
+
+def test_notes_of_a_file_reach_no_terminal_as_they_are(model, tmp_path):
+    layer = find_layer(model, "0")
+    for notes, wanted in (
+        (np.frombuffer(b"kept\n\x1b[31mred\n\xff", dtype=np.uint8), ("kept", "\ufffd")),
+        (np.array([np.nan, 300.0]), ()),
+    ):
+        np.savez(tmp_path / "g.npz", gram=np.eye(6), positions=3, notes=notes)
+        assert read_grams(tmp_path / "g.npz", layer).notes == wanted
+
+
 def test_held_out_errors_are_those_of_the_layers_outputs(model, x):
     later = torch.randn(30, 6, dtype=torch.float64)
     report = layer_bounds(model, "0", x, held_out=later, out_channels=[3, 1], **FEW)

@@ -107,6 +107,14 @@ def test_a_position_mask_has_the_last_word_and_may_weigh():
         gram_of_layer(model, "query", [IDS], position_mask=weights)
 
 
+def test_a_position_mask_that_fits_nothing_is_refused():
+    for mask in (torch.ones(3, 7), torch.ones(3, 4, 2)):
+        with pytest.raises(InputError, match=r"has shape .* fits no positions of layer 'query'"):
+            gram_of_layer(Encoder(), "query", IDS, position_mask=mask)
+    found = gram_of_layer(Encoder(), "pooler", IDS, position_mask=MASK)  # a value for a sample
+    assert found.positions == 3
+
+
 def test_several_layers_take_one_pass():
     model, calls = Encoder(), []
     model.register_forward_pre_hook(lambda *_: calls.append(1))
@@ -393,6 +401,38 @@ def test_an_encoder_of_transformers(transformers):
         expected, count = real_tokens(model, name)
         assert found[name].positions == count
         np.testing.assert_allclose(found[name].grams[0].matrix, expected, rtol=1e-12, atol=1e-13)
+
+
+def test_an_encoder_in_single_precision_has_the_gram_of_its_own_real_rows(transformers):
+    """Sums are exact to 1e-12 on what the layer was given; what it was given the model rounds to float32."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
+    )
+    model = transformers.BertModel(config).eval()
+    lengths = torch.tensor([3, 17, 9, 30, 24, 1])
+    ids, mask = torch.randint(1, 50, (6, 30)), (torch.arange(30) < lengths[:, None]).long()
+    batches = [{"input_ids": ids[i : i + 2], "attention_mask": mask[i : i + 2]} for i in (0, 2, 4)]
+    alone = [{"input_ids": row[:n][None]} for row, n in zip(ids, lengths, strict=True)]
+    for name in ("encoder.layer.0.attention.self.query", "encoder.layer.1.output.dense"):
+        rows, kept = [], []
+        layer = model.get_submodule(name)
+        handle = layer.register_forward_pre_hook(lambda _, args, rows=rows: rows.append(args[0]))
+        with torch.no_grad():
+            for batch in batches:
+                model(**batch)
+                kept.append(rows.pop()[batch["attention_mask"] > 0].double())
+        handle.remove()
+        own = torch.cat(kept)
+        expected = (own.T @ own / len(own)).numpy()
+        found = gram_of_layer(model, name, batches)
+        assert found.positions == int(lengths.sum()) == len(own)
+        np.testing.assert_allclose(found.grams[0].matrix, expected, rtol=1e-12, atol=1e-12 * expected.max())
+        single = gram_of_layer(model, name, alone).grams[0].matrix
+        assert np.abs(single - expected).max() < 1e-5 * expected.max()
+        double = [gram_of_layer(model.double(), name, each).grams[0].matrix for each in (batches, alone)]
+        model.float()
+        np.testing.assert_allclose(double[0], double[1], rtol=1e-12, atol=1e-12 * expected.max())
 
 
 def test_gpt2_of_transformers(transformers):

@@ -16,8 +16,8 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn import embedded, layer_names, load_model
-from pvqbounds.nn.calibration import DataOptions
+from pvqbounds.nn import embedded, gram_of_layer, layer_names, load_model
+from pvqbounds.nn.calibration import DataOptions, read_data
 
 OWN = """
 import torch
@@ -35,6 +35,8 @@ class Tied(torch.nn.Module):
         self.head.weight = self.embedding.weight
 def fails():
     raise ValueError("no such\\ntrick.")
+def leaves():
+    raise SystemExit(3)
 def not_a_module():
     return 3
 """
@@ -47,6 +49,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delitem(sys.modules, "own_models", raising=False)
     (tmp_path / "own_models.py").write_text(OWN)
+    (tmp_path / "unreadable.py").write_text("def make(:")
     np.save("inputs.npy", np.ones((4, 3), dtype=np.float32))
     return tmp_path
 
@@ -88,6 +91,9 @@ def test_weights_from_safetensors(folder):
         ("own_models:nothing", "cannot be found .*nothing"),
         ("no_such_package:make", "cannot be found .*no_such_package"),
         ("own_models:fails", r"cannot be built \(ValueError: no such trick\)"),
+        ("own_models:leaves", r"cannot be built \(SystemExit: 3\)"),
+        ("unreadable:make", r"cannot be found \(SyntaxError: "),
+        ("../own_models:make", r"cannot be found \(TypeError: "),
         ("own_models:not_a_module", "must return a torch.nn.Module, not a int"),
     ],
 )
@@ -113,6 +119,36 @@ def test_data_files(folder, suffix):
     else:
         save_file({"images": torch.from_numpy(x)}, path)
     np.testing.assert_array_equal(load_model("digits", data=path).data.numpy(), x)
+
+
+def test_one_array_by_the_name_of_another_input_is_not_the_first(folder):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(3, 2)
+
+        def forward(self, x, attention_mask=None):
+            return self.fc(x)
+
+    np.savez("mask.npz", attention_mask=np.ones((2, 3), dtype=np.float32))
+    data = read_data(Path("mask.npz"), Model(), DataOptions())
+    with pytest.raises(InputError, match=r"cannot run .* missing 1 required positional argument: 'x'"):
+        gram_of_layer(Model(), "fc", data)
+    np.savez("any.npz", pictures=np.ones((2, 3), dtype=np.float32))
+    assert gram_of_layer(Model(), "fc", read_data(Path("any.npz"), Model(), DataOptions())).positions == 2
+
+
+def test_an_array_of_one_number_is_no_data(folder):
+    np.save("one.npy", np.array(3.0))
+    loaded = load_model("own_models:make", data=Path("one.npy"))
+    with pytest.raises(InputError, match="are one number"):
+        gram_of_layer(loaded.module, "0", loaded.data)
+
+
+def test_a_position_mask_without_data_is_not_dropped(folder):
+    options = DataOptions(position_mask=Path("mask.npy"))
+    with pytest.raises(InputError, match="belongs to calibration data"):
+        load_model("digits", options=options)
 
 
 class Bomb:
@@ -423,8 +459,22 @@ def test_a_folder_of_transformers(folder, packages):
     assert weight.dtype == torch.float32
     assert torch.equal(weight, model.transformer.h[0].attn.c_attn.weight.float())
     (folder / "gpt" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
-    with pytest.raises(InputError, match="no 'NoSuchModel'"):
+    with pytest.raises(InputError, match="no model 'NoSuchModel'"):
         load_model(str(folder / "gpt"), data=Path("x.npz"))
+
+
+@pytest.mark.parametrize("named", ["AutoModel", "BertTokenizer", "BertConfig", "os"])
+def test_a_folder_that_brings_code_is_not_asked_to_run_it(folder, packages, monkeypatch, named):
+    pytest.importorskip("transformers")
+    (folder / "evil").mkdir()
+    classes = {"AutoConfig": "code.Config", "AutoModel": "code.Model"}
+    config = {"architectures": [named], "model_type": "evil", "auto_map": classes}
+    (folder / "evil" / "config.json").write_text(json.dumps(config))
+    (folder / "evil" / "code.py").write_text("from pathlib import Path; Path('exploded').touch()")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # what anything that asks would be told
+    with pytest.raises(InputError, match=f"no model '{named}'"):
+        load_model(str(folder / "evil"))
+    assert not (folder / "exploded").exists()
 
 
 @pytest.mark.parametrize(

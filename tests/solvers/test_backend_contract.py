@@ -21,7 +21,7 @@ from pvqbounds.errors import InputError, SolverError
 from pvqbounds.solvers import BACKENDS, backend_named
 from pvqbounds.solvers.base import Capability, Options
 from pvqbounds.solvers.cone.conic import ConicSolution
-from pvqbounds.storage.problem_files import save_problem
+from pvqbounds.storage.problem_files import write_npz
 
 TELLTALE = {"time_limit": 17.0, "threads": 3, "tolerance": 3e-5, "seed": 2**40 + 5}
 """Our options; the seed is larger than most solvers take."""
@@ -256,7 +256,7 @@ def test_options_of_several_solvers():
 
 def test_options_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    save_problem("q.npz", integer(5))
+    write_npz(integer(5), "q.npz")
     assert run("solve", "q.npz", "--solver", "scs", "--solver-option", "no_such=1") == 2
     assert "no_such" in capsys.readouterr().err
     assert run("solve", "q.npz", "--solver", "scs", "--solver-option", "max_iters=5") == 0
@@ -312,7 +312,7 @@ STOPPED = {
 )
 def test_ctrl_c_stops_the_solve_and_leaves_no_file(solver, tmp_path):
     usable(solver, STOPPED[solver])
-    save_problem(tmp_path / "p.npz", INTERRUPTED[solver])
+    write_npz(INTERRUPTED[solver], tmp_path / "p.npz")
     method = {"gurobi": "solve_miqp", "scip": "solve_miqp", "highs": "solve_sparse"}.get(
         solver, "solve_conic"
     )
@@ -371,7 +371,7 @@ def test_ctrl_c_while_several_channels_are_solved():
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_a_process_that_is_killed_leaves_no_file(tmp_path):
     usable("scs", Capability.BOX_HULL)
-    save_problem(tmp_path / "p.npz", INTERRUPTED["scs"])
+    write_npz(INTERRUPTED["scs"], tmp_path / "p.npz")
     command = [Path(sys.executable).with_name("pvqbounds"), "solve", "p.npz", "--solver", "scs"]
     process = subprocess.Popen([*command, "--json", "r.json"], stdout=subprocess.DEVNULL, cwd=tmp_path)
     time.sleep(1.5)

@@ -21,7 +21,7 @@ from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.storage import archive as archive_module
 from pvqbounds.storage.archive import check_writable, replacing
-from pvqbounds.storage.problem_files import Budget, load_problem, save_problem
+from pvqbounds.storage.problem_files import Budget, load_problem, write_npz
 
 N = 6
 
@@ -52,7 +52,7 @@ def test_a_saved_problem_comes_back_as_it_was(
 ) -> None:
     kind = IntegerLeastSquares if "scale" in allowed else SparseLeastSquares
     problem = kind(inputs.T @ inputs / len(inputs), weight, **allowed)
-    save_problem(tmp_path / "p.npz", problem)
+    write_npz(problem, tmp_path / "p.npz")
     loaded = load_problem(tmp_path / "p.npz")
     assert type(loaded) is kind
     assert (loaded.gram == problem.gram).all()
@@ -214,7 +214,7 @@ def test_the_budget_is_stated_once(tmp_path: Path) -> None:
 
 def test_a_pattern_keeps_its_stride(tmp_path: Path) -> None:
     problem = SparseLeastSquares(np.eye(6), np.arange(6.0), pattern=(1, 2), stride=3)
-    save_problem(tmp_path / "p.npz", problem)
+    write_npz(problem, tmp_path / "p.npz")
     again = load_problem(tmp_path / "p.npz")
     assert isinstance(again, SparseLeastSquares)
     assert (again.pattern, again.stride) == ((1, 2), 3)
@@ -272,7 +272,7 @@ def test_paths_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         check_writable(tmp_path / "missing" / "file.json")
     with pytest.raises(OutputError, match="cannot be written"):
-        save_problem(tmp_path / "missing" / "p.npz", SparseLeastSquares(np.eye(2), np.ones(2), nnz=1))
+        write_npz(SparseLeastSquares(np.eye(2), np.ones(2), nnz=1), tmp_path / "missing" / "p.npz")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")

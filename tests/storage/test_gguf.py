@@ -146,6 +146,36 @@ def test_a_file_that_lies_is_refused(tmp_path: Path, change: Callable[[bytes], b
     assert len(str(error.value)) < 400
 
 
+def _bare(path: Path, kind: int, shape: tuple[int, ...], body: bytes) -> Path:
+    """A file of one tensor by hand."""
+    name = b"fc.weight"
+    tensor = struct.pack("<Q", len(name)) + name + struct.pack("<I", len(shape))
+    tensor += b"".join(struct.pack("<Q", size) for size in reversed(shape)) + struct.pack("<IQ", kind, 0)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 0) + tensor
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + body)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(0, 32), (3, 0), (0, 0)])
+def test_a_tensor_that_holds_nothing_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="holds nothing"):
+        open_checkpoint(_bare(tmp_path / "m.gguf", 2, shape, bytes(54)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "block"),
+    [
+        (2, struct.pack("<e", np.inf) + bytes([0x88] * 16)),
+        (2, struct.pack("<e", np.nan) + bytes(16)),
+        (39, b"\xfe" + bytes(16)),
+    ],
+)
+def test_blocks_whose_other_codes_are_no_numbers_are_refused(tmp_path: Path, kind: int, block: bytes) -> None:
+    path = _bare(tmp_path / "m.gguf", kind, (3, 32), 3 * block)
+    with pytest.raises(InputError, match="scales that are not finite"):
+        read_layer(open_checkpoint(path), "fc")
+
+
 def test_names_that_stand_twice_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     _file(path, "q4_0", "output_nort.weight")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import LAYER, gptq, pack_quantized
+from checkpoint_files import LAYER, gptq, pack_quantized, write
 from safetensors.torch import load_file, save_file
 from test_checkpoints import CASES
 
@@ -135,6 +135,33 @@ def test_what_is_no_checkpoint(tmp_path: Path, make: Callable[[Path], Path], say
         path.write_bytes(b"x")
     with pytest.raises(InputError, match=says):
         open_checkpoint(path)
+
+
+def test_scales_whose_products_overflow(tmp_path: Path) -> None:
+    scale = {"weight_scale": torch.full((3, 1), 1e307, dtype=torch.float64)}
+    path = write(tmp_path, {"weight": torch.full((3, 8), 100, dtype=torch.int8)} | scale)
+    with pytest.raises(InputError, match="so large that its weights overflow"):
+        read_layer(open_checkpoint(path), LAYER)
+
+
+def test_a_gptq_file_without_groups(tmp_path: Path) -> None:
+    path, _ = gptq(tmp_path)
+    tensors = load_file(path / "model.safetensors")
+    for name in (f"{LAYER}.scales", f"{LAYER}.qzeros"):
+        tensors[name] = tensors[name][:0]
+    del tensors[f"{LAYER}.g_idx"]
+    save_file(tensors, path / "model.safetensors")
+    with pytest.raises(InputError, match="has no scales"):
+        read_layer(open_checkpoint(path), LAYER)
+
+
+@pytest.mark.parametrize("size", [1e308, 3e306, 5e-324, 1e-300])
+@pytest.mark.filterwarnings("error")
+def test_plain_weights_of_magnitudes_that_no_decoder_had(tmp_path: Path, size: float) -> None:
+    weight = ((torch.arange(24).reshape(3, 8) % 7 - 3) / 3.0).double() * size
+    path = write(tmp_path, {"weight": weight})
+    with pytest.raises(InputError, match="no uniform grid"):
+        read_layer(open_checkpoint(path), LAYER)
 
 
 def test_two_files_that_hold_one_name(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pvqbounds as pvq
 from pvqbounds.cli import main
 from pvqbounds.errors import InputError
 from pvqbounds.solving.verified_files import verify_file
-from pvqbounds.storage.problem_files import Budget, load_problem, save_problem
+from pvqbounds.storage.problem_files import Budget, load_problem, write_npz
 
 TINY = "# three variables\n3 5\n1 1 -4\n1 2 3\n3 1 2\n2 2 -3\n3 3 -1\n"
 """Least at z = (1, 0, 0): -4; (0, 1, 1) has the same."""
@@ -114,7 +114,7 @@ def test_a_program_states_its_budget(tmp_path: Path) -> None:
     for name in ("a.sparse", "a.npz"):
         path = written(tmp_path, "a.sparse", TINY)
         if name == "a.npz":
-            save_problem(tmp_path / name, load_problem(path))
+            write_npz(load_problem(path), tmp_path / name)
         with pytest.raises(InputError, match="itself; leave the options for it out"):
             load_problem(tmp_path / name, Budget(bits=4))
 
@@ -124,7 +124,7 @@ def test_programs_in_npz(tmp_path: Path, qmin: object, qmax: object) -> None:
     rng = np.random.default_rng(1)
     A = rng.standard_normal((3, 3))
     problem = pvq.IntegerLeastSquares.from_quadratic(A @ A.T + A.T @ A, rng.standard_normal(3), qmin, qmax)
-    save_problem(tmp_path / "p.npz", problem)
+    write_npz(problem, tmp_path / "p.npz")
     assert set(np.load(tmp_path / "p.npz")) == {"P", "q", "qmin", "qmax"}
     again = load_problem(tmp_path / "p.npz")
     for name in ("gram", "weight", "low", "high"):

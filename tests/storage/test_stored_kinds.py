@@ -20,7 +20,7 @@ from pvqbounds.problems.supports import Groups
 from pvqbounds.problems.values import Levels, Steps
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.solving.verified_files import verify_file
-from pvqbounds.storage.problem_files import Budget, load_problem, save_problem
+from pvqbounds.storage.problem_files import Budget, load_problem, write_npz
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_layer, write_problem
 
@@ -62,7 +62,7 @@ def problems() -> dict[str, Any]:
 @pytest.mark.parametrize("name", list(problems()))
 def test_a_problem_and_its_result_come_back(name, tmp_path):
     problem = problems()[name]
-    save_problem(tmp_path / "p.npz", problem)
+    write_npz(problem, tmp_path / "p.npz")
     again = load_problem(tmp_path / "p.npz")
     assert again.task == problem.task
     assert [(g.tolist(), m) for g, m in again.budgets] == [(g.tolist(), m) for g, m in problem.budgets]
@@ -97,7 +97,7 @@ def test_the_command_line_solves_and_verifies_such_files(tmp_path, capsys, monke
         ("uniform nnz", "joint compression of 6 weights, keep 2, scale 0.3, codes -4..3"),
         ("steps pattern", "joint compression of 6 weights, pattern 1:2, scales 0.1 to 0.4"),
     ):
-        save_problem("p.npz", problems()[name])
+        write_npz(problems()[name], "p.npz")
         assert run("solve", "p.npz", "--time-limit", "1", "--json", "r.json") == 0
         assert words in " ".join(capsys.readouterr().out.split())
         assert run("verify", "r.json") == 0
@@ -164,7 +164,7 @@ def test_values_that_files_cannot_hold_are_refused(tmp_path):
     values = Odd(np.ones(2), np.zeros(2, dtype=np.int64), np.ones(2, dtype=np.int64))
     problem = pvq.LeastSquares(np.eye(2), np.ones(2), values)
     with pytest.raises(InputError, match="made of odd"):
-        save_problem(tmp_path / "p.npz", problem)
+        write_npz(problem, tmp_path / "p.npz")
     bounds = pvq.solve(problem)
     with pytest.raises(InputError, match=r"Files hold values that are made of .* not of odd"):
         write_problem(SliceResult(0, (0, 2), problem, bounds), "p.npz", tmp_path / "r.json")

@@ -14,7 +14,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.certificates import certificate_fields
-from pvqbounds.storage.problem_files import load_problem, save_problem
+from pvqbounds.storage.problem_files import load_problem, write_npz
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_problem
 
@@ -105,10 +105,10 @@ def test_proofs_that_are_none_are_refused(stored: Path, proofs) -> None:
 
 def test_a_problem_of_any_scale_in_a_file(solved, tmp_path: Path) -> None:
     problem, _ = solved
-    save_problem(tmp_path / "p.npz", problem)
+    write_npz(problem, tmp_path / "p.npz")
     again = load_problem(tmp_path / "p.npz")
     assert isinstance(again, pvq.AnyScaleLeastSquares)
     assert (again.values, again.rule) == (problem.values, problem.rule)
     ruled = pvq.AnyScaleLeastSquares(problem.shared, problem.weight, -2, 1, pattern=(2, 4))
-    save_problem(tmp_path / "r.npz", ruled)
+    write_npz(ruled, tmp_path / "r.npz")
     assert load_problem(tmp_path / "r.npz").pattern == (2, 4)

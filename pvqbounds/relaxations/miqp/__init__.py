@@ -2,7 +2,8 @@
 
 :mod:`~pvqbounds.relaxations.miqp.program` says what such data hold,
 :mod:`~pvqbounds.relaxations.miqp.coded` poses quantization, levels and joint compression,
-:mod:`~pvqbounds.relaxations.miqp.pruning` poses pruning.
+:mod:`~pvqbounds.relaxations.miqp.pruning` poses pruning, :mod:`~pvqbounds.relaxations.miqp.plain` any problem
+for files.
 """
 
 from pvqbounds.relaxations.miqp.coded import (
@@ -12,6 +13,7 @@ from pvqbounds.relaxations.miqp.coded import (
     joint_program,
     one_hot_program,
 )
+from pvqbounds.relaxations.miqp.plain import plain_program, unknowns_of
 from pvqbounds.relaxations.miqp.program import MIQP
 from pvqbounds.relaxations.miqp.pruning import big_m_program, perspective_program, proved_big_m
 
@@ -24,5 +26,7 @@ __all__ = [
     "joint_program",
     "one_hot_program",
     "perspective_program",
+    "plain_program",
     "proved_big_m",
+    "unknowns_of",
 ]

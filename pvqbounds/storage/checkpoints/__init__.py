@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+from pvqbounds.storage.checkpoints.base import Layout
 from pvqbounds.storage.checkpoints.claims import LOGS, claimed_loss, read_claims
 from pvqbounds.storage.checkpoints.files import Checkpoint, open_checkpoint
 from pvqbounds.storage.checkpoints.layer import CompressedLayer
@@ -18,6 +19,7 @@ __all__ = [
     "LOGS",
     "Checkpoint",
     "CompressedLayer",
+    "Layout",
     "claimed_loss",
     "layers_in",
     "open_checkpoint",

@@ -15,7 +15,7 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.storage.checkpoints.files import StoredTensor
 from pvqbounds.storage.checkpoints.layer import CompressedLayer
 
-__all__ = ["FLOATS", "LARGEST_LAYER", "LayerFormat", "Parts", "checked_shape", "packed", "unpacked"]
+__all__ = ["FLOATS", "LARGEST_LAYER", "LayerFormat", "Layout", "Parts", "checked_shape", "packed", "unpacked"]
 
 Array = NDArray[np.float64]
 
@@ -31,6 +31,18 @@ OF_ACTIVATIONS = ("input", "output", "k_", "v_", "q_")
 BESIDE = ("bias",)
 
 
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How a model has the weights of a layer that it does not have a channel a row."""
+
+    stored: tuple[int, ...]
+    """Shape of the weights as the module has them."""
+    dense: tuple[int, ...]
+    """(output channels, input channels, size of the kernel)."""
+    order: NDArray[np.int64]
+    """Which of them, counted as they lie, stand in each row, shape (channels, inputs)."""
+
+
 @dataclass
 class Parts:
     """The tensors of one layer, by what follows its name; each is taken once, and none may be left."""
@@ -41,6 +53,8 @@ class Parts:
     path: Path
     hints: Sequence[str] = ()
     """Names of formats that the weights may be in, where the file does not say."""
+    layout: Layout | None = None
+    """How the model has the weights, where it is not a channel a row."""
     taken: set[str] = field(default_factory=set)
     bytes: int = 0
     """Of the tensors that were taken and count."""
@@ -83,6 +97,18 @@ class Parts:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             self.fail(f"has entries in '{name}' that are not finite.")
         return array
+
+    def dense_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(channels, input channels, *kernel) of weights that a file has in the shape of the module."""
+        if self.layout is None:
+            return shape
+        if shape != self.layout.stored:
+            self.fail(f"has weights of shape {shape}, where the model's are {self.layout.stored}.")
+        return self.layout.dense
+
+    def rows(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A number for each weight, in the shape of the module, as a channel a row."""
+        return array.reshape(len(array), -1) if self.layout is None else array.ravel()[self.layout.order]
 
     def refuse_leftovers(self) -> None:
         """Raise InputError where there are tensors that the format does not know."""

@@ -51,16 +51,17 @@ class Bitmask(LayerFormat):
         if kind in ("i8", *FLOAT8):
             parts.fail(f"holds {kind} codes without scales.")
         assert kind in FLOATS
+        rows = parts.rows(dense)
         return CompressedLayer(
             name=parts.layer,
             kind=self.name,
             values="",
-            shape=shape,
-            weight=dense,
+            shape=parts.dense_shape(shape),
+            weight=rows,
             grid=None,
             code_bits=BITS[kind],
             bits_per_weight=parts.bits_per_weight(dense.size),
-            pattern=found_pattern(dense, shape, sure=True),
+            pattern=found_pattern(rows, parts.dense_shape(shape), sure=True),
             pruned=True,
         )
 

@@ -1,8 +1,8 @@
 """Checkpoints on disk: `.safetensors`, PyTorch's own files, GGUF, and folders of them with their config.
 
 Headers are read strictly and before any tensor: names that stand twice, sizes that do not fit and offsets
-beyond the file are refused. PyTorch's files are read with ``weights_only=True``, so that nothing is unpickled
-but tensors.
+beyond the file are refused. Nothing of PyTorch's files is unpickled but tensors
+(:mod:`pvqbounds.storage.tensor_files`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, shown
-from pvqbounds.storage.archive import LARGEST_FILE, parse_json, read_bytes
+from pvqbounds.storage.archive import parse_json, read_bytes
+from pvqbounds.storage.tensor_files import INDICES, TORCH_SUFFIXES, read_index, read_torch, state_of
 
-__all__ = ["TORCH_SUFFIXES", "Checkpoint", "StoredTensor", "open_checkpoint"]
-
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+__all__ = ["Checkpoint", "StoredTensor", "open_checkpoint"]
 
 LARGEST_HEADER, LARGEST_CONFIG = 100_000_000, 2**26
 """Bytes."""
 
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 CONFIGS = ("config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json")
 
 TORCH_KINDS = {
@@ -60,8 +59,30 @@ class StoredTensor:
     """Type as stored: "i32", "f16", "bf16", "f8_e4m3", or a type of GGUF such as "q4_0"."""
     shape: tuple[int, ...]
     bytes: int
-    read: Callable[[], NDArray[Any]]
-    """Floating-point numbers in float64, which holds them all; whole numbers as they are stored."""
+    take: Callable[[Any], NDArray[Any]]
+    """Reads what an index along its first axis stands for, or all of it for an Ellipsis."""
+
+    def read(self) -> NDArray[Any]:
+        """Floating-point numbers in float64, which holds them all; whole numbers as they are stored."""
+        return self.take(...)
+
+    def at(self, place: int) -> StoredTensor:
+        """One part of it along the first axis, which it has."""
+        return replace(
+            self,
+            shape=self.shape[1:],
+            bytes=self.bytes // self.shape[0],
+            take=lambda index: self.take(slice(place, place + 1))[0][index],
+        )
+
+    def rows(self, first: int, last: int) -> StoredTensor:
+        """Some of it along the first axis."""
+        return replace(
+            self,
+            shape=(last - first, *self.shape[1:]),
+            bytes=self.bytes // self.shape[0] * (last - first),
+            take=lambda index: self.take(slice(first, last))[index],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +96,8 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     renamed: Callable[[str], str | None] | None = None
     """What the file calls a layer of a Hugging Face model, where it has names of its own (GGUF)."""
+    turns: bool = False
+    """Whether every matrix has a channel a row, also where the model has an input a row (GGUF)."""
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
@@ -131,16 +154,9 @@ def _united(files: list[Path]) -> dict[str, StoredTensor]:
 
 def _sharded(index: Path) -> dict[str, StoredTensor]:
     """The tensors that an index names, each in the part where it says."""
-    document = parse_json(read_bytes(index, LARGEST_CONFIG), index)
-    places = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise InputError(
-            f"{index} is no index of a checkpoint: its weight_map must name a file for each tensor."
-        )
+    places = read_index(index)
     tensors: dict[str, StoredTensor] = {}
     for name in dict.fromkeys(places.values()):
-        if Path(name).name != name:
-            raise InputError(f"{index} names {shown(name)}, which is no file of its own folder.")
         for tensor, stored in _of_file(index.parent / name):
             if places.get(tensor) != name:
                 raise InputError(f"{index} does not say that {name} holds {shown(tensor)}, as it does.")
@@ -190,7 +206,7 @@ def _of_safetensors(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         raise InputError(f"{path} is damaged or not a .safetensors file ({_line(error)}).") from error
     for name, kind, shape in listed:
         size = math.prod(shape) * BYTES.get(kind, 1)
-        yield name, StoredTensor(kind, shape, size, lambda name=name: _read_safetensor(path, name))  # type: ignore[misc]
+        yield name, StoredTensor(kind, shape, size, partial(_read_safetensor, path, name))
 
 
 def _check_header(path: Path) -> None:
@@ -211,11 +227,12 @@ BYTES = {"f64": 8, "i64": 8, "u64": 8, "f32": 4, "i32": 4, "u32": 4, "f16": 2, "
 """Of a number; one of other types."""
 
 
-def _read_safetensor(path: Path, name: str) -> NDArray[Any]:
+def _read_safetensor(path: Path, name: str, index: Any) -> NDArray[Any]:
     safetensors = _package("safetensors")
     try:
         with safetensors.safe_open(path, framework="pt") as archive:
-            return _array(archive.get_tensor(name))
+            whole = index is ...
+            return _array(archive.get_tensor(name) if whole else archive.get_slice(name)[index])
     except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
         raise InputError(f"{shown(name)} cannot be read from {path} ({_line(error)}).") from error
 
@@ -224,41 +241,15 @@ def _read_safetensor(path: Path, name: str) -> NDArray[Any]:
 
 
 def _of_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:
-    torch = _package("torch")
-    try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
-            if path.stat().st_size > LARGEST_FILE:
-                raise
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is damaged or holds more than tensors, which is never unpickled "
-            f"({type(error).__name__}); save the state_dict as .safetensors."
-        ) from error
-    for name, tensor in _tensors_in(content, "", torch):
-        if tensor.layout != torch.strided or tensor.is_quantized:
-            raise InputError(f"{shown(name)} in {path} is no dense tensor of plain numbers.")
+    _package("torch")
+    for name, tensor in state_of(read_torch(path), path).items():
         kind = TORCH_KINDS.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
         size = tensor.numel() * tensor.element_size()
-        yield name, StoredTensor(kind, tuple(tensor.shape), size, lambda tensor=tensor: _array(tensor))  # type: ignore[misc]
+        yield name, StoredTensor(kind, tuple(tensor.shape), size, partial(_part_of, tensor))
 
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Names under which training scripts put a state dictionary."""
-
-
-def _tensors_in(content: Any, prefix: str, torch: Any) -> Iterator[tuple[str, Any]]:
-    """The tensors of a state dictionary, or of the one inside what a training script saves."""
-    if not isinstance(content, Mapping):
-        raise InputError("A PyTorch file must hold a state dictionary: tensors by their names.")
-    inner = [name for name in WRAPPERS if isinstance(content.get(name), Mapping)]
-    if inner:
-        content = content[inner[0]]
-    for name, value in content.items():
-        if isinstance(value, torch.Tensor) and isinstance(name, str):
-            yield name, value.detach()
+def _part_of(tensor: Any, index: Any) -> NDArray[Any]:
+    return _array(tensor[index])
 
 
 def _array(tensor: Any) -> NDArray[Any]:

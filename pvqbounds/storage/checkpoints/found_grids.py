@@ -30,6 +30,8 @@ TYPES = {"f16": FP16, "bf16": BF16, "f32": FP32, "f64": FP64}
 USUAL_GROUPS = (256, 128, 64, 32, 16)
 
 LARGEST_CODE = 255
+ORDINARY = FP32.smallest, FP32.largest / LARGEST_CODE
+"""Magnitudes that a multiple of a step may have: beyond them no decoder had it in 32 bits."""
 ROUNDINGS = 4
 """How often a weight may have been rounded to 32 bits on its way; to 16 bits it was once, in the end."""
 
@@ -91,7 +93,7 @@ def _fitted(blocks: Array, kind: NumberType) -> _Fitted | None:
     for i, block in enumerate(blocks):
         sizes = np.unique(np.abs(block))
         sizes = sizes[sizes > 0.0]
-        if len(sizes) > LARGEST_CODE:
+        if len(sizes) > LARGEST_CODE or (sizes < ORDINARY[0]).any() or (sizes > ORDINARY[1]).any():
             return None
         if len(sizes):
             step = _step(sizes, kind)

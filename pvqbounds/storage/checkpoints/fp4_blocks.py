@@ -19,7 +19,7 @@ from pvqbounds.storage.checkpoints.grids import LevelGrid, block_numbers
 from pvqbounds.storage.checkpoints.layer import CompressedLayer, found_pattern
 from pvqbounds.storage.checkpoints.scaled import power_of_two
 
-__all__ = ["MXFP4Packed", "NVFP4Packed", "halves"]
+__all__ = ["MXFP4Blocks", "MXFP4Packed", "NVFP4Packed", "halves"]
 
 Array = NDArray[np.float64]
 
@@ -70,6 +70,26 @@ class MXFP4Packed(LayerFormat):
         if scale.dtype == np.uint8:
             scale = power_of_two(parts, scale)
         return _layer(parts, numbers, scale, 1.0, "compressed-tensors MXFP4", "mxfp4", 32)
+
+
+class MXFP4Blocks(LayerFormat):
+    """gpt-oss: ``weight_blocks`` (channels, blocks, 16) and the exponents of their scales."""
+
+    name = "gpt-oss MXFP4"
+
+    def fits(self, parts: Parts) -> bool:
+        """By blocks of bytes."""
+        blocks = parts.tensors.get("weight_blocks")
+        return blocks is not None and blocks.kind == "u8" and len(blocks.shape) == 3
+
+    def read(self, parts: Parts) -> CompressedLayer:
+        """Levels."""
+        blocks = parts.take("weight_blocks", ("u8",), (None, None, None))
+        if not blocks.size:
+            parts.fail("has no weights.")
+        numbers = BY_CODE[halves(blocks)].reshape(len(blocks), -1)
+        scale = power_of_two(parts, parts.take("weight_scales", ("u8",), blocks.shape[:2]))
+        return _layer(parts, numbers, scale, 1.0, self.name, "mxfp4", 32)
 
 
 def _packed(parts: Parts) -> str | None:

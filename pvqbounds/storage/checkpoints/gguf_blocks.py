@@ -91,9 +91,10 @@ class GGUFBlocks(LayerFormat):
                 return np.asarray(gguf.quants.dequantize(block, kind), dtype=np.float64)
 
         weight = decoded(blocks).reshape(channels, inputs)
-        if not np.isfinite(weight).all():
+        means = _meanings(blocks, layout, decoded)
+        if not all(np.isfinite(means(code)).all() for code in (0, (1 << layout.bits) - 1)):
             parts.fail("has scales that are not finite.")
-        grid = _grid(blocks, layout, decoded, (channels, inputs))
+        grid = _grid(means, layout, (channels, inputs))
         return CompressedLayer(
             name=parts.layer,
             kind=f"{self.name} {kind.name}",
@@ -107,16 +108,10 @@ class GGUFBlocks(LayerFormat):
         )
 
 
-def _grid(
-    blocks: NDArray[np.uint8],
-    layout: _Layout,
-    decoded: Callable[[NDArray[np.uint8]], Array],
-    shape: tuple[int, int],
-) -> Grid:
-    """What each code means in each block."""
+def _grid(means: Callable[[int], Array], layout: _Layout, shape: tuple[int, int]) -> Grid:
+    """The values of all codes in each block."""
     number = np.arange(shape[0] * shape[1]).reshape(shape) // layout.size
     codes = 1 << layout.bits
-    means = _meanings(blocks, layout, decoded)
     if layout.zero is not None:
         step = means(layout.zero + 1)
         if all(np.array_equal(means(code), step * (code - layout.zero)) for code in range(codes)):

@@ -115,7 +115,7 @@ def open_gguf(path: Path) -> Checkpoint:
         if name in found:
             cursor.fail(f"{shown(name)} stands twice")
         found[name] = _tensor(cursor, gguf, name, shape, kind, start + offset, about)
-    return Checkpoint(path, found, about, renamed=_renamed(gguf, about))
+    return Checkpoint(path, found, about, renamed=_renamed(gguf, about), turns=True)
 
 
 def gguf_package() -> Any:
@@ -159,6 +159,8 @@ def _tensor(
         size, octets = gguf.GGML_QUANT_SIZES[kind]
     except (KeyError, ValueError):
         cursor.fail(f"{shown(name)} is of the unknown type {number}")
+    if 0 in shape:
+        cursor.fail(f"{shown(name)} has the shape {shape}, which holds nothing")
     if shape[-1] % size:
         cursor.fail(f"the rows of {shown(name)} have {shape[-1]} numbers, no whole blocks of {size}")
     length = math.prod(shape) // size * octets
@@ -166,9 +168,9 @@ def _tensor(
         cursor.fail(f"{shown(name)} lies beyond its end")
     order = _order(name, shape, about)
 
-    def read() -> NDArray[Any]:
-        rows = np.array(cursor.data[start : start + length]).reshape(*shape[:-1], -1)
-        rows = rows if order is None else rows[order]
+    def take(index: Any) -> NDArray[Any]:
+        rows = np.asarray(cursor.data[start : start + length]).reshape(*shape[:-1], -1)
+        rows = np.array(rows[index] if order is None else rows[order][index])
         if kind.name == "BF16":
             wide = rows.view("<u2").astype(np.uint32) << np.uint32(16)
             return np.asarray(wide.view(np.float32), dtype=np.float64)
@@ -178,7 +180,7 @@ def _tensor(
             else rows
         )
 
-    return StoredTensor(kind.name.lower(), shape, length, read)
+    return StoredTensor(kind.name.lower(), shape, length, take)
 
 
 def _order(name: str, shape: tuple[int, ...], about: Mapping[str, Any]) -> NDArray[np.int64] | None:

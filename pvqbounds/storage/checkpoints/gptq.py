@@ -97,9 +97,11 @@ def _sizes(parts: Parts, rows: int, inputs: int | None) -> tuple[int, int]:
 
 
 def _group_size(parts: Parts, inputs: int, groups: int) -> int:
+    if groups < 1:
+        parts.fail(f"has no scales for its {inputs} inputs.")
     stated = parts.config.get("group_size")
     size = -(-inputs // groups) if type(stated) is not int or stated < 1 else stated
-    if groups < 1 or -(-inputs // size) != groups:
+    if -(-inputs // size) != groups:
         parts.fail(f"has scales for {groups} groups, but {inputs} inputs in groups of {size}.")
     return size
 

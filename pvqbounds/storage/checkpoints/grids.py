@@ -38,6 +38,15 @@ class Grid(ABC):
     def has_steps(self) -> bool:
         """Whether values are whole multiples of a step."""
 
+    @abstractmethod
+    def above(self, other: Any) -> Grid:
+        """The grid of a layer whose further channels have another grid of this kind."""
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are at least."""
+        return int(self.block.max()) + 1
+
 
 @dataclass(frozen=True, eq=False)
 class StepGrid(Grid):
@@ -71,6 +80,13 @@ class StepGrid(Grid):
         """They are."""
         return True
 
+    def above(self, other: StepGrid) -> StepGrid:
+        """The blocks of both, the other's behind its own."""
+        block = np.concatenate([self.block, other.block + len(self.step)])
+        step = np.concatenate([self.step, other.step])
+        ends = ((self.qmin, other.qmin), (self.qmax, other.qmax))
+        return StepGrid(block, step, *map(np.concatenate, ends))
+
 
 @dataclass(frozen=True, eq=False)
 class LevelGrid(Grid):
@@ -96,6 +112,20 @@ class LevelGrid(Grid):
     def has_steps(self) -> bool:
         """They are no multiples of anything, or not exactly."""
         return False
+
+    def above(self, other: LevelGrid) -> LevelGrid:
+        """The blocks of both, the other's behind its own; a channel lies in those of one of them."""
+        own = self.blocks
+
+        def decoded(asked: NDArray[np.int64]) -> Array:
+            mine = asked < own
+            levels = [self.decoded(asked[mine]), other.decoded(asked[~mine] - own)]
+            found = np.empty((len(asked), max(part.shape[1] for part in levels)))
+            for chosen, part in zip((mine, ~mine), levels, strict=True):
+                found[chosen] = part
+            return found
+
+        return LevelGrid(np.concatenate([self.block, other.block + own]), decoded)
 
 
 def block_numbers(shape: tuple[int, int], scales: tuple[int, ...]) -> NDArray[np.int64] | None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.supports import ALL, AtMost, Pattern, SupportRule
 from pvqbounds.storage.checkpoints.grids import Grid
 
-__all__ = ["CompressedLayer", "found_pattern"]
+__all__ = ["CompressedLayer", "found_pattern", "joined"]
 
 Array = NDArray[np.float64]
 
@@ -86,6 +86,38 @@ class CompressedLayer:
                 f"{values.weight_of(codes)[off[0]]:.9g}."
             )
         return codes
+
+
+def joined(one: CompressedLayer, other: CompressedLayer) -> CompressedLayer:
+    """The layer whose channels are those of two, which a file has apart.
+
+    Raises
+    ------
+    InputError
+        If they are stored in different ways, or have different inputs.
+    """
+    alike = [(a.kind, a.code_bits, a.pruned, type(a.grid), a.shape[1:]) for a in (one, other)]
+    if alike[0] != alike[1]:
+        raise InputError(
+            f"{shown(one.name)} ({one.kind}, {one.values}) and {shown(other.name)} ({other.kind}, "
+            f"{other.values}) are one layer of the model, but are stored in different ways."
+        )
+    weight = np.concatenate([one.weight, other.weight])
+    sizes = one.weight.size, other.weight.size
+    shape = (len(weight), *one.shape[1:])
+    return CompressedLayer(
+        name=f"{one.name} and {other.name}",
+        kind=one.kind,
+        values=one.values if one.values == other.values else f"{one.values} and {other.values}",
+        shape=shape,
+        weight=weight,
+        grid=None if one.grid is None else one.grid.above(other.grid),
+        code_bits=one.code_bits,
+        bits_per_weight=float(np.average([one.bits_per_weight, other.bits_per_weight], weights=sizes)),
+        pattern=one.pattern if one.pattern == other.pattern else None,
+        pruned=one.pruned,
+        notes=tuple(dict.fromkeys([*one.notes, *other.notes])),
+    )
 
 
 def found_pattern(weight: Array, shape: tuple[int, ...], *, sure: bool = False) -> tuple[int, int] | None:

@@ -43,9 +43,9 @@ class Plain(LayerFormat):
         tensor = parts.take("weight", FLOATS)
         if not 0 < tensor.size <= LARGEST_LAYER:
             parts.fail(f"has a weight of shape {tensor.shape}, which is none of a layer.")
-        weight = tensor.reshape(len(tensor), -1)
+        shape, weight = parts.dense_shape(tensor.shape), parts.rows(tensor)
         found = find_grid(weight, kind, parts.hints)
-        pattern = found_pattern(weight, tensor.shape, sure=found is None)
+        pattern = found_pattern(weight, shape, sure=found is None)
         zeros = float((weight == 0.0).mean())
         pruned = pattern is not None or zeros >= FEWEST_ZEROS
         if found is None and not (pruned and _different(weight) >= FEWEST_DIFFERENT):
@@ -60,7 +60,7 @@ class Plain(LayerFormat):
                 name=parts.layer,
                 kind=self.name,
                 values="",
-                shape=tensor.shape,
+                shape=shape,
                 weight=weight,
                 grid=None,
                 code_bits=STORED_BITS[kind],
@@ -73,7 +73,7 @@ class Plain(LayerFormat):
             name=parts.layer,
             kind=self.name,
             values=found.name,
-            shape=tensor.shape,
+            shape=shape,
             weight=found.weight,
             grid=found.grid,
             code_bits=found.bits,

@@ -8,6 +8,7 @@ float32 product of number and scale, which is exact for scales of 16 bits and fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Scaled(LayerFormat):
 def scaled_layer(
     parts: Parts, codes: NDArray[Any], kind: str, called: str, *, sure: bool = False
 ) -> CompressedLayer:
-    """The layer of dense codes, shape (channels, inputs, *kernel), of the type "i8" or of a float8.
+    """The layer of dense codes, in the shape of the module, of the type "i8" or of a float8.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def scaled_layer(
     if block is None:
         parts.fail(f"has scales of shape {scale.shape}, which do not fit its shape {codes.shape}.")
     scope = grid_name(8, shape, _trimmed(scale.shape)).removeprefix("int8")
+    if parts.layout is not None and scope:
+        scope = f"{scope} of the weights as they are stored"
     if kind == "i8":
         bits = next(iter(scheme_bits(parts.config)), 8) if len(scheme_bits(parts.config)) < 2 else 8
         zero = np.zeros(scale.size, dtype=np.int64)
@@ -84,16 +87,19 @@ def scaled_layer(
         weight = in_float32(factors[block] * flat)
         grid = LevelGrid(block, lambda blocks: in_float32(factors[blocks][:, None] * units))
         values = f"fp8{':e5m2' * (kind == 'f8_e5m2')}{scope}"
+    dense = parts.dense_shape(codes.shape)
+    weight = parts.rows(weight.reshape(codes.shape))
+    grid = replace(grid, block=parts.rows(block.reshape(codes.shape)))
     return CompressedLayer(
         name=parts.layer,
         kind=called,
         values=values,
-        shape=codes.shape,
+        shape=dense,
         weight=weight,
         grid=grid,
         code_bits=bits,
         bits_per_weight=parts.bits_per_weight(weight.size),
-        pattern=found_pattern(weight, codes.shape, sure=sure),
+        pattern=found_pattern(weight, dense, sure=sure),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Box, Cover, Slabs, whole_box
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
 __all__ = ["Bounded", "Ceiling", "LeafSolver", "branch"]
@@ -63,6 +65,9 @@ LEAST_WANTED = 0.1
 
 MOST_FIRST, MOST_LAST = 60, 300
 """Leaves that a cover begins with, and ends with, at most."""
+
+RISEN = 1.01
+"""A bound that rose by so much is taken down."""
 
 UNREACHED = 1.02
 """Where t has no ends it is cut where every error is so many times the least one known: a push proves it."""
@@ -239,6 +244,13 @@ class _Branching:
     """Seconds that its stages may be expected to take in all."""
     leaves: list[_Leaf] = field(default_factory=list)
     weakest: float = math.inf
+    history: list[Moment] = field(default_factory=list)
+    """How the least of the bounds rose."""
+
+    def record(self, least: float) -> None:
+        """Take down the least bound of all leaves where it rose."""
+        if least > 0.0 and (not self.history or least > RISEN * self.history[-1].error_lower):
+            self.history.append(Moment(time.perf_counter(), 0, least, self.solver.error))
 
     def affords(self, stage: int) -> bool:
         """Whether there is time for a stage."""
@@ -333,6 +345,7 @@ class _Branching:
         heapq.heapify(heap)
         while heap and not self.clock.expired:
             value, _, leaf = heap[0]
+            self.record(value)
             wide = len(heap) < MOST_LAST and self._is_wide(leaf)
             if value >= self.solver.error or not (wide or leaf.stage < self.solver.stages):
                 break
@@ -365,7 +378,13 @@ class _Branching:
 
 
 def branch(
-    problem: Problem, near: NearNull, solver: LeafSolver, at: Array, allowed: float, clock: Clock
+    problem: Problem,
+    near: NearNull,
+    solver: LeafSolver,
+    at: Array,
+    allowed: float,
+    clock: Clock,
+    told: list[Moment] | None = None,
 ) -> CasesCertificate | None:
     """Cover t and bound its leaves until the time is up or nothing is left to do.
 
@@ -378,6 +397,8 @@ def branch(
     allowed
         Seconds that the stages may be expected to take in all, beside the clock: the same work on every
         machine.
+    told
+        Takes in how the bound rose.
 
     Returns
     -------
@@ -392,6 +413,8 @@ def branch(
         return None
     branching.cover(here)
     branching.tighten()
+    if told is not None:
+        told.extend(branching.history)
     return _certificate(near, root)
 
 

@@ -16,6 +16,7 @@ from pvqbounds.problems.code_grids import in_codes, unit_of
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.directions.branching import Bounded, LeafSolver, branch
 from pvqbounds.solvers.native.directions.near_null import NearNull
 from pvqbounds.solvers.native.directions.shifted import Shifted, Shifts
@@ -163,7 +164,12 @@ class _CodeLeaves(LeafSolver):
 
 
 def code_cases(
-    problem: LeastSquares, near: NearNull, codes: NDArray[np.int64], allowed: float, clock: Clock
+    problem: LeastSquares,
+    near: NearNull,
+    codes: NDArray[np.int64],
+    allowed: float,
+    clock: Clock,
+    told: list[Moment] | None = None,
 ) -> tuple[CasesCertificate | None, NDArray[np.int64]]:
     """The bound of a problem with codes by cases of its near-null directions, and the best codes met.
 
@@ -175,6 +181,8 @@ def code_cases(
         Good codes that it allows, shape (n,).
     allowed
         Seconds that the stages may be expected to take in all, beside the clock.
+    told
+        Takes in how the bound rose.
 
     Returns
     -------
@@ -182,4 +190,4 @@ def code_cases(
     """
     solver = _CodeLeaves(problem, near, codes, clock)
     at = near.direction @ (problem.values.weight_of(codes) - problem.weight)
-    return branch(problem, near, solver, at, allowed, clock), solver.codes
+    return branch(problem, near, solver, at, allowed, clock, told), solver.codes

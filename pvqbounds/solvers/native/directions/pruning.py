@@ -14,6 +14,7 @@ from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound, dual_terms
 from pvqbounds.relaxations.layer_dual import priced
 from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.directions.branching import Bounded, Ceiling, LeafSolver, branch
 from pvqbounds.solvers.native.directions.near_null import NearNull
 from pvqbounds.solvers.native.directions.shifted import Shifts
@@ -149,6 +150,7 @@ def pruning_cases(
     allowed: float,
     clock: Clock,
     price: Price | None = None,
+    told: list[Moment] | None = None,
 ) -> CasesCertificate | None:
     """The bound of a pruning by cases of its near-null directions; None where some t has none.
 
@@ -163,9 +165,12 @@ def pruning_cases(
     price
         Of a kept weight in place of the problem's budget; the value that the certificate states is then that
         of E plus the price of what is kept beyond `price.kept`.
+    told
+        Takes in how the bound rose.
     """
     error = problem.point(weight).upper
     solver = _PrunedLeaves(problem, near, error, clock)
     if price is not None:
         solver = _PricedLeaves(problem, near, error, price, clock)
-    return branch(problem, near, solver, near.direction @ (weight - problem.weight), allowed, clock)
+    at = near.direction @ (weight - problem.weight)
+    return branch(problem, near, solver, at, allowed, clock, told)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.cases import CasesCertificate
+from pvqbounds.results.history import Moment, after
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
@@ -53,11 +55,15 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     near = cases_of(problem, options, clock)
     if near is None:
         return solution
-    proved = known.claim(problem)[1]
-    if max(proved, 0.0) >= NARROW * _error(problem, solution):
+    proved, error = known.claim(problem)[1], _error(problem, solution)
+    if max(proved, 0.0) >= NARROW * error:
         return solution
+    moment = Moment(time.perf_counter(), 0, proved, error)
+    solution = replace(solution, history=after(solution.history, [moment]))
     allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
-    found, solution = _by_cases(problem, near, solution, allowed, clock)
+    told: list[Moment] = []
+    found, solution = _by_cases(problem, near, solution, allowed, clock, told)
+    solution = replace(solution, history=after(solution.history, told))
     if found is None or found.value <= proved:
         return solution
     found, value = found.claim(problem)  # what its leaves state is only about what they prove
@@ -96,15 +102,20 @@ def _error(problem: Problem, solution: ExactSolution) -> float:
 
 
 def _by_cases(
-    problem: Problem, near: NearNull, solution: ExactSolution, allowed: float, clock: Clock
+    problem: Problem,
+    near: NearNull,
+    solution: ExactSolution,
+    allowed: float,
+    clock: Clock,
+    told: list[Moment],
 ) -> tuple[CasesCertificate | None, ExactSolution]:
     if isinstance(problem, SparseLeastSquares):
         point = problem.start() if solution.support is None else problem.on_support(solution.support)
-        return pruning_cases(problem, near, point.weight, allowed, clock), solution
+        return pruning_cases(problem, near, point.weight, allowed, clock, told=told), solution
     if not (isinstance(problem, LeastSquares) and solution.codes is not None and has_grid(problem.values)):
         return None, solution
     live, codes = problem.shared.live, solution.codes.copy()
     inside = near._replace(direction=near.direction[:, live])
-    found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock)
+    found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock, told)
     solution = replace(solution, codes=codes)
     return None if found is None else found.spread(live), solution

@@ -8,6 +8,7 @@ that ignores all sets with an error of at least that value ends and has met none
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.heuristics.supports import good_set
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import dual_bound
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.forward_search import forward_search, has_few_supports, suits_forward
@@ -191,6 +193,7 @@ def _rising(
     # the proof repeats them, so that they are found whole or not at all
     dual = multiplied(problem, factor) if path_fits(problem.n, clock) else None
     claims = _Claims(best, max(LEAST_RISE * min(factor.threshold(relaxed), best), 0.1 * best))
+    history, visited = [_moment(problem, solution, relaxed, 0)], 0
     while not clock.expired:
         claim = claims.next(clock.remaining)
         if claim is None and not persistent:
@@ -201,18 +204,29 @@ def _rising(
         _finish(stack, factor, clock)
         found = bool(stack.state[FOUND])
         nodes, cost = int(stack.state[NODES]), float(stack.best[0])
+        visited += nodes
         if found and cost < best:
             removed, best = stack.best_set.copy(), cost
             solution = replace(solution, support=factor.support(removed))
         if not _done(stack):
             break
         if found or threshold >= best:
-            return _solution(factor, removed, factor.proved(cost), nodes, "optimal")
+            solution = _solution(factor, removed, factor.proved(cost), nodes, "optimal")
+            break
         value = factor.proved(threshold)
         if value > relaxed:
             solution = _solution(factor, removed, value, nodes, "time limit")
+        history.append(_moment(problem, solution, max(value, relaxed), visited))
         claims.proved(threshold, started - clock.remaining)
-    return solution
+    history.append(_moment(problem, solution, solution.bound or 0.0, visited))
+    return replace(solution, history=tuple(history))
+
+
+def _moment(problem: SparseLeastSquares, solution: ExactSolution, lower: float, nodes: int) -> Moment:
+    """What is known now."""
+    assert solution.support is not None
+    upper = problem.error(problem.refit(solution.support)).upper
+    return Moment(time.perf_counter(), nodes, lower, upper)
 
 
 class _Claims:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems import LeastSquares
 from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.native.quantization.certificate import CodeCertificate
 from pvqbounds.solvers.relaxation import Relaxed
@@ -28,6 +29,8 @@ class Found:
     """Whether an exact search found both, ended or not; else they are what a relaxation and rounding give."""
     reported: float | None = None
     """The bound that the relaxation states."""
+    history: tuple[Moment, ...] = ()
+    """What searches stated on the way."""
 
     @classmethod
     def nothing_to_solve(cls, codes: NDArray[np.int64]) -> Found:
@@ -60,4 +63,7 @@ class Found:
     @property
     def solution(self) -> ExactSolution:
         """As backends give it."""
-        return ExactSolution(self.codes, None, self.reported, self.certificate, self.status, self.relaxation)
+        stated = ExactSolution(
+            self.codes, None, self.reported, self.certificate, self.status, self.relaxation
+        )
+        return replace(stated, history=self.history)

@@ -150,13 +150,15 @@ def raised_by(
     certificate = chosen.certificate(outcome)
     value = certificate.value
     if not value > max(root, 0.0):
-        return Found.by(relaxed, codes, "the search did not raise the bound of the relaxation")
+        unraised = Found.by(relaxed, codes, "the search did not raise the bound of the relaxation")
+        return replace(unraised, history=outcome.history)
     gain = 10.0 * math.log10(value / root) if root > 0.0 else math.inf
     gained = f" by {gain:.2f} dB" if 0.005 <= gain < math.inf else ""
     search = (
         f"a search of {times(outcome.nodes)} nodes" if outcome.nodes else "a search that ended at its root"
     )
-    return Found(codes, certificate, f"{search} raised the bound of the relaxation{gained}")
+    status = f"{search} raised the bound of the relaxation{gained}"
+    return Found(codes, certificate, status, history=outcome.history)
 
 
 def better_codes(

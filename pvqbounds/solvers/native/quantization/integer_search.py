@@ -47,6 +47,7 @@ from pvqbounds.arithmetic.enclosures import TINY, UNIT, down
 from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares
 from pvqbounds.relaxations.slabs import Slabs
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.quantization import integer_kernel
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build_tree
@@ -79,6 +80,8 @@ class Outcome:
     """Every leaf lies below a node whose partial sum is at least this."""
     nodes: int
     exhausted: bool
+    history: tuple[Moment, ...] = ()
+    """What was known on the way."""
 
 
 class Run:

@@ -14,9 +14,9 @@ from pvqbounds.heuristics.rounding import improve
 from pvqbounds.problems import IntegerLeastSquares
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
+from pvqbounds.results.history import after
 from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
-from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_steps
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.hybrid import (
@@ -136,20 +136,24 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
             if searches.ends_within(clock, expected):
                 chosen, outcome = searches.chosen
                 codes = better_codes(problem, codes, outcome)
-                return Found(codes, chosen.certificate(outcome), "optimal", exact=True)
+                proof = chosen.certificate(outcome)
+                return Found(codes, proof, "optimal", exact=True, history=outcome.history)
             return _not_ended(problem, relaxed, codes, searches, minimiser, clock, options)
         if expected > NODES_A_SECOND * clock.remaining:
             if options.search_share == 0.0:
                 return Found.by(relaxed, codes, unended(expected))
             return raised_bound(problem, relaxed, mixed, codes, nodes, clock)
-    codes, certificate, ended = _searched(problem, trees, codes, clock)
-    if ended and len(certificate.splits) > 0:  # no code is left below its bound, which is not an error yet
+    searched = _searched(problem, trees, codes, clock)
+    if searched.status == "optimal" and len(searched.certificate.splits) > 0:
+        # no code is left below its bound, which is not an error yet
         mixed = mixed_trees(problem, _sdp(problem, clock).certificate, minimiser)
-        codes, other, ended = _searched(problem, [plain, *mixed], codes, clock)
-        certificate = max(certificate, other, key=lambda proof: proof.value)
-    if not ended and dual_bound(problem, relaxed.certificate) > certificate.value:
-        return Found.by(relaxed, codes, "time limit")
-    return Found(codes, certificate, "optimal" if ended else "time limit", exact=True)
+        again = _searched(problem, [plain, *mixed], searched.codes, clock)
+        strongest = max(searched, again, key=lambda one: one.bound(problem))
+        history = after(searched.history, again.history)
+        searched = replace(again, certificate=strongest.certificate, history=history)
+    if searched.status != "optimal" and dual_bound(problem, relaxed.certificate) > searched.bound(problem):
+        return replace(Found.by(relaxed, searched.codes, "time limit"), history=searched.history)
+    return searched
 
 
 def _not_ended(
@@ -185,7 +189,9 @@ def _not_ended(
     best = Found.by(strongest, codes, status)
     if share > 0.0:
         best = raised_bound(problem, strongest, [*trees, *searches.trees], codes, nodes, clock)
-    return best if best.bound(problem) >= tried.bound(problem) else replace(tried, codes=best.codes)
+    history = after(tried.history, best.history)
+    better = best if best.bound(problem) >= tried.bound(problem) else replace(tried, codes=best.codes)
+    return replace(better, history=history)
 
 
 def _fallback_alone(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
@@ -227,10 +233,16 @@ def _not_searched(
 
 def _searched(
     problem: IntegerLeastSquares, trees: Sequence[MultipliedTree], codes: NDArray[np.int64], clock: Clock
-) -> tuple[NDArray[np.int64], SearchCertificate, bool]:
+) -> Found:
     """The best codes, what a search proved, and whether it came to its end."""
     chosen, outcome = search_best(trees, problem.error(codes).upper, math.inf, clock)
-    return better_codes(problem, codes, outcome), chosen.certificate(outcome), outcome.exhausted
+    return Found(
+        better_codes(problem, codes, outcome),
+        chosen.certificate(outcome),
+        "optimal" if outcome.exhausted else "time limit",
+        exact=True,
+        history=outcome.history,
+    )
 
 
 def _sdp(problem: IntegerLeastSquares, clock: Clock, tolerance: float = SDP_TOLERANCE) -> Relaxed:

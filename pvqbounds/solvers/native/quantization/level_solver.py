@@ -169,6 +169,7 @@ def _searched(
     chosen, outcome = searches.chosen
     if outcome.exhausted:
         codes = better_codes(problem, codes, outcome)
-        return Found(codes, chosen.certificate(outcome), "optimal", exact=True)
+        proof = chosen.certificate(outcome)
+        return Found(codes, proof, "optimal", exact=True, history=outcome.history)
     found = raised_by(problem, relaxed, codes, chosen, outcome)
     return replace(found, status=status, exact=found.certificate.searched)

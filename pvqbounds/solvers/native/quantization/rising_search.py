@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import TINY
 from pvqbounds.clock import Clock
+from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.quantization.integer_search import (
     Outcome,
     Run,
@@ -87,6 +89,7 @@ class RisingSearch:
         self._rate = NODES_A_SECOND
         self._codes: NDArray[np.int64] | None = None
         self._proved = 0.0
+        self._history: list[Moment] = []
         self.nodes = 0
         """Nodes visited so far."""
         self.exhausted = False
@@ -95,7 +98,7 @@ class RisingSearch:
     @property
     def outcome(self) -> Outcome:
         """What was found and proved so far."""
-        return Outcome(self._codes, self._proved, self.nodes, self.exhausted)
+        return Outcome(self._codes, self._proved, self.nodes, self.exhausted, tuple(self._history))
 
     def advance(self, nodes: float, clock: Clock) -> None:
         """Run stages until about `nodes` more nodes are visited or the clock runs out."""
@@ -148,11 +151,17 @@ class RisingSearch:
         if run.codes is not None:
             self._codes, self._goal = run.codes, run.best
         self._proved = max(self._proved, min(run.open_threshold, self._goal))
+        self._record()
         if not ended:
             return False
         self.exhausted = run.codes is not None or threshold >= self._goal
         self._learn(threshold, max(run.nodes, 1))
         return True
+
+    def _record(self) -> None:
+        """Take down what is known now: stages are few, each costs many times what the one before did."""
+        lower, upper = self._tree.bound_at(self._proved), self._tree.root + self._goal
+        self._history.append(Moment(time.perf_counter(), self.nodes, lower, upper))
 
     def _learn(self, threshold: float, cost: int) -> None:
         """Fit the power by which nodes grow with the threshold to the last two stages."""
@@ -190,6 +199,8 @@ class TreeSearches:
         self.trees = trees
         self._searches = [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
         self._best: int | None = None
+        root = max(candidate.tree.root for candidate in trees)
+        self._begun = Moment(time.perf_counter(), 0, root, incumbent_error)
 
     def advance(self, nodes: float, clock: Clock) -> None:
         """Visit about so many nodes more, inf where the clock alone ends the search."""
@@ -214,7 +225,20 @@ class TreeSearches:
     def chosen(self) -> tuple[MultipliedTree, Outcome]:
         """The tree that goes on, and what its search found and proved so far."""
         best = self._best or 0
-        return self.trees[best], self._searches[best].outcome
+        return self.trees[best], replace(self._searches[best].outcome, history=self._history)
+
+    @property
+    def _history(self) -> tuple[Moment, ...]:
+        """What all searches recorded, one after the other, with the nodes of all."""
+        recorded = [
+            (moment, i) for i, search in enumerate(self._searches) for moment in search.outcome.history
+        ]
+        nodes = [0] * len(self._searches)
+        history = [self._begun]
+        for moment, i in sorted(recorded, key=lambda pair: pair[0].seconds):
+            nodes[i] = moment.nodes
+            history.append(replace(moment, nodes=sum(nodes)))
+        return tuple(history)
 
     def ends_within(self, clock: Clock, expected: float) -> bool:
         """Search as long as it is expected to end in time; whether it did.

@@ -1,8 +1,8 @@
 """Binary quadratic programs with published optima: ours, the truth, and Gurobi beside.
 
-    python benchmarks/instances.py DIR                          every instance, 60 s each, one thread
-    python benchmarks/instances.py DIR --gurobi                 Gurobi beside, as long and on one thread
-    python benchmarks/instances.py DIR --only 'gka*d' 'be100*' --most 3 --seconds 20
+    python benchmarks/instances/biqmac.py DIR               every instance, 60 s each, one thread
+    python benchmarks/instances/biqmac.py DIR --gurobi      Gurobi beside, as long and on one thread
+    python benchmarks/instances/biqmac.py DIR --only 'gka*d' 'be100*' --most 3 --seconds 20
 
 DIR holds NAME.sparse or NAME.sparse.gz in the form of the Biq Mac library, and optima.json: least values
 of zᵀQz by NAME. A line for each instance, as it ends: seconds and the objective, proved or as an interval;
