@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def refit(support: tuple[int, ...]) -> float:
     return error(weights)
 
 
-def solved() -> dict[str, tuple[object, pvq.Bounds]]:
+def solved() -> Mapping[str, tuple[object, pvq.Bounds]]:
     """Quantization, pruning and both at once, each held against all that there is."""
     grid = [np.array(z) * SCALE for z in itertools.product(CODES, repeat=ROW)]
     ends = SCALE, CODES[0], CODES[-1]
@@ -120,6 +121,7 @@ def main() -> None:
     assert (where / "py.typed").exists()
     assert (where / "nn" / "embedded" / "digits_cnn.safetensors").exists()
     assert (where / "report" / "page" / "templates" / "page.html").exists()
+    assert list((where / "storage" / "schemas").glob("*.json"))
     for name, (_, bounds) in solved().items():
         print(f"{name:14} {bounds.error_upper:.6f}, optimal and certified")
     with tempfile.TemporaryDirectory() as folder:

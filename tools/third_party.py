@@ -45,11 +45,11 @@ def normalised(name: str) -> str:
 
 def licence(metadata: PackageMetadata) -> str:
     """What a package says: its expression, its classifiers, or a short licence field."""
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
+    if "License-Expression" in metadata:
+        return metadata["License-Expression"]
     kinds = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier", []) if "License ::" in line]
     kinds = [kind for kind in kinds if kind != "OSI Approved"]
-    field = (metadata.get("License") or "").strip()
+    field = metadata["License"].strip() if "License" in metadata else ""
     if kinds and (not field or len(field) > LONGEST):
         return ", ".join(kinds)
     return field if 0 < len(field) <= LONGEST else "(see its own files)"

