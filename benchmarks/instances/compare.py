@@ -8,8 +8,10 @@ DIR is what `build.py` made. Two parts:
 
 **exact**: the native solver on the problem, and Gurobi and SCIP on the file that `pvqbounds export` writes of
 it (`.mps`), which they read and solve with their own defaults, on one thread, to a relative gap of 1e-6.
-HiGHS solves no integer program with a quadratic objective: it is asked through this package, for pruning
-alone. What a licence is too small for, and a singular Gram that has no big M, is "refused".
+"Our form" is the same solver asked through this package, which gives it a start and, for pruning and levels,
+a formulation with the multipliers of the native relaxation; HiGHS, which solves no integer program with a
+quadratic objective, is asked so alone, for pruning. What a licence is too small for, and a singular Gram that
+has no big M, is "refused".
 
 **relaxation**: the native solver, Clarabel and SCS on the box-hull and the perspective relaxation, through
 this package, which proves what each of them gives.
@@ -54,7 +56,7 @@ Outcome = dict[str, Any]
 Run = Callable[[], Outcome | None]
 
 
-def through_us(problem: Problem, solver: str, method: str, seconds: float) -> Outcome:
+def through_us(problem: Problem, seconds: float, *, solver: str, method: str) -> Outcome:
     """A solver of this package's list, whose answer is proved or only stated."""
     started = time.perf_counter()
     bounds = pvq.solve(problem, solver, method, time_limit=seconds)
@@ -132,10 +134,13 @@ def by_scip(problem: Problem, seconds: float) -> Outcome:
 
 
 EXACT: dict[str, Callable[[Problem, float], Outcome | None]] = {
-    "native": lambda problem, seconds: through_us(problem, "native", "exact", seconds),
+    "native": partial(through_us, solver="native", method="exact"),
     "gurobi": by_gurobi,
     "scip": by_scip,
-    "highs": lambda problem, seconds: through_us(problem, "highs", "exact", seconds),
+    **{
+        f"{name}, our form": partial(through_us, solver=name, method="exact")
+        for name in ("gurobi", "scip", "highs")
+    },
 }
 RELAXED = ("native", "clarabel", "scs")
 
@@ -172,7 +177,7 @@ def chosen(rows: list[dict[str, Any]], options: argparse.Namespace) -> list[dict
 
 def installed(names: list[str]) -> list[str]:
     here = pvq.available_solvers()
-    return [name for name in names if name in here]
+    return [name for name in names if name.split(",")[0] in here]
 
 
 def setting(seconds: float) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def setting(seconds: float) -> dict[str, Any]:
 def runs_of(row: dict[str, Any], problem: Problem, seconds: float) -> Iterator[tuple[str, str, Run]]:
     """Part, solver and what to call, for all that can be asked about an instance."""
     for name in installed([*EXACT]):
-        if name != "highs" or row["kind"] == "pruning":
+        if "highs" not in name or row["kind"] == "pruning":
             yield "exact", name, partial(EXACT[name], problem, seconds)
     if row["kind"] != "joint":  # a relaxation that other solvers are not given
         for name in installed([*RELAXED]):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,16 +24,10 @@ BLOCK = 2**18
 
 def _empty_like(rows: Tensor, height: int) -> Tensor:
     """Room for so many rows in float64, in the order that they have in memory."""
-    groups, _, inputs = rows.shape
-    if rows.stride(1) == 1 < rows.stride(2):  # unfolded: positions next to each other
+    groups, inputs = rows.shape[0], rows.shape[-1]
+    if rows.stride(-2) == 1 < rows.stride(-1):  # positions next to each other
         return torch.empty(groups, inputs, height, dtype=torch.float64, device=rows.device).mT
     return torch.empty(groups, height, inputs, dtype=torch.float64, device=rows.device)
-
-
-def _are_finite(rows: Tensor) -> bool:
-    """Whether all are, told from their sum alone where it is."""
-    wide = torch.float32 if rows.device.type == "mps" else torch.float64
-    return bool(torch.isfinite(rows.sum(dtype=wide))) or bool(torch.isfinite(rows).all())
 
 
 def _add_half(sums: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
@@ -57,6 +54,8 @@ class Accumulator:
         self._name, self._shape = name, (groups, inputs)
         self._rows: Tensor | None = None
         self._filled = 0
+        self._origins: list[tuple[int, int]] = []
+        """From which of the rows on they are of which batch."""
         self._sums: Tensor | None = None
         self._halved = False
         """Whether sums have their lower triangle alone."""
@@ -75,7 +74,9 @@ class Accumulator:
     def add(
         self, rows: Tensor, weights: Tensor | None = None, batch: int = 0, *, narrow: bool = False
     ) -> None:
-        """Take in rows, shape (groups, positions, n), each times its weight, shape (positions,), or 1.
+        """Take in rows, shape (groups, *positions, n), each times its weight, shape (positions,), or 1.
+
+        Whether they are finite is seen in the sums of their squares, once they are multiplied.
 
         Parameters
         ----------
@@ -87,51 +88,60 @@ class Accumulator:
         Raises
         ------
         InputError
-            If they are complex or not finite, or their squares leave float64's range.
+            If they are complex, or some that were taken in are not finite or their squares leave
+            float64's range.
         """
         if rows.is_complex():
             raise InputError(f"The input of layer '{self._name}' is complex, and bounds exist for real ones.")
-        if not _are_finite(rows):
-            where = f" in batch {batch} of the data" if batch else ""
-            raise InputError(
-                f"The input of layer '{self._name}' is not finite{where}; "
-                "check the data and the weights before the layer."
-            )
         if rows.device.type == "mps":  # the one kind of device that has no float64
             rows = rows.cpu()
-        wide = rows.dtype == torch.float64
+        wide, count = rows.dtype == torch.float64, math.prod(rows.shape[1:-1])
         self._narrow = self._narrow and (narrow or not wide)
-        if wide and weights is None and not self._filled and rows.shape[1] >= self.height:
-            self._multiply(rows)
+        if wide and weights is None and not self._filled and count >= self.height:
+            self._multiply(rows.reshape(len(rows), count, -1), [(0, batch)])
         else:
-            self._gather(rows, None if weights is None else weights.to(rows.device).sqrt()[:, None])
-        self.positions += rows.shape[1]
-        self.weight += rows.shape[1] if weights is None else float(weights.sum())
+            self._gather(rows, None if weights is None else weights.to(rows.device).sqrt()[:, None], batch)
+        self.positions += count
+        self.weight += count if weights is None else float(weights.sum())
 
-    def _gather(self, rows: Tensor, roots: Tensor | None) -> None:
+    def _gather(self, rows: Tensor, roots: Tensor | None, batch: int) -> None:
         """Keep rows, each times its number, until there are enough of them."""
-        if self._rows is None:
-            self._rows = _empty_like(rows, self.height)
-        start, count = 0, rows.shape[1]
+        count, start = math.prod(rows.shape[1:-1]), 0
+        if self._rows is None:  # whole batches fill it, so that BLAS takes it as it lies
+            spare = self.height % count if 0 < count <= self.height else 0
+            self._rows = _empty_like(rows, self.height - spare)
+        capacity = self._rows.shape[1]
+        at_once = roots is None and count <= capacity
+        if at_once and count > capacity - self._filled:
+            self._flush()
+        self._origins.append((self._filled, batch))
+        if at_once:
+            room: Tensor = self._rows[:, self._filled : self._filled + count]
+            room.view(rows.shape).copy_(rows)  # wherever they lie
+            self._filled += count
+            return
+        rows = rows.reshape(len(rows), count, -1)
         while start < count:
-            taken = min(count - start, self._rows.shape[1] - self._filled)
+            taken = min(count - start, capacity - self._filled)
             room = self._rows[:, self._filled : self._filled + taken]
             room.copy_(rows[:, start : start + taken])
             if roots is not None:
                 room *= roots[start : start + taken]
             self._filled += taken
             start += taken
-            if self._filled == self._rows.shape[1]:
+            if self._filled == capacity:
                 self._flush()
+                self._origins.append((0, batch))
 
     def _flush(self) -> None:
         """Add what was gathered to the sums."""
         assert self._rows is not None
         filled, self._filled = self._filled, 0
-        self._multiply(self._rows[:, :filled])
+        origins, self._origins = self._origins, []
+        self._multiply(self._rows[:, :filled], origins)
 
-    def _multiply(self, rows: Tensor) -> None:
-        """Add the products of rows in float64 to the sums."""
+    def _multiply(self, rows: Tensor, origins: Sequence[tuple[int, int]]) -> None:
+        """Add the products of rows in float64 to the sums; from which row on they are of which batch."""
         if self._sums is None:
             groups, inputs = self._shape
             self._sums = torch.zeros(groups, inputs, inputs, dtype=torch.float64, device=rows.device)
@@ -143,7 +153,19 @@ class Accumulator:
         else:
             self._sums.baddbmm_(rows.mT, rows)
         if not torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all():
+            self._refuse_rows(rows, origins)
+
+    def _refuse_rows(self, rows: Tensor, origins: Sequence[tuple[int, int]]) -> None:
+        finite = torch.isfinite(rows).all(dim=2).all(dim=0)
+        if bool(finite.all()):
             self._refuse(f"large as {float(rows.abs().max()):.3g}")
+        first = int((~finite).nonzero()[0])
+        batch = max((start, number) for start, number in origins if start <= first)[1]
+        where = f" in batch {batch} of the data" if batch else ""
+        raise InputError(
+            f"The input of layer '{self._name}' is not finite{where}; "
+            "check the data and the weights before the layer."
+        )
 
     def _refuse(self, extreme: str) -> None:
         raise InputError(

@@ -206,11 +206,14 @@ class Listener:
         samples = kind.batch_first(inputs)
         each = max(1, math.prod(places) // max(1, len(samples)))
         # unfolded only as far as one product needs, in a processor's cache and in float64 at once
-        step = math.ceil(self.total.height / each) if kind.unfolds else max(1, len(samples))
+        height, step = self.total.height, max(1, len(samples))
+        if each > 1:
+            step = math.ceil(height / each) if kind.unfolds else max(1, height // each)
         for start in range(0, len(samples), step):
             part = samples[start : start + step]
-            rows = kind.rows(_wide(part) if kind.unfolds else part)
             own = None if weights is None else weights[start * each : (start + step) * each]
+            wide = _wide(part) if kind.unfolds else part
+            rows = kind.spread_rows(wide) if own is None else kind.rows(wide)
             self._add(rows, own, narrow=part.dtype != torch.float64)
 
     def _weights(self, places: tuple[int, ...]) -> Tensor | None:

@@ -97,6 +97,10 @@ class LayerKind(ABC):
     def rows(self, inputs: Tensor) -> Tensor:
         """Unfold inputs, batch first, to shape (groups, output positions, n), of the dtype of `inputs`."""
 
+    def spread_rows(self, inputs: Tensor) -> Tensor:
+        """The same with axes for their positions, (groups, *positions, n), which need not be copied."""
+        return self.rows(inputs)
+
 
 class Matrix(LayerKind):
     """A product with one matrix: any leading axes are positions."""
@@ -216,6 +220,17 @@ class Conv(_Windowed[Convolution]):
         mode = "constant" if m.padding_mode == "zeros" else m.padding_mode
         padded = nn.functional.pad(inputs, around, mode) if any(around) else inputs
         return _windows(padded, m, m.stride)
+
+    def spread_rows(self, inputs: Tensor) -> Tensor:
+        """Of a kernel of one place the inputs as they lie."""
+        m = self._module
+        if self.unfolds or any(any(pair) for pair in _padding(m)):
+            return self.rows(inputs)
+        steps: tuple[Any, ...] = (..., *(slice(None, None, step) for step in m.stride))
+        taken = inputs[steps]
+        places = taken.shape[2:]
+        grouped = taken.view(len(taken), m.groups, -1, *places)  # (batch, groups, channels, *positions)
+        return grouped.movedim(0, 1).movedim(2, -1)
 
 
 class ConvTransposed(_Windowed[Transposed]):

@@ -196,7 +196,7 @@ def reason_text(side: Side, positions: int, name: str | None = None) -> str:
     if not open_ones and side.one_scale is not None:
         return f"{called} is bounded: what bounds at some scales leave open between them."
     if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
-        return f"{called} is bounded: what the relaxation of their one budget leaves open."
+        return f"{called} is bounded: the gap of the relaxation of their one budget."
     chunked = len({s.inputs for s in side.slices}) > 1
     lower, upper = _median_interval(side) if chunked else side.sqnr_interval
     if not math.isnan(upper) and upper >= ENDLESS > lower:

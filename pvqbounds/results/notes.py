@@ -23,7 +23,7 @@ def gap_note(status: str, method: str, relaxation: str | None, note: str = "") -
         return note
     if method == "exact":
         return "the search ended, and rounding leaves this gap in its proof"
-    return f"what the {relaxation or 'solver'} relaxation leaves open"
+    return f"the gap of the {relaxation or 'solver'} relaxation"
 
 
 def times(count: float) -> str:

@@ -10,6 +10,9 @@ from page_blocks import LANGUAGES, MARKERS, ROOT, Block, blocks_of, pages
 from page_given import GIVEN
 from page_stage import Stage, logical_lines, matches, missing, sessions, stage
 
+for name in ("torch", "matplotlib", "jinja2"):  # what most pages are about
+    pytest.importorskip(name)
+
 __all__ = ["stage"]  # a fixture
 
 MOST_NOT_RUN = 30

@@ -16,6 +16,9 @@ from page_blocks import ROOT, pages
 import pvqbounds as pvq
 from pvqbounds import formats, methods, nn, solvers
 
+pytest.importorskip("torch")  # parts of the reference are read from modules that need it
+pytest.importorskip("dimod")
+
 DOCS = ROOT / "docs"
 
 HELPERS = {

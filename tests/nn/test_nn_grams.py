@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -195,21 +193,6 @@ def test_held_out_errors_are_those_of_the_layers_outputs(model, x):
     assert held.signal == pytest.approx(signal, rel=1e-10)
     again = layer_bounds(model, "0", x, held_out=gram_of_layer(model, "0", later), out_channels=[3, 1], **FEW)
     assert again.held_out.errors == held.errors
-
-
-def test_compressed_weights_of_a_turned_layer_are_not_misread(tmp_path):
-    class Conv1D(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.nf, self.weight = 4, nn.Parameter(torch.randn(4, 4))
-
-        def forward(self, x):
-            return x @ self.weight
-
-    model = nn.Sequential(Conv1D())
-    save_file({"0.weight": model[0].weight.detach().round(decimals=1)}, tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match="no channel a row"):
-        layer_bounds(model, "0", torch.randn(20, 4), compressed=Path(tmp_path / "w.safetensors"))
 
 
 def test_codes_of_any_scale_are_held_out_at_their_own(model, x):

@@ -361,7 +361,7 @@ def test_inputs_of_zero_and_the_least_of_float32_are_no_loss():
     [
         (None, "0", torch.ones(2, 5), "must be a torch.nn.Module, not a NoneType"),
         (nn.Linear(5, 3), None, torch.ones(2, 5), "by its dotted name, not a NoneType"),
-        (nn.Linear(5, 3), "", torch.ones(2, 5).to_sparse(), "sparse or nested"),
+        (nn.Linear(5, 3), "", torch.ones(2, 5).to_sparse(), "sparse, nested or meta"),
         (nn.Linear(5, 3, dtype=torch.complex64), "", torch.ones(2, 5), "complex weights"),
         (nn.Linear(5, 3), "", torch.ones(2, 5, dtype=torch.complex64), "is complex"),
     ],

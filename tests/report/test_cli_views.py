@@ -124,10 +124,10 @@ def test_bounded_says_why(report: LayerReport) -> None:
     untold = _with_pruning(
         report, error_lower=loose, status="bounded", method="relax", relaxation="perspective"
     )
-    assert "what the perspective relaxation leaves open" in _shown(untold)
+    assert "the gap of the perspective relaxation" in _shown(untold)
     view = plain_text(problem_view(untold.pruning.slices[0], "p.npz"))
     assert "because" in view
-    assert "what the perspective relaxation leaves open" in view
+    assert "the gap of the perspective relaxation" in view
 
 
 def test_every_bounded_result_has_a_reason() -> None:
