@@ -7,7 +7,7 @@ MINUTES ?= 60
 SEED ?= 1
 COVERED_BY := tests/arithmetic tests/problems tests/relaxations tests/test_api.py tests/nn/test_layer_formats.py \
 	$(addprefix tests/solving/,test_layer_budget.py test_layer_cases.py test_one_scale.py) \
-	$(addprefix tests/storage/,test_stored_cases.py test_stored_kinds.py test_stored_scales.py)
+	$(addprefix tests/storage/,test_problem_forms.py test_stored_cases.py test_stored_kinds.py test_stored_scales.py)
 KERNELS_COVERED_BY := tests/arithmetic tests/problems/test_grids.py tests/problems/test_any_scale.py \
 	tests/problems/test_code_kernel.py
 BIN := .venv/bin
