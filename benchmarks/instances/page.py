@@ -157,7 +157,8 @@ short this says how solvers begin and not how they end; `--seconds 3600` is for 
 The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a
 relative gap of {gap:g}. "Our form" is the same solver through this package, which gives it a start and,
 for pruning and levels, a formulation with the multipliers of the native relaxation; HiGHS, which takes
-no such program, is asked so alone. What they find is evaluated again, bounds are what they state; the native ones are proved. What
+no such program, is asked so alone. What they find is evaluated again, bounds are what they state;
+the native ones are proved. What
 is not solved counts with the limit; the mean is shifted by {shift:g} s and taken over the instances
 that all solvers but HiGHS were given. SCIP takes a quadratic objective as a nonlinear constraint.
 """
