@@ -1,6 +1,6 @@
 """Grams of padded batches beside those of the real tokens alone: what masks and precision change.
 
-    python benchmarks/real_tokens.py MODEL [--layers PATTERN ...] [--texts 32]
+    python -m benchmarks.real_tokens MODEL [--layers PATTERN ...] [--texts 32]
 
 MODEL is a Hugging Face folder with its tokenizer, an encoder's. Its texts are docstrings of Python's standard
 library, in batches that are padded and masked. For each layer, the largest difference between two Grams as a

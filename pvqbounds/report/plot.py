@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.methods import label_of
@@ -55,6 +56,9 @@ MARKERS = {
     "compressed": "*",
 }
 """By the name of a method, without its options."""
+
+FARTHEST = 300.0
+"""dB: beyond them there is no error, and no place on a common axis."""
 
 MOST_ROWS = 40
 """Channels or chunks that have a row each; of more there is the distribution."""
@@ -203,19 +207,17 @@ def _draw_distributions(axes: Axes, report: LayerReport) -> None:
     names = []
     for row, (side, colour) in enumerate(zip(report.sides, colours_of(report), strict=True)):
         base = len(report.sides) - 1 - row
-        ends = []
-        for which in ("sqnr_lower", "sqnr_upper"):
-            values = np.sort([v for s in side.slices if _drawable(v := getattr(s.bounds, which))])
-            ends.append(values)
-        share = [base + 0.85 * (np.arange(len(values)) + 0.5) / max(len(values), 1) for values in ends]
-        for values, heights, style in zip(ends, share, ("-", "--"), strict=True):
-            axes.plot(values, heights, style, color=colour, linewidth=1.4)
-        if len(ends[0]) == len(ends[1]):
-            axes.fill_betweenx(share[0], ends[0], ends[1], color=colour, alpha=0.25, linewidth=0.0)
+        alive = [s.bounds for s in side.slices if not math.isnan(s.bounds.sqnr_lower)]
+        ends = [_ends_by_rank([bounds.sqnr_lower for bounds in alive])]
+        ends.append(_ends_by_rank([bounds.sqnr_upper for bounds in alive]))
+        share = base + 0.85 * (np.arange(len(alive)) + 0.5) / max(len(alive), 1)
+        for values, style in zip(ends, ("-", "--"), strict=True):
+            axes.plot(values, share, style, color=colour, linewidth=1.4)
+        axes.fill_betweenx(share, ends[0], ends[1], color=colour, alpha=0.25, linewidth=0.0)
         axes.axhline(base, color="0.8", linewidth=0.6, zorder=0)
-        names.append(
-            f"{side.format}\n{len(side.slices)} {'channels' if report.protocol == 'full' else 'chunks'}"
-        )
+        called = [side.format, f"{len(side.slices)} {'channels' if report.protocol == 'full' else 'chunks'}"]
+        without = sum(bounds.sqnr_upper == math.inf > bounds.sqnr_lower for bounds in alive)
+        names.append("\n".join([*called, *[f"{without} without a bound"] * bool(without)]))
     axes.set_yticks([len(names) - 1 - row + 0.42 for row in range(len(names))], names, fontsize=8)
     axes.set_ylim(-0.05, len(names))
     what = "channel" if report.protocol == "full" else "chunk"
@@ -223,6 +225,12 @@ def _draw_distributions(axes: Axes, report: LayerReport) -> None:
         f"SQNR of a {what}, dB: share of them that is below, best found (solid) and bound (dashed)"
     )
     _plain(axes)
+
+
+def _ends_by_rank(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ends of intervals, ascending; NaN, which is not drawn, where they have no place on an axis."""
+    ascending = np.sort(np.asarray(values, dtype=np.float64))
+    return np.where(np.abs(ascending) < FARTHEST, ascending, np.nan)
 
 
 def _row_name(result: SliceResult, report: LayerReport) -> str:
@@ -275,8 +283,7 @@ def _draw_row(
 
 
 def _drawable(value: float) -> bool:
-    # beyond 300 dB there is no error, and no place on a common axis
-    return bool(np.isfinite(value)) and abs(value) < 300.0
+    return bool(np.isfinite(value)) and abs(value) < FARTHEST
 
 
 def _plain(axes: Axes) -> None:
@@ -297,13 +304,16 @@ def _draw_legend(figure: Any, report: LayerReport) -> None:
         handles.append(Patch(facecolor=colour, label=f"{name}: best found to bound"))
         if side.lower_kind == "reported":
             handles.append(Patch(facecolor="none", edgecolor=colour, hatch="////", label="bound not proved"))
-        if any(s.bounds.sqnr_upper == math.inf > s.bounds.sqnr_lower for s in side.slices):
+        intervals = [side.sqnr_interval]  # of the layer; and of channels, where they have a row each
+        if len(side.slices) <= MOST_ROWS:
+            intervals += [(s.bounds.sqnr_lower, s.bounds.sqnr_upper) for s in side.slices]
+        if any(upper == math.inf > lower for lower, upper in intervals):
             label = "best found, no bound"
             handles.append(Line2D([], [], marker=">", color=colour, linestyle="none", label=label))
-    # where colours are many, markers stand for themselves
-    plain = "0.4" if len(report.sides) > 2 else None
+    # where colours are many, those of the tasks tell markers of one shape apart
+    many = len(report.sides) > 2
     markers = dict.fromkeys(
-        (name, plain or colour)
+        (name, COLOURS[side.task] if many else colour)
         for side, colour in zip(report.sides, colours_of(report), strict=True)
         for name in side.methods
     )

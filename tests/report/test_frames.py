@@ -136,3 +136,45 @@ def test_many_channels_are_drawn_as_a_distribution(tmp_path):
         return int.from_bytes((tmp_path / name).read_bytes()[20:24], "big")
 
     assert height("many.png") < height("few.png") / 2
+
+
+def test_channels_without_a_bound_have_their_share_of_a_distribution():
+    """The line of the bounds ends where those begin that have none, and says how many they are."""
+    from matplotlib.figure import Figure
+
+    from pvqbounds.report import plot
+
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 50))
+    many = nn.layer_bounds(model, "0", torch.randn(20, 3), formats=["int2"], methods=[])
+    (side,) = many.sides
+    unbounded = [
+        replace(s, bounds=replace(s.bounds, error_lower=0.0)) if s.channel < 10 else s for s in side.slices
+    ]
+    axes = Figure().subplots()
+    plot._draw_distributions(axes, replace(many, sides=(replace(side, slices=tuple(unbounded)),)))
+    found, bound = axes.lines[:2]
+    assert np.isfinite(found.get_xdata()).sum() == 50
+    assert np.isfinite(bound.get_xdata()).sum() == 40
+    last = bound.get_ydata()[np.isfinite(bound.get_xdata())].max()
+    assert last == pytest.approx(0.85 * 39.5 / 50)
+    assert len(axes.collections) == 1  # and the area between them
+    assert axes.get_yticklabels()[0].get_text() == "int2\n50 channels\n10 without a bound"
+
+
+def test_markers_of_many_sides_are_told_apart_in_the_legend():
+    from matplotlib.figure import Figure
+
+    from pvqbounds.report import plot
+
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 2))
+    formats = ["int2", "int3", "50%", "50%+int2"]
+    report = nn.layer_bounds(model, "0", torch.randn(20, 6), formats=formats, methods=["all"])
+    figure = Figure()
+    plot._draw_legend(figure, report)
+    handles = figure.legends[0].legend_handles
+    shown = [(h.get_marker(), h.get_markeredgecolor()) for h in handles if hasattr(h, "get_marker")]
+    assert len(shown) == len(set(shown)) > 15
