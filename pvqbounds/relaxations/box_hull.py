@@ -53,6 +53,7 @@ __all__ = [
     "park_boyd",
     "point_multipliers",
     "tightened",
+    "without_tangents",
 ]
 
 ALL_TANGENTS = 16
@@ -169,7 +170,7 @@ def box_hull(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> 
     form
         `form` of another channel's SDP on the same Gram, so that a layer holds it once.
     """
-    sdp = _of_codes(problem, form) if isinstance(problem, IntegerLeastSquares) else _of_levels(problem, form)
+    sdp = without_tangents(problem, form)
     points, first, last = sdp.points, sdp.points.first, sdp.points.last - 1.0
     minimiser = sdp.reference
     span = int((points.last - first).max())
@@ -179,6 +180,11 @@ def box_hull(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> 
         window = _window(points.below(minimiser), first, last)
         tangent = np.sort(np.hstack([first[:, None], last[:, None], window]), axis=1)
     return replace(sdp, reference=points.nearest(minimiser), tangent=tangent)
+
+
+def without_tangents(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
+    """The same without tangents, and with the continuous minimiser in the place of r."""
+    return _of_codes(problem, form) if isinstance(problem, IntegerLeastSquares) else _of_levels(problem, form)
 
 
 def _of_codes(problem: IntegerLeastSquares, form: NDArray[np.float64] | None) -> BoxHullSDP:

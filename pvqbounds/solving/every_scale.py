@@ -14,7 +14,7 @@ from pvqbounds.errors import SolverFailedError
 from pvqbounds.heuristics.scales import alternated
 from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares
 from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.box_hull import box_hull, in_gram_units
+from pvqbounds.relaxations.box_hull import in_gram_units, without_tangents
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate, range_of
@@ -114,11 +114,10 @@ class Relaxations:
 
 def _fitted(problem: IntegerLeastSquares, lam: NDArray[np.float64]) -> DualCertificate:
     """The multipliers with this lam; units near 1."""
-    sdp = box_hull(problem)
+    sdp = without_tangents(problem)
     step = float(problem.step[0])
     own = lam * (step / sdp.unit) * step
-    start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
-    _, nu = fitted(sdp, own, start, SWEEPS)
+    _, nu = fitted(sdp, own, sdp.reference, SWEEPS)
     return DualCertificate(*in_gram_units(sdp, own, nu))
 
 

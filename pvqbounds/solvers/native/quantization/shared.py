@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.box import box_minimiser
-from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, dual_value, in_gram_units
+from pvqbounds.relaxations.box_hull import BoxHullSDP, dual_value, in_gram_units, without_tangents
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.native.quantization import shared_kernel
@@ -56,12 +55,11 @@ def relax_shared(
     lam_of_gram = np.mean([found.certificate.lam for found in solved], axis=0)
     form = None
     for problem in problems:
-        sdp = box_hull(problem, form)
+        sdp = without_tangents(problem, form)
         form = sdp.form if one_grid else None
         lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
-        start = box_minimiser(sdp.form, sdp.centre, sdp.low, sdp.high)
         for share in SHARES:
-            z, nu = fitted(sdp, share * lam, start, SWEEPS)
+            z, nu = fitted(sdp, share * lam, sdp.reference, SWEEPS)
             value = dual_value(sdp, share * lam, nu) * sdp.unit
             if value > 0.0:
                 break
