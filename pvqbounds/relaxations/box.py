@@ -18,6 +18,9 @@ MAX_STEPS = 100
 NEWTON_ALONE = 8
 """Newton steps before an inverse is made for pivots: hundreds are taken where the form is near singular."""
 
+INVERTED_A_SECOND = 2e9
+"""Speed of that, n³ operations, that is held against the time left."""
+
 PATIENCE = 4
 """Exchanges of pivots in blocks that may pass without fewer conditions failing than before."""
 
@@ -57,8 +60,8 @@ def box_minimiser(
         if clock is not None and clock.expired:
             return x
         before = value
-        if number == NEWTON_ALONE:
-            pivoted = _by_pivots(form, ridge, centre, lower, upper)
+        if number == NEWTON_ALONE and (clock is None or clock.remaining > n**3 / INVERTED_A_SECOND):
+            pivoted = _by_pivots(form, ridge, centre, lower, upper, clock)
             pivoted_gradient = form @ (pivoted - centre)
             pivoted_value = float((pivoted - centre) @ pivoted_gradient)
             if pivoted_value < value:
@@ -95,6 +98,7 @@ def _by_pivots(
     centre: NDArray[np.float64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
+    clock: Clock | None,
 ) -> NDArray[np.float64]:
     """A point of the box near its minimiser, mostly, where few of the ends of the box are reached.
 
@@ -112,6 +116,8 @@ def _by_pivots(
     end = np.where(centre < lower, -1, np.where(centre > upper, 1, 0))  # which one is reached, 0: none
     x, fewest, patience = clipped, len(centre) + 1, PATIENCE
     for _ in range(MAX_STEPS):
+        if clock is not None and clock.expired:
+            break
         at = np.flatnonzero(end)
         place = np.where(end[at] < 0, lower[at], upper[at])
         try:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import down
+from pvqbounds.clock import Clock
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down, scaled_up
 
 if TYPE_CHECKING:
-    from pvqbounds.clock import Clock
     from pvqbounds.problems.gram import Gram
     from pvqbounds.relaxations.slabs import Slabs
     from pvqbounds.relaxations.splits import Splits
@@ -139,6 +139,13 @@ class Certificate(ABC):
     @abstractmethod
     def claim(self, problem: Problem) -> tuple[Self, float]:
         """A certificate that any machine can prove, and the bound to state from it."""
+
+    def kept_claim(self, problem: Problem) -> tuple[Self, float]:
+        """The claim; where multipliers lose digits in the problem's units, no more than they prove there."""
+        certificate, stated = self.claim(problem)
+        if problem.units.lose_digits:
+            stated = min(stated, certificate.prove(problem, Clock(math.inf)))
+        return certificate, stated
 
     @abstractmethod
     def prove(self, problem: Problem, clock: Clock) -> float:

@@ -177,7 +177,7 @@ def _raised(posed: Sequence[Problem], curve: Sequence[Bounds], clock: Clock) -> 
 
 def _with_certificate(problem: Problem, bounds: Bounds, certificate: Certificate) -> Bounds:
     """Bounds with a lower end by another certificate, where that is higher."""
-    steady, lower = certificate.claim(problem)
+    steady, lower = certificate.kept_claim(problem)
     if not lower > bounds.error_lower:
         return bounds
     if lower > bounds.error_upper:

@@ -155,7 +155,7 @@ def _relaxed(
         certificates.append(certificate.in_units(units.inverse))
         stated = scaled_down(claimed, units.error)
         if units.lose_digits:
-            certificates[-1], stated = certificates[-1].claim(problem)
+            certificates[-1], stated = certificates[-1].kept_claim(problem)
         relaxation = PRUNING.relaxation_of(certificates[-1])
         bounds.append(
             allotted_bounds(

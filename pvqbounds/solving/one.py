@@ -328,7 +328,7 @@ def _lower_end(
 ) -> tuple[Certificate | None, float]:
     """What proves the lower end, None where it is only stated, and that end."""
     if solution.certificate is not None:
-        return solution.certificate.claim(problem)
+        return solution.certificate.kept_claim(problem)
     if solution.bound is not None and math.isfinite(solution.bound):
         return None, solution.bound
     raise SolverFailedError(

@@ -169,3 +169,14 @@ def test_multipliers_that_lose_digits_in_a_tiny_gram_are_what_is_proved(seed, me
     plain = pvq.solve(problem.normalised, method=method)
     there = np.ldexp(bounds.error_lower, -problem.units.error)
     assert there >= 0.999 * plain.error_lower - 1e-12 * problem.normalised.signal.upper
+
+
+@pytest.mark.parametrize("power", [-1049, -1040, -1000])
+@pytest.mark.parametrize("seed", range(4))
+def test_bounds_of_every_scale_in_a_tiny_gram_are_what_is_proved(seed, power):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(5, 2)) * [1.0, 0.1]
+    weight = np.ldexp(rng.normal(size=2), -power // 4)
+    problem = pvq.AnyScaleLeastSquares(np.ldexp(X.T @ X, power), weight, 0, 2)
+    bounds = pvq.solve(problem, method="relax")
+    assert pvq.verify(problem, bounds), pvq.verify(problem, bounds).reason

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.clock import Clock
 from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
@@ -25,6 +24,7 @@ from pvqbounds.relaxations.dual import DualCertificate, splits_fit
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 
 if TYPE_CHECKING:
+    from pvqbounds.clock import Clock
     from pvqbounds.relaxations.slabs import Slabs
 
 __all__ = ["CodeCertificate", "SearchCertificate"]
@@ -73,11 +73,6 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
     def stated(self, problem: Problem) -> float:
         """The bound that it is made for: its value."""
         return self.value
-
-    def claim(self, problem: Problem) -> tuple[SearchCertificate, float]:
-        """Itself: it was made to be repeated. Where its multipliers lose digits on the way, it is, here."""
-        value = self.prove(problem, Clock(math.inf)) if problem.units.lose_digits else self.value
-        return replace(self, value=value), value
 
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value."""
