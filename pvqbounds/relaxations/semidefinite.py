@@ -112,12 +112,12 @@ def values_of_inputs(values: ValueSet) -> tuple[NDArray[np.int64], NDArray[np.in
             f"The inputs have {int(counts.sum())} values, a row each of the relaxation, and {MOST_VALUES} "
             "are written at most; take fewer bits, or mps or lp."
         )
-    inputs = np.repeat(np.arange(values.n), counts)
-    codes = np.arange(len(inputs)) - np.repeat(np.cumsum(counts) - counts, counts) + low[inputs]
+    inputs, starts = np.repeat(np.arange(values.n), counts), np.cumsum(counts) - counts
+    codes = np.arange(len(inputs)) - np.repeat(starts, counts) + low[inputs]
     numbers = np.empty(len(inputs))
     for k in range(int(counts.max())):  # the k-th value of each input that has so many
-        own = np.flatnonzero(codes - low[inputs] == k)
-        numbers[own] = values.weight_of(np.minimum(low + k, high))[inputs[own]]
+        own = np.flatnonzero(counts > k)
+        numbers[starts[own] + k] = values.weight_of(np.minimum(low + k, high))[own]
     return inputs, codes, numbers
 
 

@@ -16,6 +16,7 @@ from pvqbounds.report.plot import COLOURS, check_plot_path, figure_class
 from pvqbounds.report.tables import in_figures, seconds_text
 from pvqbounds.results.bounds import Bounds, sqnr_interval
 from pvqbounds.results.decibels import interval_text
+from pvqbounds.results.history import Moment
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.storage.archive import replacing
 
@@ -29,7 +30,7 @@ def history_view(bounds: Bounds) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("after", "nodes", "least error from", "to", "best SQNR"):
         table.add_column(heading, justify="right")
-    for moment in bounds.history:
+    for moment in _up_to_the_result(bounds):
         ends = moment.error_lower, moment.error_upper
         table.add_row(
             seconds_text(moment.seconds),
@@ -40,6 +41,14 @@ def history_view(bounds: Bounds) -> RenderableType:
         )
     what = f"{bounds.lower_kind} is the last line; the others are what was stated on the way."
     return Group(table, Text(what[0].upper() + what[1:], style="dim"))
+
+
+def _up_to_the_result(bounds: Bounds) -> list[Moment]:
+    """The moments, and the result itself where weights of a method were better than those of the solver."""
+    last = bounds.history[-1]
+    end = Moment(max(last.seconds, bounds.seconds), last.nodes, bounds.error_lower, bounds.error_upper)
+    said = (last.error_lower, last.error_upper) == (end.error_lower, end.error_upper)
+    return [*bounds.history, *([] if said else [end])]
 
 
 def plot_history(result: SliceResult, source: str, path: Path) -> None:
@@ -56,10 +65,10 @@ def plot_history(result: SliceResult, source: str, path: Path) -> None:
     bounds, colour = result.bounds, COLOURS[result.problem.task]
     if not bounds.history:
         raise InputError(f"{source} has no history to draw: no search took long enough to have one.")
-    seconds = [moment.seconds for moment in bounds.history]
+    history = _up_to_the_result(bounds)
+    seconds = [moment.seconds for moment in history]
     ends = [
-        sqnr_interval(bounds.signal_enclosure, moment.error_lower, moment.error_upper)
-        for moment in bounds.history
+        sqnr_interval(bounds.signal_enclosure, moment.error_lower, moment.error_upper) for moment in history
     ]
     lower, upper = (
         [end if math.isfinite(end) else math.nan for end in side] for side in zip(*ends, strict=True)

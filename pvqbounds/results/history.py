@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pvqbounds.problems.units import scaled_down, scaled_up
 
-__all__ = ["Moment", "after", "closed_by", "in_units", "since"]
+__all__ = ["Moment", "after", "closed_by", "closes_on", "in_units", "since"]
 
 SHORTEST = 0.1
 """Seconds below which a solve has no history: layers have thousands of such channels."""
@@ -68,3 +70,15 @@ def closed_by(history: Sequence[Moment], end: Moment) -> tuple[Moment, ...]:
         if not known or (lower, upper) != (known[-1].error_lower, known[-1].error_upper):
             known.append(replace(moment, error_lower=lower, error_upper=upper))
     return (*known, replace(end, nodes=history[-1].nodes)) if known else ()
+
+
+def closes_on(history: Sequence[Moment], error_lower: float, error_upper: float) -> bool:
+    """Whether these may be moments of a result: intervals that shrink in time and hold the result's own."""
+    end = Moment(math.inf, history[-1].nodes, error_lower, error_upper) if history else None
+    told = [Moment(0.0, 0, 0.0, math.inf), *history, *([] if end is None else [end])]
+    return all(
+        before.seconds <= then.seconds
+        and before.nodes <= then.nodes
+        and before.error_lower <= then.error_lower <= then.error_upper <= before.error_upper
+        for before, then in itertools.pairwise(told)
+    )

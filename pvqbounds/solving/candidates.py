@@ -77,7 +77,7 @@ def at_least_methods_together(
     if error_lower > up(total):
         certificates = [found.certificate for found in bounds]
         raise ContradictionError(list(spent), certificates, list(best), error_lower, up(total))
-    own = [replace(found, error_lower=0.0, error_upper=math.inf) for found in bounds]
+    own = [replace(found, error_lower=0.0, error_upper=math.inf, history=()) for found in bounds]
     return list(spent), at_least_methods(spent, own, {"best": best})
 
 
@@ -141,6 +141,6 @@ def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArr
             f"{best.solver} states the bound {best.error_lower:.6g}, above the error {best.error_upper:.6g} "
             "of weights that are allowed: its bound is false and was dropped."
         )
-        best = replace(best, error_lower=0.0, note=note)
+        best = replace(best, error_lower=0.0, note=note, history=())
     status = status_of(best.error_lower, best.error_upper, problem.signal.lower)
     return replace(best, status=status)

@@ -26,7 +26,7 @@ from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
-from pvqbounds.results.history import Moment
+from pvqbounds.results.history import Moment, closes_on
 from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult
 from pvqbounds.results.sampling import SMALLEST_SAMPLE, estimate_of
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
@@ -349,10 +349,18 @@ def _results(
             certificate=certificate,
             reported_lower=entry.optional("reported_lower", entry.number),
             note=entry.text("note"),
-            history=tuple(map(_moment, entry.optional("history", entry.nodes) or ())),
+            history=_history(entry, error_lower, error_upper),
         )
         results.append(SliceResult(entry.count("channel"), entry.pair("inputs"), problem, bounds))
     return results
+
+
+def _history(entry: Node, error_lower: float, error_upper: float) -> tuple[Moment, ...]:
+    """How the interval closed, which nothing in the file proves: it says no more than the result does."""
+    history = tuple(map(_moment, entry.optional("history", entry.nodes) or ()))
+    if not closes_on(history, error_lower, error_upper):
+        entry.fail("history", "intervals that shrink in time and hold the result's own", history)
+    return history
 
 
 def _moment(node: Node) -> Moment:
