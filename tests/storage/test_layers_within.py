@@ -148,6 +148,73 @@ def test_float8_of_all_experts(tmp_path: Path) -> None:
             assert layer.weight[row, place] == float(wanted)
 
 
+@pytest.mark.parametrize("number", range(EXPERTS))
+def test_zero_points_of_all_experts(tmp_path: Path, number: int) -> None:
+    """As if the expert stood alone: int8 with a zero point for each channel."""
+    name, rng = f"{PREFIX}.down_proj", _rng()
+    codes = torch.tensor(rng.integers(-128, 128, (EXPERTS, WIDTH, INNER)), dtype=torch.int8)
+    scale = torch.tensor(rng.uniform(0.01, 0.02, (EXPERTS, WIDTH, 1)).astype(np.float32))
+    zero = torch.tensor(rng.integers(-5, 6, (EXPERTS, WIDTH, 1)), dtype=torch.int8)
+    fused = {
+        name: codes,
+        f"{name}_scale": scale,
+        f"{name}_zero_point": zero,
+        f"{name}_input_scale": scale + 1,
+    }
+    layer = read_layer(open_checkpoint(_folder(tmp_path / "w", fused)), f"{PREFIX}.{number}.down_proj")
+    wanted = (codes[number].double() - zero[number].double()) * scale[number].double()
+    assert np.array_equal(layer.weight, wanted.numpy())
+    assert layer.values == "int8:channel:asym"
+    own = f"{PREFIX}.{number}.down_proj.weight"
+    apart = {own: codes[number], f"{own}_scale": scale[number], f"{own}_zero_point": zero[number]}
+    alone = read_layer(open_checkpoint(_folder(tmp_path / "apart", apart)), f"{PREFIX}.{number}.down_proj")
+    assert np.array_equal(layer.weight, alone.weight)
+
+
+@pytest.mark.parametrize("rest", ["_scale_2", "_zero", "_weight_scale", ".weight_scale", ".scale"])
+@pytest.mark.parametrize("shape", [(), (EXPERTS,), (EXPERTS, WIDTH, 1)])
+def test_what_lies_beside_all_experts_and_is_not_known_is_refused(
+    tmp_path: Path, rest: str, shape: tuple[int, ...]
+) -> None:
+    codes = torch.tensor(_rng().normal(size=(EXPERTS, WIDTH, INNER)) * 50).to(torch.float8_e4m3fn)
+    name = f"{PREFIX}.down_proj"
+    fused = {name: codes, f"{name}_scale": torch.ones(EXPERTS, WIDTH, 1), f"{name}{rest}": torch.ones(shape)}
+    checkpoint = open_checkpoint(_folder(tmp_path / "w", fused))
+    with pytest.raises(InputError, match=f"holds '{rest}' as well, which its format does not have"):
+        read_layer(checkpoint, f"{PREFIX}.1.down_proj")
+
+
+def test_a_scale_that_all_experts_share(tmp_path: Path) -> None:
+    codes = torch.tensor(_rng().integers(-128, 128, (EXPERTS, WIDTH, INNER)), dtype=torch.int8)
+    name = f"{PREFIX}.down_proj"
+    path = _folder(tmp_path / "w", {name: codes, f"{name}_scale": torch.tensor(0.5)})
+    layer = read_layer(open_checkpoint(path), f"{PREFIX}.2.down_proj")
+    assert np.array_equal(layer.weight, 0.5 * codes[2].double().numpy())
+
+
+def test_what_is_not_of_as_many_experts_is_refused(tmp_path: Path) -> None:
+    codes = torch.zeros(EXPERTS, WIDTH, INNER, dtype=torch.int8)
+    name = f"{PREFIX}.down_proj"
+    path = _folder(tmp_path / "w", {name: codes, f"{name}_scale": torch.ones(EXPERTS - 1, WIDTH, 1)})
+    with pytest.raises(InputError, match=r"has 3 experts, but 'weight_scale' beside it is of shape \(2, "):
+        read_layer(open_checkpoint(path), f"{PREFIX}.0.down_proj")
+
+
+def test_two_names_of_one_tensor_of_all_experts_are_refused(tmp_path: Path) -> None:
+    name = f"{PREFIX}.down_proj"
+    dense = _multiples((EXPERTS, WIDTH, INNER))
+    path = _folder(tmp_path / "w", {name: dense, f"{name}.weight": -dense})
+    with pytest.raises(InputError, match=r"holds both .* nothing tells which of the two is meant"):
+        read_layer(open_checkpoint(path), f"{PREFIX}.0.down_proj")
+
+
+def test_what_lies_beside_packed_projections_is_refused(tmp_path: Path) -> None:
+    packed_rows = _multiples((3 * WIDTH, WIDTH))
+    tensors = {"a.in_proj_weight": packed_rows, "a.in_proj_weight_scale": torch.ones(3 * WIDTH, 1)}
+    with pytest.raises(InputError, match="holds '_scale' as well"):
+        read_layer(open_checkpoint(_folder(tmp_path / "w", tensors)), "a.q_proj")
+
+
 def test_experts_of_gguf(tmp_path: Path) -> None:
     gguf = pytest.importorskip("gguf")
     kind, path = gguf.GGMLQuantizationType.Q4_0, tmp_path / "m.gguf"

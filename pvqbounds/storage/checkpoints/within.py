@@ -30,9 +30,15 @@ BESIDE = {
     "_scales": "weight_scales",
     "_scale_inv": "weight_scale_inv",
     "_scale": "weight_scale",
+    "_zero_point": "weight_zero_point",
+    "_input_scale": "input_scale",
     "_bias": "bias",
+    ".weight": "weight",
+    ".bias": "bias",
 }
-"""What follows the name of a tensor of all experts, as it is called beside the weight of one."""
+"""What follows the name of a tensor of all experts, as it is called beside the weight of one.
+
+Whatever else stands there keeps its own name, under which no format knows it: it is refused, not dropped."""
 
 WEIGHTS = ("weight", "weight_blocks")
 """Of them those that hold the weights."""
@@ -98,16 +104,10 @@ def parts_of_experts(checkpoint: Checkpoint, expert: Expert) -> Found | None:
     Raises
     ------
     InputError
-        If two places may be meant, or there are fewer experts.
+        If two places may be meant, there are fewer experts, or what lies beside the weights is not of as
+        many.
     """
-    families: dict[str, dict[str, StoredTensor]] = {}
-    for parent, word in expert.spellings():
-        own = f"{parent}.{word}"
-        renamed = checkpoint.renamed(own) if checkpoint.renamed is not None else None
-        for name, tensor in checkpoint.tensors.items():
-            stem, rest = _split(name, renamed or own, word)
-            if rest is not None and tensor.shape:
-                families.setdefault(stem, {})[rest] = tensor
+    families = _families(checkpoint, expert)
     held = {stem: parts for stem, parts in families.items() if not parts.keys().isdisjoint(WEIGHTS)}
     if not held:
         return None
@@ -115,23 +115,55 @@ def parts_of_experts(checkpoint: Checkpoint, expert: Expert) -> Found | None:
         few = " or ".join(map(shown, list(held)[:3]))
         raise InputError(f"The experts may be {few} in {checkpoint.path}; nothing tells which.")
     ((stem, parts),) = held.items()
-    fewest = min(tensor.shape[0] for tensor in parts.values())
-    if expert.number >= fewest:
+    count = next(parts[rest].shape[0] for rest in WEIGHTS if rest in parts)
+    unlike = [rest for rest, own in parts.items() if own.shape and own.shape[0] != count]
+    if unlike:
         raise InputError(
-            f"{shown(stem)} in {checkpoint.path} has {fewest} experts, and none of number {expert.number}."
+            f"{shown(stem)} in {checkpoint.path} has {count} experts, but '{unlike[0]}' beside it is of "
+            f"shape {parts[unlike[0]].shape}."
         )
-    return Found(f"{stem}[{expert.number}]", {rest: own.at(expert.number) for rest, own in parts.items()})
+    if expert.number >= count:
+        raise InputError(
+            f"{shown(stem)} in {checkpoint.path} has {count} experts, and none of number {expert.number}."
+        )
+    own = {rest: tensor.at(expert.number) if tensor.shape else tensor for rest, tensor in parts.items()}
+    return Found(f"{stem}[{expert.number}]", own)
 
 
-def _split(name: str, own: str, word: str) -> tuple[str, str | None]:
+def _families(checkpoint: Checkpoint, expert: Expert) -> dict[str, dict[str, StoredTensor]]:
+    """Tensors that may be of all experts, by what stands before the rest of their names, and by that.
+
+    Raises
+    ------
+    InputError
+        If two of them mean one thing.
+    """
+    families: dict[str, dict[str, StoredTensor]] = {}
+    names: dict[tuple[str, str], str] = {}
+    for parent, word in expert.spellings():
+        own = f"{parent}.{word}"
+        renamed = checkpoint.renamed(own) if checkpoint.renamed is not None else None
+        for name, tensor in checkpoint.tensors.items():
+            stem, rest = _split(name, renamed or own)
+            if rest is None or (rest in WEIGHTS and not tensor.shape):
+                continue
+            if (before := names.setdefault((stem, rest), name)) != name:
+                raise InputError(
+                    f"{checkpoint.path} holds both {shown(before)} and {shown(name)}; nothing tells which of "
+                    "the two is meant."
+                )
+            families.setdefault(stem, {})[rest] = tensor
+    return families
+
+
+def _split(name: str, own: str) -> tuple[str, str | None]:
     """A tensor's name as that of the experts and what follows it, in the words of a layer's tensors."""
-    if name.endswith(".weight") and same_layer(name.removesuffix(".weight"), own):  # GGUF
-        return name.removesuffix(".weight"), "weight"
-    start = name.rfind(word)
+    word = own.rpartition(".")[2]
+    start = f".{name}".rfind(f".{word}")
     stem, rest = name[: start + len(word)], name[start + len(word) :]
-    if start < 0 or rest not in BESIDE or not same_layer(stem, own):
+    if start < 0 or (rest and rest[0] not in "._") or not same_layer(stem, own):
         return name, None
-    return stem, BESIDE[rest]
+    return stem, BESIDE.get(rest, rest)
 
 
 def part_of_attention(checkpoint: Checkpoint, layer: str) -> Found | None:
@@ -148,4 +180,9 @@ def part_of_attention(checkpoint: Checkpoint, layer: str) -> Found | None:
         return None
     size = tensor.shape[0] // 3
     rows = tensor.rows(third * size, (third + 1) * size)
-    return Found(f"{names[0]}[{third * size}:{(third + 1) * size}]", {"weight": rows})
+    beside = {  # no format knows them: they are refused, not dropped
+        rest: other
+        for name, other in checkpoint.tensors.items()
+        if (rest := name.removeprefix(names[0])) != name and rest[:1] in ("_", ".")
+    }
+    return Found(f"{names[0]}[{third * size}:{(third + 1) * size}]", {"weight": rows, **beside})
