@@ -34,6 +34,7 @@ class CarriedLayer:
     groups: int
     block: int
     turned: bool
+    interleaved: bool
 
 
 def carried(layer: Layer) -> CarriedLayer:
@@ -58,6 +59,7 @@ def carried(layer: Layer) -> CarriedLayer:
         groups=layer.groups,
         block=layer.block,
         turned=kind.turned,
+        interleaved=kind.interleaved,
     )
 
 
@@ -85,7 +87,8 @@ class _Kind(LayerKind):
 
     def __init__(self, module: _Carried, layer: CarriedLayer) -> None:
         self._weight, self._layer = module.weight, layer
-        self.groups, self.block, self.turned = layer.groups, layer.block, layer.turned
+        self.groups, self.block = layer.groups, layer.block
+        self.turned, self.interleaved = layer.turned, layer.interleaved
 
     @property
     def parameter(self) -> Tensor:

@@ -133,7 +133,8 @@ def _name_of(path: Path) -> str:
 def _side(
     name: str, path: Path, layer: Layer, formats: Sequence[str], error_log: str | Path | None
 ) -> CompressedSide:
-    stored = read_layer(open_checkpoint(path), layer.name, formats, _layout_of(layer))
+    interleaved = layer.kind.interleaved
+    stored = read_layer(open_checkpoint(path), layer.name, formats, _layout_of(layer), interleaved)
     wanted = tuple(layer.kind.parameter.shape)
     fits = stored.weight.shape == (layer.channels, layer.inputs) and stored.stride in (1, layer.block)
     if not fits:

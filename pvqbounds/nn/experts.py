@@ -45,6 +45,7 @@ class Expert(Matrix):
     def __init__(self, module: nn.Module, name: str, number: int, turned: bool) -> None:
         super().__init__(module)
         self._name, self._number, self.turned = name, number, turned
+        self.interleaved = name == INNER[0] and getattr(module, "is_concatenated", None) is False  # gpt-oss
 
     @property
     def parameter(self) -> Tensor:

@@ -41,6 +41,8 @@ class LayerKind(ABC):
     """Inputs that one input channel contributes to the fan-in: the size of the kernel."""
     turned: bool = False
     """Whether the module has its weight in another order than a channel a row."""
+    interleaved: bool = False
+    """Whether its channels are by turns those of two layers that files may have apart."""
     unfolds: bool = False
     """Whether its rows repeat inputs, once for each place in a kernel."""
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import find_layer, grams_of_layers, layer_bounds, layer_names
+from pvqbounds.nn.compressed import compressed_sides
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 ROUTES = torch.stack([torch.arange(40) % 2, torch.full((40,), 2)], 1)  # the last of four is never asked
@@ -294,6 +295,26 @@ def test_transformers_mixtral():
             rows = rows.detach().numpy()
             assert gram.positions == len(rows)
             np.testing.assert_allclose(gram.grams[0].matrix, rows.T @ rows / len(rows), rtol=1e-4, atol=1e-9)
+
+
+def test_gate_and_up_of_gpt_oss_that_a_file_has_apart(tmp_path):
+    """Its forward pass takes every other channel for the gate, from the first on."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    config = transformers.GptOssConfig(**sizes, **heads, num_local_experts=2, num_experts_per_tok=1)
+    torch.manual_seed(0)
+    model = transformers.GptOssForCausalLM(config).eval()
+    name = "model.layers.0.mlp.experts.1"
+    both = model.model.layers[0].mlp.experts.gate_up_proj[1].detach()
+    with torch.no_grad():
+        both.copy_((both / 2**-6).round().clamp(-8, 7) * 2**-6)
+    halves = {"gate_proj": both[:, ::2].T, "up_proj": both[:, 1::2].T}
+    tensors = {f"{name}.{word}.weight": half.contiguous() for word, half in halves.items()}
+    save_file(tensors, tmp_path / "w.safetensors")
+    layer = find_layer(model, f"{name}.gate_up_proj")
+    (side,) = compressed_sides(tmp_path / "w.safetensors", layer)
+    np.testing.assert_array_equal(side.stored.weight, layer.weight)
 
 
 @pytest.mark.parametrize("kind", ["Mixtral", "Qwen3Moe", "GptOss"])

@@ -85,8 +85,9 @@ def test_blocks_of_gpt_oss_as_transformers_decodes_them(tmp_path: Path) -> None:
 class Experts(nn.Module):
     """Experts in one parameter, with an output a row or an input a row."""
 
-    def __init__(self, turned: bool) -> None:
+    def __init__(self, turned: bool, concatenated: bool = True) -> None:
         super().__init__()
+        self.is_concatenated = concatenated
         up, down = (EXPERTS, 2 * INNER, WIDTH), (EXPERTS, WIDTH, INNER)
         shapes = [(a, c, b) if turned else (a, b, c) for a, b, c in (up, down)]
         self.gate_up_proj, self.down_proj = (nn.Parameter(torch.randn(shape)) for shape in shapes)
@@ -237,6 +238,9 @@ def test_experts_of_gguf(tmp_path: Path) -> None:
         both = read_layer(checkpoint, f"{PREFIX}.{number}.gate_up_proj")
         assert np.array_equal(both.weight, np.concatenate([decoded["gate"][number], decoded["up"][number]]))
         assert both.bits_per_weight == 4.5
+        turns = read_layer(checkpoint, f"{PREFIX}.{number}.gate_up_proj", interleaved=True)
+        assert np.array_equal(turns.weight[0::2], decoded["gate"][number])
+        assert np.array_equal(turns.weight[1::2], decoded["up"][number])
         for row in range(2 * INNER):
             both.codes(row)
 
@@ -273,6 +277,54 @@ def test_gate_and_up_that_stand_apart_are_one_layer(tmp_path: Path, words: Any, 
     alone = {name: tensor for name, tensor in tensors.items() if f".{words[1]}." not in name}
     with pytest.raises(InputError, match="holds no layer"):
         read_layer(open_checkpoint(_folder(tmp_path / "w", alone, config)), f"{PREFIX}.1.gate_up_proj")
+
+
+@pytest.mark.parametrize("concatenated", [True, False])
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("stored", ["plain", "int8", "float8", "mxfp4"])
+def test_channels_of_gate_and_up_come_in_the_order_of_the_model(
+    tmp_path: Path, concatenated: bool, turned: bool, stored: str
+) -> None:
+    """One above the other, or by turns as gpt-oss has them: the model's own product says which."""
+    wrapped, tensors, wanted = nn.Module(), {}, []
+    wrapped.x = Experts(turned, concatenated)
+    for place, word in enumerate(("gate_proj", "up_proj")):
+        scale = torch.tensor(_rng().uniform(0.01, 0.02, (INNER, 1)).astype(np.float32)) * (place + 1)
+        if stored == "mxfp4":
+            octets = torch.tensor(_rng().integers(0, 256, (INNER, WIDTH // 2)), dtype=torch.uint8) ^ place
+            exponents = torch.full((INNER, 2), 120 + place, dtype=torch.uint8)
+            tensors |= {
+                f"x.1.{word}.weight_packed": octets,
+                f"x.1.{word}.weight_scale": exponents + (torch.arange(INNER) % 3)[:, None].to(torch.uint8),
+            }
+            codes = torch.stack([octets & 15, octets >> 4], dim=-1).reshape(INNER, WIDTH)
+            factor = 2.0 ** (tensors[f"x.1.{word}.weight_scale"][:, :1].double() - 127)
+            wanted.append(torch.tensor(E2M1, dtype=torch.float64)[codes.long()] * factor)
+            continue
+        codes = _multiples((INNER, WIDTH), 1.0 - 2.0 * place)
+        kind = {"plain": torch.float32, "int8": torch.int8, "float8": torch.float8_e4m3fn}[stored]
+        if stored == "plain":
+            tensors[f"x.1.{word}.weight"] = codes * scale
+        else:
+            tensors |= {f"x.1.{word}.weight": codes.to(kind), f"x.1.{word}.weight_scale": scale}
+        wanted.append((codes * scale).double())
+    layer = _layer(wrapped, "x.1.gate_up_proj", _folder(tmp_path / "w", tensors))
+    found = torch.from_numpy(layer.weight)
+    gate, up = found.chunk(2) if concatenated else (found[::2], found[1::2])
+    torch.testing.assert_close(gate, wanted[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(up, wanted[1], rtol=1e-6, atol=0)
+    for row in range(2 * INNER):
+        assert np.array_equal(layer.grid.values(row).weight_of(layer.codes(row)), layer.weight[row])
+
+
+def test_halves_of_different_numbers_of_channels_do_not_come_by_turns(tmp_path: Path) -> None:
+    name = f"{PREFIX}.0"
+    tensors = {f"{name}.gate_proj.weight": _multiples((INNER, WIDTH))}
+    tensors[f"{name}.up_proj.weight"] = _multiples((2 * INNER, WIDTH))
+    checkpoint = open_checkpoint(_folder(tmp_path / "w", tensors))
+    assert read_layer(checkpoint, f"{name}.gate_up_proj").channels == 3 * INNER
+    with pytest.raises(InputError, match="whose channels come by turns"):
+        read_layer(checkpoint, f"{name}.gate_up_proj", interleaved=True)
 
 
 def test_halves_that_are_stored_in_two_ways_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +88,19 @@ class CompressedLayer:
         return codes
 
 
-def joined(one: CompressedLayer, other: CompressedLayer) -> CompressedLayer:
+def joined(one: CompressedLayer, other: CompressedLayer, interleaved: bool = False) -> CompressedLayer:
     """The layer whose channels are those of two, which a file has apart.
+
+    Parameters
+    ----------
+    interleaved
+        Whether channels of the two come by turns, not those of the other behind those of the one.
 
     Raises
     ------
     InputError
-        If they are stored in different ways, or have different inputs.
+        If they are stored in different ways, have different inputs, or different numbers of channels where
+        those come by turns.
     """
     alike = [(a.kind, a.code_bits, a.pruned, type(a.grid), a.shape[1:]) for a in (one, other)]
     if alike[0] != alike[1]:
@@ -102,7 +108,17 @@ def joined(one: CompressedLayer, other: CompressedLayer) -> CompressedLayer:
             f"{shown(one.name)} ({one.kind}, {one.values}) and {shown(other.name)} ({other.kind}, "
             f"{other.values}) are one layer of the model, but are stored in different ways."
         )
+    if interleaved and one.channels != other.channels:
+        raise InputError(
+            f"{shown(one.name)} with {one.channels} channels and {shown(other.name)} with {other.channels} "
+            "are one layer of the model, whose channels come by turns: there must be as many of both."
+        )
     weight = np.concatenate([one.weight, other.weight])
+    grid = None if one.grid is None else one.grid.above(other.grid)
+    if interleaved:
+        order = np.arange(len(weight)).reshape(2, -1).T.ravel()
+        weight = weight[order]
+        grid = None if grid is None else replace(grid, block=grid.block[order])
     sizes = one.weight.size, other.weight.size
     shape = (len(weight), *one.shape[1:])
     return CompressedLayer(
@@ -111,7 +127,7 @@ def joined(one: CompressedLayer, other: CompressedLayer) -> CompressedLayer:
         values=one.values if one.values == other.values else f"{one.values} and {other.values}",
         shape=shape,
         weight=weight,
-        grid=None if one.grid is None else one.grid.above(other.grid),
+        grid=grid,
         code_bits=one.code_bits,
         bits_per_weight=float(np.average([one.bits_per_weight, other.bits_per_weight], weights=sizes)),
         pattern=one.pattern if one.pattern == other.pattern else None,

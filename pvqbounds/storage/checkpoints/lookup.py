@@ -59,7 +59,11 @@ def layers_in(checkpoint: Checkpoint) -> list[str]:
 
 
 def read_layer(
-    checkpoint: Checkpoint, name: str, hints: Sequence[str] = (), layout: Layout | None = None
+    checkpoint: Checkpoint,
+    name: str,
+    hints: Sequence[str] = (),
+    layout: Layout | None = None,
+    interleaved: bool = False,
 ) -> CompressedLayer:
     """The layer of that name, or of that name behind a prefix of the model's or of the file's.
 
@@ -70,6 +74,8 @@ def read_layer(
     layout
         How the model has the weights of the layer, where it is not a channel a row: files that hold
         them as the module has them are read so.
+    interleaved
+        Whether its channels are by turns those of two layers, where a file has it as two.
 
     Raises
     ------
@@ -82,14 +88,14 @@ def read_layer(
         found = _found(checkpoint, name) or part_of_attention(checkpoint, name)
         layer = None if found is None else _read(checkpoint, found, hints, layout)
     else:
-        layer = _read_expert(checkpoint, expert, hints, layout)
+        layer = _read_expert(checkpoint, expert, hints, layout, interleaved)
     if layer is None:
         raise InputError(_nothing(checkpoint, name))
     return layer
 
 
 def _read_expert(
-    checkpoint: Checkpoint, expert: Expert, hints: Sequence[str], layout: Layout | None
+    checkpoint: Checkpoint, expert: Expert, hints: Sequence[str], layout: Layout | None, interleaved: bool
 ) -> CompressedLayer | None:
     """A projection of an expert: a layer of its own, a part of all experts, or two layers."""
     for parent, word in expert.spellings():
@@ -99,9 +105,9 @@ def _read_expert(
     fused = parts_of_experts(checkpoint, expert)
     if fused is not None:
         return _read(checkpoint, fused, hints, layout)
-    halves = [_read_expert(checkpoint, half, hints, None) for half in expert.halves or ()]
+    halves = [_read_expert(checkpoint, half, hints, None, False) for half in expert.halves or ()]
     one, other = halves or (None, None)
-    return None if one is None or other is None else joined(one, other)
+    return None if one is None or other is None else joined(one, other, interleaved)
 
 
 def _read(

@@ -4,7 +4,7 @@
 |---|---|
 | ``experts.3.down_proj`` | ``experts.3.down_proj.weight`` and its like; the fourth part of ``experts.down_proj``, with what is quantized beside it (``_blocks`` and ``_scales`` of gpt-oss, ``_scale_inv`` of float8); ``ffn_down_exps`` of GGUF |
 | ``mlp.experts.3.down_proj`` | ``block_sparse_moe.experts.3.w2``, as Mixtral's files have it |
-| ``experts.3.gate_up_proj`` | the same; ``gate_proj`` above ``up_proj`` where a file has them apart |
+| ``experts.3.gate_up_proj`` | the same; ``gate_proj`` above ``up_proj`` where a file has them apart, or by turns with it (gpt-oss) |
 | ``attn.k_proj`` | the second third of ``attn.in_proj_weight``, as torch's own attention has it |
 """  # noqa: E501
 
