@@ -44,14 +44,14 @@ class Expert(Matrix):
 
     def __init__(self, module: nn.Module, name: str, number: int, turned: bool) -> None:
         super().__init__(module)
-        self._name, self._number, self.turned = name, number, turned
+        self._name, self.number, self.turned = name, number, turned
         self.interleaved = name == INNER[0] and getattr(module, "is_concatenated", None) is False  # gpt-oss
 
     @property
     def parameter(self) -> Tensor:
         """Its part of the parameter, shape (out, in), or (in, out) where that is turned."""
         weights: Tensor = getattr(self._module, self._name)
-        return weights[self._number]
+        return weights[self.number]
 
     def matrix(self, weight: Tensor) -> Tensor:
         """A channel a row."""
@@ -61,7 +61,7 @@ class Expert(Matrix):
     def description(self) -> str:
         """Which it is, and its two sizes."""
         channels, inputs = self.matrix(self.parameter).shape
-        return f"{self._name} {inputs}->{channels} of expert {self._number}"
+        return f"{self._name} {inputs}->{channels} of expert {self.number}"
 
     @contextmanager
     def listening(self, take: Take) -> Iterator[None]:
@@ -82,14 +82,14 @@ class Expert(Matrix):
         heard = _HEARD.setdefault(module, {})
         if not heard:
             module.forward = partial(_watched, module, self.turned, heard)
-        takes = heard.setdefault((name, self._number), [])
+        takes = heard.setdefault((name, self.number), [])
         takes.append(take)
         try:
             yield
         finally:
             takes.remove(take)
             if not takes:
-                del heard[name, self._number]
+                del heard[name, self.number]
             if not heard:
                 del module.forward
 

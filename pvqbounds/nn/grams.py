@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from pvqbounds.nn.accumulation import Accumulator
 from pvqbounds.nn.batches import Batch, Data, batches_of
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, sequence_first
-from pvqbounds.nn.routing import Handed, Routed, entrance_of, hearing
+from pvqbounds.nn.routing import Routed, Routes
 from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
@@ -112,10 +112,9 @@ def grams_of_layers(
     listeners: dict[str, Listener] = {}
     with ExitStack() as stack:
         stack.enter_context(as_written(model))
-        blocks: dict[nn.Module, Handed] = {}
+        routes = Routes(model, lambda: seen.positions, stack)
         for target in targets:
-            routed = stack.enter_context(_routed(model, target, seen, blocks))
-            listeners[target.name] = Listener(target, seen, routed)
+            listeners[target.name] = Listener(target, seen, routes.of(target))
             stack.enter_context(target.kind.listening(listeners[target.name].take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
@@ -135,24 +134,6 @@ def grams_of_layers(
                 raise
             failed[name] = error
     return found
-
-
-@contextmanager
-def _routed(
-    model: nn.Module, layer: Layer, seen: Seen, blocks: dict[nn.Module, Handed]
-) -> Iterator[Routed | None]:
-    """What hears the tokens of the expert that a layer belongs to, while the context lasts."""
-    entrance = entrance_of(model, layer)
-    if entrance is None:
-        yield None
-        return
-    with ExitStack() as stack:
-        if entrance.block not in blocks:
-            blocks[entrance.block] = Handed(lambda: seen.positions, layer.name)
-            stack.enter_context(hearing(entrance.block, blocks[entrance.block].take))
-        routed = Routed(blocks[entrance.block])
-        stack.enter_context(entrance.entering(routed.take))
-        yield routed
 
 
 class Seen:

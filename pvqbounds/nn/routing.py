@@ -2,15 +2,18 @@
 
 An expert is given some of the tokens in an order of their own, which no mask has the shape of. But the rows
 that it is given are rows of what its block was given, to the last bit: each is looked up there. Equal rows
-are routed alike, so that it does not matter which of them is meant; they are taken in their order. Layers
-within an expert have its rows. Where a block changes tokens before it routes them nothing is found.
+are routed alike, so that it does not matter which of them is meant; they are taken in their order, over all
+calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
+all of them count alike. Layers within an expert have its rows. Where a block changes tokens before it routes
+them nothing is found.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -23,7 +26,7 @@ from pvqbounds.nn.layer_kinds import Take
 from pvqbounds.nn.layers import Layer, unwrapped_name
 from pvqbounds.nn.positions import Positions
 
-__all__ = ["Entrance", "Handed", "Routed", "entrance_of", "hearing"]
+__all__ = ["Routed", "Routes"]
 
 MODULES = re.compile(r"(?:(.+)\.)?experts\.[^.]+(?:\..+)?")
 """Names of experts that are modules, and of layers within them."""
@@ -38,6 +41,8 @@ class Entrance:
 
     block: nn.Module
     """What is called with all tokens."""
+    expert: Hashable
+    """Which of its experts."""
     entering: Callable[[Take], AbstractContextManager[None]]
     """Hands what the expert is given to a callable, while the context lasts."""
 
@@ -45,7 +50,7 @@ class Entrance:
 def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
     """The entrance of the expert that a layer is, or lies in; None where it does not."""
     if isinstance(layer.kind, Expert):
-        return Entrance(layer.kind.called, layer.kind.entering)
+        return Entrance(layer.kind.called, layer.kind.number, layer.kind.entering)
     found = MODULES.fullmatch(layer.name)
     if found is None:
         return None
@@ -53,7 +58,7 @@ def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
     prefix = "" if found[1] is None else f"{found[1]}."
     number = layer.name[len(f"{prefix}experts.") :].partition(".")[0]
     expert = modules[f"{prefix}experts.{number}"]
-    return Entrance(modules[found[1] or ""], lambda take: hearing(expert, take))
+    return Entrance(modules[found[1] or ""], expert, lambda take: hearing(expert, take))
 
 
 @contextmanager
@@ -82,33 +87,29 @@ class Handed:
     calls: int = 0
     _tokens: Tensor | None = None
     _weights: Tensor | None = None
-    _by_row: dict[bytes, list[float]] = field(default_factory=dict)
+    _twins: dict[bytes, list[int]] = field(default_factory=dict)
 
     def take(self, tokens: Tensor) -> None:
         """The block is called."""
         self.calls += 1
         fitted = self.positions().of(tuple(tokens.shape[:-1]), self.name) if tokens.dim() else None
-        self._tokens, self._weights, self._by_row = tokens, fitted, {}
+        self._tokens, self._weights, self._twins = tokens, fitted, {}
 
-    def of(self, rows: Tensor) -> Tensor | None:
-        """The weights of tokens, shape (tokens, n); None where one of them was not handed over."""
-        if self._tokens is None or self._weights is None:
-            return None
-        if not self._by_row:
-            for digest, weight in zip(_digests(self._tokens), self._weights.tolist(), strict=True):
-                self._by_row.setdefault(digest, []).append(weight)
-        met: dict[bytes, int] = {}
-        found = []
-        for digest in _digests(rows):
-            known, place = self._by_row.get(digest, []), met.get(digest, 0)
-            if place >= len(known):
-                return None
-            found.append(known[place])
-            met[digest] = place + 1
-        return torch.tensor(found, dtype=torch.float64)
+    def twins(self) -> dict[bytes, list[int]]:
+        """Which tokens have a row, by its digest, in their order."""
+        if not self._twins and self._tokens is not None:
+            for number, digest in enumerate(_digests(self._tokens)):
+                self._twins.setdefault(digest, []).append(number)
+        return self._twins
+
+    def weights(self) -> Tensor | None:
+        """Of the tokens, shape (tokens,); None where no mask fits them."""
+        return self._weights
 
 
 def _digests(rows: Tensor) -> Iterator[bytes]:
+    if rows.dim() == 0:
+        return
     flat = rows.reshape(-1, rows.shape[-1]).cpu().contiguous()
     for row in flat.view(torch.uint8).numpy():
         yield blake2b(row.data, digest_size=DIGEST).digest()
@@ -120,15 +121,66 @@ class Routed:
     def __init__(self, handed: Handed) -> None:
         self._handed = handed
         self._call = 0
-        self._rows: Tensor | None = None
+        self._places: tuple[int, ...] = ()
+        self._met: dict[bytes, int] = {}
+        """How often a row was given in this call of the block, in which the expert may be called often."""
+        self._tokens: list[int] | None = None
+        """Which token of the block each row is; None where one is none of them."""
+        self._repeated: list[list[int]] = []
+        """Tokens that are alike, of which more rows were given than there are."""
 
     def take(self, rows: Tensor) -> None:
         """The expert is called."""
-        self._call, self._rows = self._handed.calls, rows
+        if self._call != self._handed.calls:
+            self._call, self._met = self._handed.calls, {}
+        self._places, self._tokens = tuple(rows.shape[:-1]), None
+        if self._handed.positions().some_differ:
+            self._look_up(rows)
+
+    def _look_up(self, rows: Tensor) -> None:
+        known, found, self._repeated = self._handed.twins(), list[int](), []
+        for digest in _digests(rows):
+            twins, place = known.get(digest, []), self._met.get(digest, 0)
+            self._met[digest] = place + 1
+            if place < len(twins):
+                found.append(twins[place])
+            elif twins:
+                found.append(twins[0])
+                self._repeated.append(twins)
+        self._tokens = found if len(found) == math.prod(self._places) else None
 
     def of(self, places: tuple[int, ...]) -> Tensor | None:
         """The weights of the positions of a layer of the expert; None where they are not its tokens."""
-        rows = self._rows if self._call == self._handed.calls else None
-        if rows is None or rows.dim() == 0 or tuple(rows.shape[:-1]) != places:
+        if self._call != self._handed.calls or self._tokens is None or self._places != places:
             return None
-        return self._handed.of(rows)
+        weights = self._handed.weights()
+        if weights is None or any(
+            bool((weights[alike] != weights[alike[0]]).any()) for alike in self._repeated
+        ):
+            return None
+        return weights[self._tokens]
+
+
+class Routes:
+    """What hears the tokens of experts: once for each, however many layers it has."""
+
+    def __init__(self, model: nn.Module, positions: Callable[[], Positions], stack: ExitStack) -> None:
+        self._model, self._positions, self._stack = model, positions, stack
+        self._blocks: dict[nn.Module, Handed] = {}
+        self._experts: dict[Hashable, Routed] = {}
+
+    def of(self, layer: Layer) -> Routed | None:
+        """What hears those of a layer's expert until the stack is closed; None if it belongs to none."""
+        entrance = entrance_of(self._model, layer)
+        if entrance is None:
+            return None
+        if entrance.block not in self._blocks:
+            handed = Handed(self._positions, layer.name)
+            self._stack.enter_context(hearing(entrance.block, handed.take))
+            self._blocks[entrance.block] = handed
+        key = entrance.block, entrance.expert
+        if key not in self._experts:
+            routed = Routed(self._blocks[entrance.block])
+            self._stack.enter_context(entrance.entering(routed.take))
+            self._experts[key] = routed
+        return self._experts[key]

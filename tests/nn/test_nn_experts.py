@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn import find_layer, grams_of_layers, layer_bounds, layer_names
+from pvqbounds.nn import find_layer, grams_of_layers, layer_bounds, layer_names, routing
 from pvqbounds.nn.compressed import compressed_sides
 
 X = torch.randn(40, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -151,9 +151,10 @@ COUNTING = MASK.flatten().bool()
 class Block(nn.Module):
     """Experts that are modules of two layers; the tokens of each are in an order of its own."""
 
-    def __init__(self, chosen, scaled=False):
+    def __init__(self, chosen, scaled=False, chunk=None):
         super().__init__()
         torch.manual_seed(3)
+        self.chunk = chunk
         self.experts = nn.ModuleList(
             nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 6)) for _ in chosen
         )
@@ -164,7 +165,8 @@ class Block(nn.Module):
         flat = x.reshape(-1, 6) * (2.0 if self.scaled else 1.0)
         out = torch.zeros_like(flat)
         for expert, tokens in zip(self.experts, self.chosen, strict=True):
-            out[tokens] += expert(flat[tokens])
+            for part in tokens.split(self.chunk or len(tokens)):
+                out[part] += expert(flat[part])
         return out.reshape(x.shape)
 
 
@@ -201,6 +203,50 @@ def test_padded_tokens_stay_out_of_experts_that_are_modules(number, scale):
         assert found[name].positions == int((counts > 0).sum()) < len(tokens)
         np.testing.assert_allclose(found[name].grams[0].matrix, expected, rtol=1e-12, atol=1e-14)
         assert not any("padded" in note for note in found[name].notes)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+@pytest.mark.parametrize("first", [1, 8])
+def test_equal_tokens_over_several_calls_of_an_expert(chunk, first):
+    """However its tokens are cut into calls, each of them counts as its own position does."""
+    x = torch.cat([TOKENS, TOKENS.flip(0)])
+    x.view(-1, 6)[[1, 8, 9, 10, 41, 50]] = x.view(-1, 6)[first].clone()
+    weights = torch.linspace(0.0, 2.0, 80, dtype=torch.float64).reshape(8, 10)
+    weights[0, 1] = 0.0
+    given = torch.tensor([50, 41, 10, 2, 9, 8, 1])  # each of the equal ones, and another
+    model, names = Masked(Block((given,), chunk=chunk)), ["mlp.experts.0.0", "mlp.experts.0.2"]
+    data = [{"x": part, "position_mask": each} for part, each in ((x, weights), (x, weights.flip(1)))]
+    found = grams_of_layers(model, names, data)
+    counts = (weights + weights.flip(1)).flatten()[given]
+    rows = x.view(-1, 6)[given]
+    expected = (rows.T * counts @ rows / counts.sum()).numpy()
+    assert found[names[0]].notes == found[names[1]].notes
+    np.testing.assert_allclose(found[names[0]].grams[0].matrix, expected, rtol=1e-12)
+    positions = sum(int((each.flatten()[given] > 0).sum()) for each in (weights, weights.flip(1)))
+    assert found[names[0]].positions == found[names[1]].positions == positions
+
+
+def test_tokens_that_come_more_often_than_they_are_there():
+    """The same expert twice: rows whose equals count alike are known, others are told."""
+    x = TOKENS.clone()
+    twice = torch.tensor([11, 12, 2, 11, 12, 2])
+    name = "mlp.experts.0.0"
+    found = grams_of_layers(Masked(Block((twice,), chunk=3)), [name], {"x": x, "attention_mask": MASK})[name]
+    assert found.positions == 2 * int(COUNTING[twice[:3]].sum()) < 6
+    assert not any("padded" in note for note in found.notes)
+    x[1, 3] = x[0, 2]  # padded there, and not here
+    twice = torch.tensor([13, 2, 2])
+    found = grams_of_layers(Masked(Block((twice,), chunk=1)), [name], {"x": x, "attention_mask": MASK})[name]
+    assert any("padded ones count there" in note for note in found.notes)
+
+
+def test_tokens_are_looked_up_once_for_all_layers_of_an_expert(monkeypatch):
+    looked, digests = [], routing._digests
+    monkeypatch.setattr(routing, "_digests", lambda rows: looked.append(rows) or digests(rows))
+    names = [f"mlp.experts.{number}.{place}" for number in range(3) for place in (0, 2)]
+    found = grams_of_layers(Masked(Block(CHOSEN)), names, {"x": TOKENS, "attention_mask": MASK})
+    assert len(found) == 6
+    assert len(looked) == 1 + 3
 
 
 def test_equal_tokens_of_which_one_is_padded():
