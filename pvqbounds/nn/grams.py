@@ -120,8 +120,11 @@ def grams_of_layers(
             seen.begin(batch, inputs, turned)
             try:
                 run(model, batch)
-            except InputError as error:  # a layer that could not take its input says more
-                raise next(filter(None, (each.error for each in listeners.values())), error) from error
+            except InputError as error:
+                for listener in listeners.values():
+                    if listener.error is not None:  # a layer that could not take its input says more
+                        raise listener.error from error
+                raise
             for listener in listeners.values():
                 if listener.error is not None and failed is None:
                     raise listener.error
@@ -204,7 +207,7 @@ class Listener:
             weights = positions.of(places, self.layer.name)
             missed = weights is None and positions.miss(places)
         else:  # tokens in an order of their own: that as many have a mask means nothing
-            weights = self._routed.of(places) if positions.some_differ else None
+            weights = self._routed.of(places, self.layer.name) if positions.some_differ else None
             missed = weights is None and positions.some_differ
         if missed:
             self._miss("x".join(map(str, places)))

@@ -82,18 +82,14 @@ class Handed:
     """The tokens that a block was given last, and how much each of them counts."""
 
     positions: Callable[[], Positions]
-    name: str
-    """Of a layer, for messages."""
     calls: int = 0
     _tokens: Tensor | None = None
-    _weights: Tensor | None = None
     _twins: dict[bytes, list[int]] = field(default_factory=dict)
 
     def take(self, tokens: Tensor) -> None:
         """The block is called."""
         self.calls += 1
-        fitted = self.positions().of(tuple(tokens.shape[:-1]), self.name) if tokens.dim() else None
-        self._tokens, self._weights, self._twins = tokens, fitted, {}
+        self._tokens, self._twins = tokens, {}
 
     def twins(self) -> dict[bytes, list[int]]:
         """Which tokens have a row, by its digest, in their order."""
@@ -102,9 +98,17 @@ class Handed:
                 self._twins.setdefault(digest, []).append(number)
         return self._twins
 
-    def weights(self) -> Tensor | None:
-        """Of the tokens, shape (tokens,); None where no mask fits them."""
-        return self._weights
+    def weights(self, layer: str) -> Tensor | None:
+        """Of the tokens, shape (tokens,), for a layer of an expert; None where no mask fits them.
+
+        Raises
+        ------
+        InputError
+            If two masks fit and differ.
+        """
+        if self._tokens is None or self._tokens.dim() == 0:
+            return None
+        return self.positions().of(tuple(self._tokens.shape[:-1]), layer)
 
 
 def _digests(rows: Tensor) -> Iterator[bytes]:
@@ -149,11 +153,17 @@ class Routed:
                 self._repeated.append(twins)
         self._tokens = found if len(found) == math.prod(self._places) else None
 
-    def of(self, places: tuple[int, ...]) -> Tensor | None:
-        """The weights of the positions of a layer of the expert; None where they are not its tokens."""
+    def of(self, places: tuple[int, ...], layer: str) -> Tensor | None:
+        """The weights of the positions of a layer of the expert; None where they are not its tokens.
+
+        Raises
+        ------
+        InputError
+            If two masks fit the tokens of the block and differ.
+        """
         if self._call != self._handed.calls or self._tokens is None or self._places != places:
             return None
-        weights = self._handed.weights()
+        weights = self._handed.weights(layer)
         if weights is None or any(
             bool((weights[alike] != weights[alike[0]]).any()) for alike in self._repeated
         ):
@@ -175,7 +185,7 @@ class Routes:
         if entrance is None:
             return None
         if entrance.block not in self._blocks:
-            handed = Handed(self._positions, layer.name)
+            handed = Handed(self._positions)
             self._stack.enter_context(hearing(entrance.block, handed.take))
             self._blocks[entrance.block] = handed
         key = entrance.block, entrance.expert

@@ -240,6 +240,40 @@ def test_tokens_that_come_more_often_than_they_are_there():
     assert any("padded ones count there" in note for note in found.notes)
 
 
+class Pair(nn.Module):
+    """Two sequences of one shape with a mask each, of which the experts are given one."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp, self.other = Block(CHOSEN), nn.Linear(6, 2).double()
+
+    def forward(self, x, attention_mask=None, tgt=None, tgt_key_padding_mask=None):
+        return self.mlp(x), self.other(x.mean(1))
+
+
+def test_masks_that_differ_fail_the_layers_of_experts_alone():
+    padding = torch.zeros(SAMPLES, LENGTH, dtype=torch.bool)
+    padding[2, 5:] = True
+    data = {"x": TOKENS, "attention_mask": MASK, "tgt": TOKENS, "tgt_key_padding_mask": padding}
+    names, failed = ["mlp.experts.1.0", "mlp.experts.1.2", "other"], {}
+    assert list(grams_of_layers(Pair(), names, data, failed=failed)) == ["other"]
+    assert list(failed) == names[:2]
+    for name, error in failed.items():
+        assert f"The input of layer '{name}' may be masked by" in str(error)
+    with pytest.raises(InputError, match=r"The input of layer 'mlp\.experts\.1\.2' may be masked by"):
+        grams_of_layers(Pair(), names[1:], data)
+
+
+def test_what_the_model_itself_refuses_has_no_circle_of_causes():
+    with pytest.raises(InputError) as caught:
+        grams_of_layers(nn.Sequential(nn.Linear(6, 2)), ["0"], torch.ones(3, 5))
+    seen, error = [], caught.value
+    while error is not None:
+        assert error not in seen
+        seen.append(error)
+        error = error.__cause__
+
+
 def test_tokens_are_looked_up_once_for_all_layers_of_an_expert(monkeypatch):
     looked, digests = [], routing._digests
     monkeypatch.setattr(routing, "_digests", lambda rows: looked.append(rows) or digests(rows))
