@@ -12,6 +12,6 @@ def run(*arguments: str) -> int:
     """The exit status of a command; a skip where it stopped for want of an optional package."""
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
-    if package := absent(stop.value):
+    if package := absent(stop.value.__context__):  # what it stopped for
         pytest.skip(f"needs {package}")
     return int(stop.value.code or 0)

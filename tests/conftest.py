@@ -22,7 +22,7 @@ class Module(pytest.Module):
         try:
             return list(super().collect())
         except self.CollectError as error:
-            if package := absent(error):
+            if package := absent(error.__cause__):
                 pytest.skip(f"needs {package}", allow_module_level=True)
             raise
 
