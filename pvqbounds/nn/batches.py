@@ -113,7 +113,8 @@ def _common_length(parts: Mapping[str, Tensor]) -> int:
     lengths = {}
     for name, tensor in parts.items():
         if tensor.dim() == 0:
-            raise InputError("The data must have samples along their first axis, but they are one number.")
+            which = f"'{name}' is" if name else "they are"
+            raise InputError(f"The data must have samples along their first axis, but {which} one number.")
         lengths[name] = len(tensor)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name or 'inputs'} {length}" for name, length in lengths.items())

@@ -82,7 +82,7 @@ def read_data(path: Path, module: nn.Module, options: DataOptions) -> Data:
         data = {first: data}
     if not isinstance(data, dict):
         raise InputError("A position mask belongs to data in a file of arrays; leave it out.")
-    return data | {POSITION_MASK: mask[: options.samples]}
+    return data | {POSITION_MASK: _first(mask, options.samples)}
 
 
 def with_labels(data: Data, path: Path, module: nn.Module) -> Data:
@@ -102,7 +102,8 @@ def with_labels(data: Data, path: Path, module: nn.Module) -> Data:
     if len(labels) != 1 or not all(isinstance(part, Tensor) for part in parts.values()):
         return data
     ((name, tensor),) = labels.items()
-    return parts | {name: tensor[: min(map(len, parts.values()))]}
+    samples = min((len(part) for part in parts.values() if part.dim()), default=None)
+    return parts | {name: _first(tensor, samples)}
 
 
 # ------------------------------------------------------------------------------------- arrays

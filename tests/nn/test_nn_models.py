@@ -17,7 +17,7 @@ from torch import nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded, gram_of_layer, layer_names, load_model
-from pvqbounds.nn.calibration import DataOptions, read_data
+from pvqbounds.nn.calibration import DataOptions, read_data, with_labels
 
 OWN = """
 import torch
@@ -143,6 +143,29 @@ def test_an_array_of_one_number_is_no_data(folder):
     loaded = load_model("own_models:make", data=Path("one.npy"))
     with pytest.raises(InputError, match="are one number"):
         gram_of_layer(loaded.module, "0", loaded.data)
+
+
+@pytest.mark.parametrize("samples", [None, 2])
+def test_a_position_mask_of_one_number_is_no_mask(folder, samples):
+    np.save("mask.npy", np.array(1.0))
+    options = DataOptions(position_mask=Path("mask.npy"), samples=samples)
+    loaded = load_model("own_models:make", data=Path("inputs.npy"), options=options)
+    with pytest.raises(InputError, match="but 'position_mask' is one number"):
+        gram_of_layer(loaded.module, "0", loaded.data)
+
+
+@pytest.mark.parametrize("arrays", [{"labels": 3.0}, {"labels": [0.0, 1.0], "input": 3.0}])
+def test_inputs_and_labels_of_one_number(folder, arrays):
+    """They are left for whoever takes batches, and refused there."""
+    held = {"input": np.ones((2, 3), dtype=np.float32)} | {name: np.array(v) for name, v in arrays.items()}
+    np.savez("x.npz", **held)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    data = with_labels(read_data(Path("x.npz"), module, DataOptions()), Path("x.npz"), module)
+    assert data["labels"].shape == held["labels"].shape
+    with pytest.raises(
+        InputError, match=r"samples along their first axis, but '(labels|input)' is one number"
+    ):
+        gram_of_layer(module, "0", data)
 
 
 def test_a_position_mask_without_data_is_not_dropped(folder):

@@ -209,6 +209,13 @@ def test_two_names_of_one_tensor_of_all_experts_are_refused(tmp_path: Path) -> N
         read_layer(open_checkpoint(path), f"{PREFIX}.0.down_proj")
 
 
+@pytest.mark.parametrize("shape", [(0, WIDTH), (6, 0)])
+def test_packed_projections_without_weights_are_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    path = _folder(tmp_path / "w", {"a.in_proj_weight": torch.zeros(shape)})
+    with pytest.raises(InputError, match="which is none of a layer"):
+        read_layer(open_checkpoint(path), "a.q_proj")
+
+
 def test_what_lies_beside_packed_projections_is_refused(tmp_path: Path) -> None:
     packed_rows = _multiples((3 * WIDTH, WIDTH))
     tensors = {"a.in_proj_weight": packed_rows, "a.in_proj_weight_scale": torch.ones(3 * WIDTH, 1)}

@@ -71,7 +71,7 @@ class StoredTensor:
         return replace(
             self,
             shape=self.shape[1:],
-            bytes=self.bytes // self.shape[0],
+            bytes=self.bytes // max(1, self.shape[0]),
             take=lambda index: self.take(slice(place, place + 1))[0][index],
         )
 
@@ -80,7 +80,7 @@ class StoredTensor:
         return replace(
             self,
             shape=(last - first, *self.shape[1:]),
-            bytes=self.bytes // self.shape[0] * (last - first),
+            bytes=self.bytes // max(1, self.shape[0]) * (last - first),
             take=lambda index: self.take(slice(first, last))[index],
         )
 
