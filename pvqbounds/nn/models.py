@@ -81,8 +81,8 @@ def load_model(
         read or does not fit, or weights or data are missing.
     """
     options = options or DataOptions()
-    if data is None and options.position_mask is not None:
-        raise InputError("A position mask belongs to calibration data in a file; give them, or leave it out.")
+    if data is None:
+        _check_unread(options, held_out)
     if is_model_folder(name):
         module, note = load_folder(Path(name))
         if weights is not None:
@@ -105,6 +105,26 @@ def load_model(
             "a text, or a folder of images."
         )
     return LoadedModel(title, module, None, note, later)
+
+
+def _check_unread(options: DataOptions, held_out: Path | None) -> None:
+    """Refuse what says how calibration data are read where there are none; held out ones are read so too.
+
+    Raises
+    ------
+    InputError
+        If there is such a thing.
+    """
+    unread = {"position_mask": "A position mask belongs"}
+    if held_out is None:
+        unread |= {
+            "samples": "A number of samples belongs",
+            "max_tokens": "A number of tokens belongs",
+            "tokenizer": "A tokenizer belongs",
+        }
+    for name, words in unread.items():
+        if getattr(options, name) != getattr(DataOptions, name):
+            raise InputError(f"{words} to calibration data in a file; give them, or leave it out.")
 
 
 def _note(name: str, weights: Path | None) -> str:

@@ -174,6 +174,31 @@ def test_a_position_mask_without_data_is_not_dropped(folder):
         load_model("digits", options=options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (DataOptions(samples=5), "A number of samples"),
+        (DataOptions(samples=-5), "A number of samples"),
+        (DataOptions(max_tokens=3), "A number of tokens"),
+        (DataOptions(tokenizer=Path("none.json")), "A tokenizer"),
+    ],
+)
+@pytest.mark.parametrize("name", ["digits", "own_models:make"])
+def test_what_says_how_data_are_read_needs_data(folder, options, words, name):
+    with pytest.raises(InputError, match=f"{words} belongs to calibration data in a file"):
+        load_model(name, options=options, needs_data=False)
+
+
+def test_data_that_are_held_out_are_read_as_said(folder):
+    options = DataOptions(samples=3, seed=7)
+    loaded = load_model("digits", held_out=Path("inputs.npy"), options=options)
+    assert len(loaded.held_out) == 3
+    assert len(loaded.data) == 256
+    assert len(load_model("digits", options=DataOptions(seed=7)).data) == 256
+    with pytest.raises(InputError, match="A position mask belongs"):
+        load_model("digits", held_out=Path("inputs.npy"), options=DataOptions(position_mask=Path("mask.npy")))
+
+
 class Bomb:
     """Leaves a file behind if it is ever unpickled."""
 
