@@ -15,7 +15,16 @@ from typing import Any
 from pvqbounds.errors import InputError, shown
 from pvqbounds.storage.archive import FREELY_UNPACKED, LARGEST_FILE, parse_json, read_bytes
 
-__all__ = ["INDICES", "TORCH_SUFFIXES", "read_index", "read_torch", "state_of", "tensors_in"]
+__all__ = [
+    "INDICES",
+    "TORCH_SUFFIXES",
+    "dense",
+    "not_dense",
+    "read_index",
+    "read_torch",
+    "state_of",
+    "tensors_in",
+]
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -87,11 +96,11 @@ def state_of(content: Any, path: Path) -> dict[str, Any]:
         raise InputError(f"{path} must hold a state dictionary: tensors by their names.")
     tensor: Any = import_module("torch").Tensor
     named = {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, tensor)}
-    return {name: _dense(name, value, path) for name, value in named.items()}
+    return {name: dense(name, value, path) for name, value in named.items()}
 
 
 def tensors_in(content: Any, origin: Path | str) -> Iterator[tuple[str, Any]]:
-    """The tensors of dictionaries within each other, under dotted names.
+    """The tensors of dictionaries within each other, under dotted names; not all need be :func:`dense`.
 
     Parameters
     ----------
@@ -101,14 +110,13 @@ def tensors_in(content: Any, origin: Path | str) -> Iterator[tuple[str, Any]]:
     Raises
     ------
     InputError
-        If a tensor is none of plain numbers, or the dictionaries lie too deep.
+        If the dictionaries lie too deep.
     """
     tensor: Any = import_module("torch").Tensor
 
     def walk(value: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
         if isinstance(value, tensor):
-            name = prefix.removesuffix(".") or "tensor"
-            yield name, _dense(name, value, origin)
+            yield prefix.removesuffix(".") or "tensor", value
         elif isinstance(value, Mapping):
             if depth > 2 * DEEPEST:
                 raise InputError(f"{origin} holds dictionaries within each other without an end.")
@@ -118,21 +126,34 @@ def tensors_in(content: Any, origin: Path | str) -> Iterator[tuple[str, Any]]:
     return walk(content, "", 0)
 
 
-def _dense(name: str, tensor: Any, origin: Path | str) -> Any:
-    """The tensor, cut off from what computed it, if it holds every number that its shape says."""
+def dense(name: str, tensor: Any, origin: Path | str) -> Any:
+    """A tensor, cut off from what computed it.
+
+    Raises
+    ------
+    InputError
+        If it does not hold every number that its shape says.
+    """
+    reason = not_dense(tensor)
+    if reason is not None:
+        raise InputError(f"{shown(name)} in {origin} {reason}.")
+    return tensor.detach()
+
+
+def not_dense(tensor: Any) -> str | None:
+    """Why a tensor does not hold every number that its shape says, to follow its name; None if it does."""
     torch: Any = import_module("torch")
     plain = tensor.layout == torch.strided and not (
         tensor.is_nested or tensor.is_quantized or tensor.device.type == "meta"
     )
     if not plain:
-        raise InputError(f"{shown(name)} in {origin} is no dense tensor of plain numbers.")
+        return "is no dense tensor of plain numbers"
     size = tensor.numel() * tensor.element_size()
     if size > max(FREELY_UNPACKED, tensor.untyped_storage().nbytes()):  # one number, spread over a shape
-        raise InputError(
-            f"{shown(name)} in {origin} has the shape {tuple(tensor.shape)}, but fewer numbers are stored; "
-            "save a contiguous copy of it."
+        return (
+            f"has the shape {tuple(tensor.shape)}, but fewer numbers are stored; save a contiguous copy of it"
         )
-    return tensor.detach()
+    return None
 
 
 def read_index(index: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.stored import parts_of
-from pvqbounds.storage.tensor_files import TORCH_SUFFIXES, read_torch, tensors_in
+from pvqbounds.storage.tensor_files import TORCH_SUFFIXES, dense, not_dense, read_torch, tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ class WeightTensor:
     read: Callable[[], NDArray[np.float64]]
     """Its numbers in float64, shape (n,), in memory of their own."""
     unfit: str | None = None
-    """Why it holds no weights as they are: packed integers, scales of another tensor, a LoRA factor."""
+    """Why it holds no weights as they are: packed integers, scales, a LoRA factor, a sparse tensor."""
 
     @property
     def size(self) -> int:
@@ -216,17 +216,18 @@ def _of_state(state: Any, origin: Path | str) -> list[WeightTensor]:
     return [
         WeightTensor(
             name,
-            tuple(tensor.shape),
+            () if tensor.is_nested else tuple(tensor.shape),
             str(tensor.dtype).removeprefix("torch."),
             tensor.is_floating_point(),
-            lambda tensor=tensor: _read_tensor(tensor),  # type: ignore[misc]
+            lambda name=name, tensor=tensor: _read_tensor(dense(name, tensor, origin)),  # type: ignore[misc]
+            not_dense(tensor),
         )
         for name, tensor in tensors_in(state, origin)
     ]
 
 
 def _read_tensor(tensor: Tensor) -> NDArray[np.float64]:
-    flat = tensor.detach().reshape(-1)
+    flat = tensor.reshape(-1)
     values = np.empty(flat.numel())
     for start in range(0, len(values), BLOCK):
         values[start : start + BLOCK] = flat[start : start + BLOCK].double().cpu().numpy()
@@ -248,6 +249,8 @@ def _told_apart(tensors: list[WeightTensor]) -> list[WeightTensor]:
         if part.scale is None or not tensor.real or not by_name[part.scale].real:
             return replace(tensor, unfit=part.reason)
         scale = by_name[part.scale]
+        if scale.unfit is not None:
+            return replace(tensor, unfit=f"holds float8 numbers, whose '{scale.name}' {scale.unfit}")
         try:
             places = _places(tensor.shape, scale.shape)
         except ValueError as error:

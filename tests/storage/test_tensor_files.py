@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.storage.tensor_files import read_index, read_torch, state_of, tensors_in
+from pvqbounds.storage.tensor_files import dense, read_index, read_torch, state_of, tensors_in
 
 
 def _nested() -> torch.Tensor:
@@ -41,9 +41,12 @@ STRANGE: dict[str, Callable[[], torch.Tensor]] = {
 def test_tensors_without_their_numbers(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "w.pt"
     torch.save({"a": STRANGE[kind]()}, path)
-    for take in (state_of, lambda content, path: dict(tensors_in(content, path))):
-        with pytest.raises(InputError, match=r"'a' in .* is no dense tensor of plain numbers"):
-            take(read_torch(path), path)
+    content = read_torch(path)
+    with pytest.raises(InputError, match=r"'a' in .* is no dense tensor of plain numbers"):
+        state_of(content, path)
+    ((name, tensor),) = tensors_in(content, path)  # which may be of no interest to who lists them
+    with pytest.raises(InputError, match=r"'a' in .* is no dense tensor of plain numbers"):
+        dense(name, tensor, path)
 
 
 def test_one_number_that_is_spread_over_a_shape(tmp_path: Path) -> None:

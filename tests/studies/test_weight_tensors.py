@@ -346,6 +346,33 @@ def test_checkpoints_of_torch_are_read_without_unpickling(tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
+NOT_DENSE = "is no dense tensor of plain numbers"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_are_not_dense_are_left_out_alone(tmp_path):
+    """The others are measured; what is read nonetheless is refused."""
+    strange = {
+        "adjacency": torch.eye(3).to_sparse(),
+        "unloaded": torch.ones(2, 2, device="meta"),
+        "packed": torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
+        "ragged": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    }
+    path = tmp_path / "w.pt"
+    coded = {"b.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "b.weight_scale": torch.eye(2).to_sparse()}
+    torch.save({"weight": torch.arange(12.0).reshape(3, 4)} | strange | coded, path)
+    study = study_of(sources.checkpoint(path), patterns=["*"])
+    assert {row.tensor for row in study.rows} == {"weight"}
+    told = {each.tensor: each.reason for each in study.skipped}
+    assert {name: told.pop(name) for name in strange} == dict.fromkeys(strange, NOT_DENSE)
+    assert told["b.weight"] == f"holds float8 numbers, whose 'b.weight_scale' {NOT_DENSE}"
+    assert study_of(sources.checkpoint(path)).rows == study.rows
+    for tensor in sources.checkpoint(path).tensors():
+        if tensor.name in strange:
+            with pytest.raises(InputError, match="no dense tensor"):
+                tensor.read()
+
+
 def test_checkpoints_that_cannot_be_read(tmp_path):
     (tmp_path / "damaged.safetensors").write_bytes(b"\x10" * 40)
     with pytest.raises(InputError, match="damaged"):
