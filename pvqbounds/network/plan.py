@@ -16,7 +16,7 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.network.asked import Asked, checked_formats
 from pvqbounds.nn.calibration import Images
 from pvqbounds.nn.compressed import CompressedFiles, named_files
-from pvqbounds.nn.layers import Layer, find_layer, layer_names, select_layers
+from pvqbounds.nn.layers import Layer, find_layers, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.sides import refuse_unfit
 from pvqbounds.problems.formats import Format, asked_formats
@@ -59,7 +59,8 @@ def planned(
     files = {name: str(Path(path).resolve()) for name, path in named_files(compressed).items()}
     forms = [] if formats is None and files else asked_formats(formats, None, None, None)
     _check_names([form.name for form in forms], files)
-    found = {name: find_layer(loaded.module, name) for name in _sorted(names, layer_names(loaded.module))}
+    ordered = _sorted(names, layer_names(loaded.module))
+    found = dict(zip(ordered, find_layers(loaded.module, ordered), strict=True))
     checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
     manifest = Manifest(
         version=__version__,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn.accumulation import Accumulator
 from pvqbounds.nn.batches import Batch, Data, batches_of
-from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.layers import Layer, find_layer, find_layers
 from pvqbounds.nn.positions import POSITION_MASK, Positions, positions_of, sequence_first
 from pvqbounds.nn.routing import Routed, Routes
 from pvqbounds.nn.running import as_written, run
@@ -107,7 +107,9 @@ def grams_of_layers(
         If a layer is unknown, not supported or never called, if the data are empty, do not fit the
         model or hold what it has no place for, or if a layer's input is not finite.
     """
-    targets = [layer if isinstance(layer, Layer) else find_layer(model, layer) for layer in layers]
+    names = [layer for layer in layers if not isinstance(layer, Layer)]
+    found_by_name = dict(zip(names, find_layers(model, names), strict=True))
+    targets = [layer if isinstance(layer, Layer) else found_by_name[layer] for layer in layers]
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners: dict[str, Listener] = {}
     with ExitStack() as stack:

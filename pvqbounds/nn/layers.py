@@ -25,8 +25,10 @@ from pvqbounds.problems.validation import as_real_array
 __all__ = [
     "Layer",
     "find_layer",
+    "find_layers",
     "layer_names",
     "layer_sizes",
+    "module_of",
     "plain_layer_names",
     "select_layers",
     "unwrapped_name",
@@ -165,16 +167,22 @@ def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
         If one stands for none.
     """
     known = layer_names(model)
+    plain = [name for name in wanted if not _is_pattern(name)]
+    named = dict(zip(plain, find_layers(model, plain), strict=True))
     chosen: dict[str, None] = {}
     for pattern in wanted:
-        if not any(letter in pattern for letter in "*?["):
-            chosen[find_layer(model, pattern).name] = None
+        if not _is_pattern(pattern):
+            chosen[named[pattern].name] = None
             continue
         fitting = [name for name in known if fnmatchcase(name, pattern)]
         if not fitting:
             raise InputError(f"No layer is called like '{pattern}'{_hint(pattern, known)}.")
         chosen.update(dict.fromkeys(fitting))
     return list(chosen)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(letter in name for letter in "*?[")
 
 
 def find_layer(model: nn.Module, name: str) -> Layer:
@@ -186,6 +194,12 @@ def find_layer(model: nn.Module, name: str) -> Layer:
         If there is none (the nearest name is given), if its kind is not supported, or if its
         weights are not there (lazy, meta or of no size) or complex.
     """
+    (layer,) = find_layers(model, [name])
+    return layer
+
+
+def find_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
+    """Find several layers at once, in one pass over the model, each as :func:`find_layer` does."""
     if not isinstance(model, nn.Module):
         raise InputError(f"The model must be a torch.nn.Module, not a {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
@@ -193,9 +207,14 @@ def find_layer(model: nn.Module, name: str) -> Layer:
             "The model is TorchScript, whose layers cannot be looked into; give the module that it was made "
             "from."
         )
+    layers = _layers_of(model) if names else {}
+    return [_one_of(layers, model, name) for name in names]
+
+
+def _one_of(layers: dict[str, Layer], model: nn.Module, name: str) -> Layer:
+    """The layer of that name among all of the model."""
     if not isinstance(name, str):
         raise InputError(f"The layer is given by its dotted name, not a {type(name).__name__}.")
-    layers = _layers_of(model)
     layer = layers.get(name) or layers.get(unwrapped_name(name))
     if layer is None:
         modules = {unwrapped_name(other): m for other, m in model.named_modules(remove_duplicate=False)}
@@ -231,6 +250,20 @@ def _layers_of(model: nn.Module) -> dict[str, Layer]:
             inner = f"{name}.{within}" if name else within
             layers[inner] = Layer(inner, module, part, within)
     return layers
+
+
+def module_of(model: nn.Module, name: str) -> nn.Module:
+    """The module of that dotted name without what torch's wrappers put into it, itself out of them."""
+    module = _unwrapped(model)
+    for part in name.split(".") if name else []:
+        module = _unwrapped(module.get_submodule(part))
+    return module
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    held = dict(module.named_children())
+    inner = next((held[name] for name in WRAPPERS if name in held), None)
+    return module if inner is None else _unwrapped(inner)
 
 
 def unwrapped_name(name: str) -> str:

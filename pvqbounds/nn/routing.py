@@ -23,12 +23,12 @@ from torch import Tensor, nn
 
 from pvqbounds.nn.experts import Expert
 from pvqbounds.nn.layer_kinds import Take
-from pvqbounds.nn.layers import Layer, unwrapped_name
+from pvqbounds.nn.layers import Layer, module_of
 from pvqbounds.nn.positions import Positions
 
 __all__ = ["Routed", "Routes"]
 
-MODULES = re.compile(r"(?:(.+)\.)?experts\.[^.]+(?:\..+)?")
+MODULES = re.compile(r"(?:(.+)\.)?experts\.([^.]+)(?:\..+)?")
 """Names of experts that are modules, and of layers within them."""
 
 DIGEST = 16
@@ -54,11 +54,9 @@ def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
     found = MODULES.fullmatch(layer.name)
     if found is None:
         return None
-    modules = {unwrapped_name(name): module for name, module in model.named_modules(remove_duplicate=False)}
-    prefix = "" if found[1] is None else f"{found[1]}."
-    number = layer.name[len(f"{prefix}experts.") :].partition(".")[0]
-    expert = modules[f"{prefix}experts.{number}"]
-    return Entrance(modules[found[1] or ""], expert, lambda take: hearing(expert, take))
+    block = module_of(model, found[1] or "")
+    expert = module_of(block, f"experts.{found[2]}")
+    return Entrance(block, expert, lambda take: hearing(expert, take))
 
 
 @contextmanager

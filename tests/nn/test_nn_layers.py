@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn import Layer, find_layer, gram_of_layer, layer_names
+from pvqbounds.nn import Layer, find_layer, gram_of_layer, grams_of_layers, layer_names
 from pvqbounds.nn.accumulation import Accumulator
+from pvqbounds.nn.layers import find_layers, module_of, select_layers
 
 
 @st.composite
@@ -421,3 +422,51 @@ def test_weights_are_put_back_where_they_come_from(module, name):
     assert len(changed) == 1
     layer.replace_weight(weight)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+
+
+class Mixture(nn.Module):
+    """Experts that are modules, as many layers."""
+
+    def __init__(self, experts):
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)) for _ in range(experts))
+
+    def forward(self, x):
+        rows = x.reshape(-1, 4)
+        return sum(expert(rows) for expert in self.experts)
+
+
+def test_many_layers_take_one_pass_over_the_names_of_the_model(monkeypatch):
+    """However many are asked for: looking them up costs no more passes than looking up one."""
+    passes = []
+    named = nn.Module.named_modules
+
+    def counted(self, *args, **kwargs):
+        if self is model:
+            passes.append(1)
+        return named(self, *args, **kwargs)
+
+    data = {"x": torch.ones(2, 3, 4)}
+    mask = torch.tensor([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+    found = []
+    for experts in (1, 6):
+        model = Mixture(experts)
+        names = layer_names(model)
+        monkeypatch.setattr(nn.Module, "named_modules", counted)
+        passes.clear()
+        assert [layer.name for layer in find_layers(model, names)] == names == select_layers(model, names)
+        grams = grams_of_layers(model, names, data, position_mask=mask)
+        found.append(len(passes))
+        assert len(grams) == 2 * experts
+    assert found[0] == found[1]
+
+
+def test_the_entrance_of_an_expert_behind_wrappers():
+    wrapped = nn.Module()
+    wrapped._orig_mod = Mixture(2)
+    inner = nn.Module()
+    inner._checkpoint_wrapped_module = wrapped._orig_mod.experts[1]
+    wrapped._orig_mod.experts[1] = inner
+    assert module_of(wrapped, "") is wrapped._orig_mod
+    assert module_of(wrapped, "experts.1") is inner._checkpoint_wrapped_module
+    assert module_of(wrapped, "experts.1.0") is inner._checkpoint_wrapped_module[0]
