@@ -32,6 +32,11 @@ UNMASKED = (
     "The masks of the data do not fit the positions of layer '{}' ({}), so that padded ones count there like "
     "all others; give samples without padding."
 )
+UNTOLD = (
+    "What the expert of layer '{}' is given cannot be matched, one by one, with the tokens of its block, so "
+    "that no mask tells which of them are padded: padded ones count there like all others; give samples "
+    "without padding."
+)
 WEIGHTED = "Positions count with the weights that the data give them: signal and errors are weighted means."
 
 
@@ -204,26 +209,49 @@ class Listener:
 
     def _weights(self, places: tuple[int, ...]) -> Tensor | None:
         """Of the output positions, flat; None where all count alike, or nothing tells."""
+        if self._routed is not None:
+            return self._routed_weights(self._routed, places)
         positions = self._seen.positions
-        if self._routed is None:
-            weights = positions.of(places, self.layer.name)
-            missed = weights is None and positions.miss(places)
-        else:  # tokens in an order of their own: that as many have a mask means nothing
-            weights = self._routed.of(places, self.layer.name) if positions.some_differ else None
-            missed = weights is None and positions.some_differ
-        if missed:
-            self._miss("x".join(map(str, places)))
+        weights = positions.of(places, self.layer.name)
+        if weights is None and positions.miss(places):
+            self._miss(places)
         return weights
 
-    def _miss(self, places: str) -> None:
+    def _routed_weights(self, routed: Routed, places: tuple[int, ...]) -> Tensor | None:
+        """Of tokens in an order of their own: that as many have a mask means nothing."""
+        if not self._seen.positions.some_differ:
+            return None
+        weights = routed.of(places, self.layer.name)
+        if weights is None and routed.handed.weights(self.layer.name) is None:
+            self._miss(routed.handed.places or places)
+        elif weights is None:
+            self._miss_routed()
+        return weights
+
+    def _miss(self, places: tuple[int, ...]) -> None:
         """Say that no mask fits the positions; one that was given for them alone has to."""
-        given = dict(self._seen.positions.weights).get(POSITION_MASK)
-        if given is not None:
+        listed = "x".join(map(str, places))
+        if (given := self._given) is not None:
             raise InputError(
                 f"The position mask has shape {tuple(given.shape)} in a batch, which fits no positions of "
-                f"layer '{self.layer.name}' ({places}); give a number for each of them, or leave it out."
+                f"layer '{self.layer.name}' ({listed}); give a number for each of them, or leave it out."
             )
-        self._notes.setdefault(UNMASKED.format(self.layer.name, places))
+        self._notes.setdefault(UNMASKED.format(self.layer.name, listed))
+
+    def _miss_routed(self) -> None:
+        """Say that a mask fits, and nobody knows which token is which."""
+        if self._given is not None:
+            raise InputError(
+                f"Which tokens of layer '{self.layer.name}' the position mask means cannot be told: what "
+                "its expert is given cannot be matched, one by one, with the tokens of its block; leave the "
+                "mask out, and give samples without padding."
+            )
+        self._notes.setdefault(UNTOLD.format(self.layer.name))
+
+    @property
+    def _given(self) -> Tensor | None:
+        """The position mask of the batch, where there is one."""
+        return dict(self._seen.positions.weights).get(POSITION_MASK)
 
     def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
         """Rows and the weights of their positions; those without weight stay out."""

@@ -5,7 +5,8 @@ that it is given are rows of what its block was given, to the last bit: each is 
 are routed alike, so that it does not matter which of them is meant; they are taken in their order, over all
 calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
 all of them count alike. Layers within an expert have its rows. Where a block changes tokens before it routes
-them nothing is found.
+them nothing is found, and that a mask has the shape of what an expert is given says nothing: tokens that are
+sorted by their scores may have it too.
 """
 
 from __future__ import annotations
@@ -60,13 +61,21 @@ def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
 
 
 @contextmanager
-def hearing(module: nn.Module, take: Take) -> Iterator[None]:
-    """Hand the first tensor that a module is called with to a callable, while the context lasts."""
+def hearing(module: nn.Module, take: Take, axes: int = 1) -> Iterator[None]:
+    """Hand the tokens that a module is called with to a callable, while the context lasts.
+
+    Parameters
+    ----------
+    axes
+        How many they have at least: they are the first tensor of real numbers that does, whatever masks and
+        routes stand before it.
+    """
 
     def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        if given:
-            take(given[0].detach())
+        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        given = next((each for each in tensors if each.is_floating_point() and each.dim() >= axes), None)
+        if given is not None:
+            take(given.detach())
 
     handle = module.register_forward_pre_hook(hear, with_kwargs=True)
     try:
@@ -104,9 +113,12 @@ class Handed:
         InputError
             If two masks fit and differ.
         """
-        if self._tokens is None or self._tokens.dim() == 0:
-            return None
-        return self.positions().of(tuple(self._tokens.shape[:-1]), layer)
+        return None if self.places is None else self.positions().of(self.places, layer)
+
+    @property
+    def places(self) -> tuple[int, ...] | None:
+        """Shape of the positions of the tokens; None where the block was not called with any."""
+        return None if self._tokens is None else tuple(self._tokens.shape[:-1])
 
 
 def _digests(rows: Tensor) -> Iterator[bytes]:
@@ -121,7 +133,8 @@ class Routed:
     """The tokens that one expert was given last."""
 
     def __init__(self, handed: Handed) -> None:
-        self._handed = handed
+        self.handed = handed
+        """Those of its block."""
         self._call = 0
         self._places: tuple[int, ...] = ()
         self._met: dict[bytes, int] = {}
@@ -133,14 +146,14 @@ class Routed:
 
     def take(self, rows: Tensor) -> None:
         """The expert is called."""
-        if self._call != self._handed.calls:
-            self._call, self._met = self._handed.calls, {}
+        if self._call != self.handed.calls:
+            self._call, self._met = self.handed.calls, {}
         self._places, self._tokens = tuple(rows.shape[:-1]), None
-        if self._handed.positions().some_differ:
+        if self.handed.positions().some_differ:
             self._look_up(rows)
 
     def _look_up(self, rows: Tensor) -> None:
-        known, found, self._repeated = self._handed.twins(), list[int](), []
+        known, found, self._repeated = self.handed.twins(), list[int](), []
         for digest in _digests(rows):
             twins, place = known.get(digest, []), self._met.get(digest, 0)
             self._met[digest] = place + 1
@@ -159,9 +172,9 @@ class Routed:
         InputError
             If two masks fit the tokens of the block and differ.
         """
-        if self._call != self._handed.calls or self._tokens is None or self._places != places:
+        if self._call != self.handed.calls or self._tokens is None or self._places != places:
             return None
-        weights = self._handed.weights(layer)
+        weights = self.handed.weights(layer)
         if weights is None or any(
             bool((weights[alike] != weights[alike[0]]).any()) for alike in self._repeated
         ):
@@ -184,7 +197,7 @@ class Routes:
             return None
         if entrance.block not in self._blocks:
             handed = Handed(self._positions)
-            self._stack.enter_context(hearing(entrance.block, handed.take))
+            self._stack.enter_context(hearing(entrance.block, handed.take, axes=2))
             self._blocks[entrance.block] = handed
         key = entrance.block, entrance.expert
         if key not in self._experts:

@@ -237,7 +237,65 @@ def test_tokens_that_come_more_often_than_they_are_there():
     x[1, 3] = x[0, 2]  # padded there, and not here
     twice = torch.tensor([13, 2, 2])
     found = grams_of_layers(Masked(Block((twice,), chunk=1)), [name], {"x": x, "attention_mask": MASK})[name]
-    assert any("padded ones count there" in note for note in found.notes)
+    assert any("cannot be matched, one by one, with the tokens of its block" in note for note in found.notes)
+
+
+class Called(nn.Module):
+    """Calls its block by names, with a mask before the tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.mlp = Named()
+
+    def forward(self, x, attention_mask=None):
+        return self.mlp(mask=attention_mask, shift=torch.ones(6, dtype=torch.float64), h=x)
+
+
+class Named(Block):
+    def __init__(self):
+        super().__init__(CHOSEN)
+
+    def forward(self, h, mask=None, shift=None):
+        return super().forward(h)
+
+
+def test_tokens_of_a_block_that_is_called_by_names():
+    name = "mlp.experts.1.0"
+    data = {"x": TOKENS, "attention_mask": MASK}
+    found, wanted = (grams_of_layers(model, [name], data)[name] for model in (Called(), Masked(Named())))
+    assert found.notes == wanted.notes == ()
+    assert found.positions == int(COUNTING[CHOSEN[1]].sum())
+    np.testing.assert_array_equal(found.grams[0].matrix, wanted.grams[0].matrix)
+
+
+class Sorting(nn.Module):
+    """Experts are given changed tokens, all of them in the shape of the mask, in an order of their own."""
+
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(6, 2).double()])
+
+    def forward(self, x):
+        order = x.sum(2).argsort(1)[..., None].expand_as(x)
+        return self.experts[0](2.0 * x.gather(1, order))
+
+
+@pytest.mark.parametrize("shape", [(SAMPLES, LENGTH), (SAMPLES, LENGTH + 1)])
+def test_a_mask_of_the_shape_of_changed_tokens_is_not_believed(shape):
+    name, mask = "mlp.experts.0", torch.zeros(shape, dtype=torch.int64)
+    mask[:, :LENGTH] = MASK
+    found = grams_of_layers(Masked(Sorting()), [name], {"x": TOKENS, "attention_mask": mask})[name]
+    assert found.positions == SAMPLES * LENGTH
+    (note,) = found.notes
+    told = (
+        "cannot be matched, one by one, with the tokens of its block"
+        if shape == MASK.shape
+        else "do not fit the positions of layer"
+    )
+    assert told in note
+    words = "cannot be told" if shape == MASK.shape else "fits no positions of layer"
+    with pytest.raises(InputError, match=words):
+        grams_of_layers(Masked(Sorting()), [name], {"x": TOKENS, "position_mask": mask})
 
 
 class Pair(nn.Module):
@@ -299,8 +357,8 @@ def test_tokens_that_were_changed_before_they_are_routed_are_told():
     data = {"x": TOKENS, "attention_mask": MASK}
     found = grams_of_layers(Masked(Block(CHOSEN, scaled=True)), [name], data)[name]
     assert found.positions == 40
-    assert any("padded ones count there" in note for note in found.notes)
-    with pytest.raises(InputError, match="fits no positions of layer"):
+    assert any("cannot be matched, one by one, with the tokens of its block" in note for note in found.notes)
+    with pytest.raises(InputError, match="means cannot be told: what its expert is given cannot be matched"):
         grams_of_layers(
             Masked(Block(CHOSEN, scaled=True)), [name], {"x": TOKENS, "position_mask": MASK.double()}
         )
@@ -343,7 +401,7 @@ def test_experts_that_are_given_scaled_tokens_are_told():
     model, name = Routing(Experts("bmm")), "experts.2.down_proj"
     found = grams_of_layers(model, [name], {"x": TOKENS, "attention_mask": MASK})[name]
     assert found.positions == 40
-    assert any("padded ones count there" in note for note in found.notes)
+    assert any("cannot be matched, one by one, with the tokens of its block" in note for note in found.notes)
 
 
 def test_transformers_mixtral():
