@@ -154,8 +154,9 @@ short this says how solvers begin and not how they end; `--seconds 3600` is for 
 
 ### Exact
 
-The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a
-relative gap of {gap:g}. "Our form" is the same solver through this package, which gives it a start and,
+The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults and an absolute
+gap of {gap:g} of the least error that is known (the objective of a file lacks a constant that a relative gap
+would count). "Our form" is the same solver through this package, which gives it a start and,
 for pruning and levels, a formulation with the multipliers of the native relaxation; HiGHS, which takes
 no such program, is asked so alone. What they find is evaluated again, bounds are what they state; the
 native ones are proved. What is not solved counts with the limit; the mean is shifted by {shift:g} s and
@@ -167,8 +168,8 @@ RELAXATIONS = """\
 
 ### Relaxations
 
-The box-hull SDP (quantization) and the perspective relaxation (pruning), through this package, which proves
-every bound.
+`{command}`: the box-hull SDP (quantization) and the perspective relaxation (pruning), through this package,
+which proves every bound.
 """
 
 
@@ -176,7 +177,9 @@ def page(folder: Path) -> str:
     rows, exact, relaxed = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("instances", "exact", "relaxation")
     )
-    setting, built = (json.loads((folder / f"{name}.json").read_text()) for name in ("setting", "built"))
+    setting, relaxing, built = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("exact", "relaxation", "built")
+    )
     sizes = [line["n"] for line in exact]
     said = setting | {"versions": ", ".join(setting["versions"].values()), "shift": SHIFT}
     said |= {"count": len({line["name"] for line in exact}), "least": min(sizes), "most": max(sizes)}
@@ -194,7 +197,7 @@ def page(folder: Path) -> str:
         exact_table(exact, setting["seconds"]),
         "",
         *(f"- {solver} was not given {count}: {why}." for (solver, why), count in sorted(refused.items())),
-        RELAXATIONS,
+        filled(RELAXATIONS.format(**relaxing)),
         relaxation_table(relaxed),
     ]
     return "\n".join(parts) + "\n"
