@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.arithmetic.rational import enclosed
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, did_you_mean, shown
 from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.miqp.binary import binary_program
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solving.one import solve
-from pvqbounds.solving.options import SolveKeywords
+from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["ModelProblem", "PvqSampler", "model_of", "problem_of"]
 
@@ -62,16 +63,14 @@ def problem_of(model: dimod.BinaryQuadraticModel) -> ModelProblem:
     InputError
         If it is no such model, has no variable, or a coefficient is not finite.
     """
-    if not isinstance(model, dimod.BinaryQuadraticModel):
-        raise InputError(f"The model must be a dimod.BinaryQuadraticModel, not {shown(model)}.")
-    if not model.num_variables:
+    if not _checked(model).num_variables:
         raise InputError("The model has no variable; there is nothing to solve.")
     variables = tuple(model.variables)
     linear, pairs, offset = _over_bits(model, {variable: i for i, variable in enumerate(variables)})
     n = len(variables)
-    P, q = np.zeros((n, n)), np.array([float(value / 2) for value in linear])
+    P, q = np.zeros((n, n)), np.array([_rounded(value / 2) for value in linear])
     for (i, j), value in pairs.items():
-        P[i, j] = P[j, i] = float(value / 2)
+        P[i, j] = P[j, i] = _rounded(value / 2)
     doubt = sum(
         (abs(2 * Fraction(own) - value) for own, value in zip(q.tolist(), linear, strict=True)), Fraction(0)
     )
@@ -79,13 +78,34 @@ def problem_of(model: dimod.BinaryQuadraticModel) -> ModelProblem:
     return ModelProblem(IntegerLeastSquares.from_quadratic(P, q, 0, 1), variables, offset, doubt)
 
 
+def _checked(model: dimod.BinaryQuadraticModel) -> dimod.BinaryQuadraticModel:
+    """The model, whose coefficients are finite float64 numbers."""
+    if not isinstance(model, dimod.BinaryQuadraticModel):
+        raise InputError(f"The model must be a dimod.BinaryQuadraticModel, not {shown(model)}.")
+    try:
+        numbers = np.array(
+            [float(value) for value in (*model.linear.values(), *model.quadratic.values(), model.offset)]
+        )
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"The coefficients of a model must be real numbers of float64 ({error}).") from error
+    if not np.isfinite(numbers).all():
+        raise InputError("The coefficients of a model must be finite.")
+    return model
+
+
+def _rounded(value: Fraction) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InputError(
+            "A coefficient leaves the range of float64 where spins are turned into bits; rescale the model."
+        ) from error
+
+
 def _over_bits(
     model: dimod.BinaryQuadraticModel, place: dict[Hashable, int]
 ) -> tuple[list[Fraction], dict[tuple[int, int], Fraction], Fraction]:
     """Linear coefficients, those of pairs and the constant over bits x, exactly; spins are 2x - 1."""
-    numbers = [*model.linear.values(), *model.quadratic.values(), model.offset]
-    if not np.isfinite(np.array(numbers, dtype=np.float64)).all():
-        raise InputError("The coefficients of a model must be finite.")
     spins = model.vartype is dimod.SPIN
     linear = [Fraction(0)] * len(place)
     pairs: dict[tuple[int, int], Fraction] = {}
@@ -115,7 +135,7 @@ def model_of(problem: Problem) -> dimod.BinaryQuadraticModel:
     InputError
         If it has a support rule, re-fitted weights, or an input of more than two levels that are no steps.
     """
-    program = binary_program(problem)
+    program = binary_program(checked_problem(problem))
     names = program.names
     rows, columns = np.nonzero(np.triu(program.Q, 1))
     linear = dict(zip(names, np.diagonal(program.Q).tolist(), strict=True))
@@ -134,11 +154,11 @@ class PvqSampler(dimod.Sampler):  # type: ignore[misc]  # it has no types
     The ``info`` of what it returns has
 
     energy_lower, energy_upper
-        The interval that holds the least energy; the upper end is that of the sample.
+        The interval that holds the least energy; the upper end is the sample's energy, rounded up.
     lower_kind
         "certified": proved; "reported": stated by a solver.
     status
-        "optimal" where both ends are one, else "bounded".
+        "optimal" where the ends agree to the tolerance of :func:`pvqbounds.solve`, else "bounded".
     solver, method, seconds, note
         As of :class:`~pvqbounds.results.bounds.Bounds`.
     """
@@ -167,13 +187,22 @@ class PvqSampler(dimod.Sampler):  # type: ignore[misc]  # it has no types
         InputError
             If an option is none of :func:`pvqbounds.solve`, or a coefficient is not finite.
         """
-        if not bqm.num_variables:
+        for name in options:
+            if name not in self.parameters:
+                known = f"{did_you_mean(name, self.parameters)} {', '.join(self.parameters)}"
+                raise InputError(f"There is no option '{name}' of the sampler; {known}.")
+        SolveOptions(solver, method, **options)  # wrong values are refused for a model of no variable, too
+        if not _checked(bqm).num_variables:
             only = float(bqm.offset)
             info = {
                 "energy_lower": only,
                 "energy_upper": only,
                 "lower_kind": "certified",
                 "status": "optimal",
+                "solver": "none",
+                "method": method,
+                "seconds": 0.0,
+                "note": "The model has no variable.",
             }
             return dimod.SampleSet.from_samples_bqm({}, bqm, info=info)
         asked = problem_of(bqm)

@@ -109,9 +109,13 @@ def test_a_short_limit_leaves_an_interval():
     rng = np.random.default_rng(0)
     A = rng.integers(-50, 51, (90, 90))
     model = dimod.BinaryQuadraticModel(np.triu(A), "BINARY")
-    info = PvqSampler().sample(model, time_limit=0.05).info
+    found = PvqSampler().sample(model, time_limit=0.05)
+    info = found.info
     assert info["status"] in ("bounded", "optimal")
-    assert info["energy_lower"] <= info["energy_upper"]
+    # no sample of any kind has less energy, and the bound is not the trivial one
+    some = model.energies((rng.integers(0, 2, (500, 90)), range(90)))
+    assert -np.abs(np.triu(A)).sum() < info["energy_lower"] <= info["energy_upper"] <= some.min()
+    assert info["energy_upper"] == pytest.approx(found.first.energy)
 
 
 def test_wrong_models_and_options_are_one_sentence():
@@ -123,5 +127,27 @@ def test_wrong_models_and_options_are_one_sentence():
         problem_of(dimod.BinaryQuadraticModel("SPIN"))
     with pytest.raises(InputError, match="finite"):
         problem_of(dimod.BinaryQuadraticModel({"a": float("nan")}, {}, 0.0, "SPIN"))
-    with pytest.raises((InputError, TypeError), match="reads"):
-        PvqSampler().sample(random_model(0, "SPIN"), num_reads=10)
+    for model in (random_model(0, "SPIN"), dimod.BinaryQuadraticModel("SPIN")):
+        with pytest.raises(InputError, match="no option 'num_reads'"):
+            PvqSampler().sample(model, num_reads=10)
+        with pytest.raises(InputError, match="time limit"):
+            PvqSampler().sample(model, time_limit=-1.0)
+    with pytest.raises(InputError, match="must be a dimod"):
+        PvqSampler().sample(5)
+    with pytest.raises(InputError, match="finite"):
+        PvqSampler().sample(dimod.BinaryQuadraticModel({}, {}, float("nan"), "SPIN"))
+    with pytest.raises(InputError, match="range of float64"):
+        PvqSampler().sample(dimod.BinaryQuadraticModel({0: 1.0, 1: 0.0}, {(0, 1): 1e308}, 0.0, "SPIN"))
+    for odd in (10**400, 1j, "x"):
+        model = dimod.BinaryQuadraticModel({"a": odd}, {}, 0.0, "BINARY", dtype=object)
+        with pytest.raises(InputError, match="real numbers"):
+            problem_of(model)
+    with pytest.raises(InputError):
+        model_of(5)
+
+
+def test_a_model_without_variables_says_as_much_as_any():
+    full = PvqSampler().sample(random_model(0, "SPIN")).info
+    info = PvqSampler().sample(dimod.BinaryQuadraticModel({}, {}, 2.5, "SPIN")).info
+    assert info.keys() == full.keys()
+    assert info["energy_lower"] == info["energy_upper"] == 2.5

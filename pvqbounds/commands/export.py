@@ -25,9 +25,12 @@ from pvqbounds.commands.inputs import (
     TokenizerOption,
     WeightsOption,
 )
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, nearest_name, shown
 
 __all__ = ["export"]
+
+MAX_TOKENS = 256
+"""Tokens of a piece of text unless told: texts are for a store alone."""
 
 EPILOG = (
     "Examples: [bold]pvqbounds export runs/x best.safetensors --format int4:g128 --model FOLDER[/bold]   |   "
@@ -75,7 +78,7 @@ def export(
     ] = None,
     data: DataOption = None,
     tokenizer: TokenizerOption = None,
-    max_tokens: MaxTokensOption = 256,
+    max_tokens: MaxTokensOption = MAX_TOKENS,
     samples: SamplesOption = None,
     bits: ProblemBitsOption = None,
     scale: ScaleOption = None,
@@ -93,8 +96,16 @@ def export(
         "--data": data,
         "--tokenizer": tokenizer,
         "--samples": samples,
+        "--max-tokens": max_tokens if max_tokens != MAX_TOKENS else None,
     }
-    of_problem = {"--bits": bits, "--scale": scale, "--density": density, "--nnz": nnz, "--pattern": pattern}
+    of_problem = {
+        "--bits": bits,
+        "--scale": scale,
+        "--range": range_method if range_method != "mse" else None,
+        "--density": density,
+        "--nnz": nnz,
+        "--pattern": pattern,
+    }
     layout = _form(file, form)
     if json_path is not None:
         check_report_path(json_path, source, file)
@@ -140,10 +151,13 @@ def _form(file: Path, name: str | None) -> str:
     fitting = [own for own, ends in suffixes.items() if ending in ends]
     if name is None and fitting:
         return fitting[0]
-    what = f"as {shown(name)}" if name is not None else f"to a file with the name {file}"
+    what = f"to a file with the name {file}"
+    if name is not None:
+        near = nearest_name(name, suffixes)
+        what = f"as {shown(name)}" + ("" if near is None else f"; did you mean {near}?")
     raise InputError(
         f"Weights are exported as dense (.safetensors) or compressed-tensors (a folder) and problems as "
-        f"{', '.join(PROBLEM_FORMS)}, not {what}."
+        f"{', '.join(PROBLEM_FORMS)}, not {what}" + ("" if what.endswith("?") else ".")
     )
 
 
@@ -153,6 +167,8 @@ def _check(source: Path, form: str, others: dict[str, Any], *, weights: bool) ->
 
     kind, other = ("a store of a network", "a problem") if weights else ("a problem", "weights")
     if (form in WEIGHT_FORMS) != weights:
+        if not source.exists():
+            raise InputError(f"There is no file and no folder {source}.")
         raise InputError(f"{source} is {kind}, and the form {form} is for {other}; give FILE another ending.")
     given = [name for name, value in others.items() if value is not None]
     if given:

@@ -14,6 +14,7 @@ from truth import least_error
 import pvqbounds as pvq
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.relaxations.miqp.binary import binary_program
+from pvqbounds.relaxations.semidefinite import values_of_inputs
 from pvqbounds.storage.problem_forms import PROBLEM_FORMS, problem_form
 
 LEVELS = [-1.0, -0.3, 0.0, 0.45, 1.2]
@@ -217,6 +218,10 @@ def test_npz_is_the_problem_itself(tmp_path):
         assert np.array_equal(again.weight, problem.weight), name
         assert again.n == problem.n
         assert str(again.rule) == str(problem.rule)
+        assert type(again) is type(problem)
+        arrays, wanted = again.values.arrays, problem.values.arrays
+        assert arrays.keys() == wanted.keys()
+        assert all(np.array_equal(arrays[part], wanted[part]) for part in wanted), name
 
 
 def test_every_form_is_found_by_suffix_and_by_name(tmp_path):
@@ -264,3 +269,27 @@ def test_a_folder_that_is_not_there(tmp_path):
 def test_a_singular_gram_has_its_relaxation(tmp_path):
     path = written(SINGULAR, tmp_path, "cbf")
     assert offset_of(path) - read_cbf(path).value() == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("form", ["mps", "lp"])
+def test_a_definite_gram_far_from_one_is_not_called_singular(tmp_path, form):
+    gram = np.eye(3) + 0.1
+    for power, size in ((-150, 60), (-250, 120), (200, -100)):
+        far = pvq.SparseLeastSquares(10.0**power * gram, np.full(3, 10.0**size), nnz=1)
+        pvq.save_problem(far, tmp_path / f"far.{form}")
+    with pytest.raises(InputError, match="singular"):
+        pvq.save_problem(pvq.SparseLeastSquares(np.ones((3, 3)), np.ones(3), nnz=1), tmp_path / f"s.{form}")
+
+
+@pytest.mark.parametrize(("path", "form"), [(None, None), ([], None), ("p.lp", 5), ("p.lp", ["lp"])])
+def test_what_is_no_path_and_no_form_is_one_sentence(path, form):
+    with pytest.raises(InputError, match="must be"):
+        pvq.save_problem(PROBLEMS["steps"], path, form)
+
+
+def test_values_of_inputs_are_those_of_their_codes():
+    problem = pvq.IntegerLeastSquares(np.eye(2), [0.0, 0.0], [0.1, 0.3], [-(2**15), 0], [2**15 - 1, 1])
+    inputs, codes, numbers = values_of_inputs(problem.values)
+    assert np.array_equal(inputs, np.repeat([0, 1], [2**16, 2]))
+    assert np.array_equal(codes, [*range(-(2**15), 2**15), 0, 1])
+    assert np.array_equal(numbers, np.array([0.1, 0.3])[inputs] * codes)

@@ -15,10 +15,16 @@ from pvqbounds.relaxations.miqp.coded import (
 )
 from pvqbounds.relaxations.miqp.plain import plain_program, unknowns_of
 from pvqbounds.relaxations.miqp.program import MIQP
-from pvqbounds.relaxations.miqp.pruning import big_m_program, perspective_program, proved_big_m
+from pvqbounds.relaxations.miqp.pruning import (
+    SingularGramError,
+    big_m_program,
+    perspective_program,
+    proved_big_m,
+)
 
 __all__ = [
     "MIQP",
+    "SingularGramError",
     "big_m_program",
     "indicators_of",
     "integer_program",

@@ -20,9 +20,14 @@ from scipy import sparse
 from pvqbounds.arithmetic.definite import proved_shift
 from pvqbounds.errors import InputError
 from pvqbounds.problems import Problem, SparseLeastSquares, magnitude_support
+from pvqbounds.problems.units import scaled_up
 from pvqbounds.relaxations.miqp.program import MIQP, budget_rows, without_diagonal
 
 __all__ = ["big_m_program", "perspective_program", "proved_big_m", "proved_reach"]
+
+
+class SingularGramError(InputError):
+    """A Gram that is not proved definite: weights of little error may lie anywhere."""
 
 
 def proved_big_m(problem: SparseLeastSquares, error: float | None = None) -> NDArray[np.float64]:
@@ -37,14 +42,14 @@ def proved_big_m(problem: SparseLeastSquares, error: float | None = None) -> NDA
 
     Raises
     ------
-    InputError
+    SingularGramError
         If the Gram cannot be proved positive definite: then no M exists.
     """
     if error is None:
         error = problem.error(problem.refit(magnitude_support(problem))).upper
     reach = proved_reach(problem, error)
     if reach is None:
-        raise InputError(
+        raise SingularGramError(
             "A big-M needs a positive definite Gram matrix, and this one is singular: "
             "use method='exact' with solver='native', which needs none."
         )
@@ -57,6 +62,10 @@ def proved_reach(problem: Problem, error: float) -> NDArray[np.float64] | None:
     Let B be the float64 inverse of G and F = G B - I. Then |(G⁻¹ - B) e_i| = |G⁻¹ F e_i| <=
     ||F e_i|| / mu with a proved mu <= lambda_min(G), so (G⁻¹)_ii <= B_ii + ||F e_i|| / mu.
     """
+    units = problem.units
+    if units != (0, 0):
+        inner = proved_reach(problem.normalised, scaled_up(error, -units.error))
+        return None if inner is None else np.ldexp(inner, units.weight)
     n, gram = problem.n, problem.gram
     smallest = proved_shift(gram)
     if smallest is None:
@@ -76,7 +85,7 @@ def big_m_program(problem: SparseLeastSquares, error: float | None = None) -> MI
 
     Raises
     ------
-    InputError
+    SingularGramError
         If the Gram is singular (see :func:`proved_big_m`).
     """
     n, w, M = problem.n, problem.weight, proved_big_m(problem, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pvqbounds.errors import InputError, did_you_mean
+from pvqbounds.errors import InputError, did_you_mean, shown
 from pvqbounds.problems import Problem
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.storage.problem_forms.cbf import CBF
@@ -30,10 +30,14 @@ def problem_form(path: str | Path, name: str | None = None) -> ProblemForm:
         If there is none.
     """
     if name is not None:
+        if not isinstance(name, str):
+            raise InputError(f"The form must be one of {', '.join(PROBLEM_FORMS)}, not {shown(name)}.")
         if name not in PROBLEM_FORMS:
             hint = did_you_mean(name, PROBLEM_FORMS)
             raise InputError(f"There is no form '{name}' of a problem; {hint} {', '.join(PROBLEM_FORMS)}.")
         return PROBLEM_FORMS[name]
+    if not isinstance(path, str | Path):
+        raise InputError(f"The path of a problem must be a text or a Path, not {shown(path)}.")
     suffix = Path(path).suffix.lower()
     for form in PROBLEM_FORMS.values():
         if suffix in form.suffixes:

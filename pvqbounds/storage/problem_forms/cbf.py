@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems import Problem
 from pvqbounds.relaxations.semidefinite import SemidefiniteDual, semidefinite_dual
-from pvqbounds.storage.problem_forms.form import ProblemForm, TextForm, comments, number
+from pvqbounds.storage.problem_forms.form import ProblemForm, TextForm, comments, given_as, number
 from pvqbounds.storage.problem_forms.settled import refuse_free_scale
 
 __all__ = ["CBF", "relaxation_comments", "relaxation_offset"]
@@ -20,9 +20,8 @@ __all__ = ["CBF", "relaxation_comments", "relaxation_offset"]
 
 def relaxation_offset(problem: Problem) -> float:
     """What a bound on E lacks of one on the objective that a quadratic program was given as; else 0."""
-    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
-        return float(problem.quadratic.offset)
-    return 0.0
+    given = given_as(problem)
+    return 0.0 if given is None else float(given.offset)
 
 
 def relaxation_comments(problem: Problem, form: str, bound: str) -> list[str]:

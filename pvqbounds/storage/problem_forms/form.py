@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pvqbounds.problems import IntegerLeastSquares, Problem
+from pvqbounds.problems.quadratic import Quadratic
 from pvqbounds.storage.archive import replacing
 
-__all__ = ["ProblemForm", "TextForm", "comments", "number", "objective_of", "offset_line"]
+__all__ = ["ProblemForm", "TextForm", "comments", "given_as", "number", "objective_of", "offset_line"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,14 @@ def number(value: float) -> str:
     return repr(float(value) + 0.0)
 
 
+def given_as(problem: Problem) -> Quadratic | None:
+    """The quadratic program that a problem was given as; None where it was given as a Gram."""
+    return problem.quadratic if isinstance(problem, IntegerLeastSquares) else None
+
+
 def objective_of(problem: Problem) -> str:
     """What is minimised, in words of plain text."""
-    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
+    if given_as(problem) is not None:
         return "z'Pz + 2q'z over whole z in a box"
     return "the error E(v) = (v - w)'G(v - w)"
 
@@ -58,5 +64,7 @@ def comments(problem: Problem, form: str, says: list[str]) -> list[str]:
 
 def offset_line(problem: Problem, offset: float) -> str:
     """What the objective of the file lacks."""
-    quadratic = isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None
-    return f"objective + offset = {'the value' if quadratic else 'E'}, offset = {number(offset)}"
+    what = "E" if given_as(problem) is None else "the value"
+    return (
+        f"objective + offset = {what}; gaps of solvers are of the objective alone; offset = {number(offset)}"
+    )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError
 from pvqbounds.problems import Problem
-from pvqbounds.relaxations.miqp import MIQP, plain_program, unknowns_of
+from pvqbounds.relaxations.miqp import MIQP, SingularGramError, plain_program, unknowns_of
 from pvqbounds.storage.problem_forms.form import comments, offset_line
 from pvqbounds.storage.problem_forms.settled import refuse_free_scale
 
@@ -51,9 +51,7 @@ def named_program(problem: Problem, form: str) -> NamedProgram:
     refuse_free_scale(problem, form)
     try:
         program = plain_program(problem)
-    except InputError as error:
-        if problem.values.is_finite:
-            raise
+    except SingularGramError as error:
         raise InputError(
             f"{form} says pruning with a big M, which a singular Gram does not have; cbf, sdpa and npz can."
         ) from error
