@@ -24,7 +24,7 @@ from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.network.forms import FORMS, Form
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
-from pvqbounds.nn.weights import import_safetensors, line
+from pvqbounds.nn.weights import line
 from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Steps
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
@@ -36,6 +36,7 @@ from pvqbounds.storage.checkpoints.written_packed import (
     pack_layer,
     quantization_config,
 )
+from pvqbounds.storage.tensor_files import import_safetensors
 from pvqbounds.storage.text import write_json
 
 __all__ = ["Choice", "Exported", "check_export_path", "compressed_model", "export_weights"]

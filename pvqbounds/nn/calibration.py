@@ -18,9 +18,10 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn.batches import Data
 from pvqbounds.nn.positions import POSITION_MASK
 from pvqbounds.nn.signature import LABELS, inputs_of
-from pvqbounds.nn.weights import check_file, import_safetensors, line
+from pvqbounds.nn.weights import check_file, line
 from pvqbounds.problems.validation import whole_number
 from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
+from pvqbounds.storage.tensor_files import read_safetensors
 
 __all__ = ["DataOptions", "Images", "read_array", "read_data"]
 
@@ -137,15 +138,9 @@ def _first(tensor: Tensor, samples: int | None) -> Tensor:
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:
-    content = read_bytes(path)
     if path.suffix == ".npz":
-        return {name: torch.from_numpy(array) for name, array in parse_arrays(content, path).items()}
-    safetensors = import_safetensors()
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(content)
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
-    return tensors
+        return {name: torch.from_numpy(array) for name, array in parse_arrays(read_bytes(path), path).items()}
+    return read_safetensors(path)
 
 
 def read_array(path: Path) -> NDArray[Any]:

@@ -26,10 +26,10 @@ from torch import Tensor
 from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.grams import LayerGrams
 from pvqbounds.nn.layers import Layer
-from pvqbounds.nn.weights import check_file, import_safetensors, line
+from pvqbounds.nn.weights import check_file
 from pvqbounds.problems import Gram
 from pvqbounds.storage.archive import parse_arrays, read_bytes, replacing, write_arrays
-from pvqbounds.storage.tensor_files import read_torch, state_of
+from pvqbounds.storage.tensor_files import read_safetensors, read_torch, state_of
 
 __all__ = ["GivenGrams", "given_grams", "read_grams", "save_grams"]
 
@@ -145,11 +145,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     if path.suffix == ".npz":
         return parse_arrays(read_bytes(path), path)
     if path.suffix == ".safetensors":
-        safetensors = import_safetensors()
-        try:
-            tensors = safetensors.torch.load_file(path)
-        except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-            raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
+        tensors = read_safetensors(path)
     else:
         content = read_torch(path)
         tensors = state_of({"": content} if isinstance(content, Tensor) else content, path)

@@ -18,7 +18,16 @@ from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from pvqbounds.errors import InputError
 
-__all__ = ["KINDS_IN_WORDS", "Attention", "LayerKind", "Matrix", "Take", "kind_of", "projections"]
+__all__ = [
+    "KINDS_IN_WORDS",
+    "Attention",
+    "LayerKind",
+    "Matrix",
+    "Take",
+    "before_calls",
+    "kind_of",
+    "projections",
+]
 
 KINDS_IN_WORDS = (
     "Linear, Conv1d, Conv2d, Conv3d, their transposed forms, GPT-2's Conv1D, the projections of "
@@ -30,6 +39,22 @@ Take = Callable[[Tensor], None]
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Transposed: TypeAlias = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+
+
+@contextmanager
+def before_calls(
+    module: nn.Module, hear: Callable[[tuple[Any, ...], dict[str, Any]], None]
+) -> Iterator[None]:
+    """Hand the arguments of each call of a module to a callable first, while the context lasts."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hear(args, kwargs)
+
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class LayerKind(ABC):
@@ -68,14 +93,11 @@ class LayerKind(ABC):
     def listening(self, take: Take) -> Iterator[None]:
         """Hand what the layer is called with to `take`, while the context lasts."""
 
-        def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        def hear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             take(self.heard(args, kwargs))
 
-        handle = self.called.register_forward_pre_hook(hear, with_kwargs=True)
-        try:
+        with before_calls(self.called, hear):
             yield
-        finally:
-            handle.remove()
 
     @property
     @abstractmethod

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pvqbounds.nn.experts import Expert
-from pvqbounds.nn.layer_kinds import Take
+from pvqbounds.nn.layer_kinds import Take, before_calls
 from pvqbounds.nn.layers import Layer, module_of
 from pvqbounds.nn.positions import Positions
 
@@ -71,17 +71,14 @@ def hearing(module: nn.Module, take: Take, axes: int = 1) -> Iterator[None]:
         routes stand before it.
     """
 
-    def hear(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def hear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
         given = next((each for each in tensors if each.is_floating_point() and each.dim() >= axes), None)
         if given is not None:
             take(given.detach())
 
-    handle = module.register_forward_pre_hook(hear, with_kwargs=True)
-    try:
+    with before_calls(module, hear):
         yield
-    finally:
-        handle.remove()
 
 
 @dataclass

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.stored import parts_of
-from pvqbounds.storage.tensor_files import INDICES, TORCH_SUFFIXES, read_index, read_torch, state_of
+from pvqbounds.storage.tensor_files import (
+    INDICES,
+    TORCH_SUFFIXES,
+    read_index,
+    read_safetensors,
+    read_torch,
+    state_of,
+)
 
-__all__ = ["check_file", "import_safetensors", "line", "load_weights", "read_state"]
+__all__ = ["check_file", "line", "load_weights", "read_state"]
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -102,7 +107,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         return _read_folder(path)
     check_file(path, {".safetensors", *TORCH_SUFFIXES}, "Weights")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
@@ -136,15 +141,6 @@ def _read_parts(index: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    safetensors = import_safetensors()
-    try:
-        state: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path} is damaged or not a .safetensors file ({line(error)}).") from error
-    return state
-
-
 def _read_torch(path: Path) -> dict[str, Tensor]:
     return state_of(read_torch(path), path)
 
@@ -155,17 +151,6 @@ def check_file(path: Path, suffixes: set[str], what: str) -> None:
         raise InputError(f"{what} are read from {' or '.join(sorted(suffixes))} files, not from {path}.")
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
-
-
-def import_safetensors() -> Any:
-    """The package, or a sentence that says how to get it."""
-    try:
-        import_module("safetensors.torch")
-        return import_module("safetensors")
-    except ImportError as error:
-        raise InputError(
-            f"Reading weights needs safetensors ({error}); install it with `pip install 'pvqbounds[nn]'`."
-        ) from error
 
 
 def line(error: BaseException) -> str:

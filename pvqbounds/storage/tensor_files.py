@@ -12,15 +12,17 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, one_line, shown
 from pvqbounds.storage.archive import FREELY_UNPACKED, LARGEST_FILE, parse_json, read_bytes
 
 __all__ = [
     "INDICES",
     "TORCH_SUFFIXES",
     "dense",
+    "import_safetensors",
     "not_dense",
     "read_index",
+    "read_safetensors",
     "read_torch",
     "state_of",
     "tensors_in",
@@ -67,6 +69,34 @@ def read_torch(path: Path) -> Any:
         raise InputError(
             f"{path} is damaged or holds more than tensors, which is never unpickled "
             f"({type(error).__name__}); save the state_dict as .safetensors."
+        ) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of a ``.safetensors`` file, of torch's, by name.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or the package is missing.
+    """
+    safetensors = import_safetensors()
+    try:
+        tensors: dict[str, Any] = safetensors.torch.load_file(path)
+    except (KeyError, OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
+        why = one_line(str(error)).rstrip(".") or type(error).__name__
+        raise InputError(f"{path} is damaged or not a .safetensors file ({why}).") from error
+    return tensors
+
+
+def import_safetensors() -> Any:
+    """The package, or a sentence that says how to get it."""
+    try:
+        import_module("safetensors.torch")
+        return import_module("safetensors")
+    except ImportError as error:
+        raise InputError(
+            f"Reading weights needs safetensors ({error}); install it with `pip install 'pvqbounds[nn]'`."
         ) from error
 
 

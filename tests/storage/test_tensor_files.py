@@ -10,10 +10,22 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.storage.tensor_files import dense, read_index, read_torch, state_of, tensors_in
+from pvqbounds.nn.calibration import DataOptions, read_data
+from pvqbounds.nn.gram_files import read_grams
+from pvqbounds.nn.layers import find_layer
+from pvqbounds.nn.weights import read_state
+from pvqbounds.storage.tensor_files import (
+    dense,
+    read_index,
+    read_safetensors,
+    read_torch,
+    state_of,
+    tensors_in,
+)
 
 
 def _nested() -> torch.Tensor:
@@ -107,3 +119,18 @@ def test_what_is_no_index(tmp_path: Path, document: Any) -> None:
     index.write_text(json.dumps(document))
     with pytest.raises(InputError, match="no index of weights"):
         read_index(index)
+
+
+def test_safetensors_of_every_reader_fail_in_one_sentence(tmp_path: Path) -> None:
+    path, module = tmp_path / "w.safetensors", nn.Sequential(nn.Linear(2, 2))
+    save_file({"0.weight": torch.ones(2, 2)}, path)
+    assert torch.equal(read_safetensors(path)["0.weight"], torch.ones(2, 2))
+    path.write_bytes(path.read_bytes()[:-3])
+    for read in (
+        read_safetensors,
+        read_state,
+        lambda path: read_data(path, module, DataOptions()),
+        lambda path: read_grams(path, find_layer(module, "0")),
+    ):
+        with pytest.raises(InputError, match=r"w\.safetensors is damaged or not a \.safetensors file"):
+            read(path)
