@@ -41,7 +41,8 @@ python benchmarks/instances/page.py results/instances docs/instances.md
 
 Those of at most 36 inputs lie in the repository, `benchmarks/instances/small/`, with their table
 `instances.parquet`, by `build.py benchmarks/instances/small --minilm GRAMS.npz --small --seconds 60`. Each is
-an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS, LP, CBF, SDPA or QUBO ([files.md](files.md#a-problem-for-other-solvers)). The weights come from packages
+an `.npz` that `pvqbounds solve` reads and `pvqbounds export` writes as MPS, LP, CBF, SDPA or QUBO
+([files.md](files.md#a-problem-for-other-solvers)). The weights come from packages
 that their users install; what is derived from them in the repository is a channel of 36 weights and its
 Gram, under the licence of the package.
 
