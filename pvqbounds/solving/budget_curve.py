@@ -111,7 +111,7 @@ def searched_curve(problem: SparseLeastSquares, clock: Clock) -> Iterator[Bounds
             point,
             method="relax" if relaxed else "exact",
             relaxation="perspective" if relaxed else None,
-            seconds=time.perf_counter() - began,
+            began=began,
         )
         began = time.perf_counter()
 

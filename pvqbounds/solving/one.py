@@ -184,7 +184,6 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         stated = kind.refined(backend, inner, stated, remaining(options, clock))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
-    solution = replace(solution, history=since(solution.history, start))
     relaxation = stated.relaxation or (None if exact else options.relaxation)
     if relaxation is None and is_relaxed(solution.certificate):
         relaxation = kind.relaxation_of(solution.certificate)
@@ -195,7 +194,7 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         point,
         method="relax" if fell_back(stated) or not exact else "exact",
         relaxation=relaxation,
-        seconds=time.perf_counter() - start,
+        began=start,
     )
 
 
@@ -272,15 +271,18 @@ def bounds_from(
     *,
     method: str,
     relaxation: str | None,
-    seconds: float,
+    began: float,
 ) -> Bounds:
     """Put the two ends together; the lower one is proved here, or labelled as reported.
 
     What an exact method states beyond its certificate stands in the note, with the solver's word.
 
+    `began` is when the solve did, on the clock of ``time.perf_counter``.
+
     E is a mean square, so zero is a lower bound that needs no proof. Where the stored Gram is
     singular its rounding can make E, evaluated on it, negative; that is zero, too.
     """
+    seconds = time.perf_counter() - began
     note = "" if solution.status.lower() in ("optimal", "solved", "") else solution.status
     certificate, error_lower = _lower_end(problem, backend, solution)
     kind = "reported" if certificate is None else "certified"
@@ -319,7 +321,7 @@ def bounds_from(
         certificate=certificate,
         reported_lower=solution.bound,
         note=gap_note(status, method, relaxation, note),
-        history=closed_by(solution.history, Moment(seconds, 0, error_lower, error_upper)),
+        history=closed_by(since(solution.history, began), Moment(seconds, 0, error_lower, error_upper)),
     )
 
 
