@@ -186,13 +186,20 @@ def test_hardly_any_time_is_an_interval_for_every_channel():
 
 @pytest.mark.parametrize("total", [None, 60.0])
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_cancelled_layer_keeps_what_stands(total, jobs):
-    problems, cancelled = layer(12, 6), threading.Event()
+def test_a_cancelled_layer_keeps_what_stands(total, jobs, monkeypatch):
+    problems, cancelled, solve = layer(12, 6), threading.Event(), channels.solve_one
+    first = {problem.weight.tobytes() for problem in problems[:2]}
 
     def stop(done):
         if done == 2:
             cancelled.set()
 
+    def after_the_stop(problem, *arguments):  # a second thread may be done with all before this one looks
+        if problem.weight.tobytes() not in first:
+            assert cancelled.wait(60.0)
+        return solve(problem, *arguments)
+
+    monkeypatch.setattr(channels, "solve_one", after_the_stop)
     found = pvq.solve_channels(problems, jobs=jobs, progress=stop, cancelled=cancelled, total_time=total)
     assert [b.status for b in found[:2]] == ["optimal", "optimal"]
     assert found[-1].note == channels.INTERRUPTED
