@@ -46,6 +46,7 @@ help:
 
 .venv/test-ready: .venv/created pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
+	$(BIN)/python -m pvqbounds.solving.compiling
 	@touch $@
 
 .venv/docs-ready: .venv/created pyproject.toml constraints.txt
