@@ -10,7 +10,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.problems.any_scale import AnySteps
-from tests.truth import exact_error_at_best_scale, random_any_scale_problem
+from tests.truth import exact_errors_at_best_scale, random_any_scale_problem
 
 
 def test_codes_have_the_error_of_their_best_scale() -> None:
@@ -18,7 +18,7 @@ def test_codes_have_the_error_of_their_best_scale() -> None:
         rng = np.random.default_rng(seed)
         problem = random_any_scale_problem(rng)
         codes = rng.integers(problem.values.qmin, problem.values.qmax + 1, problem.n)
-        truth, found = exact_error_at_best_scale(problem, codes), problem.error(codes)
+        (truth,), found = exact_errors_at_best_scale(problem, [codes]), problem.error(codes)
         slack = 1e-12 * problem.signal.upper
         assert found.lower - slack <= truth <= found.upper + slack
 
