@@ -38,9 +38,8 @@ def layer(seed: int = 0, zero: bool = False):
 
 def least_errors(gram, weight, grid, kept):
     """The least errors of codes on a grid and of re-fits on `kept` weights: every one of them tried."""
-    quantized = min(
-        (d := np.array(v) - weight) @ gram @ d for v in itertools.product(grid, repeat=len(weight))
-    )
+    differences = np.array(list(itertools.product(grid, repeat=len(weight)))) - weight
+    quantized = ((differences @ gram) * differences).sum(axis=1).min()
     pruned = weight @ gram @ weight if kept == 0 else math.inf
     for support in itertools.combinations(range(len(weight)), kept):
         v = np.zeros(len(weight))
