@@ -30,9 +30,11 @@ from pvqbounds.commands.inputs import (
     ModelArgument,
     ModelOption,
     SamplesOption,
+    SaveGramsOption,
     TableOption,
     WeightsOption,
     captured,
+    check_gram_file,
     data_options,
     layers_of,
     model_name,
@@ -66,6 +68,7 @@ def figure4(
     weights: WeightsOption = None,
     samples: SamplesOption = None,
     grams: GramsOption = None,
+    save_grams: SaveGramsOption = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(
@@ -101,6 +104,8 @@ def figure4(
     called = model_name(model, model_option)
     outputs = Outputs(json_path, plot, table)
     outputs.check([path for path in (data, weights, grams, *(results or ())) if path is not None])
+    if save_grams is not None:
+        check_gram_file(save_grams)
     reports: list[LayerReport] = [read_layer(path) for path in results or ()]
     for report in reports:
         pairs_of(report)  # of other formats it is refused before any work
@@ -124,7 +129,7 @@ def figure4(
             if json_path is not None:
                 Outputs(json_path).check_layers(layers)
             update(0, 0, "layer inputs")
-            own, _ = captured(loaded, layers, grams)
+            own, _ = captured(loaded, layers, grams, save_grams)
             for name in layers:
                 report = nn.layer_bounds(
                     loaded,

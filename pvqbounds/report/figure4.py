@@ -189,7 +189,8 @@ def _draw_layer(axes: Axes, report: LayerReport, pairs: Sequence[Pair], colours:
     axes.use_sticky_edges = False
     axes.autoscale_view()
     _draw_diagonal(axes)
-    axes.set_title(f"{report.model} {report.layer}", loc="left", fontsize=9, fontweight="bold", pad=26)
+    called = f"{report.model.rpartition(':')[2]} {report.layer}"  # of a factory its own name
+    axes.set_title(called, loc="left", fontsize=9, fontweight="bold", pad=26)
     told = "\n".join(_captions(report, pairs, len(pairs) - len(drawn)))
     axes.text(0.0, 1.02, told, transform=axes.transAxes, fontsize=6.5, color="0.3", va="bottom")
     axes.set_xlabel("quantization SQNR, dB", fontsize=8, color=COLOURS["quantization"])

@@ -14,7 +14,7 @@ from typing import Literal
 from pvqbounds.errors import InputError, shown
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 
-__all__ = ["BASE_BITS", "Pair", "formats_of_widths", "pairs_of"]
+__all__ = ["BASE_BITS", "Pair", "chunks_of", "formats_of_widths", "pairs_of"]
 
 BASE_BITS = 16
 """Bits of a weight uncompressed: a density of b/16 has the size of b bits, masks left out (Kuzmin et al.)."""
@@ -92,7 +92,7 @@ def pairs_of(report: LayerReport) -> list[Pair]:
     for bits in range(2, BASE_BITS):
         quantized, pruned = (sides.get(name) for name in _names(bits))
         if quantized is not None and pruned is not None:
-            chunks = zip(_chunks(quantized), _chunks(pruned), strict=True)
+            chunks = zip(chunks_of(quantized), chunks_of(pruned), strict=True)
             pairs += [Pair(bits, first.slices[0].inputs, first, second) for first, second in chunks]
     if not pairs:
         raise InputError(
@@ -102,11 +102,7 @@ def pairs_of(report: LayerReport) -> list[Pair]:
     return pairs
 
 
-def _names(bits: int) -> tuple[str, str]:
-    return f"int{bits}", f"{100 * bits / BASE_BITS:g}%"
-
-
-def _chunks(side: Side) -> list[Side]:
+def chunks_of(side: Side) -> list[Side]:
     """The side on each slice of the inputs by itself."""
     places: dict[tuple[int, int], list[int]] = {}
     for place, result in enumerate(side.slices):
@@ -121,3 +117,7 @@ def _chunks(side: Side) -> list[Side]:
         )
         for _, chosen in sorted(places.items())
     ]
+
+
+def _names(bits: int) -> tuple[str, str]:
+    return f"int{bits}", f"{100 * bits / BASE_BITS:g}%"
