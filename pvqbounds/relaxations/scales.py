@@ -11,10 +11,11 @@ error `value`, sigma > value, wherever
 
     (s/t - 1)² <= (L - value) / (sigma - value) = q²,     that is for s/(1 + q) <= t <= s/(1 - q).   (2)
 
-Codes with zᵀGw <= 0 have no less than sigma at every scale, G being definite. And a best scale cannot lie
-anywhere: if e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma, while zᵀGz is at most
-sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least the least eigenvalue of G where that
-is proved positive, as some code of an input that counts is not zero; where it is not, nothing is proved.
+A best scale cannot lie anywhere: if e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma,
+while zᵀGz is at most sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least what
+:mod:`pvqbounds.relaxations.least_power` proves of codes with Gz other than 0; where that is nothing, nothing
+is proved. Where it is positive codes with zᵀGw <= 0 have no less than sigma at every scale, and those with
+Gz = 0 have sigma.
 Scales whose parts (2) cover what is left between prove `value` for every scale.
 """
 
@@ -28,13 +29,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.definite import equilibration, proved_shift
 from pvqbounds.arithmetic.enclosures import UNIT, Enclosure, down, gamma, up
 from pvqbounds.errors import InputError
 from pvqbounds.problems.any_scale import AnyScaleLeastSquares
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import Certificate, is_number, is_vector
+from pvqbounds.relaxations.least_power import least_power
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
@@ -75,7 +76,7 @@ class ScaleRange:
     largest: float
     """zᵀGz of any codes is at most this."""
     smallest: float
-    """And at least this, unless it is zero; 0 where nothing is proved."""
+    """And at least this, unless Gz = 0; 0 where nothing is proved."""
 
     def ends(self, value: float, wider: float = 1.0) -> tuple[float, float]:
         """Least and largest best scale of codes with an error below `value`, rounded outwards."""
@@ -97,16 +98,8 @@ def range_of(problem: AnyScaleLeastSquares) -> ScaleRange:
     largest = 0.0
     if code > 0.0 and live.any():
         largest = up(float(matrix.sum()) * (1.0 + gamma(matrix.size + 4)) * code * code, 2)
-    smallest = _least_eigenvalue(problem.gram[np.ix_(live, live)]) if live.any() else 0.0
+    smallest = least_power(problem.gram[np.ix_(live, live)], values.qmin, values.qmax) if live.any() else 0.0
     return ScaleRange(problem.signal, largest, smallest)
-
-
-def _least_eigenvalue(gram: Array) -> float:
-    """A proved lower bound on the least eigenvalue of a Gram, 0 where none is proved."""
-    power = equilibration(gram)
-    shift = proved_shift(np.ldexp(gram, -power[:, None] - power))
-    # zᵀGz >= shift sum (2^p_i z_i)²
-    return 0.0 if shift is None else max(down(float(np.ldexp(shift, 2 * int(power.min())))), 0.0)
 
 
 @dataclass(frozen=True)

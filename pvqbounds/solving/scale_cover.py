@@ -37,6 +37,9 @@ BELOW, BEYOND = 0.6, 1.6
 HOLDING = 2.0
 """A quick bound of more than so many times the value does not hold it down yet: a new scale does more."""
 
+USELESS = 0.5
+"""Share of the lowest bound of a solve below which a quick bound is of no use, before any value stands."""
+
 BESIDE = 1e-9
 """By how much more than the largest value the gap is looked for."""
 
@@ -103,7 +106,7 @@ def covered(
         gap = first_gap(scales, bounds, within, value * (1.0 + BESIDE))
         if gap is None:  # no more than rounding is left
             return parts, "solved"
-        weak = min(goal, HOLDING * value) if value > 0.0 else 0.0
+        weak = min(goal, HOLDING * value) if value > 0.0 else USELESS * goal
         parts = _with(parts, _narrowed(prover, parts, gap, weak))
 
 

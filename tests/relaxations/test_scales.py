@@ -92,10 +92,19 @@ def test_the_range_holds_every_best_scale_that_beats_a_value() -> None:
             assert ((low <= beating) & (beating <= high)).all()
 
 
-def test_no_scale_is_too_large_for_a_singular_gram() -> None:
-    a = np.array([1.0, -math.sqrt(2.0)])
-    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
+def test_no_scale_is_too_large_where_many_codes_have_next_to_no_power() -> None:
+    X = np.random.default_rng(0).normal(size=(12, 24))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 12, X[0], -8, 7)
     assert range_of(problem).ends(0.5 * problem.signal.lower)[1] == math.inf
+
+
+@pytest.mark.parametrize("line", [[1.0, -math.sqrt(2.0)], [1.0, -0.5], [1.0, -0.1]])
+def test_a_singular_gram_has_a_largest_scale_that_holds(line) -> None:
+    problem = pvq.AnyScaleLeastSquares(np.outer(line, line), np.array([1.0, 0.3]), -8, 7)
+    codes = np.array(list(itertools.product(range(-8, 8), repeat=2)))
+    product, square = codes @ problem.gram @ problem.weight, (codes @ np.array(line)) ** 2
+    scale = (product / np.where(square > 1e-12, square, np.inf)).max()
+    assert scale <= range_of(problem).ends(0.0)[1] * (1.0 + 1e-9) < math.inf  # the largest is often sharp
 
 
 def solved(seed: int = 0):
@@ -203,8 +212,15 @@ def test_random_problems_of_all_families() -> None:
         assert within.smallest >= 0.0
 
 
-def test_a_bound_of_the_whole_signal_proves_nothing_of_a_singular_gram() -> None:
-    a = np.array([1.0, -0.5])
-    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
-    within, signal = range_of(problem), problem.signal.upper
-    assert first_gap(np.array([1.0]), np.array([2.0 * signal]), within, 0.5 * signal) is not None
+def test_true_bounds_never_prove_too_much_of_singular_grams() -> None:
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(2, 4)) if seed % 2 else rng.normal(size=(9, 4)) @ np.diag([1, 1, 1, 0.0])
+        X[:, 3] = X[:, 2] if seed % 2 == 0 else X[:, 3]
+        problem = pvq.AnyScaleLeastSquares(X.T @ X / len(X), rng.normal(size=4), -2, 1)
+        truth = float(least_error_at_any_scale(problem))
+        scales = np.exp(np.arange(-4.0, 6.0, 0.02))
+        bounds = np.array([best_at(problem, s) for s in scales])
+        value = largest_value(scales, bounds, range_of(problem))
+        assert value <= truth + 1e-12 * problem.signal.upper
+        assert value >= 0.9 * truth - 2e-4 * problem.signal.upper
