@@ -38,9 +38,9 @@ class Network:
     model: str
     """What `pvqbounds` calls it."""
     chunked: tuple[str, ...]
-    """Layers of Figure 4 by chunks: a 3x3 convolution, and pointwise ones from both ends of blocks."""
+    """Layers of Figure 4 by chunks: pointwise convolutions of both ends of blocks, and a 3x3 one."""
     whole: tuple[str, ...]
-    """Layers of Figure 4 in one piece."""
+    """Layers of Figure 4 in one piece: the 3x3 stem, and some of the others."""
     joint: str
     """The layer of Figure 5."""
     photographs: bool = True
@@ -66,20 +66,20 @@ FULL = Size(
             "mobilenet-v2",
             "examples.paper.networks:mobilenet_v2",
             (
-                *("features.0.0", "features.2.conv.0", "features.4.conv.6"),
-                *("features.8.conv.0", "features.11.conv.6"),
+                *("features.2.conv.0", "features.4.conv.6", "features.8.conv.0"),
+                *("features.8.conv.3", "features.11.conv.6"),
             ),
-            ("features.4.conv.6", "features.8.conv.0"),
+            ("features.0.0", "features.4.conv.6", "features.8.conv.0"),
             "features.8.conv.0",
         ),
         Network(
             "efficientnet-lite0",
             "examples.paper.networks:efficientnet_lite0",
             (
-                *("_conv_stem.conv", "_blocks.3._expand_conv", "_blocks.5._project_conv"),
-                *("_blocks.6._expand_conv", "_blocks.8._project_conv"),
+                *("_blocks.3._expand_conv", "_blocks.5._project_conv", "_blocks.6._expand_conv"),
+                *("_blocks.6._depthwise_conv.conv", "_blocks.8._project_conv"),
             ),
-            ("_blocks.5._project_conv", "_blocks.6._expand_conv"),
+            ("_conv_stem.conv", "_blocks.5._project_conv", "_blocks.6._expand_conv"),
             "_blocks.6._expand_conv",
         ),
     ),
