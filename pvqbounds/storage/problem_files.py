@@ -23,6 +23,8 @@ over input positions, not means. It states no budget: the script derives one fro
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ from pvqbounds.storage.archive import (
 from pvqbounds.storage.matlab import parse_matlab
 from pvqbounds.storage.quadratic_files import QUADRATIC_SUFFIXES, read_quadratic, suffix_of
 
-__all__ = ["PROBLEM_SUFFIXES", "Budget", "load_problem", "write_npz"]
+__all__ = ["PROBLEM_SUFFIXES", "Budget", "load_problem", "problem_paths", "write_npz"]
 
 PROBLEM_SUFFIXES = (".npz", ".mat", *QUADRATIC_SUFFIXES)
 """What names of files end in that are read."""
@@ -166,6 +168,29 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
             f"{path} has a name that ends in neither .npz, .mat, .sparse nor .mc, the kinds that are read."
         )
     return _problem_of(parse_arrays(read_bytes(path), path), path, budget)
+
+
+def problem_paths(paths: Sequence[Path]) -> list[Path]:
+    """The files that are meant: of a folder those in it that are read, by name.
+
+    Raises
+    ------
+    InputError
+        If a folder holds none, or a file is meant twice.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(file for file in path.iterdir() if suffix_of(file) in PROBLEM_SUFFIXES)
+        if not inside:
+            raise InputError(f"The folder {path} holds no file that ends in {', '.join(PROBLEM_SUFFIXES)}.")
+        found += inside
+    for path, times in Counter(file.resolve() for file in found).items():
+        if times > 1:
+            raise InputError(f"{path} is given {times} times; give it once.")
+    return found
 
 
 def write_npz(problem: Problem, path: str | Path) -> None:
