@@ -16,7 +16,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.integer import IntegerLeastSquares
-from pvqbounds.problems.least_squares import LeastSquares, checked_pair
+from pvqbounds.problems.least_squares import LeastSquares, check_magnitude, checked_pair
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.units import Units, enclosure_scaled
 from pvqbounds.problems.validation import whole_number
@@ -172,6 +172,8 @@ class AnyScaleLeastSquares(LeastSquares):
         stride: int = 1,
     ) -> None:
         shared, vector = checked_pair(gram, weight)
+        # its steps may be as small beside the weights, and are those of problems of their own
+        check_magnitude(shared.matrix, NEXT_TO_NOTHING * float(np.abs(vector).max()))
         low, high = (
             whole_number(end, name, -LARGEST_CODE, LARGEST_CODE)
             for name, end in (("qmin", qmin), ("qmax", qmax))
