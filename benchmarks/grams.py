@@ -2,7 +2,7 @@
 
 The plain product is that of all rows at once, in float64. "Accumulated" takes in the same inputs in batches,
 in float32, as a model gives them: it unfolds, converts, checks and sums. "In all" runs the model, and checks
-that the sum is a Gram. Times are the least of several, seconds of the processor on one thread.
+that the sum is a Gram. The three take turns; times are medians, seconds of the processor on one thread.
 
     python -m benchmarks.grams
 """
@@ -10,8 +10,9 @@ that the sum is a Gram. Times are the least of several, seconds of the processor
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -29,13 +30,15 @@ CASES: tuple[tuple[str, nn.Module, tuple[int, ...]], ...] = (
 )
 
 
-def least(run: Callable[[], object], repeats: int) -> float:
-    seconds = []
+def medians(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """Seconds of each, where they take turns, so that what else the machine does hits all of them."""
+    seconds: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
-        start = time.process_time()
-        run()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+        for run, own in zip(runs, seconds, strict=True):
+            start = time.process_time()
+            run()
+            own.append(time.process_time() - start)
+    return [statistics.median(own) for own in seconds]
 
 
 def accumulated(layer: Layer, x: torch.Tensor) -> None:
@@ -60,9 +63,12 @@ def main() -> None:
         layer = find_layer(model, "0")
         kind = layer.kind
         rows = kind.rows(kind.batch_first(x))[0].double().numpy()
-        plain = least(lambda rows=rows: rows.T @ rows, repeats)  # type: ignore[misc]
-        own = least(lambda layer=layer, x=x: accumulated(layer, x), repeats)  # type: ignore[misc]
-        whole = least(lambda model=model, x=x: gram_of_layer(model, "0", x), repeats)  # type: ignore[misc]
+        runs = (
+            lambda rows=rows: rows.T @ rows,
+            lambda layer=layer, x=x: accumulated(layer, x),
+            lambda model=model, x=x: gram_of_layer(model, "0", x),
+        )
+        plain, own, whole = medians(runs, repeats)
         times = [f"{seconds * 1e3:.1f} ms" for seconds in (plain, own, whole)]
         print(f"| {name} | {times[0]} | {times[1]} | {own / plain:.2f} | {times[2]} |")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,14 +18,33 @@ __all__ = ["Accumulator"]
 SQUARES_HOLD = 1e-150
 """Inputs that are smaller throughout lose their squares to underflow: they would pass for zero."""
 
-BLOCK = 2**18
-"""Float64 entries of the rows that are multiplied at a time, at least: 2 MiB stay in a processor's cache."""
+BLOCK = 2**17
+"""Float64 entries of the rows that are multiplied at a time, at least: 1 MiB stays in a processor's cache."""
+
+SMALL = 96
+"""Inputs up to which half of a product takes as long as the whole."""
+
+TILE = 256
+"""Rows and columns of a matrix that are turned at a time."""
 
 
-def _empty_like(rows: Tensor, height: int) -> Tensor:
+def _pieces(rows: Tensor, inner: int, most: int) -> Iterator[Tensor]:
+    """Equal parts of rows, shape (groups, *positions, *inputs), with about so many positions each."""
+    positions = rows.shape[1 : rows.dim() - inner]
+    parts = round(math.prod(positions) / most)
+    axis = next((axis for axis, size in enumerate(positions, start=1) if size > 1), 0)
+    if parts <= 1 or not axis:
+        yield rows
+        return
+    size = math.ceil(rows.shape[axis] / parts)
+    for part in torch.split(rows, size, dim=axis):
+        yield from _pieces(part, inner, most)
+
+
+def _empty_like(rows: Tensor, inner: int, inputs: int, height: int) -> Tensor:
     """Room for so many rows in float64, in the order that they have in memory."""
-    groups, inputs = rows.shape[0], rows.shape[-1]
-    if rows.stride(-2) == 1 < rows.stride(-1):  # positions next to each other
+    groups, lines = len(rows), rows.dim() - inner
+    if rows.stride(lines - 1) < rows.stride(lines):  # positions next to each other
         return torch.empty(groups, inputs, height, dtype=torch.float64, device=rows.device).mT
     return torch.empty(groups, height, inputs, dtype=torch.float64, device=rows.device)
 
@@ -36,11 +55,20 @@ def _add_half(sums: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
     blas.dsyrk(1.0, rows.T if turned else rows, beta=1.0, c=sums.T, trans=not turned, overwrite_c=True)
 
 
+def _mirror(sums: NDArray[np.float64]) -> None:
+    """Fill the upper triangle from the lower one, in place."""
+    for start in range(0, len(sums), TILE):
+        stop = start + TILE
+        sums[start:stop, stop:] = sums[stop:, start:stop].T
+        tile = sums[start:stop, start:stop]
+        tile[:] = np.tril(tile) + np.tril(tile, -1).T
+
+
 class Accumulator:
     """Sum of XᵀX of rows that come in pieces, in memory that does not depend on their number.
 
-    Rows are gathered, in float64, until there are about as many as inputs, unless so many come at once in
-    float64: products of fewer would cost more for adding up than for multiplying.
+    Rows are gathered, in float64, until there are about as many as inputs: products of fewer would cost more
+    for adding up than for multiplying, and more would leave a processor's cache before they are multiplied.
 
     Parameters
     ----------
@@ -71,19 +99,21 @@ class Accumulator:
         groups, inputs = self._shape
         return max(inputs, BLOCK // (groups * inputs), 1)
 
-    def add(
-        self, rows: Tensor, weights: Tensor | None = None, batch: int = 0, *, narrow: bool = False
-    ) -> None:
-        """Take in rows, shape (groups, *positions, n), each times its weight, shape (positions,), or 1.
+    def add(self, rows: Tensor, weights: Tensor | None = None, batch: int = 0, *, inner: int = 1) -> None:
+        """Take in rows, each times the weight of its position or 1; those without weight stay out.
 
         Whether they are finite is seen in the sums of their squares, once they are multiplied.
 
         Parameters
         ----------
+        rows
+            Shape (groups, *positions, *inputs), wherever they lie: views are not unfolded as a whole.
+        weights
+            Shape (positions,), flat.
         batch
             Number of the batch that they come from, for messages; 0 where it is not known.
-        narrow
-            Whether rows in float64 come from a narrower type.
+        inner
+            How many of the last axes hold the n inputs.
 
         Raises
         ------
@@ -93,49 +123,53 @@ class Accumulator:
         """
         if rows.is_complex():
             raise InputError(f"The input of layer '{self._name}' is complex, and bounds exist for real ones.")
-        if rows.device.type == "mps":  # the one kind of device that has no float64
-            rows = rows.cpu()
-        wide, count = rows.dtype == torch.float64, math.prod(rows.shape[1:-1])
-        self._narrow = self._narrow and (narrow or not wide)
-        if wide and weights is None and not self._filled and count >= self.height:
-            self._multiply(rows.reshape(len(rows), count, -1), [(0, batch)])
-        else:
-            self._gather(rows, None if weights is None else weights.to(rows.device).sqrt()[:, None], batch)
-        self.positions += count
-        self.weight += count if weights is None else float(weights.sum())
+        self._narrow = self._narrow and rows.dtype != torch.float64
+        if weights is not None and bool((weights == 1.0).all()):
+            weights = None
+        start = 0
+        for part in _pieces(rows, inner, self.height):
+            count = math.prod(part.shape[1 : part.dim() - inner])
+            if weights is None:
+                self._gather(part, inner, count, batch)
+                self.weight += count
+            else:
+                self._gather_weighted(
+                    part.flatten(-inner).flatten(1, -2), weights[start : start + count], batch
+                )
+            start += count
 
-    def _gather(self, rows: Tensor, roots: Tensor | None, batch: int) -> None:
-        """Keep rows, each times its number, until there are enough of them."""
-        count, start = math.prod(rows.shape[1:-1]), 0
-        if self._rows is None:  # whole batches fill it, so that BLAS takes it as it lies
-            spare = self.height % count if 0 < count <= self.height else 0
-            self._rows = _empty_like(rows, self.height - spare)
-        capacity = self._rows.shape[1]
-        at_once = roots is None and count <= capacity
-        if at_once and count > capacity - self._filled:
-            self._flush()
+    def _gather_weighted(self, rows: Tensor, weights: Tensor, batch: int) -> None:
+        """Keep those of rows, shape (groups, positions, n), that have a weight."""
+        counting = weights > 0.0
+        rows, weights = rows[:, counting.to(rows.device)], weights[counting].double()
+        room = self._gather(rows, 1, len(weights), batch)
+        room *= weights.sqrt()[:, None].to(rows.device)
+        self.weight += float(weights.sum())
+
+    def _gather(self, rows: Tensor, inner: int, count: int, batch: int) -> Tensor:
+        """Keep so many rows until there are enough of them; give where they are, (groups, count, n)."""
+        room = self._room(rows, inner, count)
+        room.view(rows.shape).copy_(rows)
         self._origins.append((self._filled, batch))
-        if at_once:
-            room: Tensor = self._rows[:, self._filled : self._filled + count]
-            room.view(rows.shape).copy_(rows)  # wherever they lie
-            self._filled += count
-            return
-        rows = rows.reshape(len(rows), count, -1)
-        while start < count:
-            taken = min(count - start, capacity - self._filled)
-            room = self._rows[:, self._filled : self._filled + taken]
-            room.copy_(rows[:, start : start + taken])
-            if roots is not None:
-                room *= roots[start : start + taken]
-            self._filled += taken
-            start += taken
-            if self._filled == capacity:
-                self._flush()
-                self._origins.append((0, batch))
+        self._filled += count
+        self.positions += count
+        return room
+
+    def _room(self, rows: Tensor, inner: int, count: int) -> Tensor:
+        """Where so many rows have their place, shape (groups, count, n)."""
+        if self._rows is None or count > self._rows.shape[1]:
+            self._flush()
+            # whole batches fill it, so that BLAS takes it as it lies
+            spare = self.height % count if 0 < count <= self.height else 0
+            self._rows = _empty_like(rows, inner, self._shape[1], max(count, self.height - spare))
+        elif count > self._rows.shape[1] - self._filled:
+            self._flush()
+        return self._rows[:, self._filled : self._filled + count]
 
     def _flush(self) -> None:
         """Add what was gathered to the sums."""
-        assert self._rows is not None
+        if self._rows is None or not self._filled:
+            return
         filled, self._filled = self._filled, 0
         origins, self._origins = self._origins, []
         self._multiply(self._rows[:, :filled], origins)
@@ -145,14 +179,17 @@ class Accumulator:
         if self._sums is None:
             groups, inputs = self._shape
             self._sums = torch.zeros(groups, inputs, inputs, dtype=torch.float64, device=rows.device)
-            self._halved = groups == 1 and rows.device.type == "cpu"
+            self._halved = groups == 1 and inputs > SMALL and rows.device.type == "cpu"
         if not self._narrow:
             self._largest = np.maximum(self._largest, rows.abs().amax(dim=1).cpu().numpy())
         if self._halved:
-            _add_half(self._sums[0].numpy(), rows[0].numpy())
+            half = self._sums[0].numpy()
+            _add_half(half, rows[0].numpy())
+            finite = bool(np.isfinite(half.diagonal()).all())
         else:
             self._sums.baddbmm_(rows.mT, rows)
-        if not torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all():
+            finite = bool(torch.isfinite(self._sums.diagonal(dim1=1, dim2=2)).all())
+        if not finite:
             self._refuse_rows(rows, origins)
 
     def _refuse_rows(self, rows: Tensor, origins: Sequence[tuple[int, int]]) -> None:
@@ -174,19 +211,20 @@ class Accumulator:
         )
 
     def sums(self) -> NDArray[np.float64]:
-        """XᵀX of all rows so far, shape (groups, n, n).
+        """XᵀX of all rows so far, shape (groups, n, n); what is added later may change it.
 
         Raises
         ------
         InputError
             If an input is not finite, or its squares leave float64's range.
         """
-        if self._filled:
-            self._flush()
+        self._flush()
         if self._sums is None:
             return np.zeros((self._shape[0], self._shape[1], self._shape[1]))
         lost = self._largest[(self._largest > 0.0) & (self._largest < SQUARES_HOLD)]
         if len(lost):
             self._refuse(f"small as {lost.min():.3g}")
         sums: NDArray[np.float64] = self._sums.cpu().numpy()
-        return sums + np.tril(sums[0], -1).T if self._halved else sums
+        if self._halved:
+            _mirror(sums[0])
+        return sums

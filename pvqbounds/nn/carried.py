@@ -118,6 +118,6 @@ class _Kind(LayerKind):
         """None: it does not run."""
         raise NotImplementedError
 
-    def rows(self, inputs: Tensor) -> Tensor:
+    def spread_rows(self, inputs: Tensor) -> Tensor:
         """None: it does not run."""
         raise NotImplementedError

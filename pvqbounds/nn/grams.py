@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -113,7 +111,7 @@ def grams_of_layers(
         model or hold what it has no place for, or if a layer's input is not finite.
     """
     names = [layer for layer in layers if not isinstance(layer, Layer)]
-    found_by_name = dict(zip(names, find_layers(model, names), strict=True))
+    found_by_name = find_layers(model, names)
     targets = [layer if isinstance(layer, Layer) else found_by_name[layer] for layer in layers]
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners: dict[str, Listener] = {}
@@ -192,20 +190,11 @@ class Listener:
 
     def _take(self, inputs: Tensor) -> None:
         kind, inputs = self.layer.kind, inputs.detach()
-        places = kind.places(inputs)
-        weights = self._weights(places)
-        samples = kind.batch_first(inputs)
-        each = max(1, math.prod(places) // max(1, len(samples)))
-        # unfolded only as far as one product needs, in a processor's cache and in float64 at once
-        height, step = self.total.height, max(1, len(samples))
-        if each > 1:
-            step = math.ceil(height / each) if kind.unfolds else max(1, height // each)
-        for start in range(0, len(samples), step):
-            part = samples[start : start + step]
-            own = None if weights is None else weights[start * each : (start + step) * each]
-            wide = _wide(part) if kind.unfolds else part
-            rows = kind.spread_rows(wide) if own is None else kind.rows(wide)
-            self._add(rows, own, narrow=part.dtype != torch.float64)
+        weights = self._weights(kind.places(inputs))
+        if inputs.device.type == "mps":  # the one kind of device that has no float64
+            inputs = inputs.cpu()
+        rows = kind.spread_rows(kind.batch_first(inputs))
+        self.total.add(rows, weights, self._seen.batch, inner=kind.inner)
 
     def _weights(self, places: tuple[int, ...]) -> Tensor | None:
         """Of the output positions, flat; None where all count alike, or nothing tells."""
@@ -253,15 +242,6 @@ class Listener:
         """The position mask of the batch, where there is one."""
         return dict(self._seen.positions.weights).get(POSITION_MASK)
 
-    def _add(self, rows: Tensor, weights: Tensor | None, *, narrow: bool) -> None:
-        """Rows and the weights of their positions; those without weight stay out."""
-        if weights is not None:
-            counting = weights > 0.0
-            rows = rows if bool(counting.all()) else rows[:, counting.to(rows.device)]
-            weights = weights[counting]
-            weights = None if bool((weights == 1.0).all()) else weights
-        self.total.add(rows, weights, self._seen.batch, narrow=narrow)
-
     def result(self) -> LayerGrams:
         """G of each group.
 
@@ -280,9 +260,3 @@ class Listener:
             )
         notes = (*self._seen.notes, *self._notes)
         return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)
-
-
-def _wide(inputs: Tensor) -> Tensor:
-    """In float64, where there is one."""
-    real = not inputs.is_complex() and inputs.device.type != "mps"
-    return inputs.double() if real else inputs

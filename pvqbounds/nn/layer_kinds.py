@@ -68,8 +68,8 @@ class LayerKind(ABC):
     """Whether the module has its weight in another order than a channel a row."""
     interleaved: bool = False
     """Whether its channels are by turns those of two layers that files may have apart."""
-    unfolds: bool = False
-    """Whether its rows repeat inputs, once for each place in a kernel."""
+    inner: int = 1
+    """Axes of :meth:`spread_rows` that hold the inputs of a channel."""
 
     @property
     @abstractmethod
@@ -118,12 +118,16 @@ class LayerKind(ABC):
         """Bring `inputs` to one sample, or one token, along the first axis, however the layer is called."""
 
     @abstractmethod
-    def rows(self, inputs: Tensor) -> Tensor:
-        """Unfold inputs, batch first, to shape (groups, output positions, n), of the dtype of `inputs`."""
-
     def spread_rows(self, inputs: Tensor) -> Tensor:
-        """The same with axes for their positions, (groups, *positions, n), which need not be copied."""
-        return self.rows(inputs)
+        """Unfold inputs, batch first, to shape (groups, *output positions, *inputs of a channel).
+
+        The last :attr:`inner` axes hold n numbers in the order of the weights. Of the dtype of `inputs`; a
+        view of them where they can be looked at so, in which the same number may lie at many places.
+        """
+
+    def rows(self, inputs: Tensor) -> Tensor:
+        """The same, of shape (groups, output positions, n)."""
+        return self.spread_rows(inputs).flatten(-self.inner).flatten(1, -2)
 
 
 class Matrix(LayerKind):
@@ -157,7 +161,7 @@ class Matrix(LayerKind):
         """One position a row."""
         return inputs.reshape(-1, inputs.shape[-1])
 
-    def rows(self, inputs: Tensor) -> Tensor:
+    def spread_rows(self, inputs: Tensor) -> Tensor:
         """The inputs as they are."""
         return inputs.unsqueeze(0)
 
@@ -195,7 +199,7 @@ class _Windowed(LayerKind, Generic[M]):
     def __init__(self, module: M) -> None:
         self._module = module
         self.groups, self.block = module.groups, math.prod(module.kernel_size)
-        self.unfolds = self.block > 1
+        self.inner = 1 + len(module.kernel_size)  # channels and places in the kernel
 
     @property
     def called(self) -> nn.Module:
@@ -237,24 +241,13 @@ class Conv(_Windowed[Convolution]):
         ]
         return (len(batched), *spatial)
 
-    def rows(self, inputs: Tensor) -> Tensor:
+    def spread_rows(self, inputs: Tensor) -> Tensor:
         """The windows under the kernel."""
         m = self._module
         around = [amount for pair in reversed(_padding(m)) for amount in pair]  # last axis first
         mode = "constant" if m.padding_mode == "zeros" else m.padding_mode
         padded = nn.functional.pad(inputs, around, mode) if any(around) else inputs
         return _windows(padded, m, m.stride)
-
-    def spread_rows(self, inputs: Tensor) -> Tensor:
-        """Of a kernel of one place the inputs as they lie."""
-        m = self._module
-        if self.unfolds or any(any(pair) for pair in _padding(m)):
-            return self.rows(inputs)
-        steps: tuple[Any, ...] = (..., *(slice(None, None, step) for step in m.stride))
-        taken = inputs[steps]
-        places = taken.shape[2:]
-        grouped = taken.view(len(taken), m.groups, -1, *places)  # (batch, groups, channels, *positions)
-        return grouped.movedim(0, 1).movedim(2, -1)
 
 
 class ConvTransposed(_Windowed[Transposed]):
@@ -309,7 +302,7 @@ class ConvTransposed(_Windowed[Transposed]):
             *((size - 1) * step + 1 + sum(pads) - d * (k - 1) for size, pads, step, d, k in axes),
         )
 
-    def rows(self, inputs: Tensor) -> Tensor:
+    def spread_rows(self, inputs: Tensor) -> Tensor:
         """The windows under the kernel that is turned round."""
         m: Any = self._module
         sizes = [(size - 1) * step + 1 for size, step in zip(inputs.shape[2:], m.stride, strict=True)]
@@ -438,21 +431,16 @@ def _is_turned_linear(module: nn.Module) -> bool:
 
 
 def _windows(inputs: Tensor, m: Convolution | Transposed, steps: tuple[int, ...]) -> Tensor:
-    """What lies under the kernel at each position, shape (groups, positions, n).
-
-    In memory positions are next to each other: so each place of the kernel is copied along whole lines.
-    """
-    spatial = len(m.kernel_size)
-    windows = inputs
+    """What lies under the kernel at each position, shape (groups, batch, *positions, channels, *kernel)."""
+    windows, spatial = inputs, len(m.kernel_size)
     for axis, (size, step, dilation) in enumerate(
         zip(m.kernel_size, steps, m.dilation, strict=True), start=2
     ):
         windows = windows.unfold(axis, dilation * (size - 1) + 1, step)[..., ::dilation]
-    # (batch, channels, *positions, *kernel) -> (groups, channels, *kernel, batch, *positions)
-    windows = windows.view(len(inputs), m.groups, -1, *windows.shape[2:])
+    channels, sizes = inputs.shape[1] // m.groups, windows.shape[2:]
+    grouped = windows.view(len(inputs), m.groups, channels, *sizes)  # sizes: (*positions, *kernel)
     positions, kernel = range(3, 3 + spatial), range(3 + spatial, 3 + 2 * spatial)
-    fan_in = inputs.shape[1] // m.groups * math.prod(m.kernel_size)
-    return windows.permute(1, 2, *kernel, 0, *positions).reshape(m.groups, fan_in, -1).mT
+    return grouped.permute(1, 0, *positions, 2, *kernel)
 
 
 def _padding(module: Convolution) -> list[tuple[int, int]]:

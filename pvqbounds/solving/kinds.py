@@ -244,10 +244,12 @@ class EveryScale(Coded):
         self, backend: Backend, problem: AnyScaleLeastSquares, options: Options, method: str
     ) -> ExactSolution:
         from pvqbounds.solving.every_scale import bound_every_scale
+        from pvqbounds.solving.every_zero_point import bound_every_zero_point
         from pvqbounds.solving.one import solver_at_scales
 
         clock = Clock(options.time_limit, options.cancelled)
-        return bound_every_scale(problem, solver_at_scales(backend, method, options), clock)
+        bound = bound_every_scale if problem.values.span is None else bound_every_zero_point
+        return bound(problem, solver_at_scales(backend, method, options), clock)
 
     def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
         """The codes at their best scale."""
