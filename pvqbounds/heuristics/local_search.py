@@ -86,7 +86,7 @@ def _one_opt(form, values, inputs, room, codes, gradient, noise, floor, most):  
     """Take the best single-code move until none gains, `most` times at most; returns the number taken."""
     n = len(codes)
     for taken in range(most):
-        best, best_i, best_code = floor, -1, 0.0
+        best, best_i, best_code = floor, n, 0.0
         for i in range(n):
             curvature = form[i, i]
             if curvature <= 0.0:
@@ -100,7 +100,7 @@ def _one_opt(form, values, inputs, room, codes, gradient, noise, floor, most):  
             gain = -step * (gradient[i] + step * curvature)
             if gain > best and gain > abs(step) * noise[i]:
                 best, best_i, best_code = gain, i, code
-        if best_i < 0:
+        if best_i == n:
             return taken
         _move(form, values, inputs, room, codes, gradient, best_i, best_code)
     return most
@@ -138,7 +138,7 @@ def _two_opt(form, values, inputs, room, codes, gradient, noise, floor):  # type
     n = len(codes)
     steps, changes, more = np.zeros((n, 2)), np.empty((n, 2)), np.zeros((n, 2), np.int64)
     _neighbours(form, values, inputs, codes, gradient, steps, changes, more)
-    best, best_i, best_j, best_si, best_sj = floor, -1, -1, 0, 0
+    best, best_i, best_j, best_si, best_sj = floor, n, n, 0, 0
     for i in range(n):
         for si in range(2):
             if changes[i, si] == np.inf:
@@ -153,7 +153,7 @@ def _two_opt(form, values, inputs, room, codes, gradient, noise, floor):  # type
                         and _both_fit(inputs, room, i, more[i, si], j, more[j, sj])
                     ):
                         best, best_i, best_j, best_si, best_sj = gain, i, j, si, sj
-    if best_i < 0:
+    if best_i == n:
         return False
     for i, side in ((best_i, best_si), (best_j, best_sj)):
         _move(form, values, inputs, room, codes, gradient, i, codes[i] + (2.0 * side - 1.0))
@@ -164,7 +164,7 @@ def _two_opt(form, values, inputs, room, codes, gradient, noise, floor):  # type
 def _swap(form, values, inputs, room, codes, gradient, noise, floor):  # type: ignore[no-untyped-def]
     """Set one weight to zero and another of its group to its best value; whether a move gains."""
     n = len(codes)
-    best, best_i, best_j, best_code = floor, -1, -1, 0.0
+    best, best_i, best_j, best_code = floor, n, n, 0.0
     for i in range(n):
         if codes[i] == inputs[i].zero:
             continue
@@ -180,7 +180,7 @@ def _swap(form, values, inputs, room, codes, gradient, noise, floor):  # type: i
             gain = -(own + value * (value * form[j, j] + slope))
             if gain > best and gain > abs(step) * noise[i] + abs(value) * noise[j]:
                 best, best_i, best_j, best_code = gain, i, j, code
-    if best_i < 0:
+    if best_i == n:
         return False
     _move(form, values, inputs, room, codes, gradient, best_i, inputs[best_i].zero)
     _move(form, values, inputs, room, codes, gradient, best_j, best_code)
@@ -208,12 +208,22 @@ def _gradient(form, values, inputs, codes, gradient, noise):  # type: ignore[no-
 
 
 @numba.njit(cache=True, nogil=True)
-def descend(form, values, inputs, most, codes, pairs, moves):  # type: ignore[no-untyped-def]
-    """Descend in place from `codes` (float64, feasible) by `moves` moves at most.
+def descend(form, values, inputs, most, codes, moves):  # type: ignore[no-untyped-def]
+    """Descend in place from `codes` (float64, feasible) by `moves` moves of one code at most.
 
-    With `pairs`, moves of two weights follow wherever 1-opt stops. Returns the error (x-c)ᵀP(x-c), and
-    whether no move is left that gains.
+    Returns the error (x-c)ᵀP(x-c), and whether no move is left that gains.
     """
+    n = len(codes)
+    gradient, noise = np.zeros(n), np.zeros(n)
+    room = _room(inputs, most, codes)
+    floor = _RELATIVE_GAIN * abs(_gradient(form, values, inputs, codes, gradient, noise))
+    taken = _one_opt(form, values, inputs, room, codes, gradient, noise, floor, moves)
+    return _gradient(form, values, inputs, codes, gradient, noise), taken < moves
+
+
+@numba.njit(cache=True, nogil=True)
+def descend_by_pairs(form, values, inputs, most, codes, moves):  # type: ignore[no-untyped-def]
+    """:func:`descend`, and a move of two weights wherever it stops."""
     n = len(codes)
     gradient, noise = np.zeros(n), np.zeros(n)
     room = _room(inputs, most, codes)
@@ -223,8 +233,8 @@ def descend(form, values, inputs, most, codes, pairs, moves):  # type: ignore[no
         left -= _one_opt(form, values, inputs, room, codes, gradient, noise, floor, left)
         if left > 0:
             left -= 1
-            ended = not pairs or not _two_opt(form, values, inputs, room, codes, gradient, noise, floor)
-            if most is not None and pairs and ended:
+            ended = not _two_opt(form, values, inputs, room, codes, gradient, noise, floor)
+            if most is not None and ended:
                 ended = not _swap(form, values, inputs, room, codes, gradient, noise, floor)
     return _gradient(form, values, inputs, codes, gradient, noise), ended
 
@@ -235,7 +245,7 @@ def _best_of_starts(form, values, inputs, most, starts, moves, best):  # type: i
     best_error, best_ended = np.inf, True
     for start in starts:
         codes = start.copy()
-        error, ended = descend(form, values, inputs, most, codes, False, moves)
+        error, ended = descend(form, values, inputs, most, codes, moves)
         if error < best_error:
             best_error, best_ended = error, ended
             best[:] = codes
@@ -308,11 +318,12 @@ def _to_the_end(
     """Descend in place, lot by lot, while the error falls and there is time; returns the error."""
     n = len(codes)
     # a move of one code costs n multiplications, one of two codes about 4 n²
+    descent = descend_by_pairs if pairs else descend
     moves = max(1, int(_SLICE / (4.0 * n * n))) if pairs else _MOVES * n
     error = np.inf
     for _ in range(max(1, _LOTS * _MOVES * n // moves)):
         before = error
-        error, ended = descend(form, values, inputs, most, codes, pairs, moves)
+        error, ended = descent(form, values, inputs, most, codes, moves)
         if ended or not error < before or (clock is not None and clock.expired):
             break
     return float(error)

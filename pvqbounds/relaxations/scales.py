@@ -11,10 +11,11 @@ error `value`, sigma > value, wherever
 
     (s/t - 1)² <= (L - value) / (sigma - value) = q²,     that is for s/(1 + q) <= t <= s/(1 - q).   (2)
 
-Codes with zᵀGw <= 0 have no less than sigma at every scale, G being definite. And a best scale cannot lie
-anywhere: if e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma, while zᵀGz is at most
-sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least the least eigenvalue of G where that
-is proved positive, as some code of an input that counts is not zero; where it is not, nothing is proved.
+A best scale cannot lie anywhere: if e < value, then t² zᵀGz = sigma - e lies between sigma - value and sigma,
+while zᵀGz is at most sum |G_ij| k_i k_j, k_i the largest magnitude of a code, and at least what
+:mod:`pvqbounds.relaxations.least_power` proves of codes with Gz other than 0; where that is nothing, nothing
+is proved. Where it is positive codes with zᵀGw <= 0 have no less than sigma at every scale, and those with
+Gz = 0 have sigma.
 Scales whose parts (2) cover what is left between prove `value` for every scale.
 """
 
@@ -28,13 +29,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.arithmetic.definite import equilibration, proved_shift
 from pvqbounds.arithmetic.enclosures import UNIT, Enclosure, down, gamma, up
 from pvqbounds.errors import InputError
 from pvqbounds.problems.any_scale import AnyScaleLeastSquares
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import Certificate, is_number, is_vector
+from pvqbounds.relaxations.least_power import least_power
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
@@ -59,11 +60,10 @@ HALVINGS = 100
 """Steps of the bisection for the largest value: its last digits lie far below those of the signal."""
 
 CLAIMED = 1e-11
-"""Share of a value that is not claimed: the signal and the range may differ by rounding elsewhere."""
+"""Share of a value that is not claimed: what is covered may differ by rounding elsewhere."""
 
-WIDER = 1.0 + 1e-6
-"""By how much more than the range a claim covers: the least eigenvalue is proved a little differently
-elsewhere."""
+WIDER = 1.0 + 2e-6
+"""By how much farther the power of codes reaches in a claim: it is proved a little differently elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class ScaleRange:
     largest: float
     """zᵀGz of any codes is at most this."""
     smallest: float
-    """And at least this, unless it is zero; 0 where nothing is proved."""
+    """And at least this, unless Gz = 0; 0 where nothing is proved."""
 
-    def ends(self, value: float, wider: float = 1.0) -> tuple[float, float]:
+    def ends(self, value: float) -> tuple[float, float]:
         """Least and largest best scale of codes with an error below `value`, rounded outwards."""
         if self.largest <= 0.0:
             return math.inf, 0.0  # no codes change the error
@@ -86,7 +86,13 @@ class ScaleRange:
         high = math.inf
         if self.smallest > 0.0:
             high = up(math.sqrt(up(self.signal.upper / self.smallest)), 2)
-        return low / wider, high * wider
+        return low, high
+
+    def elsewhere(self) -> ScaleRange:
+        """A range that contains what another machine proves: the signal lies anew within its enclosure."""
+        width = self.signal.upper - self.signal.lower
+        signal = Enclosure(down(self.signal.lower - width, 4), up(self.signal.upper + width, 4))
+        return ScaleRange(signal, self.largest * WIDER, self.smallest / WIDER)
 
 
 def range_of(problem: AnyScaleLeastSquares) -> ScaleRange:
@@ -97,16 +103,8 @@ def range_of(problem: AnyScaleLeastSquares) -> ScaleRange:
     largest = 0.0
     if code > 0.0 and live.any():
         largest = up(float(matrix.sum()) * (1.0 + gamma(matrix.size + 4)) * code * code, 2)
-    smallest = _least_eigenvalue(problem.gram[np.ix_(live, live)]) if live.any() else 0.0
+    smallest = least_power(problem.gram[np.ix_(live, live)], values.qmin, values.qmax) if live.any() else 0.0
     return ScaleRange(problem.signal, largest, smallest)
-
-
-def _least_eigenvalue(gram: Array) -> float:
-    """A proved lower bound on the least eigenvalue of a Gram, 0 where none is proved."""
-    power = equilibration(gram)
-    shift = proved_shift(np.ldexp(gram, -power[:, None] - power))
-    # zᵀGz >= shift sum (2^p_i z_i)²
-    return 0.0 if shift is None else max(down(float(np.ldexp(shift, 2 * int(power.min())))), 0.0)
 
 
 @dataclass(frozen=True)
@@ -117,20 +115,24 @@ class Gap:
     high: float
 
 
+@np.errstate(over="ignore")  # what is served may have no end
 def _reach(scales: Array, bounds: Array, signal: float, value: float) -> tuple[Array, Array]:
     """The best scales (2) that bounds at some scales serve, rounded inwards: ends of shape (m,) each."""
-    useful = (bounds >= value) & (signal > value)
-    share = (bounds - value) / np.nextafter(signal - value, np.inf)
-    share = np.where(useful, np.nextafter(share * (1.0 - 4.0 * UNIT), -np.inf), 0.0)
-    q = np.maximum(np.nextafter(np.sqrt(np.clip(share, 0.0, 1.0)), -np.inf), 0.0)
-    low = np.nextafter(scales / np.nextafter(1.0 + q, -np.inf), np.inf)
-    high = np.nextafter(scales / np.nextafter(1.0 - q, np.inf), -np.inf)
-    return np.where(useful, low, np.inf), np.where(share >= 1.0, np.inf, np.where(useful, high, 0.0))
+    room = math.nextafter(signal - value, -math.inf)
+    useful = (bounds >= value) & (room > 0.0)
+    # 1 - q² = (sigma - L) / (sigma - value), as q may lie so close to 1 that 1 - q would have no digits
+    missing = np.nextafter(signal - bounds, np.inf) / (room if room > 0.0 else 1.0)
+    rest = np.clip(np.nextafter(missing, np.inf), 0.0, 1.0)
+    q = np.sqrt(1.0 - rest) * (1.0 - 4.0 * UNIT)
+    more = np.nextafter(1.0 + q, -np.inf)
+    less = np.nextafter(rest / more, np.inf)  # 1 - q
+    endless = bounds >= signal
+    low = np.nextafter(scales / more, np.inf)
+    high = np.where(endless, np.inf, np.nextafter(scales / less, -np.inf))
+    return np.where(useful, low, np.inf), np.where(useful, high, 0.0)
 
 
-def first_gap(
-    scales: Array, bounds: Array, within: ScaleRange, value: float, wider: float = 1.0
-) -> Gap | None:
+def first_gap(scales: Array, bounds: Array, within: ScaleRange, value: float) -> Gap | None:
     """The first gap that bounds at some scales leave for a value; None where they prove it for every scale.
 
     Parameters
@@ -141,10 +143,8 @@ def first_gap(
         Lower bounds on the error at these scales, shape (m,).
     within
         Where best scales may lie.
-    wider
-        By how much more than that is covered.
     """
-    reached, end = within.ends(value, wider)
+    reached, end = within.ends(value)
     if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
         return Gap(0.0, math.inf)
     if reached > end:
@@ -164,14 +164,14 @@ def first_gap(
     return Gap(reached, min(beyond, end))
 
 
-def largest_value(scales: Array, bounds: Array, within: ScaleRange, wider: float = 1.0) -> float:
+def largest_value(scales: Array, bounds: Array, within: ScaleRange) -> float:
     """The largest value that bounds at some scales prove for every scale, but for the bisection's end."""
     low, high = 0.0, max(within.signal.lower, 0.0)
-    if first_gap(scales, bounds, within, high, wider) is None:
+    if first_gap(scales, bounds, within, high) is None:
         return high
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        if first_gap(scales, bounds, within, middle, wider) is None:
+        if first_gap(scales, bounds, within, middle) is None:
             low = middle
         else:
             high = middle
@@ -188,11 +188,15 @@ def claimed_value(scales: Array, bounds: Array, within: ScaleRange) -> tuple[flo
     within
         Where best scales may lie.
     """
-    value = max(0.0, down((1.0 - CLAIMED) * largest_value(scales, bounds, within, WIDER)))
+    within = within.elsewhere()
+    value, share = largest_value(scales, bounds, within), CLAIMED
+    while share < 1.0 and first_gap(scales, bounds, within, down((1.0 - share) * value)) is not None:
+        share *= 2.0  # a bisection's end is no proof of what lies below it, where all is rounding
+    value = max(0.0, down((1.0 - share) * value)) if share < 1.0 else 0.0
     needed = np.ones(len(scales), dtype=np.bool_)
     for i in np.argsort(bounds):  # the lowest bounds, with the dearest proofs, are left out first
         needed[i] = False
-        if first_gap(scales[needed], bounds[needed], within, value, WIDER) is not None:
+        if first_gap(scales[needed], bounds[needed], within, value) is not None:
             needed[i] = True
     if not needed.any():  # no codes change the error
         needed[0] = True

@@ -36,7 +36,10 @@ __all__ = [
     "conditions_text",
     "in_figures",
     "layer_view",
+    "objective_text",
+    "problem_text",
     "problem_view",
+    "seconds_text",
     "solvers_view",
     "verdict_text",
 ]
@@ -507,7 +510,7 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     if rule is None:
         return ""
     if rule.any_scale:
-        return "any scale for the layer" if rule.one_scale else "any scale a channel"
+        return rule.free
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}
@@ -532,10 +535,10 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    table.add_row("problem", _problem_text(problem))
+    table.add_row("problem", problem_text(problem))
     optimal = bounds.status == "optimal"
-    if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
-        ends = problem.quadratic.objective_bounds(bounds)
+    ends = result.objective_bounds
+    if ends is not None:
         optimal |= ends.lower == ends.upper
         table.add_row("least objective", Text(objective_text(*ends), style="bold cyan"))
     else:
@@ -558,7 +561,8 @@ def problem_view(result: SliceResult, source: str) -> RenderableType:
     return Group(Text(source, style="bold"), Padding(table, (0, 0)))
 
 
-def _problem_text(problem: Problem) -> str:
+def problem_text(problem: Problem) -> str:
+    """What a problem is, in words."""
     if isinstance(problem, IntegerLeastSquares) and problem.quadratic is not None:
         low, high = problem.low.min(), problem.high.max()
         return f"quadratic program, {problem.n} whole variables from {low:.0f} to {high:.0f}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
 from pvqbounds.errors import InputError, shown
-from pvqbounds.problems import Problem, Task
+from pvqbounds.problems import IntegerLeastSquares, Problem, Task
 from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.gram import Gram
 from pvqbounds.relaxations.expected import expected_error, log_mean_pivot
@@ -53,6 +53,14 @@ class SliceResult:
     def dead(self) -> bool:
         """Whether no signal can be proved: its SQNR is undefined."""
         return self.problem.signal.lower <= 0.0
+
+    @property
+    def objective_bounds(self) -> Enclosure | None:
+        """What holds the least objective of a quadratic program; None for any other problem."""
+        problem = self.problem
+        if not isinstance(problem, IntegerLeastSquares) or problem.quadratic is None:
+            return None
+        return problem.quadratic.objective_bounds(self.bounds)
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def wide():
 @pytest.fixture(scope="module")
 def sampled(wide, tmp_path_factory):
     store = tmp_path_factory.mktemp("sampled") / "s"
-    formats = ["int3", "25%", "nf4", "2:4"]
+    formats = ["int3", "25%", "nf4", "2:4", "2:4+int3", "mxfp4"]
     return store, pvq.nn.network_bounds(*wide, store=store, formats=formats, methods=[], sample=12)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.relaxations.dual import DualCertificate
-from pvqbounds.relaxations.scales import ScalesCertificate, first_gap, largest_value, range_of
+from pvqbounds.relaxations.scales import ScalesCertificate, _reach, first_gap, largest_value, range_of
 from tests.truth import least_error_at_any_scale, random_any_scale_problem
 
 FOREVER = Clock(math.inf)
@@ -92,10 +93,19 @@ def test_the_range_holds_every_best_scale_that_beats_a_value() -> None:
             assert ((low <= beating) & (beating <= high)).all()
 
 
-def test_no_scale_is_too_large_for_a_singular_gram() -> None:
-    a = np.array([1.0, -math.sqrt(2.0)])
-    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
+def test_no_scale_is_too_large_where_many_codes_have_next_to_no_power() -> None:
+    X = np.random.default_rng(0).normal(size=(12, 24))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 12, X[0], -8, 7)
     assert range_of(problem).ends(0.5 * problem.signal.lower)[1] == math.inf
+
+
+@pytest.mark.parametrize("line", [[1.0, -math.sqrt(2.0)], [1.0, -0.5], [1.0, -0.1]])
+def test_a_singular_gram_has_a_largest_scale_that_holds(line) -> None:
+    problem = pvq.AnyScaleLeastSquares(np.outer(line, line), np.array([1.0, 0.3]), -8, 7)
+    codes = np.array(list(itertools.product(range(-8, 8), repeat=2)))
+    product, square = codes @ problem.gram @ problem.weight, (codes @ np.array(line)) ** 2
+    scale = (product / np.where(square > 1e-12, square, np.inf)).max()
+    assert scale <= range_of(problem).ends(0.0)[1] * (1.0 + 1e-9) < math.inf  # the largest is often sharp
 
 
 def solved(seed: int = 0):
@@ -203,8 +213,39 @@ def test_random_problems_of_all_families() -> None:
         assert within.smallest >= 0.0
 
 
-def test_a_bound_of_the_whole_signal_proves_nothing_of_a_singular_gram() -> None:
-    a = np.array([1.0, -0.5])
-    problem = pvq.AnyScaleLeastSquares(np.outer(a, a), np.array([1.0, 0.3]), -8, 7)
-    within, signal = range_of(problem), problem.signal.upper
-    assert first_gap(np.array([1.0]), np.array([2.0 * signal]), within, 0.5 * signal) is not None
+def test_true_bounds_never_prove_too_much_of_singular_grams() -> None:
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(2, 4)) if seed % 2 else rng.normal(size=(9, 4)) @ np.diag([1, 1, 1, 0.0])
+        X[:, 3] = X[:, 2] if seed % 2 == 0 else X[:, 3]
+        problem = pvq.AnyScaleLeastSquares(X.T @ X / len(X), rng.normal(size=4), -2, 1)
+        truth = float(least_error_at_any_scale(problem))
+        scales = np.exp(np.arange(-4.0, 6.0, 0.02))
+        bounds = np.array([best_at(problem, s) for s in scales])
+        value = largest_value(scales, bounds, range_of(problem))
+        assert value <= truth + 1e-12 * problem.signal.upper
+        assert value >= 0.9 * truth - 2e-4 * problem.signal.upper
+
+
+def test_what_a_bound_next_to_the_signal_serves_is_counted_with_all_its_digits() -> None:
+    scales, value, signal = np.array([0.3]), 0.25, 0.7
+    for exponent in range(4, 45):
+        bounds = np.array([signal * (1.0 - 2.0**-exponent)])
+        q = Fraction(float(bounds[0])) - Fraction(value)
+        q /= Fraction(signal) - Fraction(value)  # q²
+        low, high = (float(end[0]) for end in _reach(scales, bounds, signal, value))
+        # s / (1 + q) <= low and high <= s / (1 - q), compared by squares, and next to both
+        assert (Fraction(0.3) / Fraction(low) - 1) ** 2 <= q
+        assert (1 - Fraction(0.3) / Fraction(high)) ** 2 <= q
+        assert (Fraction(0.3) / Fraction(low * (1.0 - 1e-14)) - 1) ** 2 > q
+        assert (1 - Fraction(0.3) / Fraction(high * (1.0 + 1e-14))) ** 2 > q
+
+
+def test_a_claim_beside_the_signal_proves_itself() -> None:
+    power = np.array([3.7e-70, 1.1e-105, 2.8e-44, 1.1e-105])
+    gram = np.sqrt(power[:, None] * power) * (1.0 - 2e-4 * (1.0 - np.eye(4)))
+    weight = np.array([5.5e23, -7.9e23, -3.3e23, -2.9e23])  # best at a scale of zero
+    problem = pvq.AnyScaleLeastSquares(gram, weight, 0, 3)
+    found = pvq.solve(problem, method="relax", time_limit=5.0)
+    assert 0.0 < found.error_lower <= found.error_upper == pytest.approx(problem.signal.upper)
+    assert pvq.verify(problem, found)

@@ -24,8 +24,8 @@ def _holds(seed: int, proved: bool) -> bool:
 
 
 def test_intervals_hold_against_all_codes_and_scales() -> None:
-    closed = [_holds(seed, proved=seed % 5 == 0) for seed in range(60)]
-    assert sum(closed) >= 30  # many singular Grams have no bound
+    closed = [_holds(seed, proved=seed % 5 == 0) for seed in range(50)]
+    assert sum(closed) >= 40  # at 60 dB and more scales serve too few others
 
 
 @pytest.mark.long
@@ -82,14 +82,39 @@ def test_a_time_limit_leaves_an_interval() -> None:
     assert pvq.verify(problem, bounds)
 
 
-def test_a_singular_gram_has_no_bound_and_says_why() -> None:
+def test_few_positions_of_many_inputs_have_no_bound_and_say_why() -> None:
     rng = np.random.default_rng(2)
-    X = rng.normal(size=(5, 9))
-    problem = pvq.AnyScaleLeastSquares(X.T @ X / 5, rng.normal(size=9), -4, 3)
-    bounds = pvq.solve(problem)
+    X = rng.normal(size=(12, 24))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 12, rng.normal(size=24), -8, 7)
+    bounds = pvq.solve(problem, time_limit=2.0)
     assert bounds.error_lower == 0.0
     assert "singular" in bounds.note
     assert 0.0 < bounds.error_upper < problem.signal.upper
+
+
+def _hardly_definite(kind: str) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    X = rng.normal(size=(40, 10))
+    if kind in ("layer norm", "nearly"):
+        X = (X - X.mean(axis=1, keepdims=True)) * np.exp(0.3 * rng.normal(size=10))
+        X += 1e-4 * rng.normal(size=X.shape) * (kind == "nearly")
+    elif kind == "copies":
+        X[:, 4], X[:, 7] = X[:, 2], X[:, 3]
+    else:
+        X = X[:8]
+    return X.T @ X / len(X)
+
+
+@pytest.mark.parametrize("kind", ["layer norm", "nearly", "copies", "positions"])
+@pytest.mark.parametrize("bits", [2, 3])
+def test_directions_of_no_power_are_bounded_at_every_scale(kind: str, bits: int) -> None:
+    half = 2 ** (bits - 1)
+    weight = np.random.default_rng(6).normal(size=10)
+    problem = pvq.AnyScaleLeastSquares(_hardly_definite(kind), weight, -half, half - 1)
+    bounds = pvq.solve(problem)
+    assert bounds.status == "optimal"
+    assert isinstance(bounds.certificate, ScalesCertificate)
+    assert pvq.verify(problem, bounds)
 
 
 @pytest.mark.parametrize("weight", [np.zeros(4), np.array([0.0, 0.0, 0.0, 1.0])])
@@ -110,7 +135,7 @@ def test_without_signal_no_gram_is_too_large(box, power) -> None:
     assert pvq.verify(problem, bounds)
 
 
-@pytest.mark.parametrize("power", [-227, 0, 270])
+@pytest.mark.parametrize("power", [-190, 0, 270])
 def test_a_best_scale_next_to_zero_is_not_too_small(power) -> None:
     gram = np.array([[1.0, 1.0 - 2**-52], [1.0 - 2**-52, 1.0]]) * 10.0**power
     problem = pvq.AnyScaleLeastSquares(gram, [-(2.0**-29), 2.0**-29], -1, 0)

@@ -61,11 +61,11 @@ def test_a_descent_makes_no_more_moves_than_it_may():
     centre = 100.0 * weight
     start = np.full(40, -8.0)
     codes = start.copy()
-    _, ended = local_search.descend(*terms(gram, centre), codes, False, 5)
+    _, ended = local_search.descend(*terms(gram, centre), codes, 5)
     assert not ended
     assert 0 < np.count_nonzero(codes != start) <= 5
     before = (codes - centre) @ gram @ (codes - centre)
-    error, ended = local_search.descend(*terms(gram, centre), codes, True, 10_000)
+    error, ended = local_search.descend_by_pairs(*terms(gram, centre), codes, 10_000)
     assert ended
     assert error < before
     assert error == pytest.approx((codes - centre) @ gram @ (codes - centre), rel=1e-9)

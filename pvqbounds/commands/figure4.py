@@ -1,0 +1,216 @@
+"""``pvqbounds figure4``: chunks of layers at every bit width, quantized and pruned (the paper's Figure 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pvqbounds.commands.console import (
+    MethodOption,
+    MethodsOption,
+    RangeOption,
+    RelaxationOption,
+    ResultOption,
+    SeedOption,
+    SolverOption,
+    ThreadsOption,
+    TimeLimitOption,
+    cores,
+    methods_of,
+    progress_bar,
+    show,
+)
+from pvqbounds.commands.inputs import (
+    DataOption,
+    GramsOption,
+    LayersOption,
+    ModelArgument,
+    ModelOption,
+    SamplesOption,
+    SaveGramsOption,
+    TableOption,
+    WeightsOption,
+    captured,
+    check_gram_file,
+    data_options,
+    layers_of,
+    model_name,
+)
+from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
+from pvqbounds.commands.outputs import Outputs
+from pvqbounds.commands.studies import DEFAULT_BITS, BitsOption, bits_of
+from pvqbounds.errors import InputError
+
+if TYPE_CHECKING:
+    from pvqbounds.nn import LoadedModel
+    from pvqbounds.nn.gram_files import GivenGrams
+    from pvqbounds.results.layer import LayerReport
+
+__all__ = ["figure4"]
+
+PAPERS_CHUNK = 36
+"""Inputs of a chunk: four input channels of a 3x3 convolution (Kuzmin et al., sec. 4.3)."""
+
+EPILOG = (
+    "Examples: [bold]pvqbounds figure4 --layer block3.0 --plot figure4.svg[/bold]   |   "
+    "[bold]pvqbounds figure4 my.package:factory --data x.npy --layer 'features.*' --bits 2,4,8 "
+    "--json 'f4-{layer}.json' --table f4.csv[/bold]   |   "
+    "[bold]pvqbounds figure4 --results f4-a.json --results f4-b.json --plot f4.pdf[/bold]"
+)
+
+
+def figure4(
+    model: ModelArgument = None,
+    model_option: ModelOption = None,
+    layer: LayersOption = None,
+    data: DataOption = None,
+    weights: WeightsOption = None,
+    samples: SamplesOption = None,
+    grams: GramsOption = None,
+    save_grams: SaveGramsOption = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--results",
+            metavar="FILE",
+            help="What --json wrote before, to lay beside, or to draw again without --layer; repeatable.",
+        ),
+    ] = None,
+    bits: BitsOption = DEFAULT_BITS,
+    opt_dim: Annotated[int, typer.Option(help="Inputs of a chunk, at most.")] = PAPERS_CHUNK,
+    whole: Annotated[bool, typer.Option("--whole", help="The layers themselves, in one piece.")] = False,
+    out_channels: Annotated[int | None, typer.Option(help="Only the first so many output channels.")] = None,
+    range_method: RangeOption = "mse",
+    methods: MethodsOption = None,
+    solver: SolverOption = "auto",
+    method: MethodOption = "auto",
+    relaxation: RelaxationOption = None,
+    time_limit: TimeLimitOption = 60.0,
+    threads: ThreadsOption = 1,
+    jobs: Annotated[int | None, typer.Option(help="Problems at a time; as many as there are cores.")] = None,
+    json_path: ResultOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Read layers whose --json is there already, of the same data and options."
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the figure to a .png, .svg or .pdf.")
+    ] = None,
+    table: TableOption = None,
+    seed: SeedOption = 0,
+) -> None:
+    """Chunks of layers at every bit width: b-bit quantization against pruning to b/16, what is decided."""
+    from pvqbounds.results.pairs import formats_of_widths, pairs_of
+    from pvqbounds.storage.results_read import read_layer
+
+    formats, listed = formats_of_widths(bits_of(bits)), methods_of(methods) or []
+    called = model_name(model, model_option)
+    outputs = Outputs(json_path, plot, table)
+    outputs.check([path for path in (data, weights, grams, *(results or ())) if path is not None])
+    if save_grams is not None:
+        check_gram_file(save_grams)
+    if resume and json_path is None:
+        raise InputError("--resume reads what --json has written; give --json too.")
+    reports: list[LayerReport] = [read_layer(path) for path in results or ()]
+    for report in reports:
+        pairs_of(report)  # of other formats it is refused before any work
+    try:
+        with keeping_what_stands() as interrupts, progress_bar("loading") as update:
+            if results and not layer:  # nothing is solved
+                return
+            from pvqbounds import nn
+
+            def told(done: int, total: int, doing: str) -> None:
+                interrupts.keeps = done > 0
+                update(done, total, doing)
+
+            reading = data_options(None, 256, samples, None, seed)
+            loaded = nn.load_model(called, weights, data, options=reading, needs_data=grams is None)
+            layers = layers_of(loaded, layer)
+            if not layers:
+                raise InputError(
+                    f"Name layers of {called} with --layer; `pvqbounds layer {called}` lists them."
+                )
+            if json_path is not None:
+                Outputs(json_path).check_layers(layers)
+            update(0, 0, "layer inputs")
+            own, _ = captured(loaded, layers, grams, save_grams, again=resume)
+            asked: dict[str, Any] = {
+                "formats": formats,
+                "opt_dim": None if whole else opt_dim,
+                "out_channels": out_channels,
+                "range_method": range_method,
+                "methods": listed,
+            }
+            for name in layers:
+                given = own.get(name, grams)
+                known = _known(outputs, loaded, name, given, asked) if resume else None
+                if known is not None:
+                    reports.append(known)
+                    continue
+                report = nn.layer_bounds(
+                    loaded,
+                    name,
+                    grams=given,
+                    **asked,
+                    solver=solver,
+                    method=method,
+                    relaxation=relaxation,
+                    time_limit=time_limit,
+                    threads=threads,
+                    jobs=cores() if jobs is None else jobs,
+                    seed=seed,
+                    progress=told,
+                    cancelled=interrupts.stop,
+                )
+                reports.append(report)
+                outputs.write(report)
+                if interrupts.stop.is_set():
+                    break
+    finally:  # what is there is shown, whatever a later layer does
+        _present(reports, table, plot)
+    if interrupts.stop.is_set():
+        raise typer.Exit(INTERRUPTED)
+
+
+def _known(
+    outputs: Outputs, loaded: LoadedModel, name: str, given: GivenGrams | None, asked: dict[str, Any]
+) -> LayerReport | None:
+    """The result of a layer that is there already, where it answers what is asked."""
+    from pvqbounds.nn.again import answers
+    from pvqbounds.nn.gram_files import given_grams
+    from pvqbounds.nn.layers import find_layer
+    from pvqbounds.storage.results_read import read_layer
+
+    path = outputs.result_of(name)
+    if path is None or not path.exists():
+        return None
+    try:
+        known = read_layer(path)
+    except InputError:  # whatever it is, it will be replaced
+        return None
+    assert given is not None  # the Grams are captured, or in a file
+    target = find_layer(loaded.module, name)
+    return known if answers(known, target, given_grams(given, target), **asked) else None
+
+
+def _present(reports: Sequence[LayerReport], table: Path | None, plot: Path | None) -> None:
+    """Write the table, print the layers and draw them."""
+    from pvqbounds.report.figure4 import figure4_rows, figure4_view, plot_figure4
+    from pvqbounds.report.frames import write_table
+
+    if not reports:
+        return
+    if table is not None:
+        write_table([row for report in reports for row in figure4_rows(report)], table)
+    try:
+        if plot is not None:
+            plot_figure4(reports, plot)
+    finally:  # a picture that fails does not cost the result
+        for report in reports:
+            show(figure4_view(report))
