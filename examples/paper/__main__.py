@@ -188,7 +188,7 @@ def beyond(network: Network, size: Size, out: Path) -> Iterator[Step]:
     path = out / f"figure5-{network.name}.svg"
     joint = ("--joint-curve", "--bits", "4", "--mask-cost", "none", *limits, "--methods", "none")
     one = ("layer", network.model, "--layer", network.joint, *given, *joint)
-    yield Step((*one, "--plot", str(path)), path)
+    yield Step((*one, "--json", str(path.with_suffix(".json")), "--plot", str(path)), path)
 
 
 def named(layers: Sequence[str] | dict[str, None]) -> tuple[str, ...]:

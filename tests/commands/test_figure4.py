@@ -109,6 +109,23 @@ def test_what_a_solver_states_decides_nothing_and_is_not_called_certified():
     assert (row["quantization_better"], row["undecided"]) == (1, 1)  # of the chunk that slice is in, no more
 
 
+def test_a_chunk_is_exact_where_what_is_open_does_not_count_in_its_sum():
+    module, data = layer()
+    report = pvq.nn.layer_bounds(module, "", data, formats=formats_of_widths([4]), opt_dim=CHUNK)
+    quantized = report.sides[0]
+
+    def opened(gap):
+        """The report with the first channel of the first chunk open by a part of its error."""
+        first = quantized.slices[0]
+        lower = first.bounds.error_upper * (1.0 - gap)
+        bounds = replace(first.bounds, status="bounded", error_lower=lower)
+        slices = (replace(first, bounds=bounds), *quantized.slices[1:])
+        return replace(report, sides=(replace(quantized, slices=slices), report.sides[1]))
+
+    assert [pair.exact for pair in pairs_of(opened(1e-9))] == [True, True]
+    assert [pair.exact for pair in pairs_of(opened(1e-3))] == [False, True]
+
+
 def test_the_command_writes_files_that_are_proved_and_drawn_again(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("torch")

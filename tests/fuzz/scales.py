@@ -1,4 +1,4 @@
-"""Steps of any scale and zero point: intervals against all codes, each at its best scale, without rounding."""
+"""Steps of any scale and zero point: intervals against all codes at their best scales, without rounding."""
 
 from __future__ import annotations
 
