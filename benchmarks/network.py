@@ -4,10 +4,11 @@
     python -m benchmarks.network --rounds 5 digits    one of them, the median of five rounds
 
 `digits` is the shipped network, all layers in two formats; `mobilenet` the first blocks of
-`examples/network_mobilenet.py`, as one alone takes less than the start of Python and its packages. Each run is a process of its own, from the start of Python to the
-end of the report, in a store of its own; runs with one and with two workers take turns. It wants as many free
-cores as workers, and says how many the machine has. Time limits that a slow machine reaches would
-cost both the same seconds: none are reached here, the bounds being relaxations.
+`examples/network_mobilenet.py`, as one alone takes less than the start of Python and its packages. Each
+run is a process of its own, from the start of Python to the end of the report, in a store of its own; runs
+with one and with two workers take turns. It wants as many free cores as workers, and says how many the
+machine has. Time limits that a slow machine reaches would cost both the same seconds: none are reached
+here, the bounds being relaxations.
 """
 
 from __future__ import annotations
