@@ -7,8 +7,8 @@
     python -m examples.paper                             # from the root of the source: results/paper
     python -m examples.paper --tiny                      # the shipped network, one layer, two widths
 
-Each step is a command, printed before it runs; one whose last file is there already is not run again, so that
-an interrupted run goes on. The data are crops of scikit-learn's two photographs.
+Each step is a command, printed before it runs; one whose last file is there already is not run again, nor are
+layers of an interrupted one. The data are crops of scikit-learn's two photographs.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ FULL = Size(
             "efficientnet-lite0",
             "examples.paper.networks:efficientnet_lite0",
             (
-                *("_blocks.3._expand_conv", "_blocks.5._project_conv", "_blocks.6._expand_conv"),
-                *("_blocks.6._depthwise_conv.conv", "_blocks.8._project_conv"),
+                *("_blocks.3._expand_conv", "_blocks.4._project_conv", "_blocks.5._project_conv"),
+                *("_blocks.6._expand_conv", "_blocks.6._depthwise_conv.conv"),
             ),
             ("_conv_stem.conv", "_blocks.5._project_conv", "_blocks.6._expand_conv"),
             "_blocks.6._expand_conv",
@@ -86,7 +86,7 @@ FULL = Size(
     bits="2-8",
     whole_bits="2,4,8",
     some=8,
-    seconds=1.0,
+    seconds=0.5,
 )
 TINY = Size(
     (Network("digits", "digits", ("block3.0",), ("block2.0",), "block1.0", photographs=False),),
@@ -112,7 +112,8 @@ def steps(size: Size, out: Path) -> Iterator[Step]:
     yield tensors(out, size)
     for network in size.networks:
         yield from figure4(network, size, out)
-        yield figure5(network, size, out)
+    for network in size.networks:
+        yield from beyond(network, size, out)
 
 
 def distributions(out: Path, bits: str) -> Iterator[Step]:
@@ -158,46 +159,36 @@ def figure4(network: Network, size: Size, out: Path) -> Iterator[Step]:
         thin = ("--out-channels", "1", "--bits", "2", "--methods", "none")
         yield Step((*start, *every, *taken, *thin, "--table", str(out / f"{network.name}.csv")), grams)
     given = ("--grams", str(grams)) if network.photographs else ()
-    chunked, some = (*start, *named(network.chunked), *given), ("--out-channels", str(size.some))
+    chunked = (*start, *named(network.chunked), *given)
     yield drawn((*chunked, "--bits", size.bits), f"figure4-{network.name}", out)
-    yield drawn(
-        (*chunked, "--bits", size.bits, *some, "--methods", "magnitude+refit"), f"now-{network.name}", out
-    )
-    relaxed = ("--method", "relax", "--relaxation", "park-boyd", "--methods", "randomized")
+    some = ("--out-channels", str(size.some))
+    today = (*chunked, "--bits", size.bits, *some, "--methods", "magnitude+refit")
+    yield drawn(today, f"now-{network.name}", out)
     sizes = [word for bits in widths(size.bits) for word in ("--format", f"int{bits}")]
-    for layer in network.chunked:
-        path = out / f"then-{network.name}-{layer}.json"
-        papers = (
-            "layer",
-            network.model,
-            "--layer",
-            layer,
-            *given,
-            *sizes,
-            "--opt-dim",
-            "36",
-            *some,
-            *relaxed,
-        )
-        yield Step((*papers, "--json", str(path)), path)
-    whole = (*start, *named(network.whole), *given, "--whole", "--bits", size.whole_bits, *some)
-    yield drawn((*whole, "--time-limit", str(size.seconds)), f"whole-{network.name}", out)
+    relaxed = ("--method", "relax", "--relaxation", "park-boyd", "--methods", "randomized")
+    papers = ("layer", network.model, *chunked[2:], *sizes, "--opt-dim", "36", *some, *relaxed)
+    files = out / f"then-{network.name}-{{layer}}.json"
+    last = out / files.name.replace("{layer}", network.chunked[-1])
+    yield Step((*papers, "--json", str(files)), last)
 
 
 def drawn(arguments: tuple[str, ...], name: str, out: Path) -> Step:
     """A step of Figure 4 with all of its files."""
     picture = out / f"{name}.svg"
     files = ("--json", str(out / f"{name}-{{layer}}.json"), "--table", str(out / f"{name}.csv"))
-    return Step((*arguments, *files, "--plot", str(picture)), picture)
+    return Step((*arguments, *files, "--resume", "--plot", str(picture)), picture)
 
 
-def figure5(network: Network, size: Size, out: Path) -> Step:
-    """Figure 5: pruning on top of quantization at one size, as certified bounds after training."""
+def beyond(network: Network, size: Size, out: Path) -> Iterator[Step]:
+    """Figure 4 of whole layers, and Figure 5: pruning on top of quantization, as certified bounds."""
+    limits = ("--out-channels", str(size.some), "--time-limit", str(size.seconds))
+    given = ("--grams", str(out / f"{network.name}-grams.npz")) if network.photographs else ()
+    whole = ("figure4", network.model, *named(network.whole), *given, "--whole", "--bits", size.whole_bits)
+    yield drawn((*whole, *limits), f"whole-{network.name}", out)
     path = out / f"figure5-{network.name}.svg"
-    data = ("--data", str(out / "photographs.npy")) if network.photographs else ()
-    joint = ("--joint-curve", "--bits", "4", "--mask-cost", "none", "--out-channels", str(size.some))
-    limits = ("--time-limit", str(size.seconds), "--methods", "none", "--plot", str(path))
-    return Step(("layer", network.model, "--layer", network.joint, *data, *joint, *limits), path)
+    joint = ("--joint-curve", "--bits", "4", "--mask-cost", "none", *limits, "--methods", "none")
+    one = ("layer", network.model, "--layer", network.joint, *given, *joint)
+    yield Step((*one, "--json", str(path.with_suffix(".json")), "--plot", str(path)), path)
 
 
 def named(layers: Sequence[str] | dict[str, None]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,6 +45,8 @@ from pvqbounds.commands.studies import DEFAULT_BITS, BitsOption, bits_of
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
+    from pvqbounds.nn import LoadedModel
+    from pvqbounds.nn.gram_files import GivenGrams
     from pvqbounds.results.layer import LayerReport
 
 __all__ = ["figure4"]
@@ -90,6 +92,12 @@ def figure4(
     threads: ThreadsOption = 1,
     jobs: Annotated[int | None, typer.Option(help="Problems at a time; as many as there are cores.")] = None,
     json_path: ResultOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Read layers whose --json is there already, of the same data and options."
+        ),
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the figure to a .png, .svg or .pdf.")
     ] = None,
@@ -106,6 +114,8 @@ def figure4(
     outputs.check([path for path in (data, weights, grams, *(results or ())) if path is not None])
     if save_grams is not None:
         check_gram_file(save_grams)
+    if resume and json_path is None:
+        raise InputError("--resume reads what --json has written; give --json too.")
     reports: list[LayerReport] = [read_layer(path) for path in results or ()]
     for report in reports:
         pairs_of(report)  # of other formats it is refused before any work
@@ -129,17 +139,25 @@ def figure4(
             if json_path is not None:
                 Outputs(json_path).check_layers(layers)
             update(0, 0, "layer inputs")
-            own, _ = captured(loaded, layers, grams, save_grams)
+            own, _ = captured(loaded, layers, grams, save_grams, again=resume)
+            asked: dict[str, Any] = {
+                "formats": formats,
+                "opt_dim": None if whole else opt_dim,
+                "out_channels": out_channels,
+                "range_method": range_method,
+                "methods": listed,
+            }
             for name in layers:
+                given = own.get(name, grams)
+                known = _known(outputs, loaded, name, given, asked) if resume else None
+                if known is not None:
+                    reports.append(known)
+                    continue
                 report = nn.layer_bounds(
                     loaded,
                     name,
-                    grams=own.get(name, grams),
-                    formats=formats,
-                    opt_dim=None if whole else opt_dim,
-                    out_channels=out_channels,
-                    range_method=range_method,
-                    methods=listed,
+                    grams=given,
+                    **asked,
                     solver=solver,
                     method=method,
                     relaxation=relaxation,
@@ -158,6 +176,27 @@ def figure4(
         _present(reports, table, plot)
     if interrupts.stop.is_set():
         raise typer.Exit(INTERRUPTED)
+
+
+def _known(
+    outputs: Outputs, loaded: LoadedModel, name: str, given: GivenGrams | None, asked: dict[str, Any]
+) -> LayerReport | None:
+    """The result of a layer that is there already, where it answers what is asked."""
+    from pvqbounds.nn.again import answers
+    from pvqbounds.nn.gram_files import given_grams
+    from pvqbounds.nn.layers import find_layer
+    from pvqbounds.storage.results_read import read_layer
+
+    path = outputs.result_of(name)
+    if path is None or not path.exists():
+        return None
+    try:
+        known = read_layer(path)
+    except InputError:  # whatever it is, it will be replaced
+        return None
+    assert given is not None  # the Grams are captured, or in a file
+    target = find_layer(loaded.module, name)
+    return known if answers(known, target, given_grams(given, target), **asked) else None
 
 
 def _present(reports: Sequence[LayerReport], table: Path | None, plot: Path | None) -> None:

@@ -84,8 +84,13 @@ class Outputs:
         """Write the result of a layer."""
         from pvqbounds.storage.results_written import write_layer
 
-        if self.json is not None:
-            write_layer(report, _of_layer(self.json, report.layer))
+        path = self.result_of(report.layer)
+        if path is not None:
+            write_layer(report, path)
+
+    def result_of(self, layer: str) -> Path | None:
+        """Where the result of a layer goes."""
+        return None if self.json is None else _of_layer(self.json, layer)
 
     def write_rows(self, reports: Sequence[LayerReport]) -> None:
         """Write the table of all layers."""

@@ -16,7 +16,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.integer import IntegerLeastSquares
-from pvqbounds.problems.least_squares import LeastSquares, checked_pair, moved
+from pvqbounds.problems.least_squares import LeastSquares, check_magnitude, checked_pair, moved
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.units import Units, enclosure_scaled
 from pvqbounds.problems.validation import whole_number
@@ -145,9 +145,8 @@ class AnySteps(ValueSet):
 
     def usual(self, weight: Array) -> Steps:
         """The steps, and the zero point where it is free, of least weight error."""
-        if (
-            not self.qmin <= 0 <= self.qmax
-        ):  # no range search without 0: the largest code at the largest weight
+        # no range search without 0: the largest code at the largest weight
+        if not self.qmin <= 0 <= self.qmax:
             largest = float(np.abs(weight).max())
             scale = (largest if largest > 0.0 else 1.0) / max(abs(self.qmin), abs(self.qmax))
             return self._steps(scale, (self.qmin, self.qmax))
@@ -219,6 +218,8 @@ class AnyScaleLeastSquares(LeastSquares):
         span: int | None = None,
     ) -> None:
         shared, vector = checked_pair(gram, weight)
+        # its steps may be as small beside the weights, and are those of problems of their own
+        check_magnitude(shared.matrix, NEXT_TO_NOTHING * float(np.abs(vector).max()))
         low, high = (
             whole_number(end, name, -LARGEST_CODE, LARGEST_CODE)
             for name, end in (("qmin", qmin), ("qmax", qmax))

@@ -112,8 +112,13 @@ def figure4_view(report: LayerReport) -> RenderableType:
         ]
         decided = (row["quantization_better"], row["pruning_better"], row["undecided"])
         table.add_row(str(row["bits"]), str(row["chunks"]), str(row["exact"]), *ends, *map(str, decided))
-    head = Text.assemble((f"{report.model} {report.layer}", "bold"), f"  {_about(report)}")
+    head = Text.assemble((_called(report), "bold"), f"  {_about(report)}")
     return Group(head, table, Text(_label(report, rows), style="dim"))
+
+
+def _called(report: LayerReport) -> str:
+    """The layer and its model; of a factory its own name."""
+    return f"{report.model.rpartition(':')[2]} {report.layer}"
 
 
 def _about(report: LayerReport) -> str:
@@ -189,8 +194,7 @@ def _draw_layer(axes: Axes, report: LayerReport, pairs: Sequence[Pair], colours:
     axes.use_sticky_edges = False
     axes.autoscale_view()
     _draw_diagonal(axes)
-    called = f"{report.model.rpartition(':')[2]} {report.layer}"  # of a factory its own name
-    axes.set_title(called, loc="left", fontsize=9, fontweight="bold", pad=26)
+    axes.set_title(_called(report), loc="left", fontsize=9, fontweight="bold", pad=26)
     told = "\n".join(_captions(report, pairs, len(pairs) - len(drawn)))
     axes.text(0.0, 1.02, told, transform=axes.transAxes, fontsize=6.5, color="0.3", va="bottom")
     axes.set_xlabel("quantization SQNR, dB", fontsize=8, color=COLOURS["quantization"])
@@ -210,6 +214,8 @@ def _draw_box(axes: Axes, pair: Pair, colour: Any) -> None:
     box = Rectangle((left, bottom), right - left, top - bottom, linestyle="-" if pair.certified else "--")
     box.set(facecolor=(*colour[:3], 0.3), edgecolor=colour, zorder=3)
     axes.add_patch(box)
+    # where a box is too small to be seen, its corner is not
+    axes.plot(left, bottom, "s", color=colour, markersize=3.0, markerfacecolor="none", zorder=3)
 
 
 def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 from pvqbounds.errors import InputError, shown
+from pvqbounds.results.bounds import status_of
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 
 __all__ = ["BASE_BITS", "Pair", "chunks_of", "formats_of_widths", "pairs_of"]
@@ -48,8 +49,11 @@ class Pair:
 
     @property
     def exact(self) -> bool:
-        """Whether both are solved to the optimum."""
-        return self.quantization.status == self.pruning.status == "optimal"
+        """Whether both are solved to the optimum: each of their problems, or their sum to the same tolerance.
+
+        A channel of next to no signal, whose own two ends rounding keeps apart, does not count then.
+        """
+        return _solved(self.quantization) and _solved(self.pruning)
 
     @property
     def certified(self) -> bool:
@@ -117,6 +121,11 @@ def chunks_of(side: Side) -> list[Side]:
         )
         for _, chosen in sorted(places.items())
     ]
+
+
+def _solved(side: Side) -> bool:
+    summed = status_of(side.error_lower, side.error_upper, side.signal_enclosure.lower)
+    return "optimal" in (side.status, summed)
 
 
 def _names(bits: int) -> tuple[str, str]:

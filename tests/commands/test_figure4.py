@@ -109,6 +109,23 @@ def test_what_a_solver_states_decides_nothing_and_is_not_called_certified():
     assert (row["quantization_better"], row["undecided"]) == (1, 1)  # of the chunk that slice is in, no more
 
 
+def test_a_chunk_is_exact_where_what_is_open_does_not_count_in_its_sum():
+    module, data = layer()
+    report = pvq.nn.layer_bounds(module, "", data, formats=formats_of_widths([4]), opt_dim=CHUNK)
+    quantized = report.sides[0]
+
+    def opened(gap):
+        """The report with the first channel of the first chunk open by a part of its error."""
+        first = quantized.slices[0]
+        lower = first.bounds.error_upper * (1.0 - gap)
+        bounds = replace(first.bounds, status="bounded", error_lower=lower)
+        slices = (replace(first, bounds=bounds), *quantized.slices[1:])
+        return replace(report, sides=(replace(quantized, slices=slices), report.sides[1]))
+
+    assert [pair.exact for pair in pairs_of(opened(1e-9))] == [True, True]
+    assert [pair.exact for pair in pairs_of(opened(1e-3))] == [False, True]
+
+
 def test_the_command_writes_files_that_are_proved_and_drawn_again(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     pytest.importorskip("torch")
@@ -152,6 +169,28 @@ def test_a_layer_that_fails_does_not_cost_those_before(tmp_path, monkeypatch):
     assert [row["layer"] for row in csv.DictReader(table.open())] == ["block1.0"]
 
 
+def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    nn = pytest.importorskip("pvqbounds.nn")
+    bound = nn.layer_bounds
+
+    def interrupted(loaded, name, **options):
+        options["cancelled"].set()  # what the first Ctrl-C does
+        return bound(loaded, name, **options)
+
+    monkeypatch.setattr(nn, "layer_bounds", interrupted)
+    table, picture, result = tmp_path / "f.csv", tmp_path / "f.svg", tmp_path / "f-{layer}.json"
+    layers = ["--layer", "block1.0", "--layer", "block2.0", "--jobs", 1]
+    files = ["--table", table, "--plot", picture, "--json", result]
+    assert run("figure4", *layers, "--bits", "2,3", "--out-channels", 1, *files) == 130
+    rows = list(csv.DictReader(table.open()))
+    assert {row["layer"] for row in rows} == {"block1.0"}  # the second one was not begun
+    for row in rows:
+        assert float(row["quantization_sqnr_lower"]) <= float(row["quantization_sqnr_upper"])
+    assert "<svg" in picture.read_text()
+    assert all(finding.holds for finding in verify_file(tmp_path / "f-block1.0.json"))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -175,3 +214,54 @@ def test_results_of_other_formats_are_refused(tmp_path, capsys):
     assert run("layer", "--layer", "block1.0", "--out-channels", 1, "--format", "nf4", "--json", path) == 0
     assert run("figure4", "--results", path) == 2
     assert "holds no grid beside the density of its size" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_goes_on_where_it_was_interrupted_and_only_there(tmp_path, monkeypatch):
+    nn = pytest.importorskip("pvqbounds.nn")
+    bound, called = nn.layer_bounds, []
+
+    def counting(loaded, name, **options):
+        called.append(name)
+        if len(called) == 2:
+            options["cancelled"].set()  # Ctrl-C on the second layer
+        return bound(loaded, name, **options)
+
+    monkeypatch.setattr(nn, "layer_bounds", counting)
+    layers = ["--layer", "block1.0", "--layer", "block2.0", "--jobs", 1, "--out-channels", 1]
+    files = ["--json", tmp_path / "f-{layer}.json", "--table", tmp_path / "f.csv", "--resume"]
+    assert run("figure4", *layers, *files, "--bits", "2,3") == 130
+    assert called == ["block1.0", "block2.0"]
+    assert run("figure4", *layers, *files, "--bits", "2,3") == 0
+    assert called[2:] == ["block2.0"]  # an interrupted one is no answer
+    assert run("figure4", *layers, *files, "--bits", "2,3") == 0
+    assert called[3:] == []
+    assert len(list(csv.DictReader((tmp_path / "f.csv").open()))) == 4
+    for changed in (
+        ["--bits", "2"],
+        ["--bits", "2,3", "--methods", "rtn"],
+        ["--bits", "2,3", "--range", "minmax"],
+    ):
+        before = len(called)
+        assert run("figure4", *layers[:2], "--jobs", 1, "--out-channels", 1, *files, *changed) == 0
+        assert called[before:] == ["block1.0"]
+    (tmp_path / "f-block1.0.json").write_text("{}")
+    assert run("figure4", *layers[:2], "--jobs", 1, "--out-channels", 1, *files, "--bits", "2") == 0
+    assert called[-1] == "block1.0"
+
+
+def test_a_result_of_other_data_or_weights_is_no_answer():
+    from pvqbounds.nn import gram_of_layer
+    from pvqbounds.nn.again import answers
+    from pvqbounds.nn.layers import find_layer
+
+    module, data = layer()
+    names = formats_of_widths([2])
+    report = pvq.nn.layer_bounds(module, "", data, formats=names, opt_dim=CHUNK, methods=[])
+    target, grams = find_layer(module, ""), gram_of_layer(module, "", data)
+    asked = {"formats": names, "opt_dim": CHUNK, "out_channels": None, "range_method": "mse", "methods": []}
+    assert answers(report, target, grams, **asked)
+    assert not answers(report, target, gram_of_layer(module, "", 1.001 * data), **asked)
+    assert not answers(report, target, grams, **asked | {"opt_dim": 2})
+    assert not answers(report, target, grams, **asked | {"out_channels": 2})
+    module.weight.data[1, 5] += 1e-12
+    assert not answers(report, find_layer(module, ""), grams, **asked)

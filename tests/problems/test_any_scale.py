@@ -89,3 +89,10 @@ def test_codes_outside_the_box_are_refused() -> None:
     problem = pvq.AnyScaleLeastSquares(np.eye(2), np.ones(2), -2, 1)
     with pytest.raises(InputError, match="outside the grid"):
         problem.point(np.array([2, 0]))
+
+
+def test_numbers_whose_steps_would_underflow_are_refused_at_the_door() -> None:
+    with pytest.raises(InputError, match="so small that errors would underflow"):
+        pvq.AnyScaleLeastSquares(np.eye(2), [-1e-125, -3e-125], 1, 3)  # best at a step of next to nothing
+    problem = pvq.AnyScaleLeastSquares(np.eye(2), [-1e-85, -3e-85], 1, 3)
+    assert problem.at(problem.scale_of(np.array([1, 1]))).error([1, 1]).upper < 1.1e-169

@@ -81,30 +81,20 @@ def test_what_is_changed_is_not_proved() -> None:
     assert not verify_one_scale(problems, replace(found, scale=1.1 * found.scale))
 
 
-def test_channels_of_few_positions_are_bounded_and_no_better_than_by_trying() -> None:
+def test_singular_grams_and_zeros() -> None:
     rng = np.random.default_rng(5)
     X = rng.normal(size=(2, 4))
     singular = [pvq.AnyScaleLeastSquares(X.T @ X, rng.normal(size=4), -2, 1) for _ in range(2)]
-    found = bound(singular)
-    codes = np.array(list(itertools.product(range(-2, 2), repeat=4)))
-    square = np.einsum("ki,ij,kj->k", codes, X.T @ X, codes)
-    products = [codes @ (X.T @ X) @ problem.weight for problem in singular]
-    product, both = products[0][:, None] + products[1], square[:, None] + square
-    gain = np.where((product > 0.0) & (both > 1e-9), product**2 / np.maximum(both, 1e-9), 0.0)
-    least = sum(problem.signal.middle for problem in singular) - gain.max()
-    assert 0.0 < found.error_lower <= least * (1.0 + 1e-9)
-    assert found.error_upper >= least * (1.0 - 1e-9)
+    found, truth = bound(singular), least_sum(singular)
+    assert 0.0 < found.error_lower <= truth * (1.0 + 1e-12)
+    assert found.error_upper >= truth * (1.0 - 1e-12)
     assert verify_one_scale(singular, found)
-
-
-def test_many_directions_of_no_power_and_zeros() -> None:
-    rng = np.random.default_rng(5)
-    X = rng.normal(size=(10, 20))
-    singular = [pvq.AnyScaleLeastSquares(X.T @ X, rng.normal(size=20), -8, 7) for _ in range(2)]
-    found = bound(singular, time_limit=1.0)
+    X = rng.normal(size=(2, 14))
+    powerless = [pvq.AnyScaleLeastSquares(X.T @ X, rng.normal(size=14), -8, 7) for _ in range(2)]
+    found = bound(powerless)
     assert found.error_lower == 0.0
     assert "singular" in found.status
-    assert verify_one_scale(singular, found)
+    assert verify_one_scale(powerless, found)
     zeros = [pvq.AnyScaleLeastSquares(np.eye(3), np.zeros(3), -2, 1) for _ in range(2)]
     assert bound(zeros).error_upper < 1e-300
 

@@ -86,7 +86,8 @@ def relax_shared_values(
     ------
     Those of one channel after another, with the v that they come from in place of moments.
     """
-    pilots = [np.errstate(all="ignore")(relax)(problems[i]) for i in pilots_of(len(problems), problems[0].n)]
+    with np.errstate(all="ignore"):
+        pilots = [relax(problems[i]) for i in pilots_of(len(problems), problems[0].n)]
     lam = np.maximum(np.mean([found.certificate.lam for found in pilots], axis=0), 0.0)
     shared = _Shared.of(problems[0].gram, lam)
     for start in range(0, len(problems), AT_A_TIME):
