@@ -9,6 +9,7 @@ lowest bound at any scale, and next to nothing for the scales between.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
@@ -38,7 +39,11 @@ HOLDING = 2.0
 """A quick bound of more than so many times the value does not hold it down yet: a new scale does more."""
 
 USELESS = 0.5
-"""Share of the lowest bound of a solve below which a quick bound is of no use, before any value stands."""
+"""Share of the lowest bound of a solve below which a quick bound is of no use."""
+
+POOR = 4.0
+"""How many times a quick bound a solve at its scale proves where quick bounds are left out from then on, as
+behind directions of next to no power."""
 
 BESIDE = 1e-9
 """By how much more than the largest value the gap is looked for."""
@@ -91,7 +96,7 @@ def covered(
     -------
     What is known at each scale, ascending, and "optimal", "solved" or why it stopped.
     """
-    parts = [first]
+    parts, poor = [first], False
     while True:
         scales, bounds = (
             np.array(values) for values in zip(*((p.scale, p.bound) for p in parts), strict=True)
@@ -108,8 +113,10 @@ def covered(
         gap = first_gap(scales, bounds, within, value * (1.0 + BESIDE))
         if gap is None:  # no more than rounding is left
             return parts, "solved"
-        weak = min(goal, HOLDING * value) if value > 0.0 else USELESS * goal
-        parts = _with(parts, _narrowed(prover, parts, gap, weak))
+        weak = min(goal, max(HOLDING * value, USELESS * goal))
+        part = _narrowed(prover, parts, gap, weak, prover.solve if poor else prover.relax)
+        poor |= any(part.bound > POOR * other.bound for other in parts if other.scale == part.scale)
+        parts = _with(parts, part)
 
 
 def _with(parts: list[AtScale[T]], part: AtScale[T]) -> list[AtScale[T]]:
@@ -120,8 +127,14 @@ def _with(parts: list[AtScale[T]], part: AtScale[T]) -> list[AtScale[T]]:
     return sorted([*others, replace(best, solved=part.solved)], key=lambda part: part.scale)
 
 
-def _narrowed(prover: Prover[T], parts: list[AtScale[T]], gap: Gap, weak_below: float) -> AtScale[T]:
-    """What has a lower bound than this at a gap, solved, or a new scale in it."""
+def _narrowed(
+    prover: Prover[T],
+    parts: list[AtScale[T]],
+    gap: Gap,
+    weak_below: float,
+    bounded: Callable[[float], AtScale[T]],
+) -> AtScale[T]:
+    """What has a lower bound than this at a gap, solved, or a new scale in it, bounded."""
     below = [part for part in parts if part.scale <= gap.low]
     above = [part for part in parts if part.scale >= gap.high]
     inside = [part for part in parts if gap.low < part.scale < gap.high]
@@ -132,7 +145,7 @@ def _narrowed(prover: Prover[T], parts: list[AtScale[T]], gap: Gap, weak_below: 
         return prover.solve(min(weak, key=lambda part: part.bound).scale)
     if below and above:
         middle = math.sqrt(gap.low * gap.high)
-        return prover.solve(middle) if below[-1].solved and above[0].solved else prover.relax(middle)
+        return prover.solve(middle) if below[-1].solved and above[0].solved else bounded(middle)
     if above:
-        return prover.relax(max(BELOW * gap.high, gap.low))
-    return prover.relax(min(BEYOND * gap.low, gap.high))
+        return bounded(max(BELOW * gap.high, gap.low))
+    return bounded(min(BEYOND * gap.low, gap.high))
