@@ -11,7 +11,7 @@ COVERED_BY := tests/arithmetic tests/problems tests/relaxations tests/test_api.p
 KERNELS_COVERED_BY := tests/arithmetic tests/problems/test_grids.py tests/problems/test_any_scale.py \
 	tests/problems/test_code_kernel.py
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt
 
 .PHONY: help demo test test-long test-bare coverage fuzz check docs wheel smoke bench bench-layers bench-check paper clean
 .DEFAULT_GOAL := help

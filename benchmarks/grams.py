@@ -4,7 +4,7 @@ The plain product is that of all rows at once, in float64. "Accumulated" takes i
 in float32, as a model gives them: it unfolds, converts, checks and sums. "In all" runs the model, and checks
 that the sum is a Gram. The three take turns; times are medians, seconds of the processor on one thread.
 
-    python -m benchmarks.grams
+    python -m benchmarks.grams [--only Conv2d] [--repeats 21]
 """
 
 from __future__ import annotations
@@ -53,11 +53,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--only", default="", help="cases that are called so")
+    args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     print("| layer | plain X.T @ X | accumulated | ratio | in all |\n|---|---|---|---|---|")
     for name, module, shape in CASES:
+        if args.only not in name:
+            continue
         x = torch.randn(shape)
         model = nn.Sequential(module)
         layer = find_layer(model, "0")
@@ -68,7 +71,7 @@ def main() -> None:
             lambda layer=layer, x=x: accumulated(layer, x),
             lambda model=model, x=x: gram_of_layer(model, "0", x),
         )
-        plain, own, whole = medians(runs, repeats)
+        plain, own, whole = medians(runs, args.repeats)
         times = [f"{seconds * 1e3:.1f} ms" for seconds in (plain, own, whole)]
         print(f"| {name} | {times[0]} | {times[1]} | {own / plain:.2f} | {times[2]} |")
 

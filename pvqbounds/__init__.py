@@ -33,6 +33,7 @@ from pvqbounds.problems import (
 if TYPE_CHECKING:
     from pvqbounds import formats, methods, nn, solvers
     from pvqbounds.results.bounds import Bounds
+    from pvqbounds.results.layer import LayerReport
     from pvqbounds.solvers import available_solvers
     from pvqbounds.solving.budget_curve import budget_curve
     from pvqbounds.solving.channels import solve_channels
@@ -49,6 +50,7 @@ __all__ = [
     "Gram",
     "InputError",
     "IntegerLeastSquares",
+    "LayerReport",
     "LeastSquares",
     "OutputError",
     "PvqError",
@@ -72,6 +74,7 @@ __all__ = [
 # imported on first use, so that `import pvqbounds` needs numpy and little else
 _LAZY = {
     "Bounds": "pvqbounds.results.bounds",
+    "LayerReport": "pvqbounds.results.layer",
     "Verification": "pvqbounds.solving.verification",
     "available_solvers": "pvqbounds.solvers",
     "budget_curve": "pvqbounds.solving.budget_curve",

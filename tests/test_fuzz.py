@@ -181,10 +181,11 @@ def test_a_proof_that_is_wrong_inside_is_found(monkeypatch):
     certificate = DualCertificate(np.full(3, 0.1), np.full(3, 0.01))
     assert formula.faults_of_a_proof(problem, certificate) == []
     monkeypatch.setattr(dual, "proved_shift", lambda matrix, margins: 1e3)
+    monkeypatch.setattr(dual, "kept_rest", lambda gram, asked, prove: prove())
     (fault,) = formula.faults_of_a_proof(problem, certificate)
     assert "an eigenvalue below" in fault
     monkeypatch.undo()
-    monkeypatch.setattr(dual, "minus_inverse_form", lambda matrix, nu, smallest, radius: (0.0, 0.0))
+    monkeypatch.setattr(dual, "minus_inverse_form", lambda definite, nu, radius: (0.0, 0.0))
     (fault,) = formula.faults_of_a_proof(problem, certificate)
     assert "these multipliers stand for" in fault
 

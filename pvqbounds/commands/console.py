@@ -68,8 +68,8 @@ MethodOption = Annotated[
 RelaxationOption = Annotated[
     str | None,
     typer.Option(
-        help="hybrid, box-hull (all but pruning), splits, shared, park-boyd (uniform steps), "
-        "perspective (pruning)."
+        help="hybrid, box-hull (all but pruning), splits, park-boyd (uniform steps), perspective "
+        "(pruning), shared (multipliers of all channels of a layer together)."
     ),
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.network.forms import FORMS, Form
-from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.weights import line
 from pvqbounds.problems.least_squares import LeastSquares
@@ -83,10 +83,10 @@ def compressed_model(
         in the model, or weights that another module has as well.
     """
     module = _copied(model.module if isinstance(model, LoadedModel) else model)
-    for name, side in _chosen(network, choice).items():
-        layer = find_layer(module, name)
+    sides = _chosen(network, choice)
+    for name, layer in find_layers(module, sides).items():
         _check_alone(module, layer)
-        layer.replace_weight(_matrix(side, layer, method))
+        layer.replace_weight(_matrix(sides[name], layer, method))
     return module
 
 
@@ -232,9 +232,8 @@ def export_weights(
         return Exported(path, formats, {})
     packed: dict[str, PackedLayer] = {}
     dense: dict[str, str] = {}
-    for name, side in sides.items():
-        layer = find_layer(module, name)
-        found = _packed(side, layer)
+    for name, layer in find_layers(module, sides).items():
+        found = _packed(sides[name], layer)
         if isinstance(found, str):
             dense[name] = found
             continue

@@ -1,8 +1,9 @@
 """Units in processes of this machine, of one BLAS thread each; one that is lost costs its unit's time.
 
 Workers are started afresh (spawn) with the number of BLAS threads in their environment, before NumPy is
-imported there. Each reads the Grams of its unit from the store and writes its result there, so that what
-stands survives whatever ends. They end with the process that started them.
+imported there, and get ready while the Grams are taken. Each reads the Grams of its unit from the store
+and writes its result there, so that what stands survives whatever ends. They end with the process that
+started them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -24,7 +25,7 @@ from pvqbounds.network.agenda import Agenda
 from pvqbounds.network.unit import Unit
 from pvqbounds.storage.network_store import Failure
 
-__all__ = ["Outcome", "failure_of", "in_processes"]
+__all__ = ["Outcome", "Pool", "failure_of", "processes"]
 
 TRIES = 2
 """Times that a unit is begun whose process is lost."""
@@ -122,41 +123,85 @@ class _Worker:
     ready: bool = False
 
 
-@dataclass(eq=False)
-class _Pool:
-    """Workers, and the units that wait."""
+class Pool:
+    """Workers, and the units that wait.
 
-    store: str
-    agenda: Agenda
-    told: Told
-    ended: Ended
-    workers: list[_Worker] = field(default_factory=list)
-    lost: dict[tuple[str, str], int] = field(default_factory=dict)
-    never: int = 0
-    """Workers that ended before they were ready."""
+    Parameters
+    ----------
+    store
+        Folder of the Grams and the results.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self._store = str(store)
+        self._workers: list[_Worker] = []
+        self._lost: dict[tuple[str, str], int] = {}
+        self._never = 0
+        """Workers that ended before they were ready."""
+        self._agenda = Agenda([])
+        self._told: Told = lambda unit, done, total: None
+        self._ended: Ended = lambda unit, outcome: None
+
+    def work(self, agenda: Agenda, told: Told, ended: Ended) -> None:
+        """Bound units; each stands in the store, or has failed, when `ended` hears of it.
+
+        Parameters
+        ----------
+        told
+            Called with a unit that is being worked on, its problems done, and their number.
+        ended
+            Called with each unit, and what happened where it failed.
+
+        Raises
+        ------
+        OutputError
+            If the store cannot be written.
+        InputError
+            If no worker starts.
+        """
+        self._agenda, self._told, self._ended = agenda, told, ended
+        while self._busy:
+            places: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
+            places |= {worker.process.sentinel: worker for worker in self._workers}
+            said = connection.wait(list(places), timeout=LOOK)
+            for worker in {id(places[place]): places[place] for place in said}.values():
+                try:
+                    if worker.pipe.poll():
+                        self._hear(worker)
+                    elif not worker.process.is_alive():
+                        self._bury(worker)
+                except (EOFError, ConnectionResetError):
+                    self._bury(worker)
+
+    def end(self) -> None:
+        """End the workers, whatever they do."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join()
 
     def start(self) -> None:
         """Start a worker."""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self.store), daemon=True)
+        process = context.Process(target=_work, args=(theirs, self._store), daemon=True)
         with _one_blas_thread():
             process.start()
         theirs.close()
-        self.workers.append(_Worker(process, ours))
+        self._workers.append(_Worker(process, ours))
 
-    def give(self, worker: _Worker) -> None:
+    def _give(self, worker: _Worker) -> None:
         """Hand out the next unit."""
-        worker.unit = self.agenda.take()
+        worker.unit = self._agenda.take()
         if worker.unit is None:
             return
         try:
             worker.pipe.send(worker.unit)
         except OSError:  # it has just ended, as its sentinel says next
-            self.agenda.back(worker.unit)
+            self._agenda.back(worker.unit)
             worker.unit = None
 
-    def hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: _Worker) -> None:
         """Take what a worker says."""
         word, *rest = worker.pipe.recv()
         unit = worker.unit
@@ -165,81 +210,53 @@ class _Pool:
         elif word == "stop":
             raise OutputError(rest[0])
         elif unit is not None and word == "progress":
-            self.told(unit, rest[0], rest[1])
+            self._told(unit, rest[0], rest[1])
             return
         elif unit is not None:
             worker.unit = None
-            self.ended(unit, rest[0] if word == "failed" else None)
-        self.give(worker)
-        for other in self.workers:  # what has ended may have made room for more
+            self._ended(unit, rest[0] if word == "failed" else None)
+        self._give(worker)
+        for other in self._workers:  # what has ended may have made room for more
             if other.ready and other.unit is None:
-                self.give(other)
+                self._give(other)
 
-    def bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: _Worker) -> None:
         """A worker has ended by itself: its unit is begun again, by another."""
-        self.workers.remove(worker)
+        self._workers.remove(worker)
         worker.process.join(GRACE)
         worker.process.kill()  # one that has closed its pipe is of no use
         worker.process.join()
         code, unit = worker.process.exitcode or 0, worker.unit
         if not worker.ready:
-            self.never += 1
-            if self.never > TRIES:
+            self._never += 1
+            if self._never > TRIES:
                 raise InputError(
                     "Worker processes end before they begin: each imports the script that asks for them, so "
                     "put what that does under `if __name__ == '__main__':`, or take jobs=1."
                 )
         if unit is not None:
-            self.lost[unit.key] = self.lost.get(unit.key, 0) + 1
-            if self.lost[unit.key] < TRIES:
-                self.agenda.back(unit)
+            self._lost[unit.key] = self._lost.get(unit.key, 0) + 1
+            if self._lost[unit.key] < TRIES:
+                self._agenda.back(unit)
             else:
                 how = f"by signal {-code}" if code < 0 else f"with code {code}"
                 text = f"its process ended {how}, {TRIES} times; memory may have run out: take fewer jobs"
-                self.ended(unit, Failure("LostProcess", text))
+                self._ended(unit, Failure("LostProcess", text))
         self.start()
 
     @property
-    def busy(self) -> bool:
+    def _busy(self) -> bool:
         """Whether anything is left to do: a worker that is not ready yet may find something."""
-        return any(worker.unit is not None or not worker.ready for worker in self.workers)
+        return any(worker.unit is not None or not worker.ready for worker in self._workers)
 
 
-def in_processes(store: Path, agenda: Agenda, jobs: int, told: Told, ended: Ended) -> None:
-    """Bound units in so many processes; each stands in the store, or has failed, when `ended` hears of it.
-
-    Parameters
-    ----------
-    told
-        Called with a unit that is being worked on, its problems done, and their number.
-    ended
-        Called with each unit, and what happened where it failed.
-
-    Raises
-    ------
-    OutputError
-        If the store cannot be written.
-    InputError
-        If no worker starts.
-    """
-    pool = _Pool(str(store), agenda, told, ended)
+@contextmanager
+def processes(store: Path, count: int) -> Iterator[Pool]:
+    """So many workers for units of a store, until the block ends."""
+    pool = Pool(store)
     try:
-        for _ in range(jobs):
+        for _ in range(count):
             pool.start()
-        while pool.busy:
-            places: dict[Any, _Worker] = {worker.pipe: worker for worker in pool.workers}
-            places |= {worker.process.sentinel: worker for worker in pool.workers}
-            said = connection.wait(list(places), timeout=LOOK)
-            for worker in {id(places[place]): places[place] for place in said}.values():
-                try:
-                    if worker.pipe.poll():
-                        pool.hear(worker)
-                    elif not worker.process.is_alive():
-                        pool.bury(worker)
-                except (EOFError, ConnectionResetError):
-                    pool.bury(worker)
+        yield pool
     finally:
-        for worker in pool.workers:
-            worker.process.terminate()
-        for worker in pool.workers:
-            worker.process.join()
+        pool.end()

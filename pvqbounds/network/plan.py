@@ -60,7 +60,7 @@ def planned(
     forms = [] if formats is None and files else asked_formats(formats, None, None, None)
     _check_names([form.name for form in forms], files)
     ordered = _sorted(names, layer_names(loaded.module))
-    found = dict(zip(ordered, find_layers(loaded.module, ordered), strict=True))
+    found = find_layers(loaded.module, ordered)
     checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
     manifest = Manifest(
         version=__version__,

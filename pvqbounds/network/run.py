@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Unpack
 
@@ -12,7 +13,7 @@ from pvqbounds.errors import OutputError
 from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.asked import Asked, AskedKeywords
 from pvqbounds.network.capture import capture_grams
-from pvqbounds.network.local import Outcome, failure_of, in_processes
+from pvqbounds.network.local import Outcome, Pool, failure_of, processes
 from pvqbounds.network.plan import check_model, data_digest, planned, resumed
 from pvqbounds.network.progress import NetworkProgress, Progress
 from pvqbounds.network.solved import solve_in_store
@@ -158,18 +159,35 @@ class Run:
     ) -> NetworkReport:
         """Take the Grams, bound what is open, and read what stands."""
         open_units, standing = self._open()
-        needing = [self.layers[name] for name in dict.fromkeys(layer for layer, _ in open_units)]
-        failed = capture_grams(self.store, needing, self.loaded, data, batch_size, self._captured)
-        for layer, side in open_units:
-            if layer in failed:
-                self.store.write_failure(layer, side, failure_of(failed[layer]))
-        units = [self._unit(layer, side) for layer, side in open_units if layer not in failed]
-        self.progress.begin(units)
-        self._tell()
-        self._work(units, standing, execution, dask)
+        count = len(open_units) + (len(standing) if execution.total_time is not None else 0)
+        with self._pool(min(execution.jobs, count) if dask is None else 0) as pool:
+            units = self._captured(open_units, data, batch_size)
+            self.progress.begin(units)
+            self._tell()
+            self._work(units, standing, execution, dask, pool)
         if not keep_grams:
             self._forget()
         return self.store.read()
+
+    @contextmanager
+    def _pool(self, workers: int) -> Iterator[Pool | None]:
+        """Processes that get ready while the Grams are taken, where there is work for several."""
+        if workers < 2:
+            yield None
+            return
+        with processes(self.store.path, workers) as pool:
+            yield pool
+
+    def _captured(
+        self, open_units: Sequence[tuple[str, str]], data: Data | None, batch_size: int
+    ) -> list[Unit]:
+        """Take the Grams; the units that have them."""
+        needing = [self.layers[name] for name in dict.fromkeys(layer for layer, _ in open_units)]
+        failed = capture_grams(self.store, needing, self.loaded, data, batch_size, self._capturing)
+        for layer, side in open_units:
+            if layer in failed:
+                self.store.write_failure(layer, side, failure_of(failed[layer]))
+        return [self._unit(layer, side) for layer, side in open_units if layer not in failed]
 
     def _work(
         self,
@@ -177,6 +195,7 @@ class Run:
         standing: Sequence[tuple[str, str]],
         execution: Execution,
         dask: str | None,
+        pool: Pool | None,
     ) -> None:
         """Bound units where they are to be bounded, the largest first."""
         ordered = sorted(units, key=lambda unit: -unit.cost)
@@ -192,8 +211,8 @@ class Run:
             from pvqbounds.network.dask_ import on_cluster
 
             on_cluster(dask, self.store, self.agenda, self.ended)
-        elif (workers := min(execution.jobs, len(units))) > 1:
-            in_processes(self.store.path, self.agenda, workers, self.told, self.ended)
+        elif pool is not None:
+            pool.work(self.agenda, self.told, self.ended)
         else:
             self._here()
 
@@ -248,7 +267,7 @@ class Run:
             self.progress.end(unit, failed=outcome is not None)
         self._tell()
 
-    def _captured(self, done: int, total: int) -> None:
+    def _capturing(self, done: int, total: int) -> None:
         self.progress.doing = f"layer inputs, {done} of {total} layers"
         self._tell()
 

@@ -1,9 +1,9 @@
 """A layer from a sample of its channels: cheap certified bounds of all, tight ones of some, and an estimate.
 
-Cheap are multipliers that the channels of a Gram share, for uniform steps and pruning; levels and joint
-formats have none to share yet, so that each channel gets its own box-hull relaxation and no search. The ends
-of the side are those of all channels, and certified; what they would be with every channel tight is
-estimated (:mod:`pvqbounds.results.sampling`).
+Cheap are multipliers that the channels of a Gram share; where they share none (steps of any scale, another
+solver), each channel gets its own box-hull relaxation and no search. The ends of the side are those of all
+channels, and certified; what they would be with every channel tight is estimated
+(:mod:`pvqbounds.results.sampling`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pvqbounds.network.unit import Bounded, seed_of
 from pvqbounds.results.layer import LayerReport, SliceResult
 from pvqbounds.results.sampling import estimate_of
 from pvqbounds.solving.candidates import combined
-from pvqbounds.solving.kinds import PRUNING, SHARED, STEPS, kind_for
+from pvqbounds.solving.kinds import SHARED, kind_for
 
 __all__ = ["better_ends", "sampled_channels", "solve_again", "solve_sampled"]
 
@@ -36,7 +36,7 @@ def solve_sampled(bounded: Bounded, sample: int) -> LayerReport:
     unit, time = bounded.unit, bounded.unit.total_time
     chosen = sampled_channels(unit.asked.seed, unit.layer.name, bounded.layer.channels, sample)
     kind = kind_for(bounded.form.task, bounded.form.has_steps, bounded.form.any_scale)
-    shared = kind in (STEPS, PRUNING) and unit.asked.options().native
+    shared = SHARED in kind.together and unit.asked.options().native
     cheap = bounded.report(
         total_time=None if time is None else CHEAP * time,
         method="relax",

@@ -21,6 +21,12 @@ SQUARES_HOLD = 1e-150
 BLOCK = 2**17
 """Float64 entries of the rows that are multiplied at a time, at least: 1 MiB stays in a processor's cache."""
 
+SMALL = 96
+"""Inputs up to which half of a product takes as long as the whole."""
+
+TILE = 256
+"""Rows and columns of a matrix that are turned at a time."""
+
 
 def _pieces(rows: Tensor, inner: int, most: int) -> Iterator[Tensor]:
     """Equal parts of rows, shape (groups, *positions, *inputs), with about so many positions each."""
@@ -47,6 +53,15 @@ def _add_half(sums: NDArray[np.float64], rows: NDArray[np.float64]) -> None:
     """Add rowsᵀ rows to the lower triangle of the sums, in place: half the work, and nothing besides."""
     turned = rows.flags.c_contiguous  # BLAS has columns next to each other
     blas.dsyrk(1.0, rows.T if turned else rows, beta=1.0, c=sums.T, trans=not turned, overwrite_c=True)
+
+
+def _mirror(sums: NDArray[np.float64]) -> None:
+    """Fill the upper triangle from the lower one, in place."""
+    for start in range(0, len(sums), TILE):
+        stop = start + TILE
+        sums[start:stop, stop:] = sums[stop:, start:stop].T
+        tile = sums[start:stop, start:stop]
+        tile[:] = np.tril(tile) + np.tril(tile, -1).T
 
 
 class Accumulator:
@@ -164,7 +179,7 @@ class Accumulator:
         if self._sums is None:
             groups, inputs = self._shape
             self._sums = torch.zeros(groups, inputs, inputs, dtype=torch.float64, device=rows.device)
-            self._halved = groups == 1 and rows.device.type == "cpu"
+            self._halved = groups == 1 and inputs > SMALL and rows.device.type == "cpu"
         if not self._narrow:
             self._largest = np.maximum(self._largest, rows.abs().amax(dim=1).cpu().numpy())
         if self._halved:
@@ -196,7 +211,7 @@ class Accumulator:
         )
 
     def sums(self) -> NDArray[np.float64]:
-        """XᵀX of all rows so far, shape (groups, n, n).
+        """XᵀX of all rows so far, shape (groups, n, n); what is added later may change it.
 
         Raises
         ------
@@ -210,4 +225,6 @@ class Accumulator:
         if len(lost):
             self._refuse(f"small as {lost.min():.3g}")
         sums: NDArray[np.float64] = self._sums.cpu().numpy()
-        return sums + np.tril(sums[0], -1).T if self._halved else sums
+        if self._halved:
+            _mirror(sums[0])
+        return sums

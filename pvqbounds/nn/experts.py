@@ -69,11 +69,20 @@ class Expert(Matrix):
         with self._hearing(self._name, take):
             yield
 
+    @property
+    def entrance(self) -> str:
+        """The projection whose rows tell which tokens this one is given.
+
+        One of the inner ones is given them itself: gate and up may be computed in either order, call by call.
+        """
+        if self._name in INNER:
+            return self._name
+        return next(name for name in INNER if _is_stack(getattr(self._module, name, None)))
+
     @contextmanager
     def entering(self, take: Take) -> Iterator[None]:
-        """Hand what the expert is given, whichever projection this is, to `take` while the context lasts."""
-        inner = next(name for name in INNER if _is_stack(getattr(self._module, name, None)))
-        with self._hearing(inner, take):
+        """Hand what the entrance is given to `take`, while the context lasts."""
+        with self._hearing(self.entrance, take):
             yield
 
     @contextmanager

@@ -111,7 +111,7 @@ def grams_of_layers(
         model or hold what it has no place for, or if a layer's input is not finite.
     """
     names = [layer for layer in layers if not isinstance(layer, Layer)]
-    found_by_name = dict(zip(names, find_layers(model, names), strict=True))
+    found_by_name = find_layers(model, names)
     targets = [layer if isinstance(layer, Layer) else found_by_name[layer] for layer in layers]
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners: dict[str, Listener] = {}

@@ -6,7 +6,7 @@ The bias has no part in it: it cancels in the output error, and the signal is th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -168,7 +168,7 @@ def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
     """
     known = layer_names(model)
     plain = [name for name in wanted if not _is_pattern(name)]
-    named = dict(zip(plain, find_layers(model, plain), strict=True))
+    named = find_layers(model, plain)
     chosen: dict[str, None] = {}
     for pattern in wanted:
         if not _is_pattern(pattern):
@@ -194,12 +194,17 @@ def find_layer(model: nn.Module, name: str) -> Layer:
         If there is none (the nearest name is given), if its kind is not supported, or if its
         weights are not there (lazy, meta or of no size) or complex.
     """
-    (layer,) = find_layers(model, [name])
-    return layer
+    return find_layers(model, [name])[name]
 
 
-def find_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
-    """Find several layers at once, in one pass over the model, each as :func:`find_layer` does."""
+def find_layers(model: nn.Module, names: Iterable[str]) -> dict[str, Layer]:
+    """Several layers by the names that are asked for, in one pass over the model.
+
+    Raises
+    ------
+    InputError
+        As :func:`find_layer`, for the first that is not there.
+    """
     if not isinstance(model, nn.Module):
         raise InputError(f"The model must be a torch.nn.Module, not a {type(model).__name__}.")
     if isinstance(model, torch.jit.ScriptModule):
@@ -207,8 +212,9 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> list[Layer]:
             "The model is TorchScript, whose layers cannot be looked into; give the module that it was made "
             "from."
         )
-    layers = _layers_of(model) if names else {}
-    return [_one_of(layers, model, name) for name in names]
+    wanted = list(names)
+    layers = _layers_of(model) if wanted else {}
+    return {name: _one_of(layers, model, name) for name in wanted}
 
 
 def _one_of(layers: dict[str, Layer], model: nn.Module, name: str) -> Layer:

@@ -43,7 +43,7 @@ class Entrance:
     block: nn.Module
     """What is called with all tokens."""
     expert: Hashable
-    """Which of its experts."""
+    """Which of its experts, and by which projection where it has several."""
     entering: Callable[[Take], AbstractContextManager[None]]
     """Hands what the expert is given to a callable, while the context lasts."""
 
@@ -51,7 +51,7 @@ class Entrance:
 def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
     """The entrance of the expert that a layer is, or lies in; None where it does not."""
     if isinstance(layer.kind, Expert):
-        return Entrance(layer.kind.called, layer.kind.number, layer.kind.entering)
+        return Entrance(layer.kind.called, (layer.kind.number, layer.kind.entrance), layer.kind.entering)
     found = MODULES.fullmatch(layer.name)
     if found is None:
         return None

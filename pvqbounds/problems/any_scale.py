@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.problems.integer import IntegerLeastSquares
-from pvqbounds.problems.least_squares import LeastSquares, checked_pair
+from pvqbounds.problems.least_squares import LeastSquares, check_magnitude, checked_pair, moved
 from pvqbounds.problems.supports import rule_of
 from pvqbounds.problems.units import Units, enclosure_scaled
 from pvqbounds.problems.validation import whole_number
@@ -32,13 +32,28 @@ NEXT_TO_NOTHING = 2.0**-60
 """Size of the weights, over that of the target, of codes that are best at a scale of zero."""
 
 
+BESIDE = 2
+"""Zero points looked at on either side of the one that clips nothing, for that of least weight error."""
+
+
+def _weight_error(weight: Array, scale: float, box: tuple[int, int]) -> float:
+    """Squared error of weights that are rounded to the codes of a box times a scale."""
+    return float(np.square(scale * np.clip(np.rint(weight / scale), *box) - weight).sum())
+
+
 @dataclass(frozen=True)
 class AnySteps(ValueSet):
-    """{s k : qmin <= k <= qmax, k whole}, with one step s > 0 for all inputs, whichever it is."""
+    """{s k : qmin <= k <= qmax, k whole}, with one step s > 0 for all inputs, whichever it is.
+
+    With a span the zero point is free as well: all codes and 0 lie in a box of that many steps, whichever it
+    is. Asymmetric b-bit codes have a span of 2^b - 1.
+    """
 
     count: int
     qmin: int
     qmax: int
+    span: int | None = None
+    """How far apart any two codes, or a code and 0, may be; None for as far as the box allows."""
 
     @property
     def n(self) -> int:
@@ -52,6 +67,20 @@ class AnySteps(ValueSet):
                 f"The codes must rise within {-LARGEST_CODE}..{LARGEST_CODE}, not go from {self.qmin} to "
                 f"{self.qmax}."
             )
+        if self.span is not None and not (self.qmin <= 0 <= self.qmax and self.span >= 0):
+            raise InputError("A span is that of codes around 0: it is 0 or more, and the codes go through 0.")
+
+    @property
+    def boxes(self) -> list[tuple[int, int]]:
+        """Least and largest code of the boxes that together hold all codes, by rising codes."""
+        if self.span is None:
+            return [(self.qmin, self.qmax)]
+        return [(low, min(self.qmax, low + self.span)) for low in range(max(self.qmin, -self.span), 1)]
+
+    def within(self, codes: NDArray[np.int64]) -> bool:
+        """Whether codes of the box keep to the span."""
+        reach = max(int(codes.max(initial=0)), 0) - min(int(codes.min(initial=0)), 0)
+        return self.span is None or reach <= self.span
 
     @property
     def lowest(self) -> Array:
@@ -75,11 +104,14 @@ class AnySteps(ValueSet):
 
     @property
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The box."""
+        """The box, and the span where there is one."""
         low, high = self.code_ends
-        return {"qmin": low, "qmax": high}
+        span = {} if self.span is None else {"span": np.full(self.count, self.span)}
+        return {"qmin": low, "qmax": high} | span
 
     def __str__(self) -> str:
+        if self.span is not None:
+            return f"any scale and zero point, {self.span + 1} codes in {self.qmin}..{self.qmax}"
         return f"any scale, codes {self.qmin}..{self.qmax}"
 
     @property
@@ -97,7 +129,7 @@ class AnySteps(ValueSet):
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> AnySteps:
         """Those of some inputs."""
-        return AnySteps(Reals(self.count).among(inputs).n, self.qmin, self.qmax)
+        return replace(self, count=Reals(self.count).among(inputs).n)
 
     def times(self, power: int | NDArray[np.int64]) -> AnySteps:
         """Themselves: a scale times any number is a scale."""
@@ -112,13 +144,23 @@ class AnySteps(ValueSet):
         raise InputError(NO_SCALE)
 
     def usual(self, weight: Array) -> Steps:
-        """The steps of least weight error."""
-        if self.qmin <= 0 <= self.qmax:
-            scale = mse_scale(weight, self.qmin, self.qmax)
-        else:  # no range search without 0: the largest code at the largest weight
+        """The steps, and the zero point where it is free, of least weight error."""
+        # no range search without 0: the largest code at the largest weight
+        if not self.qmin <= 0 <= self.qmax:
             largest = float(np.abs(weight).max())
             scale = (largest if largest > 0.0 else 1.0) / max(abs(self.qmin), abs(self.qmax))
-        return Steps(np.full(self.count, scale), *self.code_ends)
+            return self._steps(scale, (self.qmin, self.qmax))
+        boxes = self.boxes
+        if len(boxes) > 1:  # those next to the one that clips nothing
+            below, above = max(-float(weight.min()), 0.0), max(float(weight.max()), 0.0)
+            share = below / (below + above) if below + above > 0.0 else 0.0
+            middle = round((1.0 - share) * (len(boxes) - 1))
+            boxes = boxes[max(middle - BESIDE, 0) : middle + BESIDE + 1]
+        found = [(mse_scale(weight, *box), box) for box in boxes]
+        return self._steps(*min(found, key=lambda own: _weight_error(weight, *own)))
+
+    def _steps(self, scale: float, box: tuple[int, int]) -> Steps:
+        return Steps(np.full(self.count, scale), *(np.full(self.count, end) for end in box))
 
     def rounded(self, weight: Array) -> Array:
         """The values next to `weight` at the scale of least weight error, shape (n,)."""
@@ -150,12 +192,15 @@ class AnyScaleLeastSquares(LeastSquares):
         Smallest and largest code, of all inputs.
     nnz, pattern, stride
         A support rule, as for :class:`~pvqbounds.IntegerLeastSquares`.
+    span
+        How far apart any two codes, or a code and 0, may be. It makes the zero point free: codes of
+        an asymmetric format of b bits are -(2^b - 1) to 2^b - 1 with a span of 2^b - 1.
 
     Raises
     ------
     InputError
-        If a value is not finite, shapes disagree, the Gram is asymmetric or indefinite, qmin > qmax, or a
-        budget is out of range.
+        If a value is not finite, shapes disagree, the Gram is asymmetric or indefinite, qmin > qmax, a
+        span has codes that do not go through 0, or a budget is out of range.
     """
 
     values: AnySteps
@@ -170,13 +215,19 @@ class AnyScaleLeastSquares(LeastSquares):
         nnz: int | None = None,
         pattern: tuple[int, int] | None = None,
         stride: int = 1,
+        span: int | None = None,
     ) -> None:
         shared, vector = checked_pair(gram, weight)
+        # its steps may be as small beside the weights, and are those of problems of their own
+        check_magnitude(shared.matrix, NEXT_TO_NOTHING * float(np.abs(vector).max()))
         low, high = (
             whole_number(end, name, -LARGEST_CODE, LARGEST_CODE)
             for name, end in (("qmin", qmin), ("qmax", qmax))
         )
-        values = AnySteps(len(vector), low, high)
+        if span is not None:
+            span = whole_number(span, "span", 0, 2 * LARGEST_CODE)
+        values = AnySteps(len(vector), low, high, span)
+        values.check()
         super().__init__(shared, vector, values, rule_of(len(vector), nnz, pattern, stride))
 
     @cached_property
@@ -187,7 +238,7 @@ class AnyScaleLeastSquares(LeastSquares):
         return units if told else Units(units.gram, -(units.gram // 2))
 
     def at(self, scale: float) -> IntegerLeastSquares:
-        """The problem at one scale.
+        """The problem at one scale: all codes of the box, also where a span allows not all of them.
 
         Raises
         ------
@@ -197,13 +248,34 @@ class AnyScaleLeastSquares(LeastSquares):
         values = self.values
         return IntegerLeastSquares(self.shared, self.weight, scale, values.qmin, values.qmax).under(self.rule)
 
+    def in_box(self, qmin: int, qmax: int) -> AnyScaleLeastSquares:
+        """The problem with the codes of a box, and no span."""
+        return moved(self, values=AnySteps(self.n, qmin, qmax))
+
     @cached_property
     def settled(self) -> IntegerLeastSquares:
-        """The problem at the scale of least weight error, found from the inputs that are not always zero."""
+        """At the scale, and zero point, of least weight error, found from inputs that are not always zero."""
         inner = self.normalised
         live = inner.weight[inner.shared.live]
-        scale = float(self.values.usual(live if len(live) else inner.weight).step[0])
-        return self.at(math.ldexp(scale, self.units.weight))
+        usual = inner.values.usual(live if len(live) else inner.weight)
+        box = self.in_box(int(usual.qmin[0]), int(usual.qmax[0]))
+        return box.at(math.ldexp(float(usual.step[0]), self.units.weight))
+
+    def checked_codes(self, codes: ArrayLike) -> NDArray[np.int64]:
+        """`codes` as int64, shape (n,).
+
+        Raises
+        ------
+        InputError
+            If they are not integers, not n of them, out of range, further apart than the span, or non-zero
+            where the rule forbids it.
+        """
+        whole = super().checked_codes(codes)
+        if not self.values.within(whole):
+            raise InputError(
+                f"The codes, and 0, lie further apart than {self.values.span}, which no zero point allows."
+            )
+        return whole
 
     def scale_of(self, codes: NDArray[np.int64]) -> float:
         """The best scale of codes, rounded; next to nothing where that would be zero or less."""

@@ -14,7 +14,6 @@ from pvqbounds.problems.units import Units, scaled_down
 from pvqbounds.relaxations.certificates import (
     Certificate,
     LeafCertificate,
-    Proofs,
     SeparableTerms,
     is_number,
     is_vector,
@@ -103,10 +102,10 @@ class CasesCertificate(Certificate):
         cases = tuple(case.in_units(units) for case in self.cases)
         return CasesCertificate(self.cover.in_units(units), cases, scaled_down(self.value, -units.error))
 
-    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+    def parts(self, problem: Problem) -> list[SeparableTerms]:
         """What it proves in each leaf; in one that proves nothing E is a mean square."""
         leaves = [(case, slabs) for case, slabs in self._leaves(problem) if not slabs.box.is_empty]
-        found = [case.proof.terms(problem, proofs, slabs) for case, slabs in leaves]
+        found = [case.proof.terms(problem, slabs) for case, slabs in leaves]
         return [terms or SeparableTerms.nothing(problem.n) for terms in found]
 
     def claim(self, problem: Problem) -> tuple[CasesCertificate, float]:

@@ -20,7 +20,6 @@ from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down, scaled_up
 
 if TYPE_CHECKING:
-    from pvqbounds.problems.gram import Gram
     from pvqbounds.relaxations.slabs import Slabs
     from pvqbounds.relaxations.splits import Splits
 
@@ -29,7 +28,6 @@ __all__ = [
     "Certificate",
     "LeafCertificate",
     "Proof",
-    "Proofs",
     "SearchedCertificate",
     "SeparableTerms",
     "is_number",
@@ -97,10 +95,6 @@ class SeparableTerms(NamedTuple):
         return cls(0.0, zero, 0.0, False, zero, zero)
 
 
-Proofs = dict["tuple[Gram, bytes]", "tuple[NDArray[np.float64], float, float] | None"]
-"""The definite matrix S, its shift and the step back, by Gram and lam."""
-
-
 class Certificate(ABC):
     """What proves a lower bound on E."""
 
@@ -122,7 +116,7 @@ class Certificate(ABC):
     def in_units(self, units: Units) -> Self:
         """The same claim about the problem in these units."""
 
-    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+    def parts(self, problem: Problem) -> list[SeparableTerms]:
         """What it proves before any budget is spent, for each of the cases that hold all weights.
 
         None at all where its proof is not of that kind.
@@ -131,8 +125,6 @@ class Certificate(ABC):
         ----------
         problem
             That it :meth:`fits`, in units near 1.
-        proofs
-            Of matrices that channels share.
         """
         return []
 
@@ -174,12 +166,12 @@ class LeafCertificate(Certificate):
     def spread(self, live: NDArray[np.bool_]) -> Self:
         """The certificate with zero multipliers for the inputs that were left out."""
 
-    def parts(self, problem: Problem, proofs: Proofs) -> list[SeparableTerms]:
+    def parts(self, problem: Problem) -> list[SeparableTerms]:
         """What it proves of all weights."""
-        terms = self.terms(problem, proofs, None)
+        terms = self.terms(problem, None)
         return [] if terms is None else [terms]
 
-    def terms(self, problem: Problem, proofs: Proofs, within: Slabs | None) -> SeparableTerms | None:
+    def terms(self, problem: Problem, within: Slabs | None) -> SeparableTerms | None:
         """What it proves in the slabs before any budget is spent; None where its proof is of another kind."""
         return None
 

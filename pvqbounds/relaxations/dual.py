@@ -30,6 +30,7 @@ If S cannot be proved positive definite, lam is lowered: any lam gives a true bo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,19 +48,18 @@ from pvqbounds.arithmetic.enclosures import (
     total,
     up,
 )
-from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.certificates import (
     NOTHING,
     LeafCertificate,
     Proof,
-    Proofs,
     SeparableTerms,
     is_vector,
     multipliers_in_units,
     over_inputs,
 )
+from pvqbounds.relaxations.definite_rest import DefiniteRest, kept_rest
 from pvqbounds.relaxations.forms import ErrorForm
 from pvqbounds.relaxations.minorant import error_minorant
 from pvqbounds.relaxations.slabs import Slabs
@@ -141,9 +141,9 @@ class DualCertificate(LeafCertificate):
         """What the multipliers prove."""
         return max(0.0, dual_bound(problem, self))
 
-    def terms(self, problem: Problem, proofs: Proofs, within: Slabs | None) -> SeparableTerms | None:
+    def terms(self, problem: Problem, within: Slabs | None) -> SeparableTerms | None:
         """What the multipliers prove before any budget is spent; None where their arithmetic overflows."""
-        return dual_terms(problem, self, proofs, within=within)
+        return dual_terms(problem, self, within=within)
 
     def claimed_within(self, problem: Problem, within: Slabs) -> tuple[DualCertificate, float]:
         """Multipliers that any machine can prove there, and the bound to state from them."""
@@ -232,7 +232,6 @@ def _spent(problem: Problem, terms: SeparableTerms | None) -> Proof:
 def dual_terms(
     problem: Problem,
     certificate: DualCertificate,
-    proofs: Proofs | None = None,
     margins: float = 1.0,
     within: Slabs | None = None,
 ) -> SeparableTerms | None:
@@ -244,9 +243,6 @@ def dual_terms(
         In units near 1.
     certificate
         That fits it.
-    proofs
-        Filled with the proof of each lam that must stay positive, so that channels share it; slabs, whose
-        matrix is their own, share none.
     margins
         How many times the margin of a proof S is to leave.
     within
@@ -256,14 +252,13 @@ def dual_terms(
     if not live.any():
         return SeparableTerms(0.0, np.zeros(problem.n), 0.0, False, certificate.lam, certificate.nu)
     with np.errstate(all="ignore"):  # whatever overflows proves nothing
-        return _live_terms(problem, certificate, live, proofs, margins, within)
+        return _live_terms(problem, certificate, live, margins, within)
 
 
 def _live_terms(
     problem: Problem,
     certificate: DualCertificate,
     live: NDArray[np.bool_],
-    proofs: Proofs | None,
     margins: float,
     within: Slabs | None,
 ) -> SeparableTerms | None:
@@ -273,18 +268,23 @@ def _live_terms(
     form = form.in_units(power)
     lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
     weight, values = np.ldexp(problem.weight[live], power), problem.values.among(live).times(power)
-    if values.is_finite:
-        feasible = feasible_multipliers(form.matrix, lam, nu, margins)
-    else:
-        known = proofs if proofs is not None and within is None else {}
-        feasible = _shrunk(form, lam, nu, margins, known, (problem.shared, certificate.lam.tobytes()))
+
+    def once(prove: Callable[[], DefiniteRest | None]) -> DefiniteRest | None:
+        """Slabs and split inequalities have a matrix of their own, which no other channel has."""
+        if within is not None or len(certificate.splits) > 0:
+            return prove()
+        asked = np.append(certificate.lam, [margins, float(values.is_finite)])
+        return kept_rest(problem.shared, asked, prove)
+
+    proved = _as_given if values.is_finite else _shrunk
+    feasible = proved(form, lam, nu, margins, once)
     if feasible is None:
         return None
-    matrix, lam, nu, smallest, lowered = feasible
-    rest = np.diagonal(form.matrix) - np.diagonal(matrix)  # lambda, exact up to one rounding
+    definite, lam, nu = feasible
+    rest = np.diagonal(form.matrix) - np.diagonal(definite.matrix)  # lambda, exact up to one rounding
     # nu - p is what is rounded to `linear`, so that the exact nu is `linear` and the exact p
     linear, radius = form.separable_linear(nu)
-    quadratic, blur = minus_inverse_form(matrix, nu, smallest, radius)
+    quadratic, blur = minus_inverse_form(definite, nu, radius)
     least, zero = values.least_costs(weight, rest, linear), _zero_costs(weight, rest, linear)
     constant = down(down(down(total(least.tolist())) + quadratic) + form.constant)
     if not (np.isfinite(least).all() and np.isfinite(zero).all() and math.isfinite(constant)):
@@ -292,7 +292,7 @@ def _live_terms(
     extra, lams, nus = np.zeros(problem.n), certificate.lam.copy(), certificate.nu.copy()
     extra[live] = np.maximum(np.nextafter(zero - least, -np.inf), 0.0)
     lams[live], nus[live] = np.ldexp(lam, 2 * power), np.ldexp(nu, power)
-    return SeparableTerms(constant, extra, blur, lowered > 0.0, lams, nus)
+    return SeparableTerms(constant, extra, blur, definite.lowered > 0.0, lams, nus)
 
 
 def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
@@ -302,42 +302,54 @@ def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
     return np.nextafter(square - linear - radius, -np.inf)
 
 
+Once = Callable[[Callable[[], DefiniteRest | None]], DefiniteRest | None]
+"""Does a proof, or knows what it gave for the channel before."""
+
+
+def _as_given(
+    form: ErrorForm, lam: Array, nu: Array, margins: float, once: Once
+) -> tuple[DefiniteRest, Array, Array] | None:
+    """S, lam and nu as they are where that is proved, else as :func:`feasible_multipliers` finds some."""
+    whole = once(lambda: _definite_at(form.matrix, np.diagonal(form.matrix) - lam, margins, 0.0))
+    return (whole, lam, nu) if whole is not None else feasible_multipliers(form.matrix, lam, nu, margins)
+
+
 def _shrunk(
-    form: ErrorForm, lam: Array, nu: Array, margins: float, proofs: Proofs, key: tuple[Gram, bytes]
-) -> tuple[Array, Array, Array, float, float] | None:
-    """Multipliers as :func:`feasible_multipliers`, lam made smaller but not negative, nu p where it is 0.
+    form: ErrorForm, lam: Array, nu: Array, margins: float, once: Once
+) -> tuple[DefiniteRest, Array, Array] | None:
+    """The same, but lam is made smaller and not negative, nu p where it is 0.
 
     Weights that are re-fitted freely have no least cost at other multipliers.
     """
-    if key not in proofs:
-        proofs.clear()  # one at a time: S is as large as the Gram
-        proofs[key] = _definite_rest(form.matrix, np.maximum(lam, 0.0), margins)
-    definite = proofs[key]
+    definite = once(lambda: _definite_rest(form.matrix, np.maximum(lam, 0.0), margins))
     if definite is None:
         return None
-    matrix, smallest, step = definite
-    rest = np.diagonal(form.matrix) - np.diagonal(matrix)
-    return matrix, rest, np.where(rest > 0.0, nu, form.linear), smallest, step
+    rest = np.diagonal(form.matrix) - np.diagonal(definite.matrix)
+    return definite, rest, np.where(rest > 0.0, nu, form.linear)
 
 
-def _definite_rest(
-    gram: NDArray[np.float64], diagonal: NDArray[np.float64], margins: float
-) -> tuple[NDArray[np.float64], float, float] | None:
-    """H = G - (1 - t) diag(D), with the least t for which it is proved definite, a proved shift, and t."""
-    rest = gram.copy()
+def _definite_rest(gram: Array, lam: Array, margins: float) -> DefiniteRest | None:
+    """G - (1 - t) diag(lam), with the least t for which it is proved definite."""
     for t in STEPS_BACK:
-        rest[np.diag_indices(len(gram))] = np.minimum(
-            np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * diagonal
-        )
-        shift = proved_shift(rest, margins)
-        if shift is not None:
-            return rest, shift, t
+        diagonal = np.minimum(np.diagonal(gram), np.diagonal(gram) - (1.0 - t) * lam)
+        if (found := _definite_at(gram, diagonal, margins, t)) is not None:
+            return found
     return None
 
 
+def _definite_at(gram: Array, diagonal: Array, margins: float, lowered: float) -> DefiniteRest | None:
+    """A matrix with another diagonal, where it is finite and proved definite."""
+    matrix = gram.copy()
+    matrix[np.diag_indices(len(diagonal))] = diagonal
+    if not np.isfinite(matrix).all():
+        return None
+    shift = proved_shift(matrix, margins)
+    return None if shift is None else DefiniteRest(matrix, shift, lowered)
+
+
 def feasible_multipliers(
-    gram: NDArray[np.float64], lam: NDArray[np.float64], nu: NDArray[np.float64], margins: float = 1.0
-) -> tuple[Array, Array, Array, float, float] | None:
+    gram: Array, lam: Array, nu: Array, margins: float = 1.0
+) -> tuple[DefiniteRest, Array, Array] | None:
     """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
 
     Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
@@ -354,13 +366,12 @@ def feasible_multipliers(
 
     Returns
     -------
-    The matrix S, shape (n, n), lam and nu, shape (n,), a proved lower bound on the least eigenvalue of
-    S, and the share of `spread` by which lam was lowered; None where overflow leaves no such S. The
-    diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam finds the same S.
+    S, with the share of `spread` by which lam was lowered, lam and nu, shape (n,); None where overflow
+    leaves no such S. The diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam
+    finds the same S.
     """
     diagonal = np.diagonal(gram)
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
-    matrix = gram.copy()
     target = None
     if margins == 1.0:
         ladder = LADDER
@@ -369,28 +380,28 @@ def feasible_multipliers(
         ladder = (0.0, *(least * 2.0**k for k in range(80)))
     for step in ladder:
         lowered = lam - step * spread
-        matrix[np.diag_indices(len(lam))] = diagonal - lowered
-        if not np.isfinite(matrix).all():
+        rest = diagonal - lowered
+        if not np.isfinite(rest).all():
             return None
         if step > 0.0 and target is None:
+            matrix = gram.copy()
+            matrix[np.diag_indices(len(lam))] = rest
             target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
-        shift = proved_shift(matrix, margins)
-        if shift is not None:
-            moved = nu if target is None else np.asarray(matrix @ target, dtype=np.float64)
-            return matrix, lowered, moved if np.isfinite(moved).all() else nu, shift, step
+        found = _definite_at(gram, rest, margins, step)
+        if found is not None:
+            moved = nu if target is None else np.asarray(found.matrix @ target, dtype=np.float64)
+            return found, lowered, moved if np.isfinite(moved).all() else nu
     return None
 
 
-def minus_inverse_form(
-    matrix: NDArray[np.float64], nu: NDArray[np.float64], smallest: float, radius: NDArray[np.float64]
-) -> tuple[float, float]:
-    """Lower bound on -nuᵀ S⁻¹ nu for the exact S = `matrix` with least eigenvalue >= `smallest`.
+def minus_inverse_form(definite: DefiniteRest, nu: Array, radius: Array) -> tuple[float, float]:
+    """Lower bound on -nuᵀ S⁻¹ nu for the exact S.
 
     It holds for all nu that lie within `radius` of the one given. And by how much another order of sums may
     lower it: y comes from a solve, whose residual counts over `smallest`, as a part that is zero where y is
     right.
     """
-    y = np.asarray(np.linalg.solve(matrix, nu), dtype=np.float64)
+    matrix, y = definite.matrix, definite.solve(nu)
     form = quadratic_form(matrix, y).lower
     product = inner_product(nu, y).upper
     if radius.any():
@@ -398,7 +409,7 @@ def minus_inverse_form(
     terms = np.abs(matrix) @ np.abs(y) + np.abs(nu)
     residual = np.abs(matrix @ y - nu) + gamma(len(nu) + 3) * terms + radius
     squares = up(float(residual @ residual) * (1.0 + gamma(len(nu) + 3)) + TINY, 2)
-    loss = up(squares / smallest)
+    loss = up(squares / definite.smallest)
     bound = down(form - 2.0 * product - loss, 3)
     if not math.isfinite(bound):
         return -math.inf, 0.0

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import UNIT, down, total, up
 from pvqbounds.problems.least_squares import Problem, common_units
-from pvqbounds.relaxations.certificates import Certificate, Proof, Proofs, SeparableTerms
+from pvqbounds.relaxations.certificates import Certificate, Proof, SeparableTerms
 
 __all__ = ["layer_dual_bound", "layer_dual_proof", "priced"]
 
@@ -92,12 +92,11 @@ def layer_dual_bound(problems: Sequence[Problem], certificates: Sequence[Certifi
 def layer_dual_proof(problems: Sequence[Problem], certificates: Sequence[Certificate], nnz: int) -> Proof:
     """What the certificates of all channels prove together: see :func:`layer_dual_bound`."""
     units = common_units(problems)
-    proofs: Proofs = {}
     channels = []
     for problem, certificate in zip(problems, certificates, strict=True):
         inner, parts = problem.in_units(units), []
         if certificate.fits(problem):
-            parts = certificate.in_units(units).parts(inner, proofs)
+            parts = certificate.in_units(units).parts(inner)
         # a channel whose numbers prove nothing counts with E >= 0, and so do all of its inputs
         channels.append(_Channel.of(parts or [SeparableTerms.nothing(problem.n)]))
     found = max((_proved(channels, price, nnz) for price in _best_prices(channels, nnz)), key=_value)

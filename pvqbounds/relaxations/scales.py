@@ -60,11 +60,10 @@ HALVINGS = 100
 """Steps of the bisection for the largest value: its last digits lie far below those of the signal."""
 
 CLAIMED = 1e-11
-"""Share of a value that is not claimed: the signal and the range may differ by rounding elsewhere."""
+"""Share of a value that is not claimed: what is covered may differ by rounding elsewhere."""
 
-WIDER = 1.0 + 1e-6
-"""By how much more than the range a claim covers: the least eigenvalue is proved a little differently
-elsewhere."""
+WIDER = 1.0 + 2e-6
+"""By how much farther the power of codes reaches in a claim: it is proved a little differently elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class ScaleRange:
     smallest: float
     """And at least this, unless Gz = 0; 0 where nothing is proved."""
 
-    def ends(self, value: float, wider: float = 1.0) -> tuple[float, float]:
+    def ends(self, value: float) -> tuple[float, float]:
         """Least and largest best scale of codes with an error below `value`, rounded outwards."""
         if self.largest <= 0.0:
             return math.inf, 0.0  # no codes change the error
@@ -87,7 +86,13 @@ class ScaleRange:
         high = math.inf
         if self.smallest > 0.0:
             high = up(math.sqrt(up(self.signal.upper / self.smallest)), 2)
-        return low / wider, high * wider
+        return low, high
+
+    def elsewhere(self) -> ScaleRange:
+        """A range that contains what another machine proves: the signal lies anew within its enclosure."""
+        width = self.signal.upper - self.signal.lower
+        signal = Enclosure(down(self.signal.lower - width, 4), up(self.signal.upper + width, 4))
+        return ScaleRange(signal, self.largest * WIDER, self.smallest / WIDER)
 
 
 def range_of(problem: AnyScaleLeastSquares) -> ScaleRange:
@@ -110,20 +115,24 @@ class Gap:
     high: float
 
 
+@np.errstate(over="ignore")  # what is served may have no end
 def _reach(scales: Array, bounds: Array, signal: float, value: float) -> tuple[Array, Array]:
     """The best scales (2) that bounds at some scales serve, rounded inwards: ends of shape (m,) each."""
-    useful = (bounds >= value) & (signal > value)
-    share = (bounds - value) / np.nextafter(signal - value, np.inf)
-    share = np.where(useful, np.nextafter(share * (1.0 - 4.0 * UNIT), -np.inf), 0.0)
-    q = np.maximum(np.nextafter(np.sqrt(np.clip(share, 0.0, 1.0)), -np.inf), 0.0)
-    low = np.nextafter(scales / np.nextafter(1.0 + q, -np.inf), np.inf)
-    high = np.nextafter(scales / np.nextafter(1.0 - q, np.inf), -np.inf)
-    return np.where(useful, low, np.inf), np.where(share >= 1.0, np.inf, np.where(useful, high, 0.0))
+    room = math.nextafter(signal - value, -math.inf)
+    useful = (bounds >= value) & (room > 0.0)
+    # 1 - q² = (sigma - L) / (sigma - value), as q may lie so close to 1 that 1 - q would have no digits
+    missing = np.nextafter(signal - bounds, np.inf) / (room if room > 0.0 else 1.0)
+    rest = np.clip(np.nextafter(missing, np.inf), 0.0, 1.0)
+    q = np.sqrt(1.0 - rest) * (1.0 - 4.0 * UNIT)
+    more = np.nextafter(1.0 + q, -np.inf)
+    less = np.nextafter(rest / more, np.inf)  # 1 - q
+    endless = bounds >= signal
+    low = np.nextafter(scales / more, np.inf)
+    high = np.where(endless, np.inf, np.nextafter(scales / less, -np.inf))
+    return np.where(useful, low, np.inf), np.where(useful, high, 0.0)
 
 
-def first_gap(
-    scales: Array, bounds: Array, within: ScaleRange, value: float, wider: float = 1.0
-) -> Gap | None:
+def first_gap(scales: Array, bounds: Array, within: ScaleRange, value: float) -> Gap | None:
     """The first gap that bounds at some scales leave for a value; None where they prove it for every scale.
 
     Parameters
@@ -134,10 +143,8 @@ def first_gap(
         Lower bounds on the error at these scales, shape (m,).
     within
         Where best scales may lie.
-    wider
-        By how much more than that is covered.
     """
-    reached, end = within.ends(value, wider)
+    reached, end = within.ends(value)
     if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
         return Gap(0.0, math.inf)
     if reached > end:
@@ -157,14 +164,14 @@ def first_gap(
     return Gap(reached, min(beyond, end))
 
 
-def largest_value(scales: Array, bounds: Array, within: ScaleRange, wider: float = 1.0) -> float:
+def largest_value(scales: Array, bounds: Array, within: ScaleRange) -> float:
     """The largest value that bounds at some scales prove for every scale, but for the bisection's end."""
     low, high = 0.0, max(within.signal.lower, 0.0)
-    if first_gap(scales, bounds, within, high, wider) is None:
+    if first_gap(scales, bounds, within, high) is None:
         return high
     for _ in range(HALVINGS):
         middle = 0.5 * (low + high)
-        if first_gap(scales, bounds, within, middle, wider) is None:
+        if first_gap(scales, bounds, within, middle) is None:
             low = middle
         else:
             high = middle
@@ -181,11 +188,15 @@ def claimed_value(scales: Array, bounds: Array, within: ScaleRange) -> tuple[flo
     within
         Where best scales may lie.
     """
-    value = max(0.0, down((1.0 - CLAIMED) * largest_value(scales, bounds, within, WIDER)))
+    within = within.elsewhere()
+    value, share = largest_value(scales, bounds, within), CLAIMED
+    while share < 1.0 and first_gap(scales, bounds, within, down((1.0 - share) * value)) is not None:
+        share *= 2.0  # a bisection's end is no proof of what lies below it, where all is rounding
+    value = max(0.0, down((1.0 - share) * value)) if share < 1.0 else 0.0
     needed = np.ones(len(scales), dtype=np.bool_)
     for i in np.argsort(bounds):  # the lowest bounds, with the dearest proofs, are left out first
         needed[i] = False
-        if first_gap(scales[needed], bounds[needed], within, value, WIDER) is not None:
+        if first_gap(scales[needed], bounds[needed], within, value) is not None:
             needed[i] = True
     if not needed.any():  # no codes change the error
         needed[0] = True

@@ -510,7 +510,7 @@ def _scale_condition(report: LayerReport, side: Side) -> str:
     if rule is None:
         return ""
     if rule.any_scale:
-        return "any scale for the layer" if rule.one_scale else "any scale a channel"
+        return rule.free
     if not rule.takes_scales:
         return f"the fixed scales of {rule.name}"
     scales = {float(s.problem.values.numbers[0]) for s in side.slices}

@@ -21,7 +21,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
@@ -31,8 +31,13 @@ from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solvers.native.linalg.arrays import Arrays, arrays_on
 from pvqbounds.solvers.native.pruning.perspective_splitting import RowBudget, shared_multipliers
 from pvqbounds.solvers.native.quantization.box_hull_engine import batch_size, solve_sdps
-from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart
+from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_finite
 from pvqbounds.solvers.native.quantization.shared import relax_shared
+from pvqbounds.solvers.native.quantization.shared_values import (
+    PILOT_TOLERANCE,
+    PILOTS,
+    relax_shared_values,
+)
 from pvqbounds.solvers.native.quantization.split_batch import relax_batch
 from pvqbounds.solvers.native.quantization.split_dual import stages_for
 from pvqbounds.solvers.relaxation import QUANTIZATION_RELAXATIONS, Relaxed, relax_together
@@ -87,8 +92,8 @@ def solve_channels(
     Parameters
     ----------
     relaxation
-        Also "shared" for uniform steps and for pruning: the box-hull bound with one lam, the perspective
-        bound with one D, for all channels of a Gram, valid and weaker, for O(n²) a channel.
+        Also "shared": the box-hull bound with one lam, the perspective bound with one D, for all channels of
+        a Gram, valid and weaker, for O(n²) a channel once a few of them are solved.
     device
         Where the native relaxations of uniform steps are solved: "cpu", or "cuda" in batches (needs
         PyTorch).
@@ -238,17 +243,17 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
     for group in _by_gram(problems, one_grid=relaxation != SHARED):
         channels = [problems[position].normalised for position in group]
         first = channels[0]
-        if relaxation == SHARED and isinstance(first, SparseLeastSquares):
-            yield Batch(group, list(_pruned_together(channels)))
+        if relaxation == SHARED:
+            shared = _shared(channels, asked, clock, tolerance, arrays)
+            if shared is None:
+                rest += group
+            else:
+                yield from _shared_batches(group, shared)
             continue
         together = sdps and kind_of(first).batched and not any(map(reaches_far_apart, channels))
         size = batch_size(first.n, arrays)
-        if not together or (relaxation != SHARED and size == 1 and not arrays.batches):
+        if not together or (size == 1 and not arrays.batches):
             rest += group
-            continue
-        if relaxation == SHARED and clock.remaining > 0.0:
-            limit = Clock(min(asked.time_limit * len(group), clock.remaining), asked.cancelled)
-            yield from _shared_batches(group, channels, limit, tolerance, arrays)
             continue
         for start in range(0, len(group), size):
             if clock.expired:
@@ -265,13 +270,27 @@ def _batches(problems: Sequence[Problem], asked: SolveOptions, device: str, cloc
         yield Batch(rest, [None] * len(rest))
 
 
-def _shared_batches(
-    group: Sequence[int], channels: Sequence[Problem], clock: Clock, tolerance: float, arrays: Arrays
-) -> Iterator[Batch]:
-    """Channels of one Gram with one lam, some at a time, so that it is seen how far they are."""
-    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
-    compile_for(quantized[0], Options())
-    relaxed = relax_shared(quantized, lambda sdps: solve_sdps(sdps, clock, arrays, tolerance=tolerance))
+def _shared(
+    channels: Sequence[Problem], asked: SolveOptions, clock: Clock, tolerance: float, arrays: Arrays
+) -> Iterator[Relaxed] | None:
+    """Multipliers of channels of one Gram with one lam, or D; None where each has its own relaxation."""
+    first = channels[0]
+    if isinstance(first, SparseLeastSquares):
+        return _pruned_together(channels)
+    if SHARED not in kind_of(first).together or clock.expired or any(map(reaches_far_apart, channels)):
+        return None
+    limit = Clock(min(asked.time_limit * len(channels), clock.remaining), asked.cancelled)
+    compile_for(first, Options())
+    if kind_of(first).batched:
+        quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+        return relax_shared(quantized, lambda sdps: solve_sdps(sdps, limit, arrays, tolerance=tolerance))
+    finite = [channel for channel in channels if isinstance(channel, LeastSquares)]
+    near = asked.tolerance or PILOT_TOLERANCE
+    return relax_shared_values(finite, lambda pilot: relax_finite(pilot, limit.part(1.0 / PILOTS), near))
+
+
+def _shared_batches(group: Sequence[int], relaxed: Iterator[Relaxed]) -> Iterator[Batch]:
+    """Channels that share multipliers, some at a time, so that it is seen how far they are."""
     positions = iter(group)
     started = time.perf_counter()
     while part := list(islice(relaxed, SHARED_AT_A_TIME)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,16 @@ from pvqbounds.solvers.native.quantization.shared import fitted
 from pvqbounds.solving.scale_cover import AtScale, covered
 from pvqbounds.solving.scale_search import searched_scales
 
-__all__ = ["SINGULAR", "Relaxations", "SolveAt", "bound_every_scale"]
+__all__ = [
+    "SINGULAR",
+    "Channel",
+    "Proved",
+    "Relaxations",
+    "SolveAt",
+    "bound_every_scale",
+    "nothing_of",
+    "proved_of",
+]
 
 SolveAt = Callable[[IntegerLeastSquares, float], Bounds]
 """The bounds of a problem at one scale, within so many seconds."""
@@ -60,22 +70,52 @@ def bound_every_scale(problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: C
     """
     codes = searched_scales(problem, clock.part(SHARE))
     if not problem.signal.lower > 0.0:
-        return _without_bound(problem, codes, "every weight is zero")
-    within = range_of(problem)
-    prover = _Channel(problem, solve_at, clock, codes)
+        return ExactSolution(codes, None, None, nothing_of(problem), "every weight is zero")
+    prover = Channel(problem, solve_at, clock, codes)
     first = prover.solve(float(problem.settled.step[0]))
+    found = proved_of(prover, first, clock)
+    relaxation = None if found.status == "optimal" else found.relaxation
+    certificate = found.certificate or nothing_of(problem)
+    return ExactSolution(prover.codes, None, None, certificate, found.status, relaxation)
+
+
+class Proved(NamedTuple):
+    """What is proved of a channel for every scale."""
+
+    certificate: ScalesCertificate | None
+    """None where nothing is."""
+    status: str
+    """How it ended, in words."""
+    relaxation: str | None
+    """Name of the relaxation behind the weakest bound of what was solved."""
+
+    @property
+    def value(self) -> float:
+        """The bound that is stated."""
+        return 0.0 if self.certificate is None else self.certificate.value
+
+
+def proved_of(prover: Channel, first: AtScale[Certificate], clock: Clock, enough: float = math.inf) -> Proved:
+    """The bound for every scale that grows out of what is known at one.
+
+    Parameters
+    ----------
+    enough
+        A value that need not be exceeded.
+    """
+    problem = prover.problem
+    within = range_of(problem)
     if within.largest > 0.0 and within.smallest == 0.0:
-        return _without_bound(problem, prover.codes, SINGULAR)
-    parts, status = covered(prover, first, within, clock)
+        return Proved(None, SINGULAR, None)
+    parts, status = covered(prover, first, within, clock, enough)
     certificate = ScalesCertificate.of(problem, [(part.scale, part.bound, part.proof) for part in parts])
-    weakest = min((part for part in parts if part.solved), key=lambda part: part.bound)
-    relaxation = None if status == "optimal" else weakest.relaxation
-    return ExactSolution(prover.codes, None, None, certificate, status, relaxation)
+    weakest = min((part for part in parts if part.solved), key=lambda part: part.bound, default=first)
+    return Proved(certificate, status, weakest.relaxation)
 
 
-def _without_bound(problem: AnyScaleLeastSquares, codes: NDArray[np.int64], status: str) -> ExactSolution:
-    zero = np.zeros(problem.n)
-    return ExactSolution(codes, None, None, DualCertificate(zero, zero), status)
+def nothing_of(problem: AnyScaleLeastSquares) -> DualCertificate:
+    """A certificate of 0."""
+    return DualCertificate(*np.zeros((2, problem.n)))
 
 
 class Relaxations:
@@ -135,7 +175,7 @@ def _stated(problem: IntegerLeastSquares, found: Certificate) -> tuple[float, Ce
     return max(moved.claim(problem)[1], 0.0), moved
 
 
-class _Channel:
+class Channel:
     """One channel at one scale after the other, and the best codes found on the way."""
 
     def __init__(

@@ -123,7 +123,10 @@ class Coded(Kind):
         return backend.solve_codes(problem, options)
 
     def relax(self, backend: Backend, problem: LeastSquares, options: Options) -> ExactSolution:
-        """The relaxation for levels and support rules."""
+        """The relaxation for levels and support rules; where its multipliers are known, codes beside them."""
+        if (known := options.relaxed) is not None:
+            codes = self.descended(problem, known.mean)
+            return ExactSolution(codes, None, None, known.certificate, known.status, relaxation="box-hull")
         return backend.relax_codes(problem, options)
 
     def beside(self, problem: LeastSquares, clock: Clock) -> Certificate:
@@ -141,18 +144,25 @@ class Coded(Kind):
             pass
         return problem.point(self.descended(problem))
 
-    def descended(self, problem: LeastSquares) -> NDArray[np.int64]:
-        """Codes that need no solver: round to nearest, and descent on what has a grid."""
+    def descended(self, problem: LeastSquares, *others: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Codes that need no solver: round to nearest, and descent on what has a grid, from others too.
+
+        Parameters
+        ----------
+        others
+            Points in units of the grid, shape (n,).
+        """
         from pvqbounds.heuristics.rounding import improve
 
         if not has_grid(problem.values):
             return problem.codes_of_nearest()
-        return improve(problem, in_codes(problem).centre[None])
+        return improve(problem, np.stack([in_codes(problem).centre, *others]))
 
 
 class Levels(Coded):
     """Quantization to levels."""
 
+    together = (SHARED,)
     called = "quantization to levels"
     exact, relaxed = Capability.EXACT_LEVELS, Capability.BOX_HULL
 
@@ -160,6 +170,7 @@ class Levels(Coded):
 class Joint(Coded):
     """Steps or levels under a support rule."""
 
+    together = (SHARED,)
     called = "joint compression"
     exact, relaxed = Capability.EXACT_JOINT, Capability.JOINT
 
@@ -233,10 +244,12 @@ class EveryScale(Coded):
         self, backend: Backend, problem: AnyScaleLeastSquares, options: Options, method: str
     ) -> ExactSolution:
         from pvqbounds.solving.every_scale import bound_every_scale
+        from pvqbounds.solving.every_zero_point import bound_every_zero_point
         from pvqbounds.solving.one import solver_at_scales
 
         clock = Clock(options.time_limit, options.cancelled)
-        return bound_every_scale(problem, solver_at_scales(backend, method, options), clock)
+        bound = bound_every_scale if problem.values.span is None else bound_every_zero_point
+        return bound(problem, solver_at_scales(backend, method, options), clock)
 
     def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
         """The codes at their best scale."""

@@ -72,18 +72,20 @@ class Prover(Protocol[T]):
 
 
 def covered(
-    prover: Prover[T], first: AtScale[T], within: ScaleRange, clock: Clock
+    prover: Prover[T], first: AtScale[T], within: ScaleRange, clock: Clock, enough: float = math.inf
 ) -> tuple[list[AtScale[T]], str]:
     """Bounds at scales that together bound every scale, and how it ended.
 
     Parameters
     ----------
     first
-        A scale that was solved.
+        What is known at a scale to begin with.
     within
         Where the best scales of codes may lie.
     clock
         Ends it between two scales.
+    enough
+        A value that need not be exceeded.
 
     Returns
     -------
@@ -95,9 +97,9 @@ def covered(
             np.array(values) for values in zip(*((p.scale, p.bound) for p in parts), strict=True)
         )
         value = largest_value(scales, bounds, within)
-        goal = min(prover.error, *(part.bound for part in parts if part.solved))
+        goal = min([prover.error, *(part.bound for part in parts if part.solved)])
         exact = goal >= (1.0 - EQUAL) * prover.error
-        if value >= (1.0 - (CLOSED if exact else LOSS)) * goal:
+        if value >= min((1.0 - (CLOSED if exact else LOSS)) * goal, enough):
             return parts, "optimal" if exact else "solved"
         if len(parts) >= (MOST if value > 0.0 else MOST_UNCOVERED):
             return parts, f"stopped at {len(parts)} scales"

@@ -17,6 +17,7 @@ from pvqbounds.relaxations.layer_scales import LayerScales
 from pvqbounds.relaxations.scales import MOST_SCALES, ScalesCertificate
 from pvqbounds.relaxations.slabs import MOST_LEAVES, Cover
 from pvqbounds.relaxations.splits import ENTRIES, MOST_SPLITS, NO_SPLITS, Splits
+from pvqbounds.relaxations.zero_points import MOST_BOXES, ZeroPointsCertificate
 from pvqbounds.solvers.native.pruning.certificate import CurveCertificate, SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
@@ -41,6 +42,8 @@ def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
         return _fields_of_cases(certificate)
     if isinstance(certificate, ScalesCertificate):
         return _fields_of_scales(certificate)
+    if isinstance(certificate, ZeroPointsCertificate):
+        return _fields_of_zero_points(certificate)
     values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}  # type: ignore[arg-type]
     splits = values.pop("splits", NO_SPLITS)
     if len(splits) == 0:
@@ -75,6 +78,8 @@ def read_certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> 
     node = entry.node("certificate")
     if node.values.get("kind") == ScalesCertificate.kind:
         return _scales(node, arrays, prefix, n)
+    if node.values.get("kind") == ZeroPointsCertificate.kind:
+        return _zero_points(node, arrays, prefix, n)
     return _read(node, arrays, prefix, n)
 
 
@@ -166,13 +171,19 @@ def _cases(node: Node, arrays: StoredArrays, prefix: str, n: int) -> CasesCertif
 
 def _fields_of_scales(certificate: ScalesCertificate) -> dict[str, Any]:
     """Scales and their bounds, and what proves each of these, as it would be by itself."""
-    found: dict[str, Any] = {
-        "value": certificate.value,
-        "scales": certificate.scales,
-        "bounds": certificate.bounds,
-        "proofs": [certificate_document(proof) for proof in certificate.proofs],
-    }
-    for i, proof in enumerate(certificate.proofs):
+    found = {"value": certificate.value, "scales": certificate.scales, "bounds": certificate.bounds}
+    return found | _fields_of_proofs(certificate.proofs)
+
+
+def _fields_of_zero_points(certificate: ZeroPointsCertificate) -> dict[str, Any]:
+    """Boxes, and what proves the bound of each, as it would be by itself."""
+    found = {"value": certificate.value, "lows": certificate.lows, "highs": certificate.highs}
+    return found | _fields_of_proofs(certificate.proofs)
+
+
+def _fields_of_proofs(proofs: Sequence[Certificate]) -> dict[str, Any]:
+    found: dict[str, Any] = {"proofs": [certificate_document(proof) for proof in proofs]}
+    for i, proof in enumerate(proofs):
         found |= {f"proofs/{i}/{name}": array for name, array in certificate_arrays(proof).items()}
     return found
 
@@ -186,6 +197,18 @@ def _scales(node: Node, arrays: StoredArrays, prefix: str, n: int) -> ScalesCert
     )
     read = [_read(proof, arrays, f"{prefix}/proofs/{i}", n) for i, proof in enumerate(proofs)]
     return ScalesCertificate(scales, bounds, tuple(read), node.number("value"))
+
+
+def _zero_points(node: Node, arrays: StoredArrays, prefix: str, n: int) -> ZeroPointsCertificate:
+    proofs = node.nodes("proofs")
+    if len(proofs) > MOST_BOXES:
+        node.fail("proofs", f"at most {MOST_BOXES}", len(proofs))
+    lows, highs = (arrays.take(f"{prefix}/{name}", np.int64, (len(proofs),)) for name in ("lows", "highs"))
+    read = []
+    for i, proof in enumerate(proofs):
+        proof.text("kind", (ScalesCertificate.kind,))
+        read.append(_scales(proof, arrays, f"{prefix}/proofs/{i}", n))
+    return ZeroPointsCertificate(lows, highs, tuple(read), node.number("value"))
 
 
 def layer_scales_document(certificate: LayerScales) -> Document:

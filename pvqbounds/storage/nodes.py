@@ -34,11 +34,17 @@ class Node:
     def fail(self, name: str, wanted: str, found: Any) -> NoReturn:
         """Raise InputError: a value of this name is not what it must be."""
         where = ".".join(part for part in (self.where, name) if part) or "the file"
-        raise InputError(
-            f"{self.path} is no result of pvqbounds: {where} must be {wanted}, not {shown(found)}."
-        )
+        said = "null" if found is None else shown(found)
+        raise InputError(f"{self.path} is no result of pvqbounds: {where} must be {wanted}, not {said}.")
+
+    def check_there(self, name: str) -> None:
+        """Raise InputError if there is no value of this name."""
+        if name not in self.values:
+            where = self.where or "the file"
+            raise InputError(f"{self.path} is no result of pvqbounds: {where} lacks {shown(name)}.")
 
     def _value(self, name: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
+        self.check_there(name)
         value = self.values.get(name)
         if not fits(value):
             self.fail(name, wanted, value)
@@ -94,6 +100,7 @@ class Node:
 
     def node(self, name: str) -> Node:
         """An object."""
+        self.check_there(name)
         return Node(self.values.get(name), f"{self.where}.{name}".lstrip("."), self.path)
 
     def nodes(self, name: str) -> list[Node]:

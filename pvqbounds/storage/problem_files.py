@@ -2,10 +2,11 @@
 
 **.npz**: ``gram`` (n, n) and ``weight`` (n,), and what is allowed: ``scale``, ``qmin``, ``qmax``
 (uniform steps; numbers, or one for each input, shape (n,)), the numbers ``qmin`` and ``qmax`` alone (steps
-of any scale) or ``levels`` (m,) or (n, m), whose shorter rows repeat their last; and ``nnz`` or ``pattern``
-(two numbers N, M, with ``stride`` where the weights of a group lie apart), or ``group`` (n,) and
-``group_nnz`` (groups,), any other rule. Values alone are quantization, a rule alone is pruning, both are
-joint compression. A file without any of these gets its budget from the caller.
+of any scale; with a number ``span`` of any zero point too) or ``levels`` (m,) or (n, m), whose shorter rows
+repeat their last; and ``nnz`` or ``pattern`` (two numbers N, M, with ``stride`` where the weights of a group
+lie apart), or ``group`` (n,) and ``group_nnz`` (groups,), any other rule. Values alone are quantization, a
+rule alone is pruning, both are joint compression. A file without any of these gets its budget from the
+caller.
 Or ``P`` (n, n), ``q`` (n,), ``qmin`` and ``qmax``: the quadratic program min zᵀPz + 2qᵀz.
 
 **.sparse**, **.mc** (and ``.gz`` of them): :mod:`pvqbounds.storage.quadratic_files`.
@@ -61,7 +62,8 @@ MATLAB_TOLERANCE = 1e-5
 
 GRID_KEYS = frozenset({"scale", "qmin", "qmax"})
 BOX_KEYS = frozenset({"qmin", "qmax"})
-VALUE_KEYS = (GRID_KEYS, BOX_KEYS, frozenset({"levels"}), frozenset[str]())
+SPAN_KEYS = BOX_KEYS | {"span"}
+VALUE_KEYS = (GRID_KEYS, BOX_KEYS, SPAN_KEYS, frozenset({"levels"}), frozenset[str]())
 RULE_KEYS = tuple(
     map(frozenset, ({"nnz"}, {"pattern"}, {"pattern", "stride"}, {"group", "group_nnz"}, set[str]()))
 )
@@ -240,12 +242,13 @@ def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> 
     if missing:
         raise InputError(f"{path} lacks the array{'s' * (len(missing) > 1)} {_listed(missing)}.")
     stated = frozenset(arrays) - {"gram", "weight"}
-    values, rule = stated & {"levels", *GRID_KEYS}, stated - {"levels", *GRID_KEYS}
+    named = {"levels", "span", *GRID_KEYS}
+    values, rule = stated & named, stated - named
     if values not in VALUE_KEYS or rule not in RULE_KEYS:
         raise InputError(
             f"{path} holds {_listed(stated)} beside gram and weight; it must hold scale, qmin and qmax, or "
-            "qmin and qmax for any scale, or levels, and nnz, or pattern (and stride), or group and "
-            "group_nnz; or none of them."
+            "qmin and qmax for any scale (and span for any zero point), or levels, and nnz, or pattern (and "
+            "stride), or group and group_nnz; or none of them."
         )
     gram, weight = Gram(arrays["gram"]), as_real_array(arrays["weight"], "The weight", ndim=1)
     if not stated:
@@ -255,9 +258,10 @@ def _problem_of(arrays: dict[str, NDArray[Any]], path: Path, budget: Budget) -> 
     if "levels" in values:
         levels = arrays["levels"]
         problem = CodebookLeastSquares(gram, weight, levels if levels.ndim == 2 else levels.ravel())
-    elif values == BOX_KEYS:
+    elif values in (BOX_KEYS, SPAN_KEYS):
         ends = (_whole(_scalar(arrays[name], name, path), name, path) for name in ("qmin", "qmax"))
-        problem = AnyScaleLeastSquares(gram, weight, *ends)
+        span = _whole(_scalar(arrays["span"], "span", path), "span", path) if "span" in values else None
+        problem = AnyScaleLeastSquares(gram, weight, *ends, span=span)
     elif values:
         scale = _one_or_each(arrays["scale"], "scale", len(weight), path)
         problem = IntegerLeastSquares(gram, weight, scale, *_box(arrays, len(weight), path))

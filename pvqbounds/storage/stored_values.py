@@ -81,12 +81,13 @@ class Uniform(ValueLayout):
 
 
 class AnyScale(ValueLayout):
-    """One box for all, and any scale."""
+    """One box for all, and any scale; with a span, any zero point too."""
 
     grid = "any scale"
 
     def common(self, values: ValueSet) -> Document:
-        return super().common(values) | _box(values)
+        span = values.arrays.get("span")
+        return super().common(values) | _box(values) | ({} if span is None else {"span": int(span[0])})
 
     def arrays(self, values: Sequence[ValueSet]) -> Arrays:
         return {}
@@ -95,7 +96,8 @@ class AnyScale(ValueLayout):
         self, entries: Sequence[Node], common: Node, arrays: StoredArrays, prefix: str, given: Given
     ) -> list[LeastSquares]:
         ends = common.whole("qmin"), common.whole("qmax")
-        return [AnyScaleLeastSquares(gram, weight, *ends) for gram, weight in given]
+        span = common.optional("span", common.whole)
+        return [AnyScaleLeastSquares(gram, weight, *ends, span=span) for gram, weight in given]
 
 
 class EachStep(ValueLayout):
@@ -180,7 +182,7 @@ def layout_of(values: Sequence[ValueSet]) -> ValueLayout:
     parts = {frozenset(own.arrays) for own in values}
     if parts == {frozenset(("levels",))}:
         return LEVELS
-    if parts == {frozenset(("qmin", "qmax"))}:
+    if parts in ({frozenset(("qmin", "qmax"))}, {frozenset(("qmin", "qmax", "span"))}):
         return ANY_SCALE
     if parts != {frozenset(EachStep.kinds)}:
         raise InputError(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
-from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.problems import AnyScaleLeastSquares, Problem
 from pvqbounds.problems.formats import Format
 from pvqbounds.results.bounds import Bounds
@@ -161,10 +161,8 @@ def against_bounds(
     InputError
         If a layer does not fit the model, its codes leave the grid, or it has no latent weights.
     """
-    chosen = {
-        name: _chosen_channels(find_layer(reference_model, name), outcome, out_channels)
-        for name, outcome in layers.items()
-    }
+    found = find_layers(reference_model, layers)
+    chosen = {name: _chosen_channels(found[name], outcome, out_channels) for name, outcome in layers.items()}
     rounds = {name: 1 + (any_scale and isinstance(layers[name], QuantizedLayer)) for name in layers}
     if any_scale and max(rounds.values(), default=2) == 1:
         raise InputError("Only quantization has scales that could be any; leave out any_scale.")
@@ -172,7 +170,7 @@ def against_bounds(
     report = progress or (lambda done, total, what: None)
     results = []
     for name, outcome in layers.items():
-        layer = find_layer(reference_model, name)
+        layer = found[name]
         report(before, total, f"{name}: inputs")
         grams = gram_of_layer(reference_model, layer, batches()).grams
         weight = _reference_weight(layer, outcome, reference)

@@ -15,7 +15,7 @@ from torch import nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.grams import gram_of_layer
-from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.problems import Gram
 from pvqbounds.problems.grids import range_scale, symmetric_codes
 from pvqbounds.problems.sparse import nnz_of_density
@@ -86,13 +86,12 @@ def reconstruct_network(
         patterns = {} if recipe.pattern is None else layer_patterns(model, names, recipe.pattern, recipe.ends)
         chosen = list(patterns or densities)
     layers: dict[str, Outcome] = {}
-    for done, name in enumerate(chosen):
+    for done, (name, layer) in enumerate(find_layers(model, chosen).items()):
 
         def stage(what: str, done: int = done, name: str = name) -> None:
             report(done, len(chosen), f"{name}: {what}")
 
         stage("inputs")
-        layer = find_layer(model, name)
         grams = gram_of_layer(model, layer, calibration_batches(data, corrupt=corrupt)()).grams
         if isinstance(settings, Quantization):
             layers[name] = _quantized(layer, grams, bits[name], settings, stage)
@@ -173,8 +172,9 @@ def _groups(layer: Layer) -> list[slice]:
 
 
 def _assign(model: nn.Module, layers: Mapping[str, Outcome]) -> None:
+    targets = find_layers(model, layers)
     for name, layer in layers.items():
-        weight = find_layer(model, name).module.weight
+        weight = targets[name].module.weight
         if isinstance(layer, QuantizedLayer):  # one product in float32, as quantization computes it
             values = layer.scales.astype(np.float32)[:, None] * layer.codes.astype(np.float32)
         else:

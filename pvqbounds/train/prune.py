@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as torch_prune
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.layers import find_layer
+from pvqbounds.nn.layers import find_layers
 from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.problems.supports import Pattern, largest_kept
 from pvqbounds.train.outcome import PrunedLayer
@@ -137,7 +137,7 @@ class Pruner:
         patterns: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         self._settings, self._densities, self._patterns = settings, dict(densities), dict(patterns or {})
-        self._modules = {name: find_layer(model, name).module for name in densities}
+        self._modules = {name: layer.module for name, layer in find_layers(model, densities).items()}
         usual = 1.0 - settings.final_sparsity
         self._together = frozenset(n for n, d in densities.items() if math.isclose(d, usual))
         self.masks = {name: torch.ones_like(m.weight.detach()) for name, m in self._modules.items()}

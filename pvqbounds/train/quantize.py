@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.layers import find_layer
+from pvqbounds.nn.layers import find_layers
 from pvqbounds.problems.grids import mse_scale, range_scale, symmetric_codes
 from pvqbounds.train.oscillation import Freezer, annealed, dampening
 from pvqbounds.train.outcome import QuantizedLayer
@@ -143,7 +143,7 @@ class Quantizer:
         self, model: nn.Module, bits: Mapping[str, int], settings: Quantization, example: Tensor | None = None
     ) -> None:
         self._settings = settings
-        self._modules = {name: find_layer(model, name).module for name in bits}
+        self._modules = {name: layer.module for name, layer in find_layers(model, bits).items()}
         self.steps: dict[str, LearnedStep] = {}
         inputs: dict[str, Tensor] = {}
         if settings.activation_bits is not None:

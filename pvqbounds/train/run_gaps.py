@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.layers import Layer, find_layer
+from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.nn.models import load_module
 from pvqbounds.train.data import Corrupt, calibration_batches
 from pvqbounds.train.layer_gaps import REFERENCES, LayerProgress, RunAgainst, against_bounds
@@ -58,8 +58,8 @@ def gaps_of_run(
         chosen = {name: chosen[name] for name in layers}
     model, data = open_recipe(run.recipe)
     trained = load_module(run.recipe.model, run.weights)
-    for name, outcome in chosen.items():
-        _check_weight(find_layer(trained, name), outcome, run)
+    for name, layer in find_layers(trained, chosen).items():
+        _check_weight(layer, chosen[name], run)
     if weights == "latent":
         model = trained
     found = against_bounds(

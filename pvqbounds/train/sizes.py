@@ -8,7 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.layers import find_layer, plain_layer_names
+from pvqbounds.nn.layers import find_layers, plain_layer_names
 from pvqbounds.train.presets import FULL_BITS, Ends, Pruning
 
 __all__ = ["compressible", "layer_bits", "layer_densities", "layer_patterns", "share_of_weights"]
@@ -30,8 +30,7 @@ def compressible(model: nn.Module) -> list[str]:
     names = plain_layer_names(model)
     if not names:
         raise InputError(f"A {type(model).__name__} has no Linear or convolution that could be compressed.")
-    for name in names:
-        find_layer(model, name)  # raises where a weight is not there yet
+    find_layers(model, names)  # raises where a weight is not there yet
     return names
 
 
@@ -70,10 +69,9 @@ def layer_patterns(
     kept, size = pattern
     at_the_ends = (max(kept, math.ceil(size * END_BITS / FULL_BITS)), size)
     patterns = _per_layer(names, pattern, at_the_ends, ends)
+    layers = find_layers(model, patterns)
     fitting = {
-        name: (n, m)
-        for name, (n, m) in patterns.items()
-        if find_layer(model, name).input_channels > min(n, m - 1)
+        name: (n, m) for name, (n, m) in patterns.items() if layers[name].input_channels > min(n, m - 1)
     }
     if not fitting:
         raise InputError(
@@ -85,7 +83,7 @@ def layer_patterns(
 
 def share_of_weights(model: nn.Module, names: list[str]) -> float:
     """Fraction of all parameters that the weights of these layers are."""
-    inside: int = sum(find_layer(model, name).module.weight.numel() for name in names)
+    inside: int = sum(layer.module.weight.numel() for layer in find_layers(model, names).values())
     return inside / sum(parameter.numel() for parameter in model.parameters())
 
 

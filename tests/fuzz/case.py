@@ -133,6 +133,7 @@ def script_of(problem: Problem, name: str = "p") -> str:
     elif isinstance(problem, AnyScaleLeastSquares):
         values = problem.values
         made = f"AnyScaleLeastSquares(G, w, {values.qmin}, {values.qmax}{_rule(problem)}"
+        made += "" if values.span is None else f", span={values.span}"
     elif isinstance(problem, CodebookLeastSquares):
         made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)}"
     elif isinstance(problem, SparseLeastSquares):

@@ -13,6 +13,7 @@ import numpy as np
 from pvqbounds.arithmetic.definite import equilibration
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations import dual
+from pvqbounds.relaxations.definite_rest import DefiniteRest
 from pvqbounds.relaxations.dual import DualCertificate, dual_proof
 from pvqbounds.relaxations.minorant import error_minorant
 
@@ -36,11 +37,9 @@ def _listening(heard: list[tuple[np.ndarray, np.ndarray, float]]) -> Iterator[No
     """Hear which S, nu and least eigenvalue a proof takes."""
     inner = dual.minus_inverse_form
 
-    def listener(
-        matrix: np.ndarray, nu: np.ndarray, smallest: float, radius: np.ndarray
-    ) -> tuple[float, float]:
-        heard.append((matrix.copy(), nu.copy(), smallest))
-        return inner(matrix, nu, smallest, radius)
+    def listener(definite: DefiniteRest, nu: np.ndarray, radius: np.ndarray) -> tuple[float, float]:
+        heard.append((definite.matrix.copy(), nu.copy(), definite.smallest))
+        return inner(definite, nu, radius)
 
     dual.minus_inverse_form = listener
     try:

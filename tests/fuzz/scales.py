@@ -1,4 +1,4 @@
-"""Steps of any scale: intervals against all codes, each at its best scale, without rounding."""
+"""Steps of any scale and zero point: intervals against all codes at their best scales, without rounding."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def least_error_at_any_scale(problem: AnyScaleLeastSquares) -> Fraction:
     target = [sum(g * x for g, x in zip(row, w, strict=True)) for row in G]
     best = Fraction(0)
     for z in itertools.product(range(problem.values.qmin, problem.values.qmax + 1), repeat=n):
+        if problem.values.span is not None and max(*z, 0) - min(*z, 0) > problem.values.span:
+            continue
         product = sum(k * t for k, t in zip(z, target, strict=True))
         square = sum(a * sum(g * b for g, b in zip(row, z, strict=True)) for a, row in zip(z, G, strict=True))
         if square < 0 or (square == 0 and product > 0):
@@ -45,8 +47,11 @@ def any_scale(case: Case) -> None:
     box = BOXES[int(rng.integers(len(BOXES)))]
     most = int(math.log(MOST) / math.log(max(box[1] - box[0] + 1, 2)))
     drawn = draw(rng, int(rng.integers(1, min(most, 5) + 1)), one_step=True)
+    span = None
+    if box[0] <= 0 <= box[1] and rng.random() < 0.3:
+        span = int(rng.integers(box[1] - box[0] + 1))
     try:
-        problem = AnyScaleLeastSquares(drawn.gram, drawn.weight, *box)
+        problem = AnyScaleLeastSquares(drawn.gram, drawn.weight, *box, span=span)
     except InputError:
         case.count("refused at the door")
         return

@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 import pvqbounds as pvq
+from pvqbounds.methods import proposals, proposing
+from pvqbounds.network import unit
 from pvqbounds.network.sampled import sampled_channels
+from pvqbounds.network.unit import CANDIDATES
 from pvqbounds.report.frames import layer_rows
 from pvqbounds.results.estimate import Estimated
 from pvqbounds.results.sampling import CONFIDENCE, estimated_total
+from pvqbounds.solving.kinds import Coded
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.network_store import Store, unit_files
 
@@ -92,7 +96,7 @@ def wide():
 @pytest.fixture(scope="module")
 def sampled(wide, tmp_path_factory):
     store = tmp_path_factory.mktemp("sampled") / "s"
-    formats = ["int3", "25%", "nf4", "2:4"]
+    formats = ["int3", "25%", "nf4", "2:4", "2:4+int3", "mxfp4"]
     return store, pvq.nn.network_bounds(*wide, store=store, formats=formats, methods=[], sample=12)
 
 
@@ -118,6 +122,28 @@ def test_channels_of_the_sample_are_as_tight_as_alone(wide, sampled):
         mine, other = (s.slices[channel].bounds for s in (side, whole))
         assert mine.error_lower >= other.error_lower * (1.0 - 1e-9)
         assert mine.error_upper <= other.error_upper * (1.0 + 1e-9)
+
+
+def test_no_channel_has_more_error_than_gptq_leaves_it(sampled):
+    _, network = sampled
+    for side in network.layers[0].report.sides:
+        problems = [s.problem for s in side.slices]
+        names = proposing(CANDIDATES, problems)
+        assert names or side.task == "pruning"
+        for points in proposals(names, problems).values():
+            for found, point in zip(side.slices, points, strict=True):
+                assert found.bounds.error_upper <= found.problem.point(point).upper
+
+
+def test_a_method_that_is_better_counts_where_nobody_asked_for_it(wide, tmp_path, monkeypatch):
+    options = {"formats": ["nf4"], "methods": [], "sample": 12}
+    nearest = lambda kind, problem, *others: problem.codes_of_nearest()  # noqa: E731
+    monkeypatch.setattr(Coded, "descended", nearest)
+    found = pvq.nn.network_bounds(*wide, store=tmp_path / "a", **options).layers[0].report.sides[0]
+    monkeypatch.setattr(unit, "CANDIDATES", ())
+    other = pvq.nn.network_bounds(*wide, store=tmp_path / "b", **options).layers[0].report.sides[0]
+    assert found.error_upper < other.error_upper
+    assert found.methods == other.methods == {}
 
 
 def test_channels_without_signal_are_known_and_not_estimated(tmp_path):
@@ -166,7 +192,7 @@ def test_a_layer_of_no_more_channels_than_the_sample_is_solved_whole(wide, tmp_p
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("form", ["int4", "25%"])
+@pytest.mark.parametrize("form", ["int4", "25%", "nf4", "2:4+int4"])
 def test_intervals_cover_the_truth_of_a_layer_solved_whole(form):
     loaded = pvq.nn.load_model("digits")
     grams = pvq.nn.gram_of_layer(loaded.module, "block5.0", loaded.data)

@@ -55,6 +55,18 @@ def test_rows_however_they_come_add_up(given, height):
     assert total.weight == pytest.approx(weight)
 
 
+@pytest.mark.parametrize("inputs", [5, 300])
+@pytest.mark.parametrize("lines", [False, True])
+def test_sums_of_a_layer_without_groups_are_whole(inputs, lines):
+    total, expected = Accumulator("any", 1, inputs), np.zeros((inputs, inputs))
+    for number in range(3):
+        rows = torch.randn(1, 20, inputs, generator=torch.Generator().manual_seed(number))
+        total.add(rows.mT.contiguous().mT if lines else rows)
+        own = rows[0].double().numpy()
+        expected += own.T @ own
+        np.testing.assert_allclose(total.sums()[0], expected, rtol=1e-12, atol=1e-12)
+
+
 def test_windows_are_views():
     module = nn.Conv2d(4, 2, 3, stride=2, groups=2)
     kind, inputs = kind_of(module), torch.randn(2, 4, 9, 9)

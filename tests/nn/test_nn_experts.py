@@ -397,6 +397,40 @@ def test_padded_tokens_stay_out_of_experts_in_one_parameter(how, number):
         assert found[name].notes == ()
 
 
+class Chunked(nn.Module):
+    """Two experts whose gate and up lie apart, called for a few tokens at a time."""
+
+    def __init__(self, order):
+        super().__init__()
+        torch.manual_seed(3)
+        self.order = order
+        for name, shape in {"gate_proj": (2, 5, 6), "up_proj": (2, 5, 6), "down_proj": (2, 6, 5)}.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(shape, dtype=torch.float64)))
+
+    def forward(self, x):
+        out = []
+        for number, part in enumerate(x.split(4)):
+            inner = {name: functional.linear(part, getattr(self, name)[number % 2]) for name in self.order}
+            hidden = torch.relu(inner["gate_proj"]) * inner["up_proj"]
+            out.append(functional.linear(hidden, self.down_proj[number % 2]))
+        return torch.cat(out)
+
+
+@pytest.mark.parametrize("order", [("gate_proj", "up_proj"), ("up_proj", "gate_proj")])
+def test_gate_and_up_are_masked_in_whatever_order_they_are_computed(order):
+    model = Routing(Chunked(order))
+    names = [f"experts.1.{part}" for part in ("gate_proj", "up_proj", "down_proj")]
+    found = grams_of_layers(model, names, {"x": TOKENS, "attention_mask": MASK})
+    given = torch.arange(40).reshape(-1, 4)[1::2].flatten()  # every other chunk is the second expert's
+    rows = TOKENS.reshape(-1, 6)[given[COUNTING[given]]]
+    experts = model.experts
+    hidden = torch.relu(rows @ experts.gate_proj[1].T) * (rows @ experts.up_proj[1].T)
+    for name, own in zip(names, (rows, rows, hidden.detach()), strict=True):
+        assert found[name].positions == len(own)
+        expected = (own.T @ own / len(own)).numpy()
+        np.testing.assert_allclose(found[name].grams[0].matrix, expected, atol=1e-13)
+
+
 def test_experts_that_are_given_scaled_tokens_are_told():
     model, name = Routing(Experts("bmm")), "experts.2.down_proj"
     found = grams_of_layers(model, [name], {"x": TOKENS, "attention_mask": MASK})[name]

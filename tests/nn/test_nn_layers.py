@@ -454,7 +454,11 @@ def test_many_layers_take_one_pass_over_the_names_of_the_model(monkeypatch):
         names = layer_names(model)
         monkeypatch.setattr(nn.Module, "named_modules", counted)
         passes.clear()
-        assert [layer.name for layer in find_layers(model, names)] == names == select_layers(model, names)
+        assert (
+            [layer.name for layer in find_layers(model, names).values()]
+            == names
+            == select_layers(model, names)
+        )
         grams = grams_of_layers(model, names, data, position_mask=mask)
         found.append(len(passes))
         assert len(grams) == 2 * experts

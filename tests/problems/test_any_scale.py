@@ -10,7 +10,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.problems.any_scale import AnySteps
-from tests.truth import exact_error_at_best_scale, random_any_scale_problem
+from tests.truth import exact_errors_at_best_scale, random_any_scale_problem
 
 
 def test_codes_have_the_error_of_their_best_scale() -> None:
@@ -18,7 +18,7 @@ def test_codes_have_the_error_of_their_best_scale() -> None:
         rng = np.random.default_rng(seed)
         problem = random_any_scale_problem(rng)
         codes = rng.integers(problem.values.qmin, problem.values.qmax + 1, problem.n)
-        truth, found = exact_error_at_best_scale(problem, codes), problem.error(codes)
+        (truth,), found = exact_errors_at_best_scale(problem, [codes]), problem.error(codes)
         slack = 1e-12 * problem.signal.upper
         assert found.lower - slack <= truth <= found.upper + slack
 
@@ -89,3 +89,10 @@ def test_codes_outside_the_box_are_refused() -> None:
     problem = pvq.AnyScaleLeastSquares(np.eye(2), np.ones(2), -2, 1)
     with pytest.raises(InputError, match="outside the grid"):
         problem.point(np.array([2, 0]))
+
+
+def test_numbers_whose_steps_would_underflow_are_refused_at_the_door() -> None:
+    with pytest.raises(InputError, match="so small that errors would underflow"):
+        pvq.AnyScaleLeastSquares(np.eye(2), [-1e-125, -3e-125], 1, 3)  # best at a step of next to nothing
+    problem = pvq.AnyScaleLeastSquares(np.eye(2), [-1e-85, -3e-85], 1, 3)
+    assert problem.at(problem.scale_of(np.array([1, 1]))).error([1, 1]).upper < 1.1e-169

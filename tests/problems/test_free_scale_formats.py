@@ -33,6 +33,23 @@ def test_its_name_leads_back_and_its_problems_have_no_scale(name: str) -> None:
         assert (problem.values.qmin, problem.values.qmax) == (low, high)
 
 
+@pytest.mark.parametrize("name", ["int2:asym:any", "int4:any:asym", "2:4+int4:asym:any"])
+def test_a_free_zero_point_has_codes_of_so_many_bits_in_a_row(name: str) -> None:
+    form = pvq.formats.parse(name)
+    assert form.name.endswith("asym:any")
+    assert pvq.formats.parse(form.name) == form
+    top = 2**form.bits - 1
+    for problem in form.problems(GRAM, WEIGHTS):
+        assert (problem.values.qmin, problem.values.qmax, problem.values.span) == (-top, top, top)
+        assert len(problem.values.boxes) == top + 1
+    assert form.values.side_bits((3, 6)) == 3 * (16 + form.bits)
+
+
+def test_one_zero_point_for_the_layer_is_not_free() -> None:
+    with pytest.raises(InputError, match="against another"):
+        pvq.formats.parse("int4:tensor:asym:any")
+
+
 def test_a_scale_for_each_channel_costs_more_than_one_for_all() -> None:
     each, one = (pvq.formats.parse(name).bits_per_weight((2, 6)) for name in ("int4:any", "int4:tensor:any"))
     assert each == 4 + 2 * 16 / 12  # a float16 a channel
@@ -45,6 +62,9 @@ def test_a_scale_for_each_channel_costs_more_than_one_for_all() -> None:
         ("int4:any", AnySteps(6, -8, 7), None),
         ("int4:any", AnySteps(6, -2, 1), "not that of 4 bits"),
         ("int4:any", steps(0.5), "takes any"),
+        ("int4:asym:any", AnySteps(6, -15, 15, 15), None),
+        ("int4:asym:any", AnySteps(6, -15, 15), "not that of 4 bits"),
+        ("int4:any", AnySteps(6, -8, 7, 3), "not that of 4 bits"),
         ("int4:tensor:any", steps(0.5), None),
         ("int4:tensor:any", steps(0.5, -2, 1), "not that of 4 bits"),
         ("int4:tensor:any", steps([0.5] * 5 + [0.25]), "one for the layer"),
@@ -58,7 +78,16 @@ def test_values_of_a_file_are_held_against_it(name: str, values: object, fault: 
 
 
 @pytest.mark.parametrize(
-    ("name", "free"), [("int4", "int4:any"), ("int4:g3", "int4:g3"), ("25%", "25%"), ("int4:any", "int4:any")]
+    ("name", "free"),
+    [
+        ("int4", "int4:any"),
+        ("int4:g3", "int4:g3"),
+        ("25%", "25%"),
+        ("int4:any", "int4:any"),
+        ("int4:asym", "int4:asym:any"),
+        ("int4:channel:asym", "int4:asym:any"),
+        ("int4:g3:asym", "int4:g3:asym"),
+    ],
 )
 def test_the_scale_of_a_format_is_freed_where_it_has_one(name: str, free: str) -> None:
     assert pvq.formats.parse(name).at_any_scale().name == free

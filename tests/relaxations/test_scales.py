@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.relaxations.dual import DualCertificate
-from pvqbounds.relaxations.scales import ScalesCertificate, first_gap, largest_value, range_of
+from pvqbounds.relaxations.scales import ScalesCertificate, _reach, first_gap, largest_value, range_of
 from tests.truth import least_error_at_any_scale, random_any_scale_problem
 
 FOREVER = Clock(math.inf)
@@ -224,3 +225,27 @@ def test_true_bounds_never_prove_too_much_of_singular_grams() -> None:
         value = largest_value(scales, bounds, range_of(problem))
         assert value <= truth + 1e-12 * problem.signal.upper
         assert value >= 0.9 * truth - 2e-4 * problem.signal.upper
+
+
+def test_what_a_bound_next_to_the_signal_serves_is_counted_with_all_its_digits() -> None:
+    scales, value, signal = np.array([0.3]), 0.25, 0.7
+    for exponent in range(4, 45):
+        bounds = np.array([signal * (1.0 - 2.0**-exponent)])
+        q = Fraction(float(bounds[0])) - Fraction(value)
+        q /= Fraction(signal) - Fraction(value)  # q²
+        low, high = (float(end[0]) for end in _reach(scales, bounds, signal, value))
+        # s / (1 + q) <= low and high <= s / (1 - q), compared by squares, and next to both
+        assert (Fraction(0.3) / Fraction(low) - 1) ** 2 <= q
+        assert (1 - Fraction(0.3) / Fraction(high)) ** 2 <= q
+        assert (Fraction(0.3) / Fraction(low * (1.0 - 1e-14)) - 1) ** 2 > q
+        assert (1 - Fraction(0.3) / Fraction(high * (1.0 + 1e-14))) ** 2 > q
+
+
+def test_a_claim_beside_the_signal_proves_itself() -> None:
+    power = np.array([3.7e-70, 1.1e-105, 2.8e-44, 1.1e-105])
+    gram = np.sqrt(power[:, None] * power) * (1.0 - 2e-4 * (1.0 - np.eye(4)))
+    weight = np.array([5.5e23, -7.9e23, -3.3e23, -2.9e23])  # best at a scale of zero
+    problem = pvq.AnyScaleLeastSquares(gram, weight, 0, 3)
+    found = pvq.solve(problem, method="relax", time_limit=5.0)
+    assert 0.0 < found.error_lower <= found.error_upper == pytest.approx(problem.signal.upper)
+    assert pvq.verify(problem, found)

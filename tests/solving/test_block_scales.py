@@ -102,3 +102,53 @@ def test_a_layer_with_searched_scales(tmp_path: Path) -> None:
     assert [finding for finding in verify_file(path) if not finding.holds] == []
     with pytest.raises(InputError, match="search_scales"):
         bounds_of.layer_bounds(model, "0", data, formats=["int4", "2:4"], search_scales=True)
+
+
+def every_scale(name: str, weight: np.ndarray) -> list[np.ndarray]:
+    """E2M1 times every scale of a block of these weights: 126 numbers, or the powers of two around it."""
+    levels = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    levels = np.concatenate([-levels[:0:-1], levels])
+    if name == "mxfp4":
+        exponent = int(np.frexp(np.abs(weight).max())[1])
+        return [np.ldexp(levels, k) for k in range(exponent - 12, exponent + 3)]
+    tensor = float(np.float32(np.abs(weight).max() / (6.0 * 448.0)))
+    numbers = [m * 2.0**-9 for m in range(1, 8)]
+    numbers += [(1.0 + m / 8.0) * 2.0**e for e in range(-6, 9) for m in range(8)]
+    return [np.float32(np.float32(x) * levels * np.float32(tensor)).astype(float) for x in numbers[:126]]
+
+
+def one_block(seed: int, n: int):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(4 * n, n))
+    X[:, 1:] += 0.7 * X[:, :-1]
+    return pvq.Gram(X.T @ X / len(X)), rng.normal(size=n)
+
+
+def searched(name: str, gram: pvq.Gram, weight: np.ndarray) -> float:
+    form = parse(name)
+    problem, others = form.problems(gram, weight[None])[0], form.alternatives(weight[None])[0]
+    found, codes = searched_blocks(problem, others, form.values.group, form.values.pose, Clock(math.inf))
+    return found.error(codes).upper
+
+
+@pytest.mark.parametrize("name", ["nvfp4", "mxfp4"])
+def test_a_block_of_three_has_the_best_of_all_scales_and_codes(name: str) -> None:
+    for seed in range(6):
+        gram, weight = one_block(seed, 3)
+        errors = []
+        for levels in every_scale(name, weight):
+            v = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+            errors.append(float(np.einsum("ki,ij,kj->k", v - weight, gram.matrix, v - weight).min()))
+        assert searched(name, gram, weight) == pytest.approx(min(errors), rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "n"), [("nvfp4", 8), ("mxfp4", 16)])
+def test_a_block_has_the_best_of_exact_searches_at_every_scale(name: str, n: int) -> None:
+    gram, weight = one_block(1, n)
+    exact = [
+        pvq.solve(pvq.CodebookLeastSquares(gram, weight, levels)) for levels in every_scale(name, weight)
+    ]
+    assert {bounds.status for bounds in exact} == {"optimal"}
+    least = min(bounds.error_upper for bounds in exact)
+    assert searched(name, gram, weight) == pytest.approx(least, rel=1e-9)
+    assert pvq.solve(parse(name).problems(gram, weight[None])[0]).error_upper > 1.1 * least

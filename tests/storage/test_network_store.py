@@ -136,6 +136,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         ({"layers": [{"name": 3}]}, "name"),
         ({"settings": []}, "settings"),
         ({"formats": ["int4", "int4"]}, "different names"),
+        ({"left_out": None}, r"left_out must be a list of objects, not null\."),
+        ({"layers": [{}]}, r"layers\[0\] lacks 'name'\."),
     ],
 )
 def test_a_strangers_manifest_is_refused_in_a_sentence(tmp_path, change, says):

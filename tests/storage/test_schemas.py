@@ -207,3 +207,14 @@ def test_the_schemas_names_are_those_of_the_writers() -> None:
     from pvqbounds.storage.network_manifest import NETWORK_SCHEMA
 
     assert set(SCHEMAS) == {LAYER_SCHEMA, PROBLEM_SCHEMA, CURVE_SCHEMA, NETWORK_SCHEMA}
+
+
+def test_a_problem_of_a_free_zero_point_conforms(tmp_path: Path) -> None:
+    problem = pvq.AnyScaleLeastSquares(np.diag([1.0, 0.5, 2.0]), [0.3, -0.2, 0.9], -3, 3, span=3)
+    bounds = pvq.solve(problem)
+    write_problem(SliceResult(0, (0, 3), problem, bounds), "p.npz", tmp_path / "p.json")
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert document["result"]["certificate"]["kind"] == "zero points"
+    assert faults(document) == []
+    document["result"]["certificate"]["proofs"][0]["kind"] = "dual"
+    assert faults(document)

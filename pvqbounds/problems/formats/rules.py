@@ -45,6 +45,8 @@ class ValueRule(ABC):
     """Whether its values are whole multiples of a step, which the engines for codes are made for."""
     any_scale: ClassVar[bool] = False
     """Whether that step is free: a scale that is found with the codes."""
+    free: ClassVar[str] = ""
+    """What is free, in words, where something is."""
     one_scale: ClassVar[bool] = False
     """Whether it is one for the layer, so that its channels are bounded together."""
 

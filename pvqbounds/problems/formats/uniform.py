@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.formats.any_scale import AnyLayerScale, AnyScale
+from pvqbounds.problems.formats.any_scale import AnyLayerScale, AnyScale, AnyScaleAndZeroPoint
 from pvqbounds.problems.formats.number_types import FP16, FP64, STORED, NumberType
 from pvqbounds.problems.formats.options import Options
 from pvqbounds.problems.formats.rules import AskedScales, StepRule, ValueRule
@@ -190,6 +190,10 @@ class Asymmetric(StepRule):
         factors = () if self.scope.group is None else FACTORS
         return [self._rows(weights, live, factor) for factor in factors]
 
+    def at_any_scale(self) -> ValueRule | None:
+        """With a free scale and zero point for each channel, where none has more than one."""
+        return AnyScaleAndZeroPoint(self.bits) if self.scope.group is None else None
+
     def _rows(self, weights: Array, live: NDArray[np.bool_], factor: float) -> Iterator[ValueSet]:
         blocks, top = self.scope.blocks(weights, live), 2**self.bits - 1
         low, high = (np.minimum(blocks.ends[0], 0.0), np.maximum(blocks.ends[1], 0.0))
@@ -210,7 +214,9 @@ def uniform(bits: int, options: Options) -> ValueRule:
     tensor = options.named("tensor")
     scope = scope_asked(options)
     if scope.group is None and options.flag("any"):
-        return AnyLayerScale(bits) if tensor else AnyScale(bits)
+        if tensor:
+            return AnyLayerScale(bits)
+        return AnyScaleAndZeroPoint(bits) if options.flag("asym") else AnyScale(bits)
     asymmetric = options.flag("asym")
     scale = usual_scale(scope) if asymmetric else options.one_of(usual_scale(scope), *SCALES)
     stored = STORED[options.one_of(usual_type(scope).name, *STORED)]

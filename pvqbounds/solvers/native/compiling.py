@@ -124,9 +124,12 @@ def _solve_codes(problem: LeastSquares) -> None:
     from pvqbounds.clock import Clock
     from pvqbounds.solvers.base import Options
     from pvqbounds.solvers.native.backend import Native
+    from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+    from pvqbounds.solvers.native.quantization.shared_values import relax_shared_values
 
     backend = Native()
     options = Options(time_limit=60.0, relaxation="hybrid", search_share=1e-4)
+    list(relax_shared_values([problem], lambda pilot: relax_finite(pilot, Clock(60.0))))
     raised, found = backend.relax_codes(problem, options), backend.solve_codes(problem, options)
     relaxed = backend.relax_codes(problem, Options(relaxation="box-hull"))
     for solution in (raised, found, relaxed):

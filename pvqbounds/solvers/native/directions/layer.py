@@ -76,7 +76,7 @@ class _Channel:
             clock=clock,
         )
         dual = found if shifted is None else shifted.certificate(found)
-        terms = dual.terms(problem, {}, pinned)
+        terms = dual.terms(problem, pinned)
         return dual, 0.0 if terms is None else priced(terms.constant, terms.extra, price)
 
 
@@ -170,7 +170,7 @@ def _at_price(
 
 def _value(problem: SparseLeastSquares, certificate: Certificate, price: float) -> float:
     """What a certificate proves at the price; E is a mean square."""
-    parts = certificate.parts(problem, {})
+    parts = certificate.parts(problem)
     return min((priced(terms.constant, terms.extra, price) for terms in parts), default=0.0)
 
 

@@ -1,9 +1,9 @@
 """One lam for all channels of a Gram: O(n²) a channel once a few channels are solved.
 
 The matrices S = P - diag(lam) of definite duals are a convex set that does not depend on the
-channel, so that the mean of the lam of a few channels is feasible for all. What then is left to
-find for a channel is nu, by coordinate descent. The bound is valid, and weaker; by how much,
-``benchmarks/relaxation.py shared`` prints.
+channel, so that the mean of the lam of a few channels is feasible for all, and so is what lies
+beyond it up to the border. What then is left to find for a channel is nu, by coordinate descent.
+The bound is valid, and weaker; by how much, ``benchmarks/relaxation.py shared`` prints.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP, dual_value, in_gram_units
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.native.quantization import shared_kernel
+from pvqbounds.solvers.native.quantization.shared_values import pilots_of, reach_of
 from pvqbounds.solvers.relaxation import Relaxed, relax_together
 
 __all__ = ["fitted", "relax_shared"]
-
-PILOTS = 4
-"""Channels that are solved to the end: evenly spaced ones."""
 
 SWEEPS = 300
 """Sweeps that fit nu to the shared lam."""
@@ -47,12 +45,12 @@ def relax_shared(
     ------
     Those of one channel after another, with z in place of its moments.
     """
-    chosen = np.unique(np.linspace(0, len(problems) - 1, PILOTS).astype(np.int64))
-    pilots = [problems[i] for i in chosen]
+    pilots = [problems[i] for i in pilots_of(len(problems), problems[0].n)]
     one_grid = len({problem.grid for problem in problems}) == 1
     together = [pilots] if one_grid else [[pilot] for pilot in pilots]
     solved = [found for part in together for found in relax_together(part, "box-hull", solve)]
     lam_of_gram = np.mean([found.certificate.lam for found in solved], axis=0)
+    lam_of_gram *= reach_of(problems[0].gram, lam_of_gram)
     form = None
     for problem in problems:
         sdp = without_tangents(problem, form)

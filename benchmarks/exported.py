@@ -1,0 +1,115 @@
+"""The best weights found for a network beside GPTQ's (act-order, on the same grid), layer by layer.
+
+    python benchmarks/exported.py STORE [--format int4] [--model MODEL] [--data HELD_OUT]
+
+STORE is what `pvqbounds network --store STORE` filled, whole or with `--sample`, in a format of codes. For
+each layer: the SQNR of what `pvqbounds export` writes, that of GPTQ's codes for the same problems, their
+difference, and on how many channels the exported weights have more error (none, where the store was
+asked for `--methods gptq:act-order` among others: methods are candidates). Then the whole network
+on held-out data: how often the first class is the dense model's, and right where there are labels. The
+shipped network is looked at on its 360 test images; others take HELD_OUT as `pvqbounds layer --data` does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from pvqbounds import methods
+from pvqbounds.network.evaluation import evaluated
+from pvqbounds.network.export import compressed_model
+from pvqbounds.nn import find_layer, load_model
+from pvqbounds.nn.calibration import with_labels
+from pvqbounds.results.layer import Side
+from pvqbounds.storage.network_store import Store
+from pvqbounds.train.data import digits_data
+
+RIVAL = "gptq:act-order"
+
+
+class Line(NamedTuple):
+    """A layer: two SQNRs in dB, the channels on which the exported weights are worse, and the rival's."""
+
+    exported: float
+    rival: float
+    worse: int
+    weights: np.ndarray[Any, np.dtype[np.float64]]
+
+
+def compared(side: Side) -> Line:
+    """The exported weights of a layer beside the rival's codes."""
+    problems = [result.problem for result in side.slices]
+    codes = methods.get(RIVAL).propose(problems)
+    ours = [result.bounds.error_upper for result in side.slices]
+    theirs = [problem.error(own).upper for problem, own in zip(problems, codes, strict=True)]
+    signal = math.fsum(problem.signal.middle for problem in problems)
+    found, other = (10.0 * math.log10(signal / math.fsum(errors)) for errors in (ours, theirs))
+    worse = sum(own > there for own, there in zip(ours, theirs, strict=True))
+    weights = np.stack([problem.weight_of(own) for problem, own in zip(problems, codes, strict=True)])
+    return Line(found, other, worse, weights)
+
+
+def with_weights(model: nn.Module, weights: dict[str, Any]) -> nn.Module:
+    """A copy of a model with other weights in some layers."""
+    module = copy.deepcopy(model)
+    for name, matrix in weights.items():
+        find_layer(module, name).replace_weight(matrix)
+    return module
+
+
+def held_out_of(model: str, path: Path | None, loaded: Any) -> Any:
+    """Data that nothing was calibrated on, with labels where there are some."""
+    if path is not None:
+        return with_labels(load_model(model, data=path).data, path, loaded.module)
+    test = digits_data().test
+    return [test.__getitems__(range(len(test)))[:2]]
+
+
+def tell_network(name: str, model: nn.Module, data: Any, dense: nn.Module) -> None:
+    """A line about a whole network."""
+    seen = evaluated(model, data, dense)
+    right = "" if seen.accuracy is None else f", right on {100.0 * seen.accuracy:.2f} %"
+    agreement = "" if seen.agreement is None else f"as the dense one on {100.0 * seen.agreement:.2f} %, "
+    error = math.nan if seen.output_error is None else seen.output_error
+    print(f"{name:>10}: {agreement}squared difference of outputs {error:.3e}{right}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--format", default="int4")
+    parser.add_argument("--model", help="as `pvqbounds network` was given it, if not by its name")
+    parser.add_argument("--data", type=Path, help="held-out data")
+    arguments = parser.parse_args()
+    network = Store.open(arguments.store).read()
+    called = arguments.model or network.model
+    loaded = load_model(called, needs_data=False)
+    lines: dict[str, Line] = {}
+    print(f"{'layer':40} {'exported':>9} {RIVAL:>15} {'dB more':>8} {'worse channels':>15}")
+    for entry in network.layers:
+        if entry.report is None or arguments.format not in [side.format for side in entry.report.sides]:
+            continue
+        line = lines[entry.name] = compared(entry.report.side(arguments.format))
+        gain = line.exported - line.rival
+        print(f"{entry.name:40} {line.exported:9.2f} {line.rival:15.2f} {gain:8.2f} {line.worse:15}")
+    gains = [line.exported - line.rival for line in lines.values()]
+    print(f"dB more: median {statistics.median(gains):.2f}, least {min(gains):.2f} of {len(gains)} layers")
+    if arguments.data is None and called != "digits":
+        return
+    data = held_out_of(called, arguments.data, loaded)
+    choice = dict.fromkeys(lines, arguments.format)
+    rival = with_weights(loaded.module, {name: line.weights for name, line in lines.items()})
+    tell_network("dense", loaded.module, data, loaded.module)
+    tell_network("GPTQ", rival, data, loaded.module)
+    tell_network("exported", compressed_model(network, loaded.module, choice), data, loaded.module)
+
+
+if __name__ == "__main__":
+    main()
