@@ -74,12 +74,16 @@ def bound_one_scale(
     Raises
     ------
     InputError
-        If there are no channels, or their boxes differ.
+        If there are no channels, their boxes differ, or their zero points are free.
     ContradictionError
         If a proved bound lies above the error of weights that are allowed: a fault of this package.
     """
-    if len({(problem.values.qmin, problem.values.qmax) for problem in problems}) != 1:
+    if len({(own.qmin, own.qmax, own.span) for own in (problem.values for problem in problems)}) != 1:
         raise InputError("One scale is that of channels with one box of codes; give at least one channel.")
+    if problems[0].values.span is not None:
+        raise InputError(
+            "One scale for all channels leaves no zero point free; give problems without a span."
+        )
     clock = Clock(asked.time_limit * len(problems) / execution.jobs, asked.cancelled)
     layer, within = _Layer(problems, asked, execution, clock), range_of_layer(problems)
     first = layer.solve(_usual_scale(problems))

@@ -88,4 +88,4 @@ def test_names_and_sizes() -> None:
     with pytest.raises(InputError):
         parse("int4:g32:any")
     with pytest.raises(InputError):
-        parse("int4:any:asym")
+        parse("int4:any:mse")

@@ -102,3 +102,9 @@ def test_singular_grams_and_zeros() -> None:
 def test_boxes_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match="one box"):
         bound([*channels(0), *channels(1, box=(-4, 3))])
+
+
+def test_free_zero_points_are_refused() -> None:
+    free = pvq.AnyScaleLeastSquares(np.eye(3), np.ones(3), -3, 3, span=3)
+    with pytest.raises(InputError, match="zero point"):
+        bound([free, free])

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.definite import proved_shift
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.dual import dual_bound
@@ -45,10 +46,14 @@ __all__ = [
     "or_the_box_hull",
     "raised_bound",
     "raised_by",
+    "said_of_singular",
 ]
 
 NARROW = 0.05
 """Up to this gap, relative to the error, the SDP alone may prove more than a path to it that ends early."""
+
+SINGULAR = "the Gram is singular to working precision, and the relaxation proves nothing above 0"
+"""What fewer positions than inputs, or copies of inputs, lead to."""
 
 SMALL = 128
 """Inputs up to which the SDP alone takes milliseconds."""
@@ -105,6 +110,13 @@ def or_the_box_hull(problem: IntegerLeastSquares, found: Found, clock: Clock) ->
     sdp = relax_steps(problem, clock)
     better = dual_bound(problem, sdp.certificate) > value
     return replace(found, certificate=sdp.certificate, status=sdp.status) if better else found
+
+
+def said_of_singular(problem: LeastSquares, found: Found) -> Found:
+    """The same with a word on the Gram where that is why nothing is proved."""
+    if found.bound(problem) > 0.0 or proved_shift(problem.gram) is not None:
+        return found
+    return replace(found, status=f"{found.status}; {SINGULAR}")
 
 
 def not_searched(n: int) -> str:

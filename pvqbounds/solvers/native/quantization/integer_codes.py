@@ -20,6 +20,7 @@ from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.native.quantization.integer_search import k_best
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND
 from pvqbounds.solvers.native.quantization.search_trees import (
     Minimiser,
     MultipliedTree,
@@ -32,6 +33,7 @@ from pvqbounds.solvers.relaxation import Relaxed
 __all__ = [
     "best_known_codes",
     "good_codes",
+    "many_codes",
     "plain_codes",
     "without_dead_moments",
 ]
@@ -47,6 +49,10 @@ WIDEST, WORK_A_NODE = 10_000, 10.0
 
 STARTS = 10
 """Random roundings."""
+
+CODES_SHARES, CODES_PART = tuple(0.05 * k for k in range(1, 21)), 0.05
+"""Shares of the multipliers whose trees are looked through for codes where the time is to be spent (1 to 5 dB
+on singular Grams), and the share of the time for it."""
 
 
 def best_known_codes(
@@ -115,6 +121,19 @@ def good_codes(
     codes = improve(problem, starts, pairs=False, clock=clock)
     best = inner.grid.values_of(codes.astype(np.float64))
     return improve(problem, best[None], clock=clock)
+
+
+def many_codes(
+    problem: LeastSquares, relaxed: Relaxed, minimiser: Minimiser, seed: int, clock: Clock
+) -> NDArray[np.int64]:
+    """The best codes from trees at many shares of a relaxation's multipliers."""
+    few = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
+    alone = good_codes(problem, relaxed, minimiser, few, seed, clock=clock)  # as by name
+    part = clock.part(CODES_PART)
+    trees = mixed_trees(problem, relaxed.certificate, minimiser, CODES_SHARES, clock=part)
+    allowed = NODES_A_SECOND * clock.remaining
+    many = good_codes(problem, relaxed, minimiser, trees, seed, allowed, part)
+    return min(alone, many, key=lambda z: problem.error(z).upper)
 
 
 def plain_codes(problem: LeastSquares, relaxed: Relaxed, clock: Clock | None = None) -> NDArray[np.int64]:

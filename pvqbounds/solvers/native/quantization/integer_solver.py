@@ -25,9 +25,11 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     not_searched,
     raised_bound,
     raised_by,
+    said_of_singular,
 )
 from pvqbounds.solvers.native.quantization.integer_codes import (
     good_codes,
+    many_codes,
     plain_codes,
     without_dead_moments,
 )
@@ -54,7 +56,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
 from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, stages_for
 from pvqbounds.solvers.relaxation import Relaxed
 
-__all__ = ["solve_integer"]
+__all__ = ["HOPELESS", "PROVABLE", "solve_integer", "spent_share", "unended"]
 
 SDP_TOLERANCE = 1e-3
 """Relative gap to which the SDP is solved: its value is right to a tenth of that by then, and the search
@@ -72,10 +74,6 @@ WITH_SPLITS = ("hybrid", "splits")
 SPENDING, SPENT = 64, 0.02
 """Inputs up to which a bound that is open at the end is raised for all of the time left, and the share of the
 limit in which larger ones are."""
-
-CODES_SHARES, CODES_PART = tuple(0.05 * k for k in range(1, 21)), 0.05
-"""Shares of the multipliers whose trees are looked through for codes where the time is to be spent (1 to 5 dB
-on singular Grams), and the share of the time for it."""
 
 HOPELESS = 1e3
 """A search that the volume heuristic expects to outlast its budget so many times is not begun."""
@@ -138,7 +136,8 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
                 codes = better_codes(problem, codes, outcome)
                 proof = chosen.certificate(outcome)
                 return Found(codes, proof, "optimal", exact=True, history=outcome.history)
-            return _not_ended(problem, relaxed, codes, searches, minimiser, clock, options)
+            left = _not_ended(problem, relaxed, codes, searches, minimiser, clock, options)
+            return said_of_singular(problem, left)
         if expected > NODES_A_SECOND * clock.remaining:
             if options.search_share == 0.0:
                 return Found.by(relaxed, codes, unended(expected))
@@ -168,7 +167,7 @@ def _not_ended(
     """The best of all parts for a problem whose search is not expected to end: none is weaker alone."""
     status, share = unended(searches.nodes_to_go), options.search_share
     if share > 0.0:
-        share = max(share, 1.0 if problem.n <= SPENDING else SPENT)
+        share = spent_share(share, problem.n)
     nodes = nodes_for(share, options.time_limit)
     if options.relaxed is not None or options.relaxation not in WITH_SPLITS:
         if share > 0.0:
@@ -183,7 +182,7 @@ def _not_ended(
     known = [split, relaxed]
     if share >= 1.0:
         known = [*known, _sdp(problem, clock, TIGHT_TOLERANCE), _fallback_alone(problem, clock, options)]
-        found += [_many_codes(problem, one, minimiser, clock, options) for one in known]
+        found += [many_codes(problem, one, minimiser, options.seed, clock) for one in known]
     codes = min(found, key=lambda z: problem.error(z).upper)
     strongest = max(known, key=lambda one: dual_bound(problem, one.certificate))
     best = Found.by(strongest, codes, status)
@@ -199,17 +198,9 @@ def _fallback_alone(problem: IntegerLeastSquares, clock: Clock, options: Options
     return _fallback(problem, clock, replace(options, search_share=0.0))
 
 
-def _many_codes(
-    problem: IntegerLeastSquares, relaxed: Relaxed, minimiser: Minimiser, clock: Clock, options: Options
-) -> NDArray[np.int64]:
-    """The best codes from trees at many shares of a relaxation's multipliers."""
-    few = mixed_trees(problem, relaxed.certificate, minimiser, clock=clock)
-    alone = good_codes(problem, relaxed, minimiser, few, options.seed, clock=clock)  # as by name
-    part = clock.part(CODES_PART)
-    trees = mixed_trees(problem, relaxed.certificate, minimiser, CODES_SHARES, clock=part)
-    allowed = NODES_A_SECOND * clock.remaining
-    many = good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, part)
-    return min(alone, many, key=lambda z: problem.error(z).upper)
+def spent_share(share: float, n: int) -> float:
+    """The share of the limit in which the bound of n inputs is raised that no search is expected to close."""
+    return share if n > PROVABLE else max(share, 1.0 if n <= SPENDING else SPENT)
 
 
 def unended(expected: float) -> str:

@@ -7,8 +7,9 @@ is searched at mixtures of the relaxation's multipliers, which know about levels
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,6 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
-from pvqbounds.results.notes import times
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
 from pvqbounds.solvers.native.quantization.found import Found
@@ -29,14 +29,17 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     not_searched,
     raised_bound,
     raised_by,
+    said_of_singular,
 )
-from pvqbounds.solvers.native.quantization.integer_codes import good_codes, plain_codes
+from pvqbounds.solvers.native.quantization.integer_codes import good_codes, many_codes, plain_codes
 from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
-from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVABLE
+from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVABLE, spent_share, unended
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
     NO_TREE,
+    Minimiser,
+    MultipliedTree,
     minimiser_of,
     mixed_trees,
     plain_tree,
@@ -143,7 +146,25 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     error, root = problem.error(codes).upper, dual_bound(problem, relaxed.certificate)
     if status_of(max(root, 0.0), error, problem.signal.lower) == "optimal":
         return Found.by(relaxed, codes, "optimal")
-    return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options)
+    more = partial(_more_codes, problem, relaxed, minimiser, mixed, options)
+    return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options, more)
+
+
+def _more_codes(
+    problem: LeastSquares,
+    relaxed: Relaxed,
+    minimiser: Minimiser,
+    trees: Sequence[MultipliedTree],
+    options: Options,
+    nodes: float,
+    clock: Clock,
+) -> list[NDArray[np.int64]]:
+    """Codes from wider starts, for a search of so many nodes; from more of them where all time is spent."""
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    found = [good_codes(problem, relaxed, minimiser, trees, options.seed, allowed, clock)]
+    if nodes == np.inf:
+        found.append(many_codes(problem, relaxed, minimiser, options.seed, clock))
+    return found
 
 
 def _searched(
@@ -153,18 +174,24 @@ def _searched(
     searches: TreeSearches,
     clock: Clock,
     options: Options,
+    more_codes: Callable[[float, Clock], list[NDArray[np.int64]]],
 ) -> Found:
     """What a search of the trees makes of a relaxation's bound and the best codes known."""
-    status = "time limit"
+    status, share = "time limit", options.search_share
     if options.only_if_it_finishes:
-        searches.advance(max(TRIAL, nodes_for(options.search_share, options.time_limit)), clock)
+        searches.advance(max(TRIAL, nodes_for(share, options.time_limit)), clock)
         expected = searches.nodes_to_go
         if expected > NODES_A_SECOND * clock.remaining:
-            about = f"about {times(expected)} nodes expected" if np.isfinite(expected) else "too many nodes"
-            status = f"not searched to the end: {about}"
-            if options.search_share > 0.0:
-                return replace(raised_by(problem, relaxed, codes, *searches.chosen), status=status)
-            return Found.by(relaxed, better_codes(problem, codes, searches.chosen[1]), status)
+            status = unended(expected)
+            if share == 0.0:
+                return Found.by(relaxed, better_codes(problem, codes, searches.chosen[1]), status)
+            nodes = nodes_for(spent_share(share, problem.n), options.time_limit)
+            codes = _better(problem, codes, *more_codes(nodes, clock))
+            searches.advance(nodes, clock)
+            chosen, outcome = searches.chosen
+            if not outcome.exhausted:
+                found = replace(raised_by(problem, relaxed, codes, chosen, outcome), status=status)
+                return said_of_singular(problem, found)
     searches.advance(np.inf, clock)
     chosen, outcome = searches.chosen
     if outcome.exhausted:

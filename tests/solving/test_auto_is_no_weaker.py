@@ -1,0 +1,67 @@
+"""`auto` is never weaker than what it is made of: each of its parts by name, with the same time."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import pvqbounds as pvq
+from pvqbounds.problems.formats.nf4 import NF4_LEVELS
+
+pytest.importorskip("torch")  # the network that is shipped
+
+LIMIT = 1.0
+"""Seconds of a solve."""
+
+PARTS = {
+    "steps": [("exact", None), ("relax", "hybrid"), ("relax", "splits"), ("relax", "box-hull")],
+    "levels": [("exact", None), ("relax", "hybrid"), ("relax", "box-hull")],
+    "joint": [("exact", None), ("relax", "hybrid"), ("relax", "box-hull")],
+    "pruning": [("exact", None), ("relax", "directions"), ("relax", "perspective")],
+}
+
+
+@cache
+def real_slice(positions: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """The Gram and a channel of a convolution of the shipped network; of so many made-up positions if few."""
+    digits = pvq.nn.load_model("digits")
+    (shared,) = pvq.nn.gram_of_layer(digits.module, "block2.0", digits.data).grams
+    gram, weight = shared.matrix, pvq.nn.find_layer(digits.module, "block2.0").weight[3]
+    if positions is not None:
+        root = np.linalg.cholesky(gram + 1e-12 * np.trace(gram) * np.eye(len(gram)))
+        few = np.random.default_rng(39).normal(size=(positions, len(gram))) @ root.T
+        gram = few.T @ few / positions
+    return gram, np.asarray(weight, dtype=np.float64)
+
+
+def problem_of(kind: str, positions: int | None) -> pvq.problems.Problem:
+    gram, weight = real_slice(positions)
+    largest, n = np.abs(weight).max(), len(weight)
+    if kind == "steps":
+        return pvq.IntegerLeastSquares(gram, weight, largest / 7.0, -8, 7)
+    if kind == "levels":
+        return pvq.CodebookLeastSquares(gram, weight, largest * NF4_LEVELS)
+    if kind == "joint":
+        return pvq.CodebookLeastSquares(gram, weight, largest * NF4_LEVELS, nnz=n // 3)
+    return pvq.SparseLeastSquares(gram, weight, nnz=n // 4)
+
+
+@pytest.mark.parametrize("positions", [None, 18], ids=["definite", "singular"])
+@pytest.mark.parametrize("kind", list(PARTS))
+def test_auto_is_no_weaker_than_its_parts(kind: str, positions: int | None) -> None:
+    problem = problem_of(kind, positions)
+    auto = pvq.solve(problem, time_limit=LIMIT)
+    for method, relaxation in PARTS[kind]:
+        part = pvq.solve(problem, method=method, relaxation=relaxation, time_limit=LIMIT)
+        assert auto.error_upper <= part.error_upper * (1.0 + 1e-9), (method, relaxation)
+        assert auto.error_lower >= part.error_lower * (1.0 - 1e-6), (method, relaxation)
+        assert auto.lower_kind == "certified"
+
+
+@pytest.mark.parametrize("kind", ["steps", "levels", "joint"])
+def test_singular_grams_say_why_there_is_no_upper_end(kind: str) -> None:
+    bounds = pvq.solve(problem_of(kind, 18), time_limit=LIMIT)
+    assert bounds.error_lower == 0.0
+    assert "singular" in bounds.note
