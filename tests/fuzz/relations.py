@@ -143,7 +143,10 @@ def without_dead(problem: Problem) -> Problem | None:
     if not 0 < len(live) < problem.n:
         return None
     gram, weight = problem.gram[np.ix_(live, live)], problem.weight[live]
-    return LeastSquares(gram, weight, chosen(problem.values, live), as_groups(problem, live))
+    try:
+        return LeastSquares(gram, weight, chosen(problem.values, live), as_groups(problem, live))
+    except InputError:  # the large weights were those left out, and errors of the others would underflow
+        return None
 
 
 def with_dead(problem: Problem) -> Problem | None:
