@@ -168,7 +168,12 @@ def test_what_cannot_be_exported_is_told_in_a_sentence(model, network, tmp_path)
 
 def test_the_weights_of_a_method(model, images):
     report = layer_bounds(
-        model, "head", images, formats=["int3", "int3:any", "25%"], methods=["rtn", "magnitude"]
+        model,
+        "head",
+        images,
+        formats=["int3", "int3:any", "25%"],
+        methods=["rtn", "magnitude"],
+        time_limit=0.5,
     )
     network = network_of([(report, 80)])
     for form, method in (("int3", "rtn"), ("int3:any", "rtn"), ("25%", "magnitude")):

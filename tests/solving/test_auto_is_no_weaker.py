@@ -15,6 +15,8 @@ pytest.importorskip("torch")  # the network that is shipped
 LIMIT = 1.0
 """Seconds of a solve."""
 
+TRIES = 3
+
 PARTS = {
     "steps": [("exact", None), ("relax", "hybrid"), ("relax", "splits"), ("relax", "box-hull")],
     "levels": [("exact", None), ("relax", "hybrid"), ("relax", "box-hull")],
@@ -52,12 +54,23 @@ def problem_of(kind: str, positions: int | None) -> pvq.problems.Problem:
 @pytest.mark.parametrize("kind", list(PARTS))
 def test_auto_is_no_weaker_than_its_parts(kind: str, positions: int | None) -> None:
     problem = problem_of(kind, positions)
+    # seconds are those of the clock: on a busy machine one solve may get less of them than another
+    tries = (stronger_parts(problem, PARTS[kind]) for _ in range(TRIES))
+    found = next((parts for parts in tries if not parts), "stronger parts each time")
+    assert found == []
+
+
+def stronger_parts(problem: pvq.problems.Problem, parts: list[tuple[str, str | None]]) -> list[str]:
+    """The parts with a better end than auto has, with the same limit."""
     auto = pvq.solve(problem, time_limit=LIMIT)
-    for method, relaxation in PARTS[kind]:
+    assert auto.lower_kind == "certified"
+    stronger = []
+    for method, relaxation in parts:
         part = pvq.solve(problem, method=method, relaxation=relaxation, time_limit=LIMIT)
-        assert auto.error_upper <= part.error_upper * (1.0 + 1e-9), (method, relaxation)
-        assert auto.error_lower >= part.error_lower * (1.0 - 1e-6), (method, relaxation)
-        assert auto.lower_kind == "certified"
+        upper = auto.error_upper <= part.error_upper * (1.0 + 1e-9)
+        if not (upper and auto.error_lower >= part.error_lower * (1.0 - 1e-6)):
+            stronger.append(f"{method} {relaxation}: {part}, auto: {auto}")
+    return stronger
 
 
 @pytest.mark.parametrize("kind", ["steps", "levels", "joint"])

@@ -144,7 +144,7 @@ def test_a_layer_budget_is_as_good_as_the_largest_weights(positions):
         plain = layer_pruning.magnitude_supports(problems, nnz)
         assert sum(map(len, plain)) == nnz
         simple = sum(p.error(p.refit(s)).upper for p, s in zip(problems, plain, strict=True))
-        _, bounds, _ = solve_layer_budget(problems, nnz)
+        _, bounds, _ = solve_layer_budget(problems, nnz, time_limit=1.0)
         assert sum(b.error_upper for b in bounds) <= simple * (1.0 + 1e-12)
     grams = layer_pruning.scaled_grams(problems)
     at_once = layer_pruning.layer_supports(problems, grams, 30, jobs=1, clock=Clock(0.0))

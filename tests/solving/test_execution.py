@@ -11,7 +11,16 @@ import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.solving.channels import solve_all
 from pvqbounds.solving.execution import Execution
-from pvqbounds.solving.kinds import ALL_KINDS, JOINT, LEVELS, PRUNING, STEPS, kind_of
+from pvqbounds.solving.kinds import (
+    ALL_KINDS,
+    ANY_SCALE,
+    JOINT,
+    JOINT_ANY_SCALE,
+    LEVELS,
+    PRUNING,
+    STEPS,
+    kind_of,
+)
 from pvqbounds.solving.options import SolveOptions
 
 
@@ -61,7 +70,7 @@ def test_a_relaxation_belongs_to_kinds():
         return {kind for kind in ALL_KINDS if kind.knows(name)}
 
     assert knowing("perspective") == {PRUNING}
-    assert knowing("shared") == {STEPS, PRUNING}
+    assert knowing("shared") == set(ALL_KINDS) - {ANY_SCALE, JOINT_ANY_SCALE}
     assert knowing("hybrid") == set(ALL_KINDS) - {PRUNING}
     with pytest.raises(
         InputError, match="no relaxation 'splits' for joint compression; use hybrid or box-hull"

@@ -132,7 +132,7 @@ def proved():
 
 def test_the_best_of_all_prices_counts(proved):
     problems, certificates, _, _ = proved
-    parts = [c.parts(p, {}) for p, c in zip(problems, certificates, strict=True)]
+    parts = [c.parts(p) for p, c in zip(problems, certificates, strict=True)]
 
     def at(price, nnz):
         each = (min(t.constant + np.minimum(t.extra, price).sum() for t in own) for own in parts)
@@ -150,7 +150,7 @@ def test_the_best_of_all_prices_counts(proved):
 def test_with_one_case_a_channel_it_is_the_least_extras():
     problems = channels_of(4, n=8, count=3, small=0.4)
     certificates = [b.certificate for b in by_name(problems, 9, "perspective")[1]]
-    parts = [c.parts(p, {})[0] for p, c in zip(problems, certificates, strict=True)]
+    parts = [c.parts(p)[0] for p, c in zip(problems, certificates, strict=True)]
     extra = np.sort(np.concatenate([terms.extra for terms in parts]))
     for nnz in (0, 1, 9, 20, 24):
         expected = sum(terms.constant for terms in parts) + extra[: 24 - nnz].sum()

@@ -85,13 +85,13 @@ def test_singular_grams_and_zeros() -> None:
     rng = np.random.default_rng(5)
     X = rng.normal(size=(2, 4))
     singular = [pvq.AnyScaleLeastSquares(X.T @ X, rng.normal(size=4), -2, 1) for _ in range(2)]
-    found, truth = bound(singular), least_sum(singular)
+    found, truth = bound(singular, time_limit=5.0), least_sum(singular)
     assert 0.0 < found.error_lower <= truth * (1.0 + 1e-12)
     assert found.error_upper >= truth * (1.0 - 1e-12)
     assert verify_one_scale(singular, found)
     X = rng.normal(size=(2, 14))
     powerless = [pvq.AnyScaleLeastSquares(X.T @ X, rng.normal(size=14), -8, 7) for _ in range(2)]
-    found = bound(powerless)
+    found = bound(powerless, time_limit=2.0)
     assert found.error_lower == 0.0
     assert "singular" in found.status
     assert verify_one_scale(powerless, found)

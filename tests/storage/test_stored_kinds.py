@@ -253,7 +253,7 @@ def entry(document: Any, side: int, number: int = 0) -> Any:
         (lambda d, a: a["sides/1/codes/0"].__setitem__((0, slice(None)), 0), "The support keeps"),
         (lambda d, a: a["sides/1/method/start/0"].__setitem__((0, slice(None)), 0), "The support keeps"),
         (lambda d, a: d["sides"][0].update(grid="table"), "grid must be one of steps, levels"),
-        (lambda d, a: d["sides"][0].update(grid=None), "qmin must be a whole number"),
+        (lambda d, a: d["sides"][0].update(grid=None), "lacks 'qmin'"),
         (lambda d, a: d["sides"][0].update(grid="steps"), "lack sides/0/step/0"),
         (lambda d, a: d["sides"][1].update(pattern=None), "either nnz or a pattern"),
         (lambda d, a: d["sides"][1].update(pattern=[2, 2]), "pattern"),
