@@ -24,14 +24,13 @@ from pvqbounds.commands.console import (
     show,
 )
 from pvqbounds.commands.inputs import (
+    DEFAULT_LAYER,
     DataOption,
     GramsOption,
-    LayersOption,
     ModelArgument,
     ModelOption,
     SamplesOption,
     SaveGramsOption,
-    TableOption,
     WeightsOption,
     captured,
     check_gram_file,
@@ -41,7 +40,7 @@ from pvqbounds.commands.inputs import (
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs
-from pvqbounds.commands.studies import DEFAULT_BITS, BitsOption, bits_of
+from pvqbounds.commands.studies import DEFAULT_BITS, bits_of
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +64,15 @@ EPILOG = (
 def figure4(
     model: ModelArgument = None,
     model_option: ModelOption = None,
-    layer: LayersOption = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            metavar="NAME",
+            help="Dotted name of a layer, or a pattern like 'blocks.*.fc1'; repeatable. "
+            f"`pvqbounds layer MODEL` lists them; {DEFAULT_LAYER} of the shipped one if left out.",
+        ),
+    ] = None,
     data: DataOption = None,
     weights: WeightsOption = None,
     samples: SamplesOption = None,
@@ -79,8 +86,16 @@ def figure4(
             help="What --json wrote before, to lay beside, or to draw again without --layer; repeatable.",
         ),
     ] = None,
-    bits: BitsOption = DEFAULT_BITS,
-    opt_dim: Annotated[int, typer.Option(help="Inputs of a chunk, at most.")] = PAPERS_CHUNK,
+    bits: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTHS", help="Bit widths, 2 to 15: one, a range like 2-8, or a list like 2,4."
+        ),
+    ] = DEFAULT_BITS,
+    opt_dim: Annotated[
+        int | None,
+        typer.Option(help="Inputs of a chunk, at most.", show_default=f"{PAPERS_CHUNK}, the paper's"),
+    ] = None,
     whole: Annotated[bool, typer.Option("--whole", help="The layers themselves, in one piece.")] = False,
     out_channels: Annotated[int | None, typer.Option(help="Only the first so many output channels.")] = None,
     range_method: RangeOption = "mse",
@@ -101,13 +116,21 @@ def figure4(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the figure to a .png, .svg or .pdf.")
     ] = None,
-    table: TableOption = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write a row for each layer and bit width to .csv, .parquet or .tex."
+        ),
+    ] = None,
     seed: SeedOption = 0,
 ) -> None:
     """Chunks of layers at every bit width: b-bit quantization against pruning to b/16, what is decided."""
     from pvqbounds.results.pairs import formats_of_widths, pairs_of
+    from pvqbounds.storage.archive import refuse_repeated
     from pvqbounds.storage.results_read import read_layer
 
+    if whole and opt_dim is not None:
+        raise InputError("--whole cuts no chunks, and --opt-dim is what they hold; give one of them.")
     formats, listed = formats_of_widths(bits_of(bits)), methods_of(methods) or []
     called = model_name(model, model_option)
     outputs = Outputs(json_path, plot, table)
@@ -116,6 +139,7 @@ def figure4(
         check_gram_file(save_grams)
     if resume and json_path is None:
         raise InputError("--resume reads what --json has written; give --json too.")
+    refuse_repeated(results or ())
     reports: list[LayerReport] = [read_layer(path) for path in results or ()]
     for report in reports:
         pairs_of(report)  # of other formats it is refused before any work
@@ -142,7 +166,7 @@ def figure4(
             own, _ = captured(loaded, layers, grams, save_grams, again=resume)
             asked: dict[str, Any] = {
                 "formats": formats,
-                "opt_dim": None if whole else opt_dim,
+                "opt_dim": None if whole else (PAPERS_CHUNK if opt_dim is None else opt_dim),
                 "out_channels": out_channels,
                 "range_method": range_method,
                 "methods": listed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pvqbounds.errors import OutputError, PvqError, one_line
 if TYPE_CHECKING:
     from pvqbounds.problems import Problem
     from pvqbounds.results.bounds import Bounds
+    from pvqbounds.results.layer import SliceResult
     from pvqbounds.storage.problem_files import Budget
 
 __all__ = ["FilesOutputs", "solve_files"]
@@ -83,17 +85,18 @@ def solve_files(sources: Sequence[Path], budget: Budget, solve: Solve, outputs: 
         At the end, where a file failed or an interrupt came; what stands is written and shown.
     """
     from pvqbounds.report.frames import write_table
-    from pvqbounds.report.problem_rows import failed_row, problems_view
+    from pvqbounds.report.problem_rows import failed_row, problem_row, problems_view
 
     rows: list[dict[str, Any]] = []
     try:
         with keeping_what_stands() as interrupts, progress_bar("solving") as update:
-            for done, source in enumerate(sources):
-                update(done, len(sources), source.name)
+            for done, (source, name) in enumerate(zip(sources, _names(sources), strict=True)):
+                update(done, len(sources), name)
                 try:
-                    rows.append(_solved(source, budget, lambda p: solve(p, interrupts.stop), outputs))
+                    result = _solved(source, budget, lambda p: solve(p, interrupts.stop), outputs)
+                    rows.append(problem_row(result, name))
                 except PvqError as error:
-                    rows.append(failed_row(source.name, one_line(str(error))))
+                    rows.append(failed_row(name, one_line(str(error))))
                 interrupts.keeps = True
                 if interrupts.stop.is_set():
                     break
@@ -108,11 +111,16 @@ def solve_files(sources: Sequence[Path], budget: Budget, solve: Solve, outputs: 
         raise typer.Exit(1)
 
 
+def _names(sources: Sequence[Path]) -> list[str]:
+    """What rows call the files: their names, or their paths where several have one name."""
+    times = Counter(source.name for source in sources)
+    return [source.name if times[source.name] == 1 else str(source) for source in sources]
+
+
 def _solved(
     source: Path, budget: Budget, solve: Callable[[Problem], Bounds], outputs: FilesOutputs
-) -> dict[str, Any]:
-    """The row of a file, whose result is written."""
-    from pvqbounds.report.problem_rows import problem_row
+) -> SliceResult:
+    """The result of a file, written where it is to be."""
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.storage.problem_files import load_problem
     from pvqbounds.storage.results_written import write_problem
@@ -121,4 +129,4 @@ def _solved(
     result = SliceResult(0, (0, problem.n), problem, solve(problem))
     if outputs.json is not None:
         write_problem(result, source.name, outputs.result_of(source))
-    return problem_row(result, source.name)
+    return result

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NOTHING",
     "Certificate",
+    "CombinedCertificate",
     "LeafCertificate",
     "Proof",
     "SearchedCertificate",
@@ -221,6 +222,30 @@ class SearchedCertificate(Certificate):
     @abstractmethod
     def repeated(self, problem: Problem, clock: Clock) -> bool:
         """Whether the search, repeated, proves the value; units near 1."""
+
+
+class CombinedCertificate(Certificate):
+    """A claim that follows from those of other certificates."""
+
+    proofs: tuple[Certificate, ...]
+    """What it follows from."""
+    value: float
+    """What is stated."""
+
+    @property
+    def searched(self) -> bool:  # type: ignore[override]
+        """Whether a proof is a search, repeated."""
+        return any(proof.searched for proof in self.proofs)
+
+    @property
+    def relaxation(self) -> str | None:
+        """Name of a relaxation that stands behind the bound."""
+        named = [proof.relaxation for proof in self.proofs if proof.relaxation is not None]
+        return "hybrid" if self.searched else (named[0] if named else None)
+
+    def claim(self, problem: Problem) -> tuple[Self, float]:
+        """Itself: what its proofs state was claimed before they were put together."""
+        return self, self.value
 
 
 def over_inputs(multipliers: NDArray[np.float64], live: NDArray[np.bool_]) -> NDArray[np.float64]:

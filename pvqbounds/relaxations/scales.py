@@ -34,7 +34,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.problems.any_scale import AnyScaleLeastSquares
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
-from pvqbounds.relaxations.certificates import Certificate, is_number, is_vector
+from pvqbounds.relaxations.certificates import Certificate, CombinedCertificate, is_number, is_vector
 from pvqbounds.relaxations.least_power import least_power
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def claimed_value(scales: Array, bounds: Array, within: ScaleRange) -> tuple[flo
 
 
 @dataclass(frozen=True, eq=False)
-class ScalesCertificate(Certificate):
+class ScalesCertificate(CombinedCertificate):
     """Bounds at some scales that together bound the error at every scale."""
 
     kind: ClassVar[str] = "scales"
@@ -216,17 +216,6 @@ class ScalesCertificate(Certificate):
     """What proves it."""
     value: float
     """What is stated for every scale."""
-
-    @property
-    def searched(self) -> bool:  # type: ignore[override]
-        """Whether a proof is a search, repeated."""
-        return any(proof.searched for proof in self.proofs)
-
-    @property
-    def relaxation(self) -> str | None:
-        """Name of a relaxation that stands behind the bound."""
-        named = [proof.relaxation for proof in self.proofs if proof.relaxation is not None]
-        return "hybrid" if self.searched else (named[0] if named else None)
 
     def fits(self, problem: Problem) -> bool:
         """Whether it holds a certificate that fits at each of some rising scales."""
@@ -253,10 +242,6 @@ class ScalesCertificate(Certificate):
         with np.errstate(over="ignore", under="ignore"):
             scales = np.ldexp(self.scales, -units.weight)
         return ScalesCertificate(scales, bounds, proofs, scaled_down(self.value, -units.error))
-
-    def claim(self, problem: Problem) -> tuple[ScalesCertificate, float]:
-        """Itself: what it states at each scale was claimed there."""
-        return self, self.value
 
     def prove(self, problem: Problem, clock: Clock) -> float:
         """The value, where all that is stated is proved, and proves it for every scale; else 0."""

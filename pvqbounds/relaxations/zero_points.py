@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems.any_scale import AnyScaleLeastSquares, AnySteps
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
-from pvqbounds.relaxations.certificates import Certificate, is_number
+from pvqbounds.relaxations.certificates import Certificate, CombinedCertificate, is_number
 
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
@@ -36,7 +36,7 @@ def boxes_of(values: AnySteps) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class ZeroPointsCertificate(Certificate):
+class ZeroPointsCertificate(CombinedCertificate):
     """Bounds for every scale of boxes of codes that hold all codes."""
 
     kind: ClassVar[str] = "zero points"
@@ -48,17 +48,6 @@ class ZeroPointsCertificate(Certificate):
     """What proves the value of each."""
     value: float
     """What is stated of all."""
-
-    @property
-    def searched(self) -> bool:  # type: ignore[override]
-        """Whether a proof is a search, repeated."""
-        return any(proof.searched for proof in self.proofs)
-
-    @property
-    def relaxation(self) -> str | None:
-        """Name of a relaxation that stands behind the bound."""
-        named = [proof.relaxation for proof in self.proofs if proof.relaxation is not None]
-        return "hybrid" if self.searched else (named[0] if named else None)
 
     def fits(self, problem: Problem) -> bool:
         """Whether its boxes hold all codes, and each has a certificate that fits."""
@@ -85,10 +74,6 @@ class ZeroPointsCertificate(Certificate):
         """The same claim about the problem in these units."""
         proofs = tuple(proof.in_units(units) for proof in self.proofs)
         return ZeroPointsCertificate(self.lows, self.highs, proofs, scaled_down(self.value, -units.error))
-
-    def claim(self, problem: Problem) -> tuple[ZeroPointsCertificate, float]:
-        """Itself: what it states of each box was claimed there."""
-        return self, self.value
 
     def prove(self, problem: Problem, clock: Clock) -> float:
         """The least that is proved of a box, where that is no less than the value; else 0."""

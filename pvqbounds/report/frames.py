@@ -13,11 +13,11 @@ from typing import Any
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.report.comparison import Entry
-from pvqbounds.results.bounds import sqnr
+from pvqbounds.results.bounds import Bounds, sqnr
 from pvqbounds.results.layer import LayerReport, Side
 from pvqbounds.storage.archive import check_writable, replacing
 
-__all__ = ["check_table_path", "entry_rows", "frame_of", "layer_rows", "write_table"]
+__all__ = ["bounds_columns", "check_table_path", "entry_rows", "frame_of", "layer_rows", "write_table"]
 
 Row = Mapping[str, Any]
 
@@ -73,6 +73,22 @@ def _estimated(side: Side) -> dict[str, Any]:
     }
 
 
+def bounds_columns(bounds: Bounds) -> dict[str, Any]:
+    """What a row says of the bounds of one problem."""
+    return {
+        "error_lower": bounds.error_lower,
+        "error_upper": bounds.error_upper,
+        "sqnr_lower": bounds.sqnr_lower,
+        "sqnr_upper": bounds.sqnr_upper,
+        "signal": bounds.signal,
+        "status": bounds.status,
+        "lower_kind": bounds.lower_kind,
+        "solver": bounds.solver,
+        "method": bounds.method,
+        "seconds": bounds.seconds,
+    }
+
+
 def _channel_rows(report: LayerReport, side: Side) -> list[dict[str, Any]]:
     rows = []
     for i, result in enumerate(side.slices):
@@ -81,16 +97,7 @@ def _channel_rows(report: LayerReport, side: Side) -> list[dict[str, Any]]:
             "channel": result.channel,
             "first_input": result.inputs[0],
             "past_input": result.inputs[1],
-            "error_lower": bounds.error_lower,
-            "error_upper": bounds.error_upper,
-            "sqnr_lower": bounds.sqnr_lower,
-            "sqnr_upper": bounds.sqnr_upper,
-            "signal": bounds.signal,
-            "status": bounds.status,
-            "lower_kind": bounds.lower_kind,
-            "solver": bounds.solver,
-            "method": bounds.method,
-            "seconds": bounds.seconds,
+            **bounds_columns(bounds),
         }
         own = {name: sqnr(bounds.signal, errors[i]) for name, errors in side.method_errors.items()}
         rows.append(row | {f"{name}_sqnr": value for name, value in own.items()})

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pvqbounds.report.frames import bounds_columns
 from pvqbounds.report.tables import objective_text, problem_text, seconds_text
 from pvqbounds.results.decibels import sqnr_text
 from pvqbounds.results.layer import SliceResult
@@ -29,16 +30,7 @@ def problem_row(result: SliceResult, source: str) -> dict[str, Any]:
         "task": problem.task,
         "problem": problem_text(problem),
         "inputs": problem.n,
-        "error_lower": bounds.error_lower,
-        "error_upper": bounds.error_upper,
-        "sqnr_lower": bounds.sqnr_lower,
-        "sqnr_upper": bounds.sqnr_upper,
-        "signal": bounds.signal,
-        "status": bounds.status,
-        "lower_kind": bounds.lower_kind,
-        "solver": bounds.solver,
-        "method": bounds.method,
-        "seconds": bounds.seconds,
+        **bounds_columns(bounds),
         "note": bounds.note,
     }
     if ends is None:

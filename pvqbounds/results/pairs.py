@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError
 from pvqbounds.results.bounds import status_of
 from pvqbounds.results.layer import LayerReport, Side, SliceResult, surely_better
 
@@ -100,8 +100,8 @@ def pairs_of(report: LayerReport) -> list[Pair]:
             pairs += [Pair(bits, first.slices[0].inputs, first, second) for first, second in chunks]
     if not pairs:
         raise InputError(
-            f"The result of {report.layer} holds no grid beside the density of its size, as int4 and 25%, "
-            f"but {shown(list(sides))}."
+            f"The result of {report.layer} is on {', '.join(sides)}; Figure 4 needs a grid beside the "
+            "density of its size, as int4 and 25%: make it with `pvqbounds figure4`."
         )
     return pairs
 

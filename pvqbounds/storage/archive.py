@@ -16,7 +16,8 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -37,6 +38,7 @@ __all__ = [
     "parse_arrays",
     "parse_json",
     "read_bytes",
+    "refuse_repeated",
     "replacing",
     "write_arrays",
 ]
@@ -70,6 +72,19 @@ DAMAGED = (
     zlib.error,
 )
 """What zipfile and numpy raise on a file that is damaged, encrypted or something else."""
+
+
+def refuse_repeated(paths: Iterable[Path]) -> None:
+    """Refuse a file that is named more than once, under whatever name.
+
+    Raises
+    ------
+    InputError
+        If one is.
+    """
+    for path, times in Counter(path.resolve() for path in paths).items():
+        if times > 1:
+            raise InputError(f"{path} is given {times} times; give it once.")
 
 
 def read_bytes(path: Path, limit: int = LARGEST_FILE) -> bytes:

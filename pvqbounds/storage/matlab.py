@@ -59,7 +59,10 @@ def parse_matlab(content: bytes, names: Collection[str], path: str | Path) -> di
         raise InputError(f"{path} is a MATLAB 7.3 (HDF5) file; save it with `save -v7`.")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if order is None:
-        raise InputError(f"{path} is damaged or not a MATLAB level-5 file; save it with `save -v7`.")
+        raise InputError(
+            f"{path} is no MATLAB level-5 file: it is damaged, or of level 4 or another kind; "
+            "save it with `save -v7`."
+        )
     found: dict[str, NDArray[np.float64]] = {}
     try:
         for kind, data in _elements(memoryview(content)[HEADER_BYTES:], order):

@@ -23,7 +23,6 @@ over input positions, not means. It states no budget: the script derives one fro
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +45,7 @@ from pvqbounds.problems.validation import as_real_array
 from pvqbounds.storage.archive import (
     parse_arrays,
     read_bytes,
+    refuse_repeated,
     replacing,
     write_arrays,
 )
@@ -164,6 +164,8 @@ def load_problem(path: str | Path, budget: Budget | None = None) -> Problem:
         gram, weight = _read_matlab(path)
         return budget.problem(Gram(gram), as_real_array(weight, "The weight", ndim=1))
     if suffix != ".npz":
+        if not path.exists():
+            raise InputError(f"There is no file and no folder {path}.")
         raise InputError(
             f"{path} has a name that ends in neither .npz, .mat, .sparse nor .mc, the kinds that are read."
         )
@@ -187,9 +189,7 @@ def problem_paths(paths: Sequence[Path]) -> list[Path]:
         if not inside:
             raise InputError(f"The folder {path} holds no file that ends in {', '.join(PROBLEM_SUFFIXES)}.")
         found += inside
-    for path, times in Counter(file.resolve() for file in found).items():
-        if times > 1:
-            raise InputError(f"{path} is given {times} times; give it once.")
+    refuse_repeated(found)
     return found
 
 
@@ -337,15 +337,15 @@ def _listed(names: frozenset[str] | set[str]) -> str:
 def _read_matlab(path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Gram P/2 and weight x0 of the MATLAB script's input."""
     wanted = parse_matlab(read_bytes(path), ("P", "q", "r", "x0"), path)
-    form = as_real_array(wanted["P"], "P", ndim=2)
+    form = as_real_array(wanted["P"], f"P in {path}", ndim=2)
     n = len(form)
     if form.shape != (n, n):
         raise InputError(f"P in {path} must be square, but its shape is {form.shape}.")
-    weight, slope = (as_real_array(wanted[name].ravel(), name, ndim=1) for name in ("x0", "q"))
+    weight, slope = (as_real_array(wanted[name].ravel(), f"{name} in {path}", ndim=1) for name in ("x0", "q"))
     for name, vector in (("x0", weight), ("q", slope)):
         if len(vector) != n:
             raise InputError(f"P in {path} has {n} inputs, but {name} has {len(vector)}.")
-    constant = _scalar(as_real_array(wanted["r"], "r", ndim=2), "r", path)
+    constant = _scalar(as_real_array(wanted["r"], f"r in {path}", ndim=2), "r", path)
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow is refused in the next line
         gradient = form @ weight
         signal = 0.5 * float(weight @ gradient)

@@ -197,6 +197,8 @@ def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch):
         (["--bits", "16"], "from 2 to 15"),
         (["--bits", "x"], "bit widths"),
         (["--results", "missing.json"], "missing.json"),
+        (["--results", "a.json", "--results", "./a.json"], "is given 2 times"),
+        (["--whole", "--opt-dim", "36"], "--whole cuts no chunks"),
         (["--model", "digits", "--layer", "nothing"], "nothing"),
         (["--layer", "block1.0", "--layer", "block2.0", "--json", "one.json"], "{layer}"),
     ],
@@ -213,7 +215,9 @@ def test_results_of_other_formats_are_refused(tmp_path, capsys):
     path = tmp_path / "r.json"
     assert run("layer", "--layer", "block1.0", "--out-channels", 1, "--format", "nf4", "--json", path) == 0
     assert run("figure4", "--results", path) == 2
-    assert "holds no grid beside the density of its size" in " ".join(capsys.readouterr().err.split())
+    assert "is on nf4; Figure 4 needs a grid beside the density of its size" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_a_run_goes_on_where_it_was_interrupted_and_only_there(tmp_path, monkeypatch):

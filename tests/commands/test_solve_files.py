@@ -114,6 +114,7 @@ def test_an_interrupt_keeps_the_files_before(folder, monkeypatch):
         (["mats", "--density", "0.3", "--plot", "p.svg"], "give one file"),
         (["mats", "mats/0000_0000.mat", "--density", "0.3"], "given 2 times"),
         (["mats", "--density", "0.3", "--table", "rows.xls"], ".csv"),
+        (["nosuch"], "There is no file and no folder nosuch."),
         (["empty"], "holds no file that ends in .npz"),
         (["mats", "--density", "0.3", "--nnz", "2"], "Say how to compress"),
     ],
@@ -131,3 +132,6 @@ def test_results_of_files_of_one_name_would_replace_each_other(folder, capsys):
     (other / "0000_0000.mat").write_bytes((folder / "0000_0000.mat").read_bytes())
     assert run("solve", folder, other, "--density", 0.3, "--json", "r-{file}.json") == 2
     assert "Several files called 0000_0000.mat" in " ".join(capsys.readouterr().err.split())
+    assert run("solve", "mats", "other", "--density", 0.3, "--table", "rows.csv") == 0
+    names = ["mats/0000_0000.mat", "0001_0000.mat", "0002_0000.mat", "other/0000_0000.mat"]
+    assert [row["file"] for row in rows_of(Path("rows.csv"))] == names
