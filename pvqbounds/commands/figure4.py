@@ -40,7 +40,7 @@ from pvqbounds.commands.inputs import (
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs
-from pvqbounds.commands.studies import DEFAULT_BITS, bits_of
+from pvqbounds.commands.studies import DEFAULT_BITS, widths_of
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def figure4(
 
     if whole and opt_dim is not None:
         raise InputError("--whole cuts no chunks, and --opt-dim is what they hold; give one of them.")
-    formats, listed = formats_of_widths(bits_of(bits)), methods_of(methods) or []
+    formats, listed = formats_of_widths(widths_of(bits)), methods_of(methods) or []
     called = model_name(model, model_option)
     outputs = Outputs(json_path, plot, table)
     outputs.check([path for path in (data, weights, grams, *(results or ())) if path is not None])

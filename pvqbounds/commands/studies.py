@@ -18,7 +18,7 @@ from pvqbounds.commands.console import (
 from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.storage.text import write_json
 
-__all__ = ["bits_of", "distributions", "weights"]
+__all__ = ["bits_of", "distributions", "weights", "widths_of"]
 
 DEFAULT_BITS = "2-8"
 DEFAULT_DRAWS = 1_000_000
@@ -36,7 +36,7 @@ NarrowOption = Annotated[bool, typer.Option("--narrow", help="Symmetric grid: le
 
 
 def bits_of(text: str) -> list[int]:
-    """Bit widths of a text like "4", "2-8" or "2,4,8", rising.
+    """Bit widths of grids, of a text like "4", "2-8" or "2,4,8", rising.
 
     Raises
     ------
@@ -45,14 +45,26 @@ def bits_of(text: str) -> list[int]:
     """
     from pvqbounds.problems.grids import symmetric_codes
 
+    widths = widths_of(text)
+    for width in widths:
+        symmetric_codes(width)
+    return widths
+
+
+def widths_of(text: str) -> list[int]:
+    """The numbers of a text like "4", "2-8" or "2,4,8", rising, whatever they are.
+
+    Raises
+    ------
+    InputError
+        If it is anything else, or holds none.
+    """
     widths: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise InputError(f"The bit widths must be like 4, 2-8 or 2,4,8, not {shown(text)}.")
         widths.update(range(int(first), min(int(last or first), 99) + 1))
-    for width in widths:
-        symmetric_codes(width)
     if not widths:
         raise InputError(f"The range of bit widths {shown(text)} is empty.")
     return sorted(widths)

@@ -28,6 +28,8 @@ ACROSS = 3
 """Layers beside each other."""
 PANEL = (4.0, 3.6)
 """Inches of a layer."""
+MARGIN = 0.04
+"""Of a panel, below its least box."""
 
 MEDIANS = (
     ("quantization_sqnr_lower", 0, 0),
@@ -239,9 +241,11 @@ def _drawable(value: float) -> bool:
 def _draw_diagonal(axes: Axes) -> None:
     """The line of equal SQNR, and which side of it is whose."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    left, bottom = min(left, bottom), min(left, bottom)
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, max(top, min(right, bottom + 0.6 * (right - left))))
+    least = min(left, bottom)
+    above = max(top, min(right, least + 0.6 * (right - least)))
+    # both axes begin below the least box by as much as is seen of the larger picture
+    axes.set_xlim(least - MARGIN * (right - least), right)
+    axes.set_ylim(least - MARGIN * (above - least), above)
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     ends = [left, max(right, top)]
     axes.plot(ends, ends, color="0.4", linewidth=0.9, zorder=2, scalex=False, scaley=False)

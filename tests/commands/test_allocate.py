@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from command_line import run
+from conforming import written_as_published
 from small_networks import store_of
 
 from pvqbounds import nn
@@ -30,6 +31,7 @@ def test_an_allocation_is_told_written_and_drawn(store, tmp_path, capsys):
     assert "No choice among these formats at 3 bits a weight has less total error than" in told
     document = json.loads((tmp_path / "a.json").read_text())
     assert document["schema"] == "pvqbounds.allocation/1"
+    assert written_as_published(tmp_path / "a.json")
     assert document["error_lower"] <= document["error"]
     assert document["size_bits"] <= document["budget_bits"] == 3 * 396
     assert (tmp_path / "f.svg").stat().st_size > 0

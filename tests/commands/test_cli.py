@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run
+from conforming import written_as_published
 
 import pvqbounds as pvq
 from pvqbounds import nn
@@ -194,6 +195,7 @@ def test_a_layer_from_the_command_to_the_proof(folder: Path, capsys: pytest.Capt
     failures = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
     assert failures[0].startswith("FAILED sides[1].per_channel[1]: ")
     assert json.loads(Path("v.json").read_text())["holds"] is False
+    assert written_as_published("v.json")
 
 
 def test_formats_from_the_command_to_the_proof(capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +237,7 @@ def test_compare_takes_the_data_that_layer_takes(monkeypatch, capsys):
     monkeypatch.setattr(nn.grams, "run", lambda *a: runs.append(1) or counted(*a))
     for given in (data, ["--grams", "g.npz"]):
         assert run("compare", *own, *given, "--json", "c.json", "--solver", "native", "--solver", "scs") == 0
+        assert written_as_published("c.json")
         for entry in json.loads(Path("c.json").read_text())["entries"]:
             assert entry["sqnr_lower"] == pytest.approx(side["sqnr_lower"])
             assert entry["sqnr_upper"] >= side["sqnr_lower"]
@@ -273,6 +276,7 @@ def test_solving_a_file(arguments: list[str], capsys: pytest.CaptureFixture[str]
 def test_the_list_of_solvers(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("solvers", "--json", "solvers.json") == 0
     text = capsys.readouterr().out
+    assert written_as_published("solvers.json")
     listed = json.loads(Path("solvers.json").read_text())["solvers"]
     assert {info["name"] for info in listed} == {info.name for info in pvq.solvers()}
     assert all(info["name"] in text for info in listed)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from command_line import run
+from conforming import written_as_published
 from safetensors.torch import load_file
 from small_networks import store_of
 
@@ -30,6 +31,7 @@ def test_what_is_written_and_what_it_costs(store, tmp_path, capsys):
     assert "1 layers, 1 in int2" in told
     assert "On 360 samples: accuracy" in told  # the test images of the shipped network
     document = json.loads((tmp_path / "e.json").read_text())
+    assert written_as_published(tmp_path / "e.json")
     assert document["before"]["accuracy"] > 0.98
     assert document["after"]["output_error"] > 0.0
     weights = load_file(path)["block1.0.weight"].reshape(4, -1)

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from command_line import run
+from conforming import written_as_published
 from form_readers import offset_of, read_cbf
 
 import pvqbounds as pvq
@@ -43,6 +44,7 @@ def test_what_is_written(folder, capsys, file, options, holds):
     assert holds in " ".join(capsys.readouterr().out.split())
     told = json.loads((folder / "e.json").read_text())
     assert told["schema"] == "pvqbounds.exported-problem/1"
+    assert written_as_published("e.json")
     assert (told["path"], told["inputs"]) == (file, 4)
     assert (folder / file).stat().st_size > 0
 

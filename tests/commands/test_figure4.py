@@ -195,6 +195,7 @@ def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch):
     ("options", "words"),
     [
         (["--bits", "16"], "from 2 to 15"),
+        (["--bits", "17"], "from 2 to 15"),
         (["--bits", "x"], "bit widths"),
         (["--results", "missing.json"], "missing.json"),
         (["--results", "a.json", "--results", "./a.json"], "is given 2 times"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import run
+from conforming import written_as_published
 
 from pvqbounds.commands import studies as commands
 from pvqbounds.errors import InputError
@@ -57,6 +58,7 @@ def test_distributions_as_in_the_documentation(capsys):
     assert fits(printed)
     document = json.loads(Path("g.json").read_text())
     assert document["schema"] == "pvqbounds.distributions/1"
+    assert written_as_published("g.json")
     assert [row["bits"] for row in document["rows"]] == list(range(2, 9))
     row = document["rows"][2]
     assert list(row)[:3] == ["distribution", "bits", "density"]
@@ -93,6 +95,7 @@ def test_weights_as_in_the_documentation(capsys):
     assert fits(printed)
     document = json.loads(Path("w.json").read_text())
     assert document["schema"] == "pvqbounds.weights/1"
+    assert written_as_published("w.json")
     assert [tensor["tensor"] for tensor in document["skipped"]] == ["nan.weight"]
     found = document["rows"]
     assert [(row["tensor"], row["bits"]) for row in found] == [

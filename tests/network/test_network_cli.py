@@ -6,6 +6,7 @@ import json
 
 import pytest
 from command_line import run
+from conforming import written_as_published
 
 from pvqbounds.network import solved
 from pvqbounds.storage.network_store import Store
@@ -23,6 +24,7 @@ def test_a_network_from_the_command_line(tmp_path, capsys):
     assert "certified" in said
     document = json.loads((tmp_path / "r.json").read_text())
     assert (document["schema"], document["done"], document["planned"]) == ("pvqbounds.network-result/1", 1, 1)
+    assert written_as_published(tmp_path / "r.json")
     assert document["rows"][0]["layer"] == "block1.0"
     assert document["left_out"][0]["side"] == "2:4"
     assert table.read_text().count("\n") == 2

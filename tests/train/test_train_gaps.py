@@ -11,6 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning_fabric")
 
+from conforming import written_as_published  # noqa: E402
 from rich.console import Console  # noqa: E402
 from train_helpers import few_digits, recipe, tiny  # noqa: E402
 
@@ -198,6 +199,8 @@ def test_the_commands_from_training_to_the_bounds(tmp_path, capsys, monkeypatch)
         assert max(map(len, shown.splitlines())) <= 80
         document = json.loads((tmp_path / f"{name}.json").read_text())
         assert document["holds"]
+        assert written_as_published(f"{name}.json")
+        assert written_as_published(f"{name}/result.json")
         assert [layer["layer"] for layer in document["layers"]] == ["first", "second", "head"]
         assert all(layer["sqnr"] <= layer["sqnr_upper"] for layer in document["layers"])
         assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
@@ -297,6 +300,7 @@ def test_a_table_in_miniature(tmp_path, monkeypatch, capsys):
         ("quantization", 4), ("pruning", 4), ("quantization", 2), ("pruning", 2),
     ]  # fmt: skip
     assert all(len(cell["accuracies"]) == 2 for cell in document["cells"])
+    assert written_as_published("t.json")
 
 
 def test_a_table_of_all_sizes_fits_into_80_columns():

@@ -15,6 +15,18 @@ SCHEMAS = {
     "pvqbounds.problem/1": "problem-1.json",
     "pvqbounds.curve/1": "curve-1.json",
     "pvqbounds.network/1": "network-1.json",
+    "pvqbounds.network-result/1": "network-result-1.json",
+    "pvqbounds.allocation/1": "allocation-1.json",
+    "pvqbounds.export/1": "export-1.json",
+    "pvqbounds.exported-problem/1": "exported-problem-1.json",
+    "pvqbounds.verification/1": "verification-1.json",
+    "pvqbounds.comparison/1": "comparison-1.json",
+    "pvqbounds.solvers/1": "solvers-1.json",
+    "pvqbounds.weights/1": "weights-1.json",
+    "pvqbounds.distributions/1": "distributions-1.json",
+    "pvqbounds.training/1": "training-1.json",
+    "pvqbounds.training-table/1": "training-table-1.json",
+    "pvqbounds.against/1": "against-1.json",
 }
 """Files of the schemas, by what a document's ``schema`` says."""
 

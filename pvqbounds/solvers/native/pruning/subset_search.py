@@ -60,9 +60,22 @@ LOSSLESS = 1e-12
 
 SINGULAR = (
     "the Gram is singular to working precision, so that re-fits of any size may lose next to nothing: "
-    "0 is all that is proved; more positions than inputs make it definite"
+    "0 is all that is proved"
 )
 """Why a bound is 0."""
+
+FEW = "more positions than inputs make it definite"
+ALIKE = (
+    "inputs {} are multiples of one another at every position, as constant ones are: count them as one, as "
+    "in docs/limits.md"
+)
+"""What makes it definite."""
+
+MULTIPLES = 1e-12
+"""How far from 1 the correlation of inputs may be that are multiples of one another but for rounding."""
+
+LISTED = 8
+"""Inputs that a sentence names."""
 
 LEAST_RISE, LARGEST_RISE = 1.03, 2.0
 """Ratios of one claim to the next where claims are proved one after the other: 0.13 dB to 3 dB."""
@@ -167,7 +180,21 @@ def _singular(
     _finish(stack, factor, clock)
     removed = stack.best_set.copy() if stack.state[FOUND] else removed
     best = better_support(problem, [factor.support(removed), known])
-    return replace(_solution(factor, removed, 0.0, int(stack.state[NODES]), SINGULAR), support=best)
+    why = f"{SINGULAR}; {_remedy(problem.gram)}"
+    return replace(_solution(factor, removed, 0.0, int(stack.state[NODES]), why), support=best)
+
+
+def _remedy(gram: NDArray[np.float64]) -> str:
+    """What would make a Gram definite."""
+    live = np.flatnonzero(np.diagonal(gram) > 0.0)
+    powers = np.sqrt(np.diagonal(gram)[live])
+    correlation = np.abs(gram[np.ix_(live, live)] / powers / powers[:, None])
+    np.fill_diagonal(correlation, 0.0)
+    alike = live[(correlation >= 1.0 - MULTIPLES).any(axis=1)].tolist()
+    if not alike:
+        return FEW
+    more = f" and {len(alike) - LISTED} more" if len(alike) > LISTED else ""
+    return ALIKE.format(", ".join(map(str, alike[:LISTED])) + more)
 
 
 def _rising(
