@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,18 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
 
-__all__ = ["box_minimiser"]
+__all__ = ["KeptInverse", "box_minimiser"]
 
 MAX_STEPS = 100
+
+ENOUGH = 1e-12
+"""Share of the value that the last step gains at most, or of the first value that the last one is at most."""
+
+RIDGE, LARGE_RIDGE = 1e-14, 1e-10
+"""Of the mean curvature, which keep singular forms solvable: they change the path, not where it ends."""
+
+STEEP = 1e13
+"""Curvature of an input over what the others leave of it, from which on an inverse is lost in rounding."""
 
 NEWTON_ALONE = 8
 """Newton steps before an inverse is made for pivots: hundreds are taken where the form is near singular."""
@@ -31,6 +41,7 @@ def box_minimiser(
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
     clock: Clock | None = None,
+    inverse: Callable[[NDArray[np.float64]], Inverse | None] | None = None,
 ) -> NDArray[np.float64]:
     """Approximate minimiser of (x - c)ᵀP(x - c) over lower <= x <= upper, shape (n,).
 
@@ -46,22 +57,28 @@ def box_minimiser(
         The box, shape (n,) each.
     clock
         Ends the descent between two steps.
+    inverse
+        That of P, from who has it already: pivots come first then, and are mostly the end.
     """
     x = np.minimum(np.maximum(centre, lower), upper)  # np.clip, in a third of its time
     if (x == centre).all():
         return x
     n = len(x)
-    # a ridge far below the curvature of any input that matters keeps singular forms solvable;
-    # it changes the path, not the point that the descent ends at
-    ridge = 1e-14 * np.trace(form) / n
+    ridge = RIDGE * float(np.trace(form)) / n
     gradient = form @ (x - centre)
-    value = float((x - centre) @ gradient)
+    value = first = float((x - centre) @ gradient)
     for number in range(MAX_STEPS):
         if clock is not None and clock.expired:
             return x
         before = value
-        if number == NEWTON_ALONE and (clock is None or clock.remaining > n**3 / INVERTED_A_SECOND):
-            pivoted = _by_pivots(form, ridge, centre, lower, upper, clock)
+        known = None
+        if number == 0 and inverse is not None:
+            known = inverse(form)
+            ridge = ridge if known is None else known.ridge
+        elif number == NEWTON_ALONE and (clock is None or clock.remaining > n**3 / INVERTED_A_SECOND):
+            known = _inverse(form)
+        if known is not None:
+            pivoted = _by_pivots(known.matrix, centre, lower, upper, clock)
             pivoted_gradient = form @ (pivoted - centre)
             pivoted_value = float((pivoted - centre) @ pivoted_gradient)
             if pivoted_value < value:
@@ -70,6 +87,12 @@ def box_minimiser(
         free = np.flatnonzero(~pinned)
         if len(free) == 0:
             return x
+        if known is not None:
+            slope = np.where(pinned, 0.0, gradient)
+            if (
+                0.0 <= slope @ known.matrix @ slope <= ENOUGH * value
+            ):  # no step beside the pinned ones gains more
+                return x
         step = np.zeros(n)
         if ridge > 0.0:
             block = form[np.ix_(free, free)]
@@ -87,14 +110,48 @@ def box_minimiser(
             x = _coordinate_sweep(form, centre, x, lower, upper)
             gradient = form @ (x - centre)
             value = float((x - centre) @ gradient)
-        if before - value <= 1e-12 * value:
+        if before - value <= ENOUGH * value or value <= ENOUGH * first:
             return x
     return x
 
 
+class Inverse(NamedTuple):
+    """That of a form and a ridge."""
+
+    matrix: NDArray[np.float64]
+    """Shape (n, n)."""
+    ridge: float
+
+
+class KeptInverse:
+    """The inverse of a form, for those who ask for that of the same one again."""
+
+    def __init__(self) -> None:
+        self._form: NDArray[np.float64] | None = None
+        self._inverse: Inverse | None = None
+
+    def __call__(self, form: NDArray[np.float64]) -> Inverse | None:
+        """That of the form; None where it has none."""
+        if form is not self._form:
+            self._form, self._inverse = form, _inverse(form)
+        return self._inverse
+
+
+def _inverse(form: NDArray[np.float64]) -> Inverse | None:
+    """With the small ridge where that is enough."""
+    diagonal = np.diagonal(form)
+    for share in (RIDGE, LARGE_RIDGE):
+        ridge = share * float(diagonal.mean())
+        with suppress(np.linalg.LinAlgError):
+            matrix = np.asarray(np.linalg.inv(form + ridge * np.eye(len(form))))
+            steep = np.diagonal(matrix) * diagonal
+            if steep.min() >= 0.0 and steep.max() < STEEP:
+                return Inverse(matrix, ridge)
+    return None
+
+
 def _by_pivots(
-    form: NDArray[np.float64],
-    ridge: float,
+    inverse: NDArray[np.float64],
     centre: NDArray[np.float64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
@@ -109,10 +166,6 @@ def _by_pivots(
     Computers and Operations Research 21, 1994).
     """
     clipped = np.minimum(np.maximum(centre, lower), upper)
-    try:
-        inverse = np.linalg.inv(form + ridge * np.eye(len(centre)))
-    except np.linalg.LinAlgError:
-        return clipped
     end = np.where(centre < lower, -1, np.where(centre > upper, 1, 0))  # which one is reached, 0: none
     x, fewest, patience = clipped, len(centre) + 1, PATIENCE
     for _ in range(MAX_STEPS):

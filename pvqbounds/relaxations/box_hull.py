@@ -41,7 +41,7 @@ from scipy.linalg import solve_triangular
 
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.integer import error_form
-from pvqbounds.relaxations.box import box_minimiser
+from pvqbounds.relaxations.box import KeptInverse, box_minimiser
 from pvqbounds.relaxations.points import CodePoints, Points, ValuePoints
 
 __all__ = [
@@ -182,16 +182,28 @@ def box_hull(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> 
     return replace(sdp, reference=points.nearest(minimiser), tangent=tangent)
 
 
-def without_tangents(problem: LeastSquares, form: NDArray[np.float64] | None = None) -> BoxHullSDP:
-    """The same without tangents, and with the continuous minimiser in the place of r."""
-    return _of_codes(problem, form) if isinstance(problem, IntegerLeastSquares) else _of_levels(problem, form)
+def without_tangents(
+    problem: LeastSquares, form: NDArray[np.float64] | None = None, inverse: KeptInverse | None = None
+) -> BoxHullSDP:
+    """The same without tangents, and with the continuous minimiser in the place of r.
+
+    Parameters
+    ----------
+    inverse
+        Keeps the inverse of the form for other channels, which then have their minimisers sooner.
+    """
+    if isinstance(problem, IntegerLeastSquares):
+        return _of_codes(problem, form, inverse)
+    return _of_levels(problem, form, inverse)
 
 
-def _of_codes(problem: IntegerLeastSquares, form: NDArray[np.float64] | None) -> BoxHullSDP:
+def _of_codes(
+    problem: IntegerLeastSquares, form: NDArray[np.float64] | None, inverse: KeptInverse | None
+) -> BoxHullSDP:
     """The SDP in units of codes without tangents, with the continuous minimiser in the place of r."""
     form, unit = _normalised(problem, form)
     low, high = problem.low, problem.high
-    minimiser = box_minimiser(form, problem.centre, low, high)
+    minimiser = box_minimiser(form, problem.centre, low, high, inverse=inverse)
     if (low < high).any():
         high = np.maximum(high, low + 1.0)
     points = CodePoints(low, high)
@@ -199,7 +211,9 @@ def _of_codes(problem: IntegerLeastSquares, form: NDArray[np.float64] | None) ->
     return BoxHullSDP(form, unit, problem.centre, problem.scale, points, minimiser, nothing, chord=True)
 
 
-def _of_levels(problem: LeastSquares, form: NDArray[np.float64] | None) -> BoxHullSDP:
+def _of_levels(
+    problem: LeastSquares, form: NDArray[np.float64] | None, inverse: KeptInverse | None
+) -> BoxHullSDP:
     """The same in units of a power of two near the distances of the levels next to the weights."""
     values = problem.values
     inside = np.clip(problem.weight, values.lowest, values.highest)
@@ -211,7 +225,7 @@ def _of_levels(problem: LeastSquares, form: NDArray[np.float64] | None) -> BoxHu
     if form is None:
         form = problem.shared.over_mean
     centre, low, high = (v / scale for v in (problem.weight, values.lowest, values.highest))
-    minimiser = box_minimiser(form, centre, low, high)
+    minimiser = box_minimiser(form, centre, low, high, inverse=inverse)
     unit = scale**2 * (mean if mean > 0.0 else 1.0)
     nothing = np.zeros((problem.n, 0))
     return BoxHullSDP(form, unit, centre, scale, ValuePoints(values, scale), minimiser, nothing, chord=True)

@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +59,7 @@ from pvqbounds.relaxations.certificates import (
     multipliers_in_units,
     over_inputs,
 )
-from pvqbounds.relaxations.definite_rest import DefiniteRest, kept_rest
+from pvqbounds.relaxations.definite_rest import DefiniteRest, Nearest, kept_rest
 from pvqbounds.relaxations.forms import ErrorForm
 from pvqbounds.relaxations.minorant import error_minorant
 from pvqbounds.relaxations.slabs import Slabs
@@ -73,11 +73,12 @@ __all__ = [
     "dual_bound",
     "dual_proof",
     "dual_terms",
-    "feasible_multipliers",
+    "nearest_multipliers",
     "steady_dual",
 ]
 
 Array = NDArray[np.float64]
+Kept = TypeVar("Kept")
 
 STEADY = 2.0
 """Margins that a proof of definiteness leaves if any other order of sums is to succeed with one."""
@@ -269,7 +270,7 @@ def _live_terms(
     lam, nu = np.ldexp(certificate.lam[live], -2 * power), np.ldexp(certificate.nu[live], -power)
     weight, values = np.ldexp(problem.weight[live], power), problem.values.among(live).times(power)
 
-    def once(prove: Callable[[], DefiniteRest | None]) -> DefiniteRest | None:
+    def once(prove: Callable[[], Kept]) -> Kept:
         """Slabs and split inequalities have a matrix of their own, which no other channel has."""
         if within is not None or len(certificate.splits) > 0:
             return prove()
@@ -302,16 +303,18 @@ def _zero_costs(weight: Array, lam: Array, nu: Array) -> Array:
     return np.nextafter(square - linear - radius, -np.inf)
 
 
-Once = Callable[[Callable[[], DefiniteRest | None]], DefiniteRest | None]
-"""Does a proof, or knows what it gave for the channel before."""
+class Once(Protocol):
+    """Does a proof, or knows what it gave for the channel before."""
+
+    def __call__(self, prove: Callable[[], Kept]) -> Kept: ...
 
 
 def _as_given(
     form: ErrorForm, lam: Array, nu: Array, margins: float, once: Once
 ) -> tuple[DefiniteRest, Array, Array] | None:
-    """S, lam and nu as they are where that is proved, else as :func:`feasible_multipliers` finds some."""
-    whole = once(lambda: _definite_at(form.matrix, np.diagonal(form.matrix) - lam, margins, 0.0))
-    return (whole, lam, nu) if whole is not None else feasible_multipliers(form.matrix, lam, nu, margins)
+    """S, lam and nu as they are where that is proved, else as :func:`nearest_multipliers` finds some."""
+    nearest = once(lambda: nearest_multipliers(form.matrix, lam, margins))
+    return None if nearest is None else (nearest.definite, nearest.lam, nearest.moved(nu))
 
 
 def _shrunk(
@@ -347,50 +350,42 @@ def _definite_at(gram: Array, diagonal: Array, margins: float, lowered: float) -
     return None if shift is None else DefiniteRest(matrix, shift, lowered)
 
 
-def feasible_multipliers(
-    gram: Array, lam: Array, nu: Array, margins: float = 1.0
-) -> tuple[DefiniteRest, Array, Array] | None:
-    """Multipliers near those given at which S = G - diag(lam) is proved positive definite.
-
-    Where lam has to be lowered by e, nu moves so that y = S⁻¹nu stays: the bound then loses
-    sum e_i (d_i - y_i)², the distance from the relaxed weights and not from w.
+def nearest_multipliers(gram: Array, lam: Array, margins: float = 1.0) -> Nearest | None:
+    """lam, or one a little lower, at which S = G - diag(lam) is proved positive definite.
 
     Parameters
     ----------
     gram
         Shape (n, n), with a diagonal near 1 (:func:`~pvqbounds.arithmetic.definite.equilibration`).
-    lam, nu
+    lam
         Shape (n,).
     margins
         How many times the margin of a proof S is to leave.
 
     Returns
     -------
-    S, with the share of `spread` by which lam was lowered, lam and nu, shape (n,); None where overflow
-    leaves no such S. The diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam
-    finds the same S.
+    S, with the share of `spread` by which lam was lowered, and lam; None where overflow leaves no such S. The
+    diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam finds the same S.
     """
     diagonal = np.diagonal(gram)
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
-    target = None
+    before = None
     if margins == 1.0:
         ladder = LADDER
     else:  # lam is lowered once and for all: as little as a margin takes, in finer steps
         least = proof_margin(len(lam)) * float((diagonal / spread).min())
         ladder = (0.0, *(least * 2.0**k for k in range(80)))
     for step in ladder:
-        lowered = lam - step * spread
+        lowered = lam - step * spread if step > 0.0 else lam
         rest = diagonal - lowered
         if not np.isfinite(rest).all():
             return None
-        if step > 0.0 and target is None:
-            matrix = gram.copy()
-            matrix[np.diag_indices(len(lam))] = rest
-            target = np.linalg.lstsq(matrix, nu, rcond=None)[0]
+        if step > 0.0 and before is None:
+            before = gram.copy()
+            before[np.diag_indices(len(lam))] = rest
         found = _definite_at(gram, rest, margins, step)
         if found is not None:
-            moved = nu if target is None else np.asarray(found.matrix @ target, dtype=np.float64)
-            return found, lowered, moved if np.isfinite(moved).all() else nu
+            return Nearest(found, lowered, before)
     return None
 
 

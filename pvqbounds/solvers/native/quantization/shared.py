@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems import IntegerLeastSquares
+from pvqbounds.relaxations.box import KeptInverse
 from pvqbounds.relaxations.box_hull import BoxHullSDP, dual_value, in_gram_units, without_tangents
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
@@ -51,13 +52,15 @@ def relax_shared(
     solved = [found for part in together for found in relax_together(part, "box-hull", solve)]
     lam_of_gram = np.mean([found.certificate.lam for found in solved], axis=0)
     lam_of_gram *= reach_of(problems[0].gram, lam_of_gram)
-    form = None
+    # where no lam leaves S definite the least error over the box is all that is proved, and nothing to fit
+    shares, sweeps = (SHARES, SWEEPS) if lam_of_gram.any() else (SHARES[:1], 0)
+    form, inverse = None, KeptInverse()
     for problem in problems:
-        sdp = without_tangents(problem, form)
+        sdp = without_tangents(problem, form, inverse)
         form = sdp.form if one_grid else None
         lam = lam_of_gram * (problem.scale / sdp.unit) * problem.scale
-        for share in SHARES:
-            z, nu = fitted(sdp, share * lam, sdp.reference, SWEEPS)
+        for share in shares:
+            z, nu = fitted(sdp, share * lam, sdp.reference, sweeps)
             value = dual_value(sdp, share * lam, nu) * sdp.unit
             if value > 0.0:
                 break
