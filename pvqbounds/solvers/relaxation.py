@@ -45,7 +45,7 @@ class Relaxed:
     status: str
     """The solver's own word."""
     brief: bool = False
-    """Whether codes beside it may cost no more than it did: O(n²) a channel."""
+    """Whether codes beside it, too, may take no more than a little of the time."""
 
 
 def relax(

@@ -45,6 +45,9 @@ __all__ = [
 SHARED = "shared"
 """The relaxation in which all channels of a Gram have the same lam, or D."""
 
+BRIEF_SHARE = 0.1
+"""Share of a channel's time that codes beside such a lam may take: a move of two codes is 4 n²."""
+
 
 class Kind(ABC):
     """How problems of one kind are solved."""
@@ -209,7 +212,8 @@ class Steps(Coded):
                 problem, name, lambda sdp: backend.solve_sdp(sdp, remaining(options, clock)), clock
             )
         if relaxed.brief:
-            codes = improve(problem, np.stack([problem.centre, relaxed.mean]), clock=clock)
+            starts = np.stack([problem.centre, relaxed.mean])
+            codes = improve(problem, starts, clock=clock.part(BRIEF_SHARE))
             return ExactSolution(codes, None, None, relaxed.certificate, relaxed.status, relaxation)
         if relaxation != "hybrid":
             codes = best_known_codes(problem, relaxed, options.seed, clock)
