@@ -20,7 +20,13 @@ from pvqbounds.solvers.native.pruning import forward_search, subset_search
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
-from pvqbounds.solvers.native.pruning.subset_search import FEW, SINGULAR, good_support, prove_sparse, search_sparse
+from pvqbounds.solvers.native.pruning.subset_search import (
+    FEW,
+    SINGULAR,
+    good_support,
+    prove_sparse,
+    search_sparse,
+)
 
 
 def achieved(problem, solution):
