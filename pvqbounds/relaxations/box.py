@@ -19,6 +19,9 @@ MAX_STEPS = 100
 ENOUGH = 1e-12
 """Share of the value that the last step gains at most, or of the first value that the last one is at most."""
 
+MOST_QUICK, CREEPING = 16, 1e-5
+"""Steps after which those that gain no more than such a share are the last: hundreds like them may follow."""
+
 RIDGE, LARGE_RIDGE = 1e-14, 1e-10
 """Of the mean curvature, which keep singular forms solvable: they change the path, not where it ends."""
 
@@ -110,7 +113,8 @@ def box_minimiser(
             x = _coordinate_sweep(form, centre, x, lower, upper)
             gradient = form @ (x - centre)
             value = float((x - centre) @ gradient)
-        if before - value <= ENOUGH * value or value <= ENOUGH * first:
+        enough = CREEPING if number >= MOST_QUICK else ENOUGH
+        if before - value <= enough * value or value <= ENOUGH * first:
             return x
     return x
 
