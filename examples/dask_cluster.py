@@ -1,6 +1,6 @@
 """A whole network on a Dask cluster: here one of two processes on this machine.
 
-    pip install 'pvqbounds[nn,dask]'
+    pip install '.[nn,dask]'
     python examples/dask_cluster.py
 
 A cluster that runs already is given by its address, here or on the command line:

