@@ -3,7 +3,7 @@
     python -m benchmarks.network                      the shipped network, and MobileNet-V2 if installed
     python -m benchmarks.network --rounds 5 digits    one of them, the median of five rounds
 
-`digits` is the shipped network, all layers in two formats; `mobilenet` the first blocks of
+`digits` is the shipped network, all layers in two formats; `mobilenet` the first two blocks of
 `examples/network_mobilenet.py`, as one alone takes less than the start of Python and its packages. Each
 run is a process of its own, from the start of Python to the end of the report, in a store of its own; runs
 with one and with two workers take turns. It wants as many free cores as workers, and says how many the
@@ -41,7 +41,7 @@ def arguments_of(name: str, folder: Path) -> list[str]:
         "--data",
         str(folder / "crops.npy"),
         "--layer",
-        "features.1.*",
+        "features.[12].*",
     ]
 
 
