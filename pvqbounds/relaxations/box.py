@@ -78,7 +78,11 @@ def box_minimiser(
         if number == 0 and inverse is not None:
             known = inverse(form)
             ridge = ridge if known is None else known.ridge
-        elif number == NEWTON_ALONE and (clock is None or clock.remaining > n**3 / INVERTED_A_SECOND):
+        elif (
+            inverse is None
+            and number == NEWTON_ALONE
+            and (clock is None or clock.remaining > n**3 / INVERTED_A_SECOND)
+        ):
             known = _inverse(form)
         if known is not None:
             pivoted = _by_pivots(known.matrix, centre, lower, upper, clock)

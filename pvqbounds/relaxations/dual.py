@@ -86,7 +86,7 @@ STEADY = 2.0
 REPEATED = 100.0
 """Share of the residual's part of a bound that a repetition may lose, whose proved shift may be less."""
 
-LADDER = (0.0, *(10.0**k for k in range(-14, 4)))
+LADDER = tuple(10.0**k for k in range(-14, 4))
 """Shares of what makes S diagonally dominant by which lam is lowered, one after the other."""
 
 STEPS_BACK = (0.0, *(10.0**k for k in range(-14, 0)))
@@ -368,19 +368,22 @@ def nearest_multipliers(gram: Array, lam: Array, margins: float = 1.0) -> Neares
     diagonal of S is that of the Gram less lam, rounded once: whoever takes that lam finds the same S.
     """
     diagonal = np.diagonal(gram)
+    whole = _definite_at(gram, diagonal - lam, margins, 0.0)
+    if whole is not None:
+        return Nearest(whole, lam, None)
     spread = np.abs(gram).sum(axis=1) + np.abs(lam)  # at most so much makes S diagonally dominant
     before = None
     if margins == 1.0:
         ladder = LADDER
     else:  # lam is lowered once and for all: as little as a margin takes, in finer steps
         least = proof_margin(len(lam)) * float((diagonal / spread).min())
-        ladder = (0.0, *(least * 2.0**k for k in range(80)))
+        ladder = tuple(least * 2.0**k for k in range(80))
     for step in ladder:
-        lowered = lam - step * spread if step > 0.0 else lam
+        lowered = lam - step * spread
         rest = diagonal - lowered
         if not np.isfinite(rest).all():
             return None
-        if step > 0.0 and before is None:
+        if before is None:
             before = gram.copy()
             before[np.diag_indices(len(lam))] = rest
         found = _definite_at(gram, rest, margins, step)
