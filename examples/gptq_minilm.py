@@ -5,7 +5,14 @@
     pvqbounds layer --model examples.gptq_minilm:model --data tokens.npy \
         --layer encoder.layer.0.attention.output.dense --compressed minilm-W4A16 --out-channels 6
 
-The text is 128 docstrings of Python's standard library, the model comes in a package.
+The text is 128 docstrings of Python's standard library, the model comes in a package. All its layers in one store, on
+the same docstrings as a text, a piece on each line, so that its batches are padded:
+
+    python examples/gptq_minilm.py --text     # writes docstrings.txt
+    pvqbounds network examples.gptq_minilm:model --data docstrings.txt --tokenizer FOLDER \
+        --layer 'encoder.*' --sample 16 --format int4 --format 25% --store runs/minilm
+
+FOLDER is the package's, which has a tokenizer.json; the first command prints it.
 """
 
 from __future__ import annotations
@@ -41,16 +48,20 @@ def docstrings() -> Iterator[str]:
                     yield text
 
 
+def pieces() -> list[str]:
+    """Every eighth docstring or so."""
+    texts = list(docstrings())
+    return [texts[i * len(texts) // DOCSTRINGS] for i in range(DOCSTRINGS)]
+
+
 def tokens() -> np.ndarray:
-    """Rows of as many tokens, none of them padded: every eighth docstring or so, one after the other."""
+    """Rows of as many tokens, none of them padded: the pieces one after the other."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    texts = list(docstrings())
-    chosen = [texts[i * len(texts) // DOCSTRINGS] for i in range(DOCSTRINGS)]
-    listed = [token for e in tokenizer.encode_batch(chosen, add_special_tokens=False) for token in e.ids]
+    listed = [token for e in tokenizer.encode_batch(pieces(), add_special_tokens=False) for token in e.ids]
     first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     inner = np.array(listed[: len(listed) // (LENGTH - 2) * (LENGTH - 2)]).reshape(-1, LENGTH - 2)
     return np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (first, last)))
@@ -74,8 +85,17 @@ def quantize(scheme: str, rows: np.ndarray, folder: str) -> None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
     asked = sys.argv[1] if len(sys.argv) > 1 else "W4A16"
+    if asked == "--text":
+        lines = (" ".join(piece.split()) for piece in pieces())
+        Path("docstrings.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        print(FOLDER)
+        return
     calibration = tokens()
     np.save("tokens.npy", calibration)
     quantize(asked, calibration, f"minilm-{asked}")
+
+
+if __name__ == "__main__":
+    main()

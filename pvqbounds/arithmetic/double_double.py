@@ -7,6 +7,7 @@ Dekker and Knuth are what they say.
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 __all__ = ["form"]
 
@@ -31,19 +32,26 @@ def _two_sum(a, b):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def form(gram, high, low):  # type: ignore[no-untyped-def]
-    """dᵀGd at d = high + low as a pair (value, correction), and the sum of |d|ᵀ|G||d|."""
+    """dᵀGd at d = high + low as a pair (value, correction), and the sum of |d|ᵀ|G||d|.
+
+    The columns of G are summed next to one another, each in the order of its entries: no sum waits
+    for another one, so that the inner loop runs on all lanes of a register.
+    """
     n = len(high)
-    value, correction, terms = 0.0, 0.0, 0.0
+    column, column_low, size = np.zeros(n), np.zeros(n), np.zeros(n)  # dᵀG and |d|ᵀ|G|
     for i in range(n):
-        row, row_low, size = 0.0, 0.0, 0.0
+        own, own_low = high[i], low[i]
+        own_size = abs(own) + abs(own_low)
         for j in range(n):
-            product, error = _two_product(gram[i, j], high[j])
-            row, carry = _two_sum(row, product)
-            row_low += carry + (error + gram[i, j] * low[j])
-            size += abs(gram[i, j]) * (abs(high[j]) + abs(low[j]))
-        row, row_low = _two_sum(row, row_low)
-        product, error = _two_product(row, high[i])
+            product, error = _two_product(gram[i, j], own)
+            column[j], carry = _two_sum(column[j], product)
+            column_low[j] += carry + (error + gram[i, j] * own_low)
+            size[j] += abs(gram[i, j]) * own_size
+    value, correction, terms = 0.0, 0.0, 0.0
+    for j in range(n):
+        own, own_low = _two_sum(column[j], column_low[j])
+        product, error = _two_product(own, high[j])
         value, carry = _two_sum(value, product)
-        correction += carry + (error + (row * low[i] + row_low * high[i]))
-        terms += size * (abs(high[i]) + abs(low[i]))
+        correction += carry + (error + (own * low[j] + own_low * high[j]))
+        terms += size[j] * (abs(high[j]) + abs(low[j]))
     return value, correction, terms
