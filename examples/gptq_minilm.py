@@ -5,8 +5,8 @@
     pvqbounds layer --model examples.gptq_minilm:model --data tokens.npy \
         --layer encoder.layer.0.attention.output.dense --compressed minilm-W4A16 --out-channels 6
 
-The text is 128 docstrings of Python's standard library, the model comes in a package. All its layers in one store, on
-the same docstrings as a text, a piece on each line, so that its batches are padded:
+The text is 128 docstrings of Python's standard library, the model comes in a package. All its layers in
+one store, on the same docstrings as a text, a piece on each line, so that its batches are padded:
 
     python examples/gptq_minilm.py --text     # writes docstrings.txt
     pvqbounds network examples.gptq_minilm:model --data docstrings.txt --tokenizer FOLDER \

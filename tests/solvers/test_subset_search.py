@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -17,8 +17,10 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.solvers.native.pruning import forward_search, subset_search
+from pvqbounds.solvers.native.pruning import subset_factor as subset_factor_module
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.subset_factor import subset_factor
+from pvqbounds.solvers.native.pruning.subset_kernel import _step, _what_is_left, new_stack
 from pvqbounds.solvers.native.pruning.subset_multipliers import multiplied
 from pvqbounds.solvers.native.pruning.subset_search import (
     FEW,
@@ -32,6 +34,20 @@ from pvqbounds.solvers.native.pruning.subset_search import (
 def achieved(problem, solution):
     support = problem.checked_support(solution.support)
     return problem.error(problem.refit(support)).upper
+
+
+def least_norm(rows, target):
+    """Least ||y||² with rows y = target, in fractions: targetᵀ (rows rowsᵀ)⁻¹ target."""
+    size = len(rows)
+    left = [[sum(a * b for a, b in zip(r, q, strict=True)) for q in rows] for r in rows]
+    cost, v = Fraction(0), list(target)
+    for k in range(size):
+        cost += v[k] ** 2 / left[k][k]
+        for j in range(k + 1, size):
+            part = left[j][k] / left[k][k]
+            v[j] -= part * v[k]
+            left[j] = [a - part * b for a, b in zip(left[j], left[k], strict=True)]
+    return cost
 
 
 def check(problem, *, slack=1e-8):
@@ -320,6 +336,53 @@ def test_multipliers_lose_no_set(seed, monkeypatch):
     assert truth < 1e-12 * problem.signal.upper or not prove_sparse(problem, raised, Clock(60.0))
 
 
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("budget", [{"nnz": 4}, {"nnz": 7}, {"pattern": (1, 3)}])
+def test_elimination_and_reflections_prove_the_same_claims(seed, budget, monkeypatch):
+    """Inputs are eliminated from C, or the rows of W reflected: either way meets what the other one does."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(9, 13))
+    features = rng.standard_normal((3 * n, n)) @ (np.eye(n) + rng.standard_normal((n, n)))
+    problem = SparseLeastSquares(features.T @ features, rng.standard_normal(n), **budget)
+    monkeypatch.setattr(forward_search, "MOST_SUPPORTS", 0)
+    assert subset_factor(problem).eliminated is not None
+    eliminated = search_sparse(problem, Clock(60.0))
+    monkeypatch.setattr(subset_factor_module, "MOST_SLACK", 0.0)
+    assert subset_factor(problem).eliminated is None
+    reflected = search_sparse(problem, Clock(60.0))
+    assert eliminated.status == reflected.status == "optimal"
+    assert eliminated.support.tolist() == reflected.support.tolist()
+    assert eliminated.bound == pytest.approx(reflected.bound, rel=1e-9)
+    assert prove_sparse(problem, eliminated.certificate, Clock(60.0))
+    monkeypatch.undo()
+    assert prove_sparse(problem, reflected.certificate, Clock(60.0))
+
+
+@pytest.mark.parametrize("decades", [0, 3, 6, 8])
+def test_slack_covers_what_elimination_loses(decades):
+    """Cost of every set by elimination in float64, as the kernel has it, beside the exact one of C."""
+    rng = np.random.default_rng(decades)
+    Q = np.linalg.qr(rng.standard_normal((7, 7)))[0]
+    gram = Q @ np.diag(np.logspace(0, -decades, 7)) @ Q.T
+    problem = SparseLeastSquares(0.5 * gram + 0.5 * gram.T, rng.standard_normal(7), nnz=2)
+    factor = subset_factor(problem)
+    assert factor.eliminated is not None
+    stack = new_stack(factor, np.inf)
+    W = [[Fraction(value) for value in row] for row in factor.rows.tolist()]
+    for removed in permutations(range(7), 5):
+        if removed[0] > 1:  # some of them
+            continue
+        cost = 0.0
+        for depth, i in enumerate(removed):
+            cost += stack.plain.price[depth, i]
+            _what_is_left(stack.plain.matrix, stack.plain.factor, depth, i, stack.row)
+            chain = stack.plain
+            _step(stack.row, chain.factor, chain.weight, chain.length, chain.price, depth, i)
+        rows = [W[i] for i in removed]
+        exact = least_norm(rows, [Fraction(factor.weight[i]) for i in removed])
+        assert Fraction(cost) <= Fraction(factor.eliminated.slack) * exact * (1 + Fraction(1, 10**14))
+
+
 def test_multiplied_bound_of_every_set_is_true():
     """The second bound of a complete set, as the kernel computes it, is never above its error."""
     rng = np.random.default_rng(4)
@@ -330,8 +393,8 @@ def test_multiplied_bound_of_every_set_is_true():
         dual = multiplied(problem, factor)
         assert dual is not None
         for removed in combinations(range(6), 4):
-            rows = dual.rows[list(removed)]
-            cost = dual.target[list(removed)] @ np.linalg.solve(rows @ rows.T, dual.target[list(removed)])
+            left = dual.matrix[np.ix_(removed, removed)]
+            cost = dual.target[list(removed)] @ np.linalg.solve(left, dual.target[list(removed)])
             bound = dual.root + (cost + dual.extra[list(removed)].sum()) / dual.gain
             error = problem.error(problem.refit(np.setdiff1d(np.arange(6), removed))).upper
             assert np.ldexp(bound, factor.exponent) <= error * (1.0 + 1e-12)

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import gamma
 from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.solvers.native.pruning.reflections import costs_in_order
 from pvqbounds.solvers.native.pruning.subset_factor import SubsetFactor
-from pvqbounds.solvers.native.pruning.subset_kernel import costs_in_order
 
 __all__ = ["Forward", "forward_search", "has_few_supports", "suits_forward"]
 

@@ -30,7 +30,22 @@ steps is exact for factors changed by (k + 4) u of themselves. Together the comp
 and because W + dW = W (I + W⁻¹ dW), the true minimum satisfies ||y_true|| >= (1 - alpha) ||y||
 where alpha = eta sqrt(k) (sum_j |W_j|² |R_j|²)^(1/2) / (1 - f) >= ||W⁻¹ dW||. This is the
 square root of the condition number times u. The
-sum of squares and the comparisons with the threshold add (4 n + 40) u. Merged weights are
+sum of squares and the comparisons with the threshold add (4 n + 40) u.
+
+**Elimination.** The same minimum is w_Tᵀ C_TT⁻¹ w_T for C = W Wᵀ, and Cholesky's elimination of T from C
+has it in fewer operations, and less accurately. With c_i² = C_ii, C is computed to gamma_(n+2) c_i c_j;
+row d of the factor is C_ij - sum_t l_ti l_tj in at most k + 8 roundings of terms that add up to
+2.02 c_i c_j (Cauchy and Schwarz), what is left of the diagonal likewise, and forward substitution is exact
+for factors changed by gamma_(k+5) of themselves (Higham, theorem 8.5). So the computed cost is, but
+for (k + 4) u of itself, the exact one of a matrix that is epsilon c_i c_j from C at most, epsilon =
+1.1 (n + 5 k + 50) u, and at most 1 / (1 - alpha') times that of C:
+
+    alpha' = k epsilon / lambda_min,     1 / lambda_min <= || (R_ij |W_j|) ||² / (1 - f)²,
+
+lambda_min the least eigenvalue of C scaled to a diagonal of ones. It is the condition number itself times
+u. A cost by elimination that is `slack` = 1 / (1 - alpha') times a cost proves what that does.
+
+Merged weights are
 rounded sums: by the triangle inequality in the norm of G, that costs at most
 beta = sum_c sqrt(G_cc) |rounding of w_c| in the square root of E.
 """
@@ -39,6 +54,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +63,35 @@ from scipy.linalg import lapack
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, down, gamma, up
 from pvqbounds.problems import SparseLeastSquares
 
-__all__ = ["SubsetFactor", "proved_factor", "subset_factor"]
+__all__ = ["Eliminated", "ProvedFactor", "SubsetFactor", "proved_factor", "subset_factor"]
 
 LEAST_ACCURACY = 0.9
 """A factor with larger rounding errors, relative to the square root of a cost, is not used."""
+
+MOST_SLACK = 1.0001
+"""Where elimination needs more, the rows are reflected: many sets may lie within the slack."""
+
+
+class Eliminated(NamedTuple):
+    """What inputs are eliminated from."""
+
+    matrix: NDArray[np.float64]
+    """C = W Wᵀ, shape (m, m)."""
+    slack: float
+    """A cost by elimination that is so many times a cost proves as much."""
+
+
+class ProvedFactor(NamedTuple):
+    """An upper triangular R with xᵀAx >= ||Rx||² for a matrix A, and what costs in it are worth."""
+
+    factor: NDArray[np.float64]
+    """R, shape (m, m)."""
+    rows: NDArray[np.float64]
+    """W, its computed inverse."""
+    relative: float
+    """Accuracy of square roots of costs by reflections."""
+    eliminated: Eliminated | None
+    """None where elimination loses too much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +113,8 @@ class SubsetFactor:
     """How many of each group have to go, shape (groups,)."""
     rows: NDArray[np.float64]
     """W, shape (m, m)."""
+    eliminated: Eliminated | None
+    """C = W Wᵀ; None where rows have to be reflected."""
     power: NDArray[np.int64]
     """Weights are in units of ``2**(exponent // 2 - power)``, Gram entries of ``2**(power_i + power_j)``."""
     exponent: int
@@ -129,7 +172,7 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
     step = _largest_exponent(weight, power)
     gram = np.ldexp(gram, -power[:, None] - power)
     weight = np.ldexp(weight, power - step)
-    rows, relative, definite = _minorant(gram, int(need.sum()))
+    rows, relative, eliminated, definite = _minorant(gram, int(need.sum()))
     return SubsetFactor(
         members=members,
         gram=gram,
@@ -137,6 +180,7 @@ def subset_factor(problem: SparseLeastSquares) -> SubsetFactor:
         group=group,
         need=need,
         rows=rows,
+        eliminated=eliminated,
         power=power,
         exponent=2 * step,
         relative=relative,
@@ -190,32 +234,31 @@ def _largest_exponent(weight: NDArray[np.float64], power: NDArray[np.int64]) -> 
     return int((np.frexp(weight[used])[1] + power[used]).max()) if used.any() else 0
 
 
-def _minorant(gram: NDArray[np.float64], removals: int) -> tuple[NDArray[np.float64], float, bool]:
-    """W, the relative accuracy of square roots of costs, and whether they prove anything (see the module)."""
+def _minorant(
+    gram: NDArray[np.float64], removals: int
+) -> tuple[NDArray[np.float64], float, Eliminated | None, bool]:
+    """W, the accuracy of costs by it, what inputs are eliminated from, and whether costs prove anything."""
     n = len(gram)
     trace = math.fsum(np.abs(np.diagonal(gram)).tolist())
     if n == 0 or removals == 0 or trace == 0.0:
-        return np.zeros((n, n)), 1.0, True
+        return np.zeros((n, n)), 1.0, None, True
     base = _margin(n, 2.0 * trace)
     dominant = float(np.abs(gram).sum(axis=1).max())  # entries that are no Gram's but for its rounding
     ladder = (base * 4.0**attempt for attempt in range(60))
     for shift in (-base, *ladder, *(dominant * 4.0**attempt for attempt in range(1, 30))):
-        factored = _factored(gram, shift, removals)
-        if factored is not None and factored[2] >= LEAST_ACCURACY:
-            return *factored[1:], shift < 0.0
+        found = _factored(gram, shift, removals)
+        if found is not None:
+            return found.rows, found.relative, found.eliminated, shift < 0.0
     raise ArithmeticError("a large enough shift makes any symmetric matrix positive definite")
 
 
-def proved_factor(
-    matrix: NDArray[np.float64], removals: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
-    """R with xᵀAx >= ||Rx||² for the matrix A, its inverse W, and the accuracy of costs; or None.
+def proved_factor(matrix: NDArray[np.float64], removals: int) -> ProvedFactor | None:
+    """Factor a matrix, rounded down.
 
-    None where A is not definite by more than rounding, or too ill-conditioned to be of use.
+    None where it is not definite by more than rounding, or too ill-conditioned to be of use.
     """
     margin = _margin(len(matrix), 2.0 * math.fsum(np.abs(np.diagonal(matrix)).tolist()))
-    found = _factored(matrix, -margin, removals)
-    return found if found is not None and found[2] >= LEAST_ACCURACY else None
+    return _factored(matrix, -margin, removals)
 
 
 def _margin(n: int, trace: float) -> float:
@@ -223,10 +266,8 @@ def _margin(n: int, trace: float) -> float:
     return up(2.0 * gamma(n + 3) * trace + TINY, 4)
 
 
-def _factored(
-    gram: NDArray[np.float64], shift: float, removals: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float] | None:
-    """R and W for G + shift I, rounded down, and their accuracy; None where that is not definite."""
+def _factored(gram: NDArray[np.float64], shift: float, removals: int) -> ProvedFactor | None:
+    """R and W for G + shift I, rounded down; None where that is not definite, or costs are too inaccurate."""
     shifted = gram.copy()
     shifted[np.diag_indices(len(gram))] = np.nextafter(np.diagonal(gram) + shift, -np.inf)
     factor, info = lapack.dpotrf(shifted, lower=0, clean=1)
@@ -235,15 +276,37 @@ def _factored(
     inverse, info = lapack.dtrtri(factor, lower=0)
     if info != 0 or not np.isfinite(inverse).all():
         return None
-    return factor, np.ascontiguousarray(inverse), _accuracy(factor, inverse, removals)
+    rows = np.ascontiguousarray(inverse)
+    off = _residual(factor, rows)
+    relative = _accuracy(factor, rows, removals, off)
+    if not relative >= LEAST_ACCURACY:
+        return None
+    return ProvedFactor(factor, rows, relative, _eliminated(factor, rows, removals, off))
 
 
-def _accuracy(R: NDArray[np.float64], W: NDArray[np.float64], removals: int) -> float:
-    """(1 - f)(1 - alpha) less the rounding of sums, rounded down."""
+def _residual(R: NDArray[np.float64], W: NDArray[np.float64]) -> float:
+    """f >= ||R W - I||."""
     n = len(R)
     residual = np.abs(R @ W - np.eye(n)) + gamma(n + 2) * (np.abs(R) @ np.abs(W)) + UNIT
-    f = float(np.linalg.norm(residual)) * (1.0 + 8.0 * gamma(n * n))
+    return float(np.linalg.norm(residual)) * (1.0 + 8.0 * gamma(n * n))
+
+
+def _accuracy(R: NDArray[np.float64], W: NDArray[np.float64], removals: int, f: float) -> float:
+    """(1 - f)(1 - alpha) less the rounding of sums, rounded down."""
+    n = len(R)
     lengths = np.einsum("ij,ij->i", W, W) @ np.einsum("ij,ij->j", R, R)
     eta = 1.01 * (removals * (6 * n + 28) + n + 4) * UNIT
     alpha = eta * math.sqrt(removals * float(lengths)) * (1.0 + 8.0 * gamma(n * n)) / (1.0 - min(f, 0.5))
     return (1.0 - f) * (1.0 - alpha) * (1.0 - (4 * n + 40) * UNIT) - 4.0 * UNIT
+
+
+def _eliminated(R: NDArray[np.float64], W: NDArray[np.float64], removals: int, f: float) -> Eliminated | None:
+    """C, and the slack that elimination from it needs."""
+    n = len(R)
+    scaled = np.abs(R) * np.sqrt(np.einsum("ij,ij->i", W, W))
+    # ||A||² is at most the sum of squares, and at most the largest row sum times the largest column sum
+    size = min(float((scaled * scaled).sum()), float(scaled.sum(axis=0).max() * scaled.sum(axis=1).max()))
+    epsilon = 1.1 * (n + 5 * removals + 50) * UNIT
+    alpha = removals * epsilon * size * (1.0 + 8.0 * gamma(n * n)) / (1.0 - min(f, 0.5)) ** 2
+    slack = up(1.0 / (1.0 - min(alpha, 0.5)), 4)
+    return Eliminated(W @ W.T, slack) if slack <= MOST_SLACK else None

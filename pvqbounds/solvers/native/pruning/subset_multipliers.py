@@ -43,8 +43,8 @@ SHARE = 0.8
 class Multiplied:
     """What the search needs of H, all in the units of the reduced problem."""
 
-    rows: NDArray[np.float64]
-    """Inverse of R, shape (m, m)."""
+    matrix: NDArray[np.float64]
+    """What inputs are eliminated from: W Wᵀ for the inverse W of R, shape (m, m)."""
     target: NDArray[np.float64]
     """w + m, shape (m,)."""
     extra: NDArray[np.float64]
@@ -52,16 +52,16 @@ class Multiplied:
     root: float
     """Constant of the bound, with all rounding subtracted."""
     gain: float
-    """Computed costs times 1/gain are proved: the accuracy of costs in H."""
+    """Costs by elimination times 1/gain are proved: the accuracy of costs in H."""
 
 
 def multiplied(problem: SparseLeastSquares, factor: SubsetFactor) -> Multiplied | None:
     """The bound at the perspective relaxation's multipliers, with its rounding accounted for.
 
-    None where the Gram is too singular to have any. The outcome depends on the problem alone, so
+    None where the Gram, or H, is too singular to have any. The outcome depends on the problem alone, so
     that a proof can repeat it.
     """
-    if not factor.definite:
+    if not factor.definite or factor.eliminated is None:
         return None
     certificate = maximise_perspective(problem)
     first = [members[0] for members in factor.members]
@@ -80,9 +80,10 @@ def _evaluated(factor: SubsetFactor, D: NDArray[np.float64], nu: NDArray[np.floa
     if not (1e-12 * np.diagonal(gram) < D).all():
         return None
     found = proved_factor(H, factor.removals)
-    if found is None:
+    if found is None or found.eliminated is None:
         return None
-    R, W, relative = found
+    R, W = found.factor, found.rows
+    gain = found.eliminated.slack / found.relative**2 * (1.0 + gamma(4 * n + 40))
     # m is *defined* by the float64 vector w + m, and nu by m
     target = weight + W @ (W.T @ nu)
     m = target - weight
@@ -96,4 +97,4 @@ def _evaluated(factor: SubsetFactor, D: NDArray[np.float64], nu: NDArray[np.floa
     rounding += 2.0 * nu_error * (np.abs(weight) + (np.abs(nu) + nu_error) / D) * (1.0 + 8.0 * UNIT)
     root = -up(norm + up(math.fsum(kept.tolist())) + up(math.fsum(rounding.tolist())) + TINY, 4)
     extra = D * (weight - nu / D) ** 2
-    return Multiplied(W, target, extra, down(root), up(1.0 / relative**2 * (1.0 + gamma(4 * n + 40)), 4))
+    return Multiplied(found.eliminated.matrix, target, extra, down(root), up(gain, 6))

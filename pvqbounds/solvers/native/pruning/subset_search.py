@@ -362,7 +362,7 @@ def _entries(problem: SparseLeastSquares) -> int:
 
 def _start(factor: SubsetFactor, threshold: float, dual: Multiplied | None) -> Stack:
     """Begin a search for sets that cost less than `threshold`."""
-    return new_stack(factor.rows, factor.weight, factor.group, factor.need, threshold, dual)
+    return new_stack(factor, threshold, dual)
 
 
 def _finish(stack: Stack, factor: SubsetFactor, clock: Clock) -> None:
