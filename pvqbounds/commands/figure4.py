@@ -110,7 +110,9 @@ def figure4(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Read layers whose --json is there already, of the same data and options."
+            "--resume",
+            help="Read layers whose --json is there already, of the same weights, data, formats, chunks, "
+            "channels and methods, however they were solved; others are solved, and their files replaced.",
         ),
     ] = False,
     plot: Annotated[
@@ -134,7 +136,8 @@ def figure4(
     formats, listed = formats_of_widths(widths_of(bits)), methods_of(methods) or []
     called = model_name(model, model_option)
     outputs = Outputs(json_path, plot, table)
-    outputs.check([path for path in (data, weights, grams, *(results or ())) if path is not None])
+    read = [path for path in (data, weights, grams, *(results or ())) if path is not None]
+    outputs.check(read)
     if save_grams is not None:
         check_gram_file(save_grams)
     if resume and json_path is None:
@@ -160,8 +163,7 @@ def figure4(
                 raise InputError(
                     f"Name layers of {called} with --layer; `pvqbounds layer {called}` lists them."
                 )
-            if json_path is not None:
-                Outputs(json_path).check_layers(layers)
+            Outputs(json_path).check_layers(layers, read)
             update(0, 0, "layer inputs")
             own, _ = captured(loaded, layers, grams, save_grams, again=resume)
             asked: dict[str, Any] = {

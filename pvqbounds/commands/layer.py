@@ -164,9 +164,10 @@ def layer(
     listed = methods_of(methods)
     options = solver_options_of(solver_option)
     called = model_name(model, model_option)
-    read = (data, weights, held_out, grams, position_mask, *(compressed or ()))
+    given = (data, weights, held_out, grams, position_mask, *(compressed or ()))
+    read = [path for path in given if path is not None]
     outputs = Outputs(json_path, plot, table, words)
-    outputs.check([path for path in read if path is not None])
+    outputs.check(read)
     if save_grams is not None:
         check_gram_file(save_grams)
     reports: list[LayerReport] = []
@@ -189,7 +190,7 @@ def layer(
                 needs_weights=bool(layer),  # without one the layers are listed
             )
             layers = layers_of(loaded, layer)
-            outputs.check_layers(layers)
+            outputs.check_layers(layers, read)
             update(0, 0, "layer inputs")
             own, later = captured(loaded, layers, grams, save_grams)
             for name in layers:

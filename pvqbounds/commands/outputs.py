@@ -54,20 +54,26 @@ class Outputs:
             if self.plot.resolve() in taken:
                 raise OutputError(f"--json and --plot would both write {self.plot}; give one another name.")
 
-    def check_layers(self, layers: Sequence[str]) -> None:
-        """Refuse one file for several layers.
+    def check_layers(self, layers: Sequence[str], inputs: Sequence[Path]) -> None:
+        """Refuse one file for several layers, and find out whether that of each layer can be written.
 
         Raises
         ------
         OutputError
-            If so.
+            If so, or if not, or if one would replace an input.
         """
+        from pvqbounds.storage.results_written import check_result_path
+
         for option, path in (("--json", self.json), ("--plot", self.plot)):
             if path is not None and len(layers) > 1 and PLACE not in path.name:
                 raise OutputError(
                     f"{option} would write {len(layers)} layers to {path}; put {PLACE} into its name, as in "
                     f"{path.stem}-{PLACE}{path.suffix}."
                 )
+        for layer in layers:
+            path = self.result_of(layer)
+            if path is not None:
+                check_result_path(path, *inputs)
 
     def check_none(self) -> None:
         """Refuse files where there is no layer to write.

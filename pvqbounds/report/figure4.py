@@ -77,6 +77,7 @@ def _row(report: LayerReport, bits: int, pairs: Sequence[Pair]) -> dict[str, Any
         "pruning_better": better.count("pruning"),
         "undecided": better.count(None),
         "lower_kind": "certified" if all(pair.certified for pair in pairs) else "reported",
+        "notes": " ".join(report.notes),
         **_methods(alive),
         "seconds": math.fsum(s.bounds.seconds for p in pairs for s in p.slices),
     }
@@ -115,7 +116,8 @@ def figure4_view(report: LayerReport) -> RenderableType:
         decided = (row["quantization_better"], row["pruning_better"], row["undecided"])
         table.add_row(str(row["bits"]), str(row["chunks"]), str(row["exact"]), *ends, *map(str, decided))
     head = Text.assemble((_called(report), "bold"), f"  {_about(report)}")
-    return Group(head, table, Text(_label(report, rows), style="dim"))
+    notes = (Text(f"Note: {note}", style="yellow") for note in report.notes)
+    return Group(head, table, Text(_label(report, rows), style="dim"), *notes)
 
 
 def _called(report: LayerReport) -> str:

@@ -169,7 +169,7 @@ def test_a_layer_that_fails_does_not_cost_those_before(tmp_path, monkeypatch):
     assert [row["layer"] for row in csv.DictReader(table.open())] == ["block1.0"]
 
 
-def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch):
+def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
     nn = pytest.importorskip("pvqbounds.nn")
     bound = nn.layer_bounds
@@ -187,8 +187,24 @@ def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch):
     assert {row["layer"] for row in rows} == {"block1.0"}  # the second one was not begun
     for row in rows:
         assert float(row["quantization_sqnr_lower"]) <= float(row["quantization_sqnr_upper"])
+    assert all("Interrupted" in row["notes"] for row in rows)
+    assert "Note: Interrupted" in " ".join(capsys.readouterr().out.split())
     assert "<svg" in picture.read_text()
     assert all(finding.holds for finding in verify_file(tmp_path / "f-block1.0.json"))
+
+
+def test_no_layer_of_a_name_replaces_an_input_or_a_stranger(tmp_path, monkeypatch, capsys):
+    nn = pytest.importorskip("pvqbounds.nn")
+    monkeypatch.chdir(tmp_path)
+    one = ["--layer", "block1.0", "--bits", "2", "--out-channels", 1, "--jobs", 1]
+    assert run("figure4", *one, "--json", "f-{layer}.json") == 0
+    monkeypatch.setattr(nn, "layer_bounds", None)  # nothing is solved any more
+    assert run("figure4", *one, "--json", "f-{layer}.json", "--results", "f-block1.0.json") == 2
+    assert "would replace its own input" in " ".join(capsys.readouterr().err.split())
+    (tmp_path / "g-block1.0.npz").write_bytes(b"somebody's")
+    for name in ("figure4", "layer"):
+        assert run(name, "--layer", "block1.0", "--json", "g-{layer}.json") == 2
+        assert "which no result wrote" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
