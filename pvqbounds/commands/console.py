@@ -29,6 +29,7 @@ __all__ = [
     "MethodOption",
     "MethodsOption",
     "PatternOption",
+    "ProblemRelaxationOption",
     "RangeOption",
     "RelaxationOption",
     "ReportOption",
@@ -65,12 +66,13 @@ MethodOption = Annotated[
     str,
     typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
 ]
+RELAXATIONS = (
+    "hybrid, box-hull (all but pruning), splits, park-boyd (uniform steps), directions, perspective (pruning)"
+)
+ProblemRelaxationOption = Annotated[str | None, typer.Option("--relaxation", help=f"{RELAXATIONS}.")]
 RelaxationOption = Annotated[
     str | None,
-    typer.Option(
-        help="hybrid, box-hull (all but pruning), splits, park-boyd (uniform steps), perspective "
-        "(pruning), shared (multipliers of all channels of a layer together)."
-    ),
+    typer.Option(help=f"{RELAXATIONS}, shared (multipliers of all channels of a layer together)."),
 ]
 TimeLimitOption = Annotated[float, typer.Option(help="Seconds for one problem; then the interval so far.")]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of the backend, for each problem.")]

@@ -45,7 +45,7 @@ __all__ = [
 
 DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
 
-MODELS = "digits (shipped), torchvision:NAME, timm:NAME, package.module:factory or a folder with config.json."
+MODELS = "digits (shipped), torchvision:NAME, timm:NAME, module:factory or a folder with config.json."
 
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", help=f"The same as --model: {MODELS}", show_default=False)

@@ -20,8 +20,8 @@ from pvqbounds.commands.console import (
     DensityOption,
     MethodOption,
     PatternOption,
+    ProblemRelaxationOption,
     RangeOption,
-    RelaxationOption,
     ResultOption,
     SeedOption,
     SolverOption,
@@ -35,7 +35,7 @@ from pvqbounds.commands.console import (
     solver_options_of,
 )
 from pvqbounds.commands.curves import CurveOutputs, refuse_unfit
-from pvqbounds.commands.solve_files import FilesOutputs, Solve, solve_files
+from pvqbounds.commands.solve_files import PLACE, FilesOutputs, Solve, solve_files
 from pvqbounds.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def solve(
     pattern: PatternOption = None,
     solver: SolverOption = "auto",
     method: MethodOption = "auto",
-    relaxation: RelaxationOption = None,
+    relaxation: ProblemRelaxationOption = None,
     solver_option: SolverOptions = None,
     time_limit: TimeLimitOption = 60.0,
     tolerance: ToleranceOption = None,
@@ -119,7 +119,8 @@ def solve(
         )
 
     budget = budget_of(form, bits, scale, range_method, density, nnz, pattern, every=curve)
-    if len(files) > 1 or files[0].is_dir():
+    named_by_file = json_path is not None and PLACE in json_path.name and not curve and plot is None
+    if len(files) > 1 or files[0].is_dir() or named_by_file:
         _solve_several(files, budget, bounds_of, FilesOutputs(json_path, table), curve or plot is not None)
         return
     (file,) = files

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pvqbounds.results.layer import SliceResult
     from pvqbounds.storage.problem_files import Budget
 
-__all__ = ["FilesOutputs", "solve_files"]
+__all__ = ["PLACE", "FilesOutputs", "solve_files"]
 
 PLACE = "{file}"
 """What stands for a file's name in that of its result."""

@@ -218,7 +218,7 @@ def reconstruct(
 ) -> None:
     """Quantize or prune each layer for its own output error, without training.
 
-    Nearest planes and gradient-based rounding, or optimal brain surgeon with re-fit, all channels at once.
+    Round to nearest, K-best and AdaRound with descent, or optimal brain surgeon with re-fit.
     """
     pruning = sparsity is not None or pattern is not None
     if pruning and bits is not None:

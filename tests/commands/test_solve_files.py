@@ -58,6 +58,12 @@ def test_each_file_of_a_folder_is_as_it_is_by_itself(folder, capsys):
     assert "3 of 3 files optimal, 0 failed." in capsys.readouterr().out
 
 
+def test_one_file_alone_gives_its_name_too(folder):
+    assert run("solve", folder / "0000_0000.mat", "--density", 0.3, "--json", "r-{file}.json") == 0
+    assert Path("r-0000_0000.mat.json").exists()
+    assert not Path("r-{file}.json").exists()
+
+
 def test_a_bad_file_is_named_and_the_others_go_on(folder, capsys):
     (folder / "0001_0000.mat").write_bytes((folder / "0001_0000.mat").read_bytes()[:200])
     (folder / "0003_0000.mat").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(600))
