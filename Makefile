@@ -32,7 +32,7 @@ help:
 	@echo "make paper      the paper's figures, from weights in packages to pictures in results/paper"
 	@echo "make clean      remove .venv, caches and results"
 	@echo "A GPU build of PyTorch is large; to get the CPU one, give pip its index:"
-	@echo "  make demo PIP_ARGS='--index-url URL-OF-A-CPU-INDEX'"
+	@echo "  make demo PIP_ARGS='--extra-index-url URL-OF-A-CPU-INDEX'"
 
 .venv/created:
 	$(PYTHON) -c 'import sys; sys.exit("pvqbounds needs Python 3.11 or newer, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
