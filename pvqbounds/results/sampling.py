@@ -2,13 +2,16 @@
 
 A simple random sample of n of N channels knows an end y of its tight intervals, and all channels know a cheap
 interval, [l, u]. The ratio y/u is fitted by a line in l/u: both lie between 0 and 1, however large a
-channel's error is and however much its cheap bound lost. The total is the sum of what the line says of all
-channels and N/n times what it misses on the sample (the generalised regression estimator of survey sampling:
-Särndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, chapter 6). A few large channels carry
-much of a layer's error and may all be outside the sample, whose own residuals then say too little: the
-variance is the larger one of that of the design, from deleted residuals with the correction 1 - n/N of a
-finite population, and that of the model, in which ratios of all channels spread as those of the sample. The
-quantile is Student's with n - 2 degrees of freedom.
+channel's error is and however much its cheap bound lost. Where l/u is 1 the ratio is 1, which counts as a
+part of a channel: that holds the line where l/u hardly differs on the sample, as where the cheap bounds of
+most channels are 0, and is much larger for others. The total is the sum of what the line says of all
+channels, within their cheap intervals, and N/n times what it misses on the sample (the generalised
+regression estimator of survey sampling: Särndal, Swensson and Wretman, Model Assisted Survey Sampling,
+1992, chapter 6). A few large channels carry much of a layer's error and may all be outside the sample, whose
+own residuals then say too little: the variance is the larger one of that of the design, from deleted
+residuals with the correction 1 - n/N of a finite population, and that of the model, in which ratios of all
+channels spread as those of the sample do, or as those of its large ones. The quantile is Student's with
+n - 2 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -40,6 +43,9 @@ SMALLEST_SAMPLE = 8
 FEWEST = 4
 """Channels of a sample whose ends are not known from the cheap bounds, for a line to be fitted: with fewer
 the interval is all that is certified."""
+
+CLOSED = 0.01
+"""Channels that the known end of the line counts as: next to nothing wherever the sample tells the slope."""
 
 LEAST_REST = 1e-3
 """1 less the leverage is no less: a channel that the line hangs on alone."""
@@ -77,16 +83,20 @@ def _fitted(y: Array, size: Array, line: Array, rest: Array, rest_line: Array) -
         `size` and `line` of the rest.
     """
     n, population = len(y), len(y) + len(rest)
-    rows = np.stack([np.ones(n), line - line.mean()], axis=1)
-    inverse = np.linalg.pinv(rows.T @ rows)
+    rows = np.stack([np.ones(n), line - 1.0], axis=1)  # the intercept is the ratio where l/u is 1
+    inverse = np.linalg.pinv(rows.T @ rows + np.diag([CLOSED, 0.0]))
     ratio = y / size
-    slope = inverse @ (rows.T @ ratio)
-    missed = ratio - rows @ slope
+    slope = inverse @ (rows.T @ ratio + np.array([CLOSED, 0.0]))
+    expected = np.clip(rows @ slope, line, 1.0)
+    missed = ratio - expected
     leverage = np.einsum("ij,jk,ik->i", rows, inverse, rows)
     deleted = missed / np.maximum(1.0 - leverage, LEAST_REST) * size
-    unseen = rest @ np.stack([np.ones(len(rest)), rest_line - line.mean()], axis=1)
-    value = float((rows @ slope * size).sum() + unseen @ slope + population / n * (missed * size).sum())
-    model = float((missed**2).sum()) / (n - 2) * float((rest**2).sum() + unseen @ inverse @ unseen)
+    rest_rows = np.stack([np.ones(len(rest)), rest_line - 1.0], axis=1)
+    unseen = rest @ rest_rows
+    of_rest = np.clip(rest_rows @ slope, rest_line, 1.0)
+    value = float(y.sum() + rest @ of_rest + (population / n - 1.0) * (missed * size).sum())
+    spread = max(float((missed**2).sum()), n * float((missed * size) @ (missed * size)) / float(size @ size))
+    model = spread / (n - 2) * float((rest**2).sum() + unseen @ inverse @ unseen)
     centred = deleted - deleted.mean()
     design = (1.0 - n / population) * population**2 / n * float((centred**2).sum()) / (n - 1)
     return value, max(model, design)

@@ -66,10 +66,30 @@ def test_cheap_bounds_of_zero_leave_the_other_end_as_control():
     assert covered(lower, np.where(np.arange(300) % 2 == 0, below, 0.0), above, 32) >= COVERED
 
 
+@pytest.mark.parametrize("part", [0.03, 0.1, 0.2])
+def test_channels_that_cheap_bounds_reach_and_hardly_any_of_the_sample_does(part):
+    """As MiniLM's queries: l/u was 0 to 0.02 on the sample, up to 0.9 elsewhere, and the ends crossed."""
+    held = np.zeros(2)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        reached = np.where(rng.random(384) < part, rng.beta(1.2, 2.0, 384), 0.0)
+        above = np.exp(rng.normal(0.0, 0.05, 384)) * (1.0 + 4.0 * reached)
+        between = rng.uniform(0.19, 0.25, 384) * np.where(reached > 0.0, 2.0, 1.0)
+        lower = above * (reached + (1.0 - reached) * between)
+        upper = above * (1.0 - (1.0 - reached) * rng.uniform(0.03, 0.2, 384))
+        held += [covered(end, reached * above, above, 16) for end in (lower, upper)]
+        for sample in range(100):
+            chosen = np.random.default_rng(sample).choice(384, 16, replace=False)
+            ends = [estimate(end, reached * above, above, chosen) for end in (lower, upper)]
+            assert ends[0].value <= ends[1].value
+    assert (held / 5 >= COVERED).all()
+
+
 def test_a_perfect_control_leaves_nothing_to_doubt():
     *_, below, above = population(0, 200, 0.0)
-    found = estimate(0.3 * above + 0.5 * below, below, above, np.arange(20))
-    assert found.value == pytest.approx((0.3 * above + 0.5 * below).sum(), rel=1e-9)
+    ends = below + 0.3 * (above - below)
+    found = estimate(ends, below, above, np.arange(20))
+    assert found.value == pytest.approx(ends.sum(), rel=1e-9)
     assert found.high - found.low <= 1e-9 * above.sum()
 
 
