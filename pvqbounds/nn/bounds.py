@@ -32,7 +32,7 @@ from pvqbounds.nn.sides import (
     slices_of,
     with_searched_scales,
 )
-from pvqbounds.problems import AnyScaleLeastSquares, Gram, Problem, SparseLeastSquares
+from pvqbounds.problems import AnyScaleLeastSquares, Gram, Problem, SparseLeastSquares, all_of
 from pvqbounds.problems.chunks import Slice
 from pvqbounds.problems.formats import Format
 from pvqbounds.results.bounds import Bounds
@@ -411,7 +411,7 @@ def _at_one_scale(
     problems: Sequence[Problem], methods: Sequence[str], asked: SolveOptions, execution: Execution
 ) -> Found:
     """The channels at the best scale found for all of them, and the bound for every scale."""
-    free = [problem for problem in problems if isinstance(problem, AnyScaleLeastSquares)]
+    free = all_of(AnyScaleLeastSquares, problems)
     if execution.total_time is not None:
         each = execution.total_time * execution.jobs / len(free)
         asked = replace(asked, time_limit=min(asked.time_limit, each))
@@ -431,7 +431,7 @@ def _under_one_budget(
     problems: Sequence[Problem], nnz: int, methods: Sequence[str], asked: SolveOptions, execution: Execution
 ) -> Found:
     """The channels with what the layer's budget leaves each, their bounds, and what methods make of it."""
-    sparse = [problem for problem in problems if isinstance(problem, SparseLeastSquares)]
+    sparse = all_of(SparseLeastSquares, problems)
     if execution.total_time is not None:
         each = execution.total_time * execution.jobs / len(sparse)
         asked = replace(asked, time_limit=min(asked.time_limit, each))

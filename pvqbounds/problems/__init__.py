@@ -4,7 +4,7 @@ from pvqbounds.problems.any_scale import AnyScaleLeastSquares
 from pvqbounds.problems.codebook import CodebookLeastSquares
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.integer import IntegerLeastSquares
-from pvqbounds.problems.least_squares import LeastSquares, Point, Problem, Task
+from pvqbounds.problems.least_squares import LeastSquares, Point, Problem, Task, all_of
 from pvqbounds.problems.sparse import SparseLeastSquares, magnitude_support
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "Problem",
     "SparseLeastSquares",
     "Task",
+    "all_of",
     "magnitude_support",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,7 @@ __all__ = [
     "Point",
     "Problem",
     "Task",
+    "all_of",
     "check_magnitude",
     "checked_pair",
     "checked_problem",
@@ -294,6 +295,22 @@ def checked_problem(problem: object) -> Problem:
             f"not {shown(problem)}."
         )
     return problem
+
+
+def all_of(kind: type[P], problems: Iterable[Problem]) -> list[P]:
+    """The problems, as ones of this kind.
+
+    Raises
+    ------
+    TypeError
+        If one is of another kind: none is left out without a word.
+    """
+    found = []
+    for problem in problems:
+        if not isinstance(problem, kind):
+            raise TypeError(f"{type(problem).__name__} among problems that are all {kind.__name__}.")
+        found.append(problem)
+    return found
 
 
 @dataclass(frozen=True, eq=False, repr=False)

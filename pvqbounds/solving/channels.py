@@ -21,7 +21,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
+from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares, all_of
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.results.bounds import Bounds
@@ -282,9 +282,9 @@ def _shared(
     limit = Clock(min(asked.time_limit * len(channels), clock.remaining), asked.cancelled)
     compile_for(first, Options())
     if kind_of(first).batched:
-        quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+        quantized = all_of(IntegerLeastSquares, channels)
         return relax_shared(quantized, lambda sdps: solve_sdps(sdps, limit, arrays, tolerance=tolerance))
-    finite = [channel for channel in channels if isinstance(channel, LeastSquares)]
+    finite = all_of(LeastSquares, channels)
     near = asked.tolerance or PILOT_TOLERANCE
     return relax_shared_values(finite, lambda pilot: relax_finite(pilot, limit.part(1.0 / PILOTS), near))
 
@@ -301,7 +301,7 @@ def _shared_batches(group: Sequence[int], relaxed: Iterator[Relaxed]) -> Iterato
 
 def _pruned_together(channels: Sequence[Problem]) -> Iterator[Relaxed]:
     """One D for all of them, and the best nu of each."""
-    sparse = [channel for channel in channels if isinstance(channel, SparseLeastSquares)]
+    sparse = all_of(SparseLeastSquares, channels)
     weights, budget = np.stack([channel.weight for channel in sparse]), RowBudget.of(sparse[0])
     with np.errstate(all="ignore"):
         found = shared_multipliers(sparse[0].gram, weights, budget)
@@ -341,7 +341,7 @@ def _relaxed(
 
     None for a channel that does not fit alone: it is solved on its own, on the CPU.
     """
-    quantized = [channel for channel in channels if isinstance(channel, IntegerLeastSquares)]
+    quantized = all_of(IntegerLeastSquares, channels)
     relaxation = asked.relaxation
 
     def solve_together(sdps: Sequence[BoxHullSDP]) -> list[SDPSolution]:
