@@ -27,6 +27,7 @@ __all__ = [
     "before_calls",
     "kind_of",
     "projections",
+    "restore_forward",
 ]
 
 KINDS_IN_WORDS = (
@@ -55,6 +56,14 @@ def before_calls(
         yield
     finally:
         handle.remove()
+
+
+def restore_forward(module: Any, own: Any) -> None:
+    """Give a module back what it had itself in place of its class's forward, or nothing."""
+    if own is None:
+        del module.forward
+    else:
+        module.forward = own
 
 
 class LayerKind(ABC):
@@ -356,7 +365,7 @@ class Attention(Matrix):
                 yield
             return
         module: Any = self._attention
-        forward = module.forward
+        own, forward = vars(module).get("forward"), module.forward
 
         def exposed(*args: Any, **kwargs: Any) -> Any:
             projection: Any = module.out_proj
@@ -374,7 +383,7 @@ class Attention(Matrix):
         try:
             yield
         finally:
-            del module.forward
+            restore_forward(module, own)
 
 
 def kind_of(module: nn.Module) -> LayerKind | None:

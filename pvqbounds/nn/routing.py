@@ -6,7 +6,8 @@ are routed alike, so that it does not matter which of them is meant; they are ta
 calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
 all of them count alike. Layers within an expert have its rows. Where a block changes tokens before it routes
 them nothing is found, and that a mask has the shape of what an expert is given says nothing: tokens that are
-sorted by their scores may have it too.
+sorted by their scores may have it too. Of experts in one parameter the rows of the outer projection are those
+of the product of the inner one that they were made from.
 """
 
 from __future__ import annotations
@@ -46,12 +47,15 @@ class Entrance:
     """Which of its experts, and by which projection where it has several."""
     entering: Callable[[Take], AbstractContextManager[None]]
     """Hands what the expert is given to a callable, while the context lasts."""
+    origin: Callable[[], int | None] | None = None
+    """Tells which product of the entrance rows come from, where layers do not run within calls of the expert."""
 
 
 def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:
     """The entrance of the expert that a layer is, or lies in; None where it does not."""
     if isinstance(layer.kind, Expert):
-        return Entrance(layer.kind.called, (layer.kind.number, layer.kind.entrance), layer.kind.entering)
+        kind = layer.kind
+        return Entrance(kind.called, (kind.number, kind.entrance), kind.entering, lambda: kind.origin)
     found = MODULES.fullmatch(layer.name)
     if found is None:
         return None
@@ -126,31 +130,40 @@ def _digests(rows: Tensor) -> Iterator[bytes]:
         yield blake2b(row.data, digest_size=DIGEST).digest()
 
 
-class Routed:
-    """The tokens that one expert was given last."""
+@dataclass(frozen=True)
+class Given:
+    """The tokens that one call of an expert was given."""
 
-    def __init__(self, handed: Handed) -> None:
+    places: tuple[int, ...]
+    tokens: list[int] | None
+    """Which token of the block each row is; None where one is none of them."""
+    repeated: list[list[int]]
+    """Tokens that are alike, of which more rows were given than there are."""
+
+
+class Routed:
+    """The tokens that one expert was given in a call of its block."""
+
+    def __init__(self, handed: Handed, origin: Callable[[], int | None] | None = None) -> None:
         self.handed = handed
         """Those of its block."""
+        self._origin = origin
+        """What tells which product of the entrance rows come from; None where layers run within its calls."""
         self._call = 0
-        self._places: tuple[int, ...] = ()
         self._met: dict[bytes, int] = {}
         """How often a row was given in this call of the block, in which the expert may be called often."""
-        self._tokens: list[int] | None = None
-        """Which token of the block each row is; None where one is none of them."""
-        self._repeated: list[list[int]] = []
-        """Tokens that are alike, of which more rows were given than there are."""
+        self._given: dict[int | None, Given] = {}
+        """By the product of the entrance; the last call where layers run within it."""
 
     def take(self, rows: Tensor) -> None:
         """The expert is called."""
         if self._call != self.handed.calls:
-            self._call, self._met = self.handed.calls, {}
-        self._places, self._tokens = tuple(rows.shape[:-1]), None
+            self._call, self._met, self._given = self.handed.calls, {}, {}
         if self.handed.positions().some_differ:
-            self._look_up(rows)
+            self._given[self._origin() if self._origin else None] = self._look_up(rows)
 
-    def _look_up(self, rows: Tensor) -> None:
-        known, found, self._repeated = self.handed.twins(), list[int](), []
+    def _look_up(self, rows: Tensor) -> Given:
+        known, found, repeated = self.handed.twins(), list[int](), list[list[int]]()
         for digest in _digests(rows):
             twins, place = known.get(digest, []), self._met.get(digest, 0)
             self._met[digest] = place + 1
@@ -158,8 +171,9 @@ class Routed:
                 found.append(twins[place])
             elif twins:
                 found.append(twins[0])
-                self._repeated.append(twins)
-        self._tokens = found if len(found) == math.prod(self._places) else None
+                repeated.append(twins)
+        places = tuple(rows.shape[:-1])
+        return Given(places, found if len(found) == math.prod(places) else None, repeated)
 
     def of(self, places: tuple[int, ...], layer: str) -> Tensor | None:
         """The weights of the positions of a layer of the expert; None where they are not its tokens.
@@ -169,14 +183,17 @@ class Routed:
         InputError
             If two masks fit the tokens of the block and differ.
         """
-        if self._call != self.handed.calls or self._tokens is None or self._places != places:
+        given = self._given.get(self._origin() if self._origin else None)
+        if self._call != self.handed.calls or given is None:
+            return None
+        if given.tokens is None or given.places != places:
             return None
         weights = self.handed.weights(layer)
         if weights is None or any(
-            bool((weights[alike] != weights[alike[0]]).any()) for alike in self._repeated
+            bool((weights[alike] != weights[alike[0]]).any()) for alike in given.repeated
         ):
             return None
-        return weights[self._tokens]
+        return weights[given.tokens]
 
 
 class Routes:
@@ -198,7 +215,7 @@ class Routes:
             self._blocks[entrance.block] = handed
         key = entrance.block, entrance.expert
         if key not in self._experts:
-            routed = Routed(self._blocks[entrance.block])
+            routed = Routed(self._blocks[entrance.block], entrance.origin)
             self._stack.enter_context(entrance.entering(routed.take))
             self._experts[key] = routed
         return self._experts[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -523,3 +525,80 @@ def test_files_as_transformers_writes_them(tmp_path, kind):
         error = ((off @ gram) * off).sum()
         assert report.sides[0].method_error("compressed") == pytest.approx(error, rel=1e-9)
         assert not any("not near" in note for note in report.notes)
+
+
+class Late(nn.Module):
+    """Two experts that multiply all that they are given by the one projection before the other, or sort it."""
+
+    def __init__(self, how):
+        super().__init__()
+        torch.manual_seed(4)
+        self.how = how
+        self.gate_up_proj = nn.Parameter(torch.randn(2, 10, 6, dtype=torch.float64))
+        self.down_proj = nn.Parameter(torch.randn(2, 6, 5, dtype=torch.float64))
+
+    def forward(self, x):
+        out = torch.zeros_like(x)
+        for number in range(2):
+            tokens = torch.arange(number, len(x), 2)
+            parts = tokens.split(len(tokens) // 2 if "chunks" in self.how else len(tokens))
+            hidden = []
+            for part in parts:
+                gate, up = functional.linear(x[part], self.gate_up_proj[number]).chunk(2, dim=-1)
+                hidden.append(functional.silu(gate) * up)
+            order = list(range(len(parts)))[:: -1 if "backwards" in self.how else 1]
+            for place in order:
+                rows, own = hidden[place], parts[place]
+                if self.how == "sorted":
+                    best = rows.norm(dim=-1).argsort()
+                    rows, own = rows[best], own[best]
+                if self.how == "written over":
+                    rows[:] = rows.flip(0)
+                    own = own.flip(0)
+                out[own] = functional.linear(rows, self.down_proj[number])
+        return out
+
+
+@pytest.mark.parametrize("how", ["chunks", "chunks backwards", "sorted", "written over"])
+def test_rows_of_the_outer_projection_are_those_of_the_product_that_they_come_from(how):
+    model, name = Routing(Late(how)), "experts.1.down_proj"
+    found = grams_of_layers(model, [name], {"x": TOKENS, "attention_mask": MASK})[name]
+    given = torch.arange(1, 40, 2)
+    if "chunks" not in how:  # nobody knows which row is which
+        assert found.positions == len(given)
+        assert any("cannot be matched, one by one" in note for note in found.notes)
+        return
+    rows = TOKENS.reshape(-1, 6)[given[COUNTING[given]]]
+    gate, up = (rows @ model.experts.gate_up_proj[1].T).chunk(2, dim=-1)
+    own = (functional.silu(gate) * up).detach()
+    assert found.positions == len(own)
+    assert found.notes == ()
+    np.testing.assert_allclose(found.grams[0].matrix, (own.T @ own / len(own)).numpy(), atol=1e-13)
+
+
+def halved(forward):
+    @functools.wraps(forward)
+    def inner(self, x):
+        return forward(self, x / 2)
+
+    return inner
+
+
+class Decorated(Experts):
+    forward = halved(Experts.forward)
+
+
+def test_a_decorator_of_the_forward_is_part_of_what_the_experts_compute():
+    plain, decorated = Model(Experts("plain")), Model(Decorated("plain"))
+    name = "experts.1.gate_up_proj"
+    whole, half = (grams_of_layers(model, [name], X)[name] for model in (plain, decorated))
+    np.testing.assert_array_equal(half.grams[0].matrix, whole.grams[0].matrix / 4)
+
+
+def test_a_forward_of_a_modules_own_is_called_and_stays():
+    model, name = Model(Experts("plain")), "experts.1.gate_up_proj"
+    whole = grams_of_layers(model, [name], X)[name]
+    model.experts.forward = own = lambda x: Experts.forward(model.experts, x / 2)
+    half = grams_of_layers(model, [name], X)[name]
+    np.testing.assert_array_equal(half.grams[0].matrix, whole.grams[0].matrix / 4)
+    assert vars(model.experts)["forward"] is own
