@@ -15,6 +15,7 @@ from pvqbounds.problems.formats import parse
 from pvqbounds.problems.values import Levels, Steps
 from pvqbounds.storage.checkpoints import open_checkpoint, read_layer
 from pvqbounds.storage.checkpoints.found_grids import FoundGrid, find_grid
+from pvqbounds.storage.checkpoints.grids import StepGrid
 
 KINDS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 CHANNELS, INPUTS = 6, 64
@@ -151,3 +152,27 @@ def test_a_plain_file_says_that_its_grid_was_found(tmp_path: Path) -> None:
     assert layer.notes[0] == "The grid is found from the weights: no file says it."
     assert layer.bits_per_weight == 5.0
     assert np.allclose(layer.weight, weight.numpy(), rtol=2.0**-23, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("bits", "low", "even"),
+    [
+        (4, -8, [-8, 6, 2, -4, 0, 4, -2, 6]),
+        (4, -3, [-2, 12, 4, 2, 0, 8, 6, 10]),
+        (2, -2, [-2, 0, 0, -2, 0, 0, -2, 0]),
+        (4, -8, [6, -6, 2, 0, 0, 4, -2, 6]),
+    ],
+)
+def test_a_step_that_may_be_half_of_what_is_seen_is_told(bits: int, low: int, even: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(low, low + 2**bits, (6, 8))
+    codes[:, 0], codes[:, 1], codes[:, 2] = low, low + 2**bits - 1, low + 1
+    step = rng.uniform(0.01, 0.02, (6, 1)).astype(np.float16).astype(np.float64)
+    told = "In 1 of 6 blocks the weights use half of their codes at most"
+    whole = find_grid(step * codes, "f32")
+    assert whole is not None and not any(note.startswith(told) for note in whole.notes)
+    codes[0] = even
+    found = find_grid(step * codes, "f32")
+    assert found is not None and any(note.startswith(told) for note in found.notes)
+    assert isinstance(found.grid, StepGrid)
+    assert found.grid.step[0] == pytest.approx(2.0 * step[0, 0])

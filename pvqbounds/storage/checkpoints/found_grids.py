@@ -157,8 +157,11 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType) -> FoundGrid:
     else:
         half = 1 << (bits - 1)
         ends, notes = (np.full(len(low), -half), np.full(len(low), half - 1)), []
-    reach = np.maximum(high, -low)
-    small = int(((reach > 0) & (2 * reach <= top // 2)).sum())
+    if asymmetric:
+        fits = np.maximum(2 * high, 0) - np.minimum(2 * low, 0) <= top
+    else:
+        fits = (-2 * low <= 1 << (bits - 1)) & (2 * high < 1 << (bits - 1))
+    small = int((fits & ((low != 0) | (high != 0))).sum())  # twice the codes would have room too
     if small:
         notes.append(
             f"In {small} of {len(low)} blocks the weights use half of their codes at most, so that their "
