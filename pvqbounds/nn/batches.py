@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pvqbounds.errors import InputError
-from pvqbounds.nn.positions import POSITION_MASK
+from pvqbounds.nn.positions import MASKS, POSITION_MASK
 from pvqbounds.nn.signature import OUTLET, Inputs
 from pvqbounds.problems.validation import whole_number
 
@@ -68,9 +68,29 @@ def batches_of(
     for batch in _cut(data, size, inputs, position_mask):
         if batch.samples and all(tensor.numel() for tensor in batch.tensors):
             empty = False
-            yield batch
+            yield from _oblong(batch)
     if empty:
         raise InputError("The data are empty; give at least one sample.")
+
+
+def _oblong(batch: Batch) -> Iterator[Batch]:
+    """A batch, in two parts where a mask of it has as many samples as positions.
+
+    Such a mask would fit layers that have positions before samples as well, and mean others there.
+    """
+    named = batch.named
+    masks = [value for name, value in named.items() if name in MASKS and isinstance(value, Tensor)]
+    square = any(tuple(mask.shape) == (batch.samples, batch.samples) for mask in masks)
+    together = [*batch.tensors, *([] if batch.mask is None else [batch.mask])]
+    unknown = any("mask" in name and name not in MASKS for name in named)
+    if not square or batch.samples < 2 or unknown or any(t.shape[:1] != (batch.samples,) for t in together):
+        yield batch
+        return
+    for part in (slice(batch.samples // 2), slice(batch.samples // 2, None)):
+        own = {name: value[part] if isinstance(value, Tensor) else value for name, value in named.items()}
+        first = None if batch.first is None else batch.first[part]
+        mask = None if batch.mask is None else batch.mask[part]
+        yield Batch(first, own, len(range(batch.samples)[part]), mask)
 
 
 def _cut(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn.signature import Inputs
 
-__all__ = ["POSITION_MASK", "Positions", "positions_of", "sequence_first"]
+__all__ = ["MASKS", "POSITION_MASK", "Positions", "positions_of", "sequence_first"]
 
 POSITION_MASK = "position_mask"
 """Name under which a dictionary may say which positions count, whatever the model makes of its masks."""
@@ -82,11 +82,15 @@ class Positions:
                 return None  # either way round
             if places[:2] == shape[::-1]:
                 mask, shape = mask.T, shape[::-1]
+        found = []
         if places[:axes] == shape:  # further axes, such as heads, within a position
-            return mask.reshape(*shape, *(1,) * (len(places) - axes)).expand(places).reshape(-1)
+            found.append(mask.reshape(*shape, *(1,) * (len(places) - axes)))
         if axes == 2 and len(places) > 2 and (places[0], places[-1]) == shape:  # heads before the positions
-            return mask.reshape(shape[0], *(1,) * (len(places) - 2), shape[1]).expand(places).reshape(-1)
-        return None
+            found.append(mask.reshape(shape[0], *(1,) * (len(places) - 2), shape[1]))
+        fitted = [each.expand(places).reshape(-1) for each in found]
+        if not fitted or not torch.equal(fitted[0], fitted[-1]):  # as many heads as positions: either
+            return None
+        return fitted[0]
 
 
 def sequence_first(model: nn.Module) -> bool:

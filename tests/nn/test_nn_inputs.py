@@ -462,3 +462,48 @@ def test_t5_of_transformers(transformers):
     data = {"input_ids": IDS, "attention_mask": MASK, "labels": torch.ones(3, 2, dtype=torch.long)}
     found = grams_of_layers(model, names, data)
     assert [found[name].positions for name in names] == [9, 9, 6]
+
+
+class Turned(Encoder):
+    """Positions before samples inside, without an attention of torch's own that would say so; a gate a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Linear(2, 3).double()
+
+    def forward(self, input_ids=None, attention_mask=None):
+        x = self.embed(input_ids)
+        self.query(x.transpose(0, 1))
+        self.key(x)
+        self.gate(x.unflatten(-1, (4, 2)).transpose(1, 2))  # (samples, heads, positions, 2)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_as_many_samples_as_positions_do_not_turn_a_mask(listed):
+    ids = torch.cat([IDS, IDS[1:2]])
+    data = {"input_ids": ids, "attention_mask": (ids > 0).long()}
+    found = grams_of_layers(Turned(), ["query", "key"], [data] if listed else data)
+    assert any("do not fit the positions of layer 'query'" in note for note in found["query"].notes)
+    assert found["query"].positions == 16
+    rows = Turned().embed(ids[ids > 0]).detach()
+    assert found["key"].notes == ()
+    np.testing.assert_allclose(found["key"].grams[0].matrix, (rows.T @ rows / len(rows)).numpy(), atol=1e-15)
+
+
+def test_as_many_heads_as_positions_are_told():
+    data = {"input_ids": IDS, "attention_mask": MASK}
+    found = gram_of_layer(Turned(), "gate", data)
+    assert found.positions == 48
+    assert any("do not fit the positions of layer 'gate'" in note for note in found.notes)
+    fewer = {name: value[:, :3] for name, value in data.items()}
+    found = gram_of_layer(Turned(), "gate", fewer)
+    assert (found.positions, found.notes) == (4 * int(MASK[:, :3].sum()), ())
+
+
+def test_a_forward_of_an_attentions_own_stays():
+    model = nn.Module()
+    model.attn = nn.MultiheadAttention(4, 2, batch_first=True).double()
+    model.forward = lambda x: model.attn(x, x, x)[0]
+    model.attn.forward = own = model.attn.forward
+    gram_of_layer(model, "attn.out_proj", torch.randn(2, 3, 4, dtype=torch.float64))
+    assert vars(model.attn)["forward"] is own
