@@ -114,6 +114,7 @@ def compare(
         check_table_path(table)
     check_different(json=json_path, plot=plot, table=table)
     entries: list[Entry] = []
+    told: dict[str, None] = {}
     with progress_bar("loading") as update:
         from pvqbounds import nn
         from pvqbounds.solvers import available_solvers
@@ -149,6 +150,7 @@ def compare(
                 entries += [Entry(name, form.task, form.name, note=str(error)) for form in map(parse, chosen)]
             else:
                 entries += entries_of(name, report)
+                told |= dict.fromkeys(report.notes)
     title = f"{loaded.name} {target}, {', '.join(chosen)}"
     if table is not None:
         write_table(entry_rows(entries), table)
@@ -160,5 +162,5 @@ def compare(
             plot_comparison(title, entries, plot)
     finally:
         show(comparison_view(title, entries))
-        if loaded.note:
-            show(Text(f"Note: {loaded.note}"))
+        for note in told or filter(None, [loaded.note]):
+            show(Text(f"Note: {note}"))
