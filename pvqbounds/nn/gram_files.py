@@ -41,7 +41,10 @@ COUNTS = ("n", "ct", "positions")
 """Numbers beside them, which files of PyTorch hold by themselves."""
 MOST = 2**62
 ENDINGS = tuple(f".{word}" for word in MEANINGS)
-UNKNOWN = "Of the Gram of {} it is taken that it is XᵀX/N: errors are in its units, and decibels are not."
+UNKNOWN = (
+    "Of {} in {} it is taken that it is the Gram of this layer, XᵀX/N: errors are in its units, and decibels are "
+    "not."
+)
 FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
 
 
@@ -127,7 +130,7 @@ def read_grams(path: Path, layer: Layer) -> LayerGrams:
                 f"{path} does not tell the Gram of layer '{layer.name}': it holds {_listed(arrays)}; call it "
                 f"'{layer.name}/gram', or leave out the others."
             )
-        notes = (UNKNOWN.format(path.name), FROM_FILE)
+        notes = (UNKNOWN.format(shown(matrices[0]) if matrices[0] else "the array", path.name), FROM_FILE)
         return given_grams(_of_matrices(held[matrices[0]], 0, notes), layer)
     positions = _count(held, "positions", path)
     matrix = held[word]
