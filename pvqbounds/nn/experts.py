@@ -2,9 +2,9 @@
 
 Their module is called once for all of them, and no expert is a module that could be heard. What an expert
 is given is taken from the products that torch is asked for meanwhile: the rows that are multiplied by its
-part of the parameter, which is known by its place in memory. From which product of the entrance the rows of a
-later one come is followed through what torch computes in between, entry by entry: where rows are put together,
-cut or sorted anew, or made of two such products, it is not known.
+part of the parameter, which is known by its place in memory. From which product of the entrance the rows of
+a later one come is followed through what torch computes in between, entry by entry: where rows are put
+together, cut or sorted anew, or made of two such products, it is not known.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ VIEWS = {
 """What leaves rows in their order where it leaves their length."""
 
 Origin = tuple[int, ...]
-"""Which product of the entrance rows come from, one by one in their order; one for each of several matrices."""
+"""Which product of the entrance rows come from, one by one in their order; one for each matrix of several."""
 
 
 class Hearing:
@@ -218,7 +218,7 @@ class _Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         }
         self._count = 0
         """Products of the entrance so far, over all experts."""
-        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self._origins: Any = WeakTensorKeyDictionary()  # of Origin by Tensor
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Any operation of torch's."""

@@ -42,8 +42,8 @@ COUNTS = ("n", "ct", "positions")
 MOST = 2**62
 ENDINGS = tuple(f".{word}" for word in MEANINGS)
 UNKNOWN = (
-    "Of {} in {} it is taken that it is the Gram of this layer, XᵀX/N: errors are in its units, and decibels are "
-    "not."
+    "Of {} in {} it is taken that it is the Gram of this layer, XᵀX/N: errors are in its units, and decibels "
+    "are not."
 )
 FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
 

@@ -48,7 +48,7 @@ class Entrance:
     entering: Callable[[Take], AbstractContextManager[None]]
     """Hands what the expert is given to a callable, while the context lasts."""
     origin: Callable[[], int | None] | None = None
-    """Tells which product of the entrance rows come from, where layers do not run within calls of the expert."""
+    """Tells which product of the entrance rows come from, where layers do not run within calls of it."""
 
 
 def entrance_of(model: nn.Module, layer: Layer) -> Entrance | None:

@@ -528,7 +528,7 @@ def test_files_as_transformers_writes_them(tmp_path, kind):
 
 
 class Late(nn.Module):
-    """Two experts that multiply all that they are given by the one projection before the other, or sort it."""
+    """Two experts that multiply all chunks by one projection before the other, or sort rows in between."""
 
     def __init__(self, how):
         super().__init__()

@@ -465,7 +465,7 @@ def test_t5_of_transformers(transformers):
 
 
 class Turned(Encoder):
-    """Positions before samples inside, without an attention of torch's own that would say so; a gate a head."""
+    """Positions before samples inside, with no attention of torch's own to say so; a gate a head."""
 
     def __init__(self):
         super().__init__()

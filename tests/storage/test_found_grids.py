@@ -170,9 +170,11 @@ def test_a_step_that_may_be_half_of_what_is_seen_is_told(bits: int, low: int, ev
     step = rng.uniform(0.01, 0.02, (6, 1)).astype(np.float16).astype(np.float64)
     told = "In 1 of 6 blocks the weights use half of their codes at most"
     whole = find_grid(step * codes, "f32")
-    assert whole is not None and not any(note.startswith(told) for note in whole.notes)
+    assert whole is not None
+    assert not any(note.startswith(told) for note in whole.notes)
     codes[0] = even
     found = find_grid(step * codes, "f32")
-    assert found is not None and any(note.startswith(told) for note in found.notes)
+    assert found is not None
+    assert any(note.startswith(told) for note in found.notes)
     assert isinstance(found.grid, StepGrid)
     assert found.grid.step[0] == pytest.approx(2.0 * step[0, 0])
