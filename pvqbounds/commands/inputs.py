@@ -194,6 +194,7 @@ def captured(
     save: Path | None = None,
     *,
     again: bool = False,
+    failed: dict[str, InputError] | None = None,
 ) -> tuple[dict[str, LayerGrams], dict[str, LayerGrams]]:
     """Grams of the layers' inputs, and of those that are held out, where one run serves for several.
 
@@ -201,6 +202,8 @@ def captured(
     ----------
     again
         Whether each layer is bounded more than once.
+    failed
+        If given, a layer that has no Gram is put there with the reason, and the others go on.
 
     Raises
     ------
@@ -215,10 +218,10 @@ def captured(
     several = len(layers) > 1 or again
     own: dict[str, LayerGrams] = {}
     if grams is None and loaded.data is not None and layers and (several or save is not None):
-        own = grams_of_layers(loaded.module, layers, loaded.data)
+        own = grams_of_layers(loaded.module, layers, loaded.data, failed=failed)
     if save is not None:
         save_grams(own, save)
     later = {}
     if several and loaded.held_out is not None:
-        later = grams_of_layers(loaded.module, layers, loaded.held_out)
+        later = grams_of_layers(loaded.module, layers, loaded.held_out, failed=failed)
     return own, later

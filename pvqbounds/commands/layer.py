@@ -171,6 +171,7 @@ def layer(
     if save_grams is not None:
         check_gram_file(save_grams)
     reports: list[LayerReport] = []
+    failed: dict[str, InputError] = {}
     try:
         with keeping_what_stands() as interrupts, progress_bar("loading") as update:
             from pvqbounds import nn
@@ -192,42 +193,51 @@ def layer(
             layers = layers_of(loaded, layer)
             outputs.check_layers(layers, read)
             update(0, 0, "layer inputs")
-            own, later = captured(loaded, layers, grams, save_grams)
+            one = len(layers) == 1
+            own, later = captured(loaded, layers, grams, save_grams, failed=None if one else failed)
             for name in layers:
+                if name in failed:
+                    continue
                 if joint_curve:
                     names = tuple(nn.joint_curve(loaded, name, bits or 4, mask_cost))
-                report = nn.layer_bounds(
-                    loaded,
-                    name,
-                    grams=own.get(name, grams),
-                    held_out=later.get(name),
-                    formats=names,
-                    compressed=compressed or None,
-                    error_log=error_log,
-                    budget=budget,
-                    mask_cost=mask_cost,
-                    opt_dim=opt_dim,
-                    out_channels=out_channels,
-                    range_method=range_method,
-                    per_channel=per_channel,
-                    any_scale=any_scale,
-                    search_scales=search_scales,
-                    methods=listed,
-                    solver=solver,
-                    method=method,
-                    relaxation=relaxation,
-                    time_limit=time_limit,
-                    threads=threads,
-                    tolerance=tolerance,
-                    verbose=verbose,
-                    solver_options=options,
-                    jobs=cores() if jobs is None else jobs,
-                    seed=seed,
-                    device=device,
-                    progress=told,
-                    total_time=total_time,
-                    cancelled=interrupts.stop,
-                )
+                try:
+                    report = nn.layer_bounds(
+                        loaded,
+                        name,
+                        grams=own.get(name, grams),
+                        held_out=later.get(name),
+                        formats=names,
+                        compressed=compressed or None,
+                        error_log=error_log,
+                        budget=budget,
+                        mask_cost=mask_cost,
+                        opt_dim=opt_dim,
+                        out_channels=out_channels,
+                        range_method=range_method,
+                        per_channel=per_channel,
+                        any_scale=any_scale,
+                        search_scales=search_scales,
+                        methods=listed,
+                        solver=solver,
+                        method=method,
+                        relaxation=relaxation,
+                        time_limit=time_limit,
+                        threads=threads,
+                        tolerance=tolerance,
+                        verbose=verbose,
+                        solver_options=options,
+                        jobs=cores() if jobs is None else jobs,
+                        seed=seed,
+                        device=device,
+                        progress=told,
+                        total_time=total_time,
+                        cancelled=interrupts.stop,
+                    )
+                except InputError as error:
+                    if one:
+                        raise
+                    failed[name] = error
+                    continue
                 reports.append(report)
                 outputs.write(report)
                 if interrupts.stop.is_set():
@@ -243,3 +253,6 @@ def layer(
         present_layers(reports)
     if interrupts.stop.is_set():
         raise typer.Exit(INTERRUPTED)
+    if failed:
+        told_of = dict.fromkeys(map(str, failed.values()))
+        raise InputError(f"{len(failed)} of {len(layers)} layers have no result. {' '.join(told_of)}")
