@@ -178,3 +178,20 @@ def test_a_step_that_may_be_half_of_what_is_seen_is_told(bits: int, low: int, ev
     assert any(note.startswith(told) for note in found.notes)
     assert isinstance(found.grid, StepGrid)
     assert found.grid.step[0] == pytest.approx(2.0 * step[0, 0])
+
+
+def test_a_block_with_a_weight_off_its_grid_is_told() -> None:
+    rng = np.random.default_rng(1)
+    codes = rng.integers(-8, 8, (20, 8))
+    codes[:, 0], codes[:, 1], codes[:, 2] = -8, 7, 1
+    weight = np.asarray(codes * rng.uniform(0.01, 0.02, (20, 1)).astype(np.float16), dtype=np.float64)
+    whole = find_grid(weight, "f32")
+    assert whole is not None
+    assert whole.name == "int4:channel"
+    assert not any("off its grid" in note for note in whole.notes)
+    weight[3, 5] += 0.3 * abs(weight[3, 2])
+    found = find_grid(weight, "f32")
+    assert found is not None
+    (told,) = (note for note in found.notes if "off its grid" in note)
+    assert told.startswith("In 1 of 20 blocks the weights need up to 8 bits, in most others 4; the first is that")
+    assert "of input 0 of output channel 3:" in told

@@ -35,6 +35,9 @@ ORDINARY = FP32.smallest, FP32.largest / LARGEST_CODE
 ROUNDINGS = 4
 """How often a weight may have been rounded to 32 bits on its way; to 16 bits it was once, in the end."""
 
+FEW_BLOCKS, MORE_BITS = 0.1, 2
+"""At most such a part of the blocks needs so many bits more than most where a weight is held to be off."""
+
 MOST_DOUBT = 0.25
 """Part of a step that rounding may hide: beyond it any number would pass for a multiple."""
 
@@ -167,6 +170,7 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType) -> FoundGrid:
             f"In {small} of {len(low)} blocks the weights use half of their codes at most, so that their "
             "step may be half of what is seen."
         )
+    notes += _of_wide_blocks(low, high, size, weight.shape[1])
     block = (np.arange(weight.size) // size).reshape(weight.shape)
     shape = weight.shape[0], weight.shape[1]
     scales = (1,) if len(low) == 1 else (shape[0], len(low) // shape[0])
@@ -179,6 +183,21 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType) -> FoundGrid:
         scales=len(low),
         notes=("The grid is found from the weights: no file says it.", *notes),
     )
+
+
+def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, inputs: int) -> list[str]:
+    """Say where few blocks need many more bits than the others: a weight off its grid leads to small steps."""
+    needed = np.ceil(np.log2(np.maximum(high, 0) - np.minimum(low, 0) + 1.0))
+    usual = float(np.median(needed))
+    wide = np.flatnonzero(needed >= usual + MORE_BITS)
+    if not 0 < len(wide) <= FEW_BLOCKS * len(low):
+        return []
+    channel, first = divmod(int(wide[0]) * size, inputs)
+    return [
+        f"In {len(wide)} of {len(low)} blocks the weights need up to {needed.max():.0f} bits, in most others "
+        f"{usual:.0f}; the first is that of input {first} of output channel {channel}: is a weight there off "
+        "its grid? All blocks have the codes of the widest, so that the bound says less."
+    ]
 
 
 UNSEEN_ZERO_POINT = (
