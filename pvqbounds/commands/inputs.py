@@ -212,6 +212,7 @@ def captured(
     """
     from pvqbounds.nn import grams_of_layers
     from pvqbounds.nn.gram_files import save_grams
+    from pvqbounds.nn.layers import find_layers
 
     if save is not None and grams is not None:
         raise InputError("--save-grams writes what a model gives its layers; leave it out beside --grams.")
@@ -220,7 +221,7 @@ def captured(
     if grams is None and loaded.data is not None and layers and (several or save is not None):
         own = grams_of_layers(loaded.module, layers, loaded.data, failed=failed)
     if save is not None:
-        save_grams(own, save)
+        save_grams(own, save, find_layers(loaded.module, own))
     later = {}
     if several and loaded.held_out is not None:
         later = grams_of_layers(loaded.module, layers, loaded.held_out, failed=failed)

@@ -2,7 +2,7 @@
 
 | file | holds | taken as |
 |---|---|---|
-| ``.npz`` of `save_grams` | ``LAYER/gram``, ``LAYER/positions``, ``LAYER/notes`` | XᵀX/N |
+| ``.npz`` of `save_grams` | ``LAYER/gram``, ``LAYER/positions``, ``LAYER/notes``, ``LAYER/weights`` | XᵀX/N |
 | ``.npz``, ``.safetensors`` | ``gram``, or one array of any name | XᵀX/N |
 | the same | ``xtx`` beside ``positions`` | XᵀX |
 | the same | ``hessian`` or ``H`` | 2XᵀX/N, as GPTQ has it |
@@ -15,6 +15,7 @@ or (groups, n, n).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,22 @@ UNKNOWN = (
     "Of {} in {} it is taken that it is the Gram of this layer, XᵀX/N: errors are in its units, and decibels "
     "are not."
 )
+OTHER_WEIGHTS = (
+    "When the Gram in {} was made the layer had other weights: is it of the same model? Bounds are about "
+    "these weights on that Gram."
+)
 FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
 
 
-def save_grams(grams: Mapping[str, LayerGrams], path: str | Path) -> None:
+def save_grams(
+    grams: Mapping[str, LayerGrams], path: str | Path, layers: Mapping[str, Layer] | None = None
+) -> None:
     """Write the Grams of layers, by their names, to an ``.npz`` file.
+
+    Parameters
+    ----------
+    layers
+        Layers that they are of: whoever reads the file is told if theirs has other weights.
 
     Raises
     ------
@@ -61,6 +73,8 @@ def save_grams(grams: Mapping[str, LayerGrams], path: str | Path) -> None:
         arrays[f"{name}/gram"] = np.stack([gram.matrix for gram in found.grams])
         arrays[f"{name}/positions"] = np.array(found.positions)
         arrays[f"{name}/notes"] = np.frombuffer("\n".join(found.notes).encode(), dtype=np.uint8)
+        if layers is not None:
+            arrays[f"{name}/weights"] = _digest(layers[name])
     with replacing(Path(path)) as temporary:
         write_arrays(temporary, arrays)
 
@@ -141,7 +155,15 @@ def read_grams(path: Path, layer: Layer) -> LayerGrams:
     elif word in ("hessian", "H"):
         matrix = matrix / 2
     told = _notes(held)
+    made = held.get("weights")
+    if made is not None and made.dtype == np.uint8 and not np.array_equal(made, _digest(layer)):
+        told += (OTHER_WEIGHTS.format(path.name),)
     return given_grams(_of_matrices(matrix, positions, told or (() if positions else (FROM_FILE,))), layer)
+
+
+def _digest(layer: Layer) -> NDArray[np.uint8]:
+    """What tells the weights of a layer from others."""
+    return np.frombuffer(blake2b(layer.weight.tobytes(), digest_size=16).digest(), dtype=np.uint8)
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:

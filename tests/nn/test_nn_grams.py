@@ -11,6 +11,7 @@ from torch import nn
 from pvqbounds.errors import InputError
 from pvqbounds.nn import find_layer, gram_of_layer, grams_of_layers, layer_bounds
 from pvqbounds.nn.gram_files import given_grams, read_grams, save_grams
+from pvqbounds.nn.layers import find_layers
 from pvqbounds.problems import Gram
 
 FEW = {"formats": ["int3", "50%"], "methods": ["rtn", "magnitude"]}
@@ -52,6 +53,17 @@ def test_saved_grams_are_read_as_they_were(model, x, tmp_path):
         assert (read.positions, read.notes) == (own.positions, own.notes)
     with pytest.raises(InputError, match="none of layer '0'; they have 2"):
         given_grams({"2": grams["2"]}, find_layer(model, "0"))
+
+
+def test_grams_that_were_made_with_other_weights_are_told(model, x, tmp_path):
+    grams = grams_of_layers(model, ["0", "2"], x)
+    save_grams(grams, tmp_path / "g.npz", find_layers(model, ["0", "2"]))
+    assert read_grams(tmp_path / "g.npz", find_layer(model, "0")).notes == ()
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1.0
+    (note,) = read_grams(tmp_path / "g.npz", find_layer(model, "0")).notes
+    assert "the layer had other weights: is it of the same model?" in note
+    assert read_grams(tmp_path / "g.npz", find_layer(model, "2")).notes == ()
 
 
 def test_groups_and_notes_survive(tmp_path):
