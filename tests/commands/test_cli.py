@@ -544,3 +544,32 @@ def test_what_was_found_is_evaluated_on_data_that_are_held_out(
     assert held["positions"] == 20 * 64
     assert set(held["sides"][0]) == {"best", "rtn"}
     assert run("verify", "r.json") == 0
+
+
+def test_a_layer_without_a_result_does_not_end_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "idle_models.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first, self.idle, self.last = (nn.Linear(4, 4) for _ in range(3))\n"
+        "    def forward(self, x):\n"
+        "        return self.last(self.first(x))\n"
+    )
+    np.save("x.npy", np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
+    few = ["--data", "x.npy", "--bits", "2", "--methods", "none", "--table", "t.csv"]
+    assert run("layer", "idle_models:Net", "--layer", "*", *few) == 2
+    told = capsys.readouterr()
+    assert "1 of 3 layers have no result. Layer 'idle' is never called" in " ".join(told.err.split())
+    assert {line.split(",")[1] for line in Path("t.csv").read_text().splitlines()[1:]} == {"first", "last"}
+    assert run("layer", "idle_models:Net", "--layer", "idle", *few) == 2
+    assert "no result" not in capsys.readouterr().err
+
+
+def test_compare_has_the_notes_of_the_layer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("one.npz", any_name=np.eye(9))
+    few = ["--layer", "block1.0", "--grams", "one.npz", "--format", "int2", "--solver", "native"]
+    assert run("compare", *few) == 0
+    assert "Note: Of 'any_name' in one.npz it is taken" in " ".join(capsys.readouterr().out.split())

@@ -193,5 +193,5 @@ def test_a_block_with_a_weight_off_its_grid_is_told() -> None:
     found = find_grid(weight, "f32")
     assert found is not None
     (told,) = (note for note in found.notes if "off its grid" in note)
-    assert told.startswith("In 1 of 20 blocks the weights need up to 8 bits, in most others 4; the first is that")
+    assert told.startswith("In 1 of 20 blocks the weights need up to 8 bits, in most others 4; the first is")
     assert "of input 0 of output channel 3:" in told

@@ -186,7 +186,7 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType) -> FoundGrid:
 
 
 def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, inputs: int) -> list[str]:
-    """Say where few blocks need many more bits than the others: a weight off its grid leads to small steps."""
+    """Say where few blocks need many more bits than others: a weight off its grid leads to small steps."""
     needed = np.ceil(np.log2(np.maximum(high, 0) - np.minimum(low, 0) + 1.0))
     usual = float(np.median(needed))
     wide = np.flatnonzero(needed >= usual + MORE_BITS)
