@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pvqbounds.results.layer import LayerReport
 from pvqbounds.results.network import LayerEntry, NetworkReport
-from pvqbounds.storage.network_manifest import Manifest, PlannedLayer
+from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
 from pvqbounds.storage.network_store import Store
 
 
@@ -25,12 +28,17 @@ def network_of(reports: Sequence[tuple[LayerReport, int]]) -> NetworkReport:
     return NetworkReport("digits", "0" * 64, layers, formats_of(reports), {"seed": 0}, "0.1.0", command)
 
 
+def weight_of(report: LayerReport) -> NDArray[np.float64]:
+    """The weights of a layer's channels."""
+    return np.stack([s.problem.weight for s in report.sides[0].slices])
+
+
 def store_of(reports: Sequence[tuple[LayerReport, int]], path: Path) -> Store:
     """The same in a folder."""
     forms = formats_of(reports)
     layers = tuple(
         PlannedLayer(
-            *(r.layer, r.description, r.inputs, r.channels[1], weights, r.layer),
+            *(r.layer, r.description, r.inputs, r.channels[1], weights, digest_of([weight_of(r)])),
             left_out={form: "means nothing" for form in forms if form not in [s.format for s in r.sides]},
         )
         for r, weights in reports

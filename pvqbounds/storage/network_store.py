@@ -22,11 +22,20 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pvqbounds.errors import InputError, OutputError, one_line
 from pvqbounds.results.layer import LayerReport
 from pvqbounds.results.network import LayerEntry, NetworkReport
 from pvqbounds.storage.archive import check_writable, parse_json, read_bytes, replacing
-from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, read_manifest, write_manifest
+from pvqbounds.storage.network_manifest import (
+    Manifest,
+    PlannedLayer,
+    digest_of,
+    read_manifest,
+    write_manifest,
+)
 from pvqbounds.storage.nodes import GramPool, Node
 from pvqbounds.storage.results_read import read_layer
 from pvqbounds.storage.results_written import write_layer
@@ -318,6 +327,7 @@ class Store:
                 f"{path} is no result of layer '{layer.name}' of {self.manifest.model} in {side}; remove it, "
                 "and resume."
             )
+        _check_data(report, layer, path)
         return report
 
     def read(self) -> NetworkReport:
@@ -360,6 +370,32 @@ class Store:
 def _ours(entry: Path) -> bool:
     """Whether a file of a folder is what a store that was begun, and not finished, left."""
     return entry.name in ("units", "grams", LOCK) or entry.name.startswith(".network.")
+
+
+def _check_data(report: LayerReport, layer: PlannedLayer, path: Path) -> None:
+    """Refuse a unit that is about other weights or inputs than the plan, or whose ends cannot be."""
+    slices = report.sides[0].slices
+    if not all(0.0 <= s.bounds.error_lower <= s.bounds.error_upper for s in slices):
+        raise InputError(f"{path} has an interval whose ends cannot be; remove it, and resume.")
+    if report.protocol != "full" or len(slices) < layer.channels:
+        return  # some channels, or chunks: the digests are about all of them
+    weight, grams = np.stack([s.problem.weight for s in slices]), [s.problem.gram for s in slices]
+    if digest_of([weight]) != layer.digest or not _are_those(grams, layer.grams):
+        raise InputError(
+            f"{path} is about other weights, or other inputs, of layer '{layer.name}' than the store; remove "
+            "it, and resume."
+        )
+
+
+def _are_those(grams: list[NDArray[np.float64]], digest: str | None) -> bool:
+    """Whether the Grams of a layer's channels, in groups of any size, have this digest; None fits all."""
+    channels = len(grams)
+    for groups in (number for number in range(1, channels + 1) if channels % number == 0):
+        firsts = grams[:: channels // groups]
+        fits = all(gram is firsts[i * groups // channels] for i, gram in enumerate(grams))
+        if digest is None or (fits and digest_of(firsts) == digest):
+            return True
+    return False
 
 
 def _merged(units: list[LayerReport]) -> LayerReport:
