@@ -67,7 +67,12 @@ def planned(
         command=command,
         model=loaded.name,
         notes=(loaded.note,) if loaded.note else (),
-        settings=asked.settings() | {"data": data},
+        settings=asked.settings()
+        | {
+            "data": data,
+            "model_weights": data_digest(loaded.module.state_dict()),
+            "contents": {name: _contents(Path(path)) for name, path in files.items()},
+        },
         formats=tuple(form.name for form in forms),
         compressed=files,
         layers=tuple(_planned_layer(layer, forms) for layer in found.values()),
@@ -144,7 +149,7 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str
         )
     for name in dict.fromkeys([*stored.settings, *wanted.settings]):
         before, now = stored.settings.get(name), wanted.settings.get(name)
-        if name == "data" and None in (before, now):
+        if name in ("model_weights", "contents") or (name == "data" and None in (before, now)):
             continue  # not given again, where the Grams are there; or of a kind that cannot be told
         if before != now:
             word = "the data" if name == "data" else f"{name} = {shown(before)}"
@@ -155,6 +160,9 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str
             raise InputError(
                 f"{store} was begun with {name} from {stored.compressed[name]}, not {path}; {again}."
             )
+        earlier, now = (own.settings.get("contents", {}).get(name) for own in (stored, wanted))
+        if None not in (earlier, now) and earlier != now:
+            raise InputError(f"{path} is another file than {store} was begun with; {again}.")
     known = {layer.name: layer for layer in stored.layers}
     for layer in wanted.layers:
         before_layer = known.get(layer.name)
@@ -163,8 +171,17 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str
                 f"{store} was begun with other weights of layer '{layer.name}'; give the model as it was, or "
                 "another --store."
             )
+    before, now = (own.settings.get("model_weights") for own in (stored, wanted))
+    if None not in (before, now) and before != now:
+        raise InputError(
+            f"{store} was begun with other weights of the model, if not of these layers; give the model as "
+            "it was, or another --store."
+        )
+    settings = dict(stored.settings)
+    settings["contents"] = dict(wanted.settings["contents"]) | _known(stored.settings.get("contents", {}))
     return replace(
         stored,
+        settings=settings,
         formats=tuple(dict.fromkeys([*stored.formats, *wanted.formats])),
         compressed=dict(stored.compressed) | dict(wanted.compressed),
         layers=_merged_layers(stored, wanted, order),
@@ -181,7 +198,25 @@ def _merged_layers(stored: Manifest, wanted: Manifest, order: Sequence[str]) -> 
     return tuple(merged[name] for name in _sorted(merged, order))
 
 
+def _known(contents: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name: digest for name, digest in contents.items() if digest is not None}
+
+
 # ------------------------------------------------------------------------------------ the data
+
+
+def _contents(path: Path) -> str | None:
+    """SHA-256 of a file, or of those of a folder with their names; None where there is nothing."""
+    total = hashlib.sha256()
+    files = sorted(own for own in path.rglob("*") if own.is_file()) if path.is_dir() else [path]
+    try:
+        for own in files:
+            with own.open("rb") as file:
+                total.update(own.relative_to(path).as_posix().encode("utf-8", "surrogateescape"))
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError:
+        return None
+    return total.hexdigest() if files else None
 
 
 def data_digest(data: Any) -> str | None:

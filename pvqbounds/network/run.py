@@ -9,7 +9,7 @@ from typing import Unpack
 
 from torch import nn
 
-from pvqbounds.errors import OutputError
+from pvqbounds.errors import InputError, OutputError
 from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.asked import Asked, AskedKeywords
 from pvqbounds.network.capture import capture_grams
@@ -120,6 +120,9 @@ def network_bounds(
             formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
     digest = data_digest(data)
     manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
+    for name, path in manifest.compressed.items():  # one that was asked for cannot be taken back
+        if not Path(path).exists() and (kept is None or name not in kept.manifest.compressed):
+            raise InputError(f"There is no file or folder {path}.")
     if kept is None:
         kept = Store.create(place, manifest)
     with kept.claimed():
