@@ -26,7 +26,7 @@ from pvqbounds.report.page.figures import (
 from pvqbounds.report.page.scales import Axis, decibel_axis, linear_axis, logarithmic_axis
 from pvqbounds.report.tables import in_figures, verdict_text
 from pvqbounds.results.allocation import Allocation
-from pvqbounds.results.decibels import ENDLESS, interval_text, rounded_down, rounded_up
+from pvqbounds.results.decibels import ENDLESS, rounded_down, rounded_up, sqnr_text
 from pvqbounds.results.network import NetworkReport
 from pvqbounds.storage.archive import replacing
 
@@ -233,7 +233,7 @@ def _gap_figures(panels: Sequence[GapPanel], layers: int) -> dict[str, Any]:
     figures = []
     for form, own in groups.items():
         finite = [bar.most for panel in own for bar in panel.bars if math.isfinite(bar.most)]
-        least = [bar.least for panel in own for bar in panel.bars]
+        least = [bar.least for panel in own for bar in panel.bars if math.isfinite(bar.least)]
         figures.append((form, own, Axis(0.0, max([*finite, *least, 0.1]))))
     return {"gaps": figures, "depths": max(1, layers)}
 
@@ -277,4 +277,4 @@ def _most(value: float) -> str:
 
 
 def _short(interval: Interval) -> str:
-    return interval_text(interval.lower, interval.upper).removesuffix(" dB")
+    return sqnr_text(interval.lower, interval.upper, interval.status == "optimal").removesuffix(" dB")

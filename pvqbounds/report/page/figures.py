@@ -271,6 +271,7 @@ def gap_panels_of(intervals: Sequence[Interval]) -> tuple[GapPanel, ...]:
                 continue
             _, bars = panels.setdefault((interval.format, mark.name), (mark.label, []))
             if mark.value < ENDLESS:  # beyond there is no error to gain on
-                least, most = max(0.0, interval.lower - mark.value), max(0.0, interval.upper - mark.value)
+                ends = (math.inf if end >= ENDLESS else end for end in (interval.lower, interval.upper))
+                least, most = (max(0.0, end - mark.value) for end in ends)
                 bars.append(GapBar(interval.layer, interval.depth, least, most))
     return tuple(GapPanel(form, name, label, tuple(bars)) for (form, name), (label, bars) in panels.items())

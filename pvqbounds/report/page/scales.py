@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pvqbounds.results.decibels import ENDLESS
+
 __all__ = ["Axis", "Tick", "decibel_axis", "linear_axis", "logarithmic_axis"]
 
 STEPS = (1.0, 2.0, 5.0)
@@ -73,9 +75,13 @@ def linear_axis(values: Iterable[float], margin: float = 0.03) -> Axis:
     return Axis(low - room, high + room)
 
 
+LEAST = 10.0 ** (-ENDLESS / 10.0)
+"""An error over signal below which there is none to speak of."""
+
+
 def logarithmic_axis(values: Iterable[float]) -> Axis:
-    """All positive numbers, with a little room."""
-    positive = [value for value in values if 0.0 < value < math.inf] or [0.1, 1.0]
+    """All positive numbers that are worth a place, with a little room; what is less stands at the low end."""
+    positive = [value for value in values if LEAST <= value < math.inf] or [0.1, 1.0]
     return Axis(min(positive) / 1.15, max(positive) * 1.15, logarithmic=True)
 
 
