@@ -69,7 +69,7 @@ def network_view(network: NetworkReport) -> RenderableType:
     table.add_column("best method", overflow="fold")
     for entry in network.layers:
         for number, cells in enumerate(_cells(entry, network.formats)):
-            table.add_row(entry.name if number == 0 else "", *cells)
+            table.add_row(*map(Text, (entry.name if number == 0 else "", *cells)))
     failed = f", {network.failed} failed" if network.failed else ""
     return Group(
         Text.assemble((network.model, "bold"), f"  {len(network.layers)} layers"),
@@ -111,7 +111,9 @@ def _side_cells(side: Side) -> list[list[str]]:
     if side.estimate is not None:
         found, signal = side.estimate, side.signal_enclosure.middle
         ends = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)
+        outer = sqnr(signal, found.error_upper.high), sqnr(signal, found.error_lower.low)
         rows.append(["", interval_text(*ends), f"estimated ({len(found.sample)} channels)", ""])
+        rows.append(["", interval_text(*outer), "with 95 % confidence", ""])
     return rows
 
 
