@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from decimal import ROUND_CEILING, ROUND_FLOOR
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,9 +53,10 @@ def allocation_text(allocation: Allocation) -> str:
     claim = f"less total error than {lower}"
     if allocation.lower_kind == "reported":
         claim += " (by bounds that a solver states and that are not proved)"
+    budget = in_figures(allocation.budget_per_weight, ROUND_FLOOR, 4)  # nothing is said of a larger one
     sentence = (
         f"{'' if allocation.whole else LOOKED_AT}"
-        f"No choice among these formats at {allocation.budget_per_weight:.4g} bits a weight has {claim}; "
+        f"No choice among these formats at {budget} bits a weight has {claim}; "
         f"this one, of {_bits(allocation.size, allocation.weights)} bits a weight, has {reached}"
     )
     if 0.0 < allocation.error_lower < allocation.error:
@@ -62,7 +65,8 @@ def allocation_text(allocation: Allocation) -> str:
 
 
 def _bits(size: int, weights: int) -> str:
-    return f"{size / weights:.3f}"
+    """Bits a weight, rounded up: what is said to fit a budget fits it."""
+    return f"{math.ceil(Fraction(1000 * size, weights)) / 1000:.3f}"
 
 
 def allocation_view(
