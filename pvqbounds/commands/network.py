@@ -183,10 +183,9 @@ def network(
                 seed=seed,
             )
     except KeyboardInterrupt:
-        print(
-            f"Interrupted: what stands is kept in {store}, and the same command goes on with it.",
-            file=sys.stderr,
-        )
+        begun = (store / "network.json").exists()
+        kept = f"what stands is kept in {store}, and the same command goes on with it"
+        print(f"Interrupted: {kept if begun else 'nothing was begun yet'}.", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     if json_path is not None:
         write_json(json_path, network_document(found))
