@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pvqbounds.commands.console import progress_bar
 from pvqbounds.commands.inputs import data_options
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 
 if TYPE_CHECKING:
     from pvqbounds.network.evaluation import Evaluation
@@ -59,6 +59,10 @@ def export_weights_of(store: Path, file: Path, form: str, asked: Weights, report
             seen = evaluated(loaded.module, tests), evaluated(best, tests, loaded.module)
     if report is not None:
         write_json(report, _document(written, seen))
+    others = [entry.name for entry in network.layers if entry.name not in written.formats]
+    if others:
+        few = ", ".join(map(shown, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        print(f"As the model has them, for want of a result in the format: {few}.")
     _tell(written, seen)
 
 
