@@ -78,11 +78,16 @@ def choices_of(
     Raises
     ------
     InputError
-        If no layer has a result, one has none of the formats, is in chunks, or has no sensitivity.
+        If no layer has a result, a format is none of the network's, or a layer has none of the formats, is in
+        chunks, or has no sensitivity.
     """
     reports = [(entry, entry.report) for entry in network.layers if entry.report is not None]
     if not reports:
         raise InputError("No layer has a result to choose a format by; run `pvqbounds network` first.")
+    for form in formats or ():
+        if form not in network.formats:
+            listed = ", ".join(network.formats)
+            raise InputError(f"There is no format {shown(form)} to choose from; the network has {listed}.")
     factors = _factors([entry.name for entry, _ in reports], sensitivities)
     return tuple(
         LayerChoices(

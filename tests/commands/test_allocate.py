@@ -53,7 +53,7 @@ def test_sensitivities_and_bytes(store, tmp_path, capsys):
         (["--bytes", "3", "--bits-per-weight", "4"], "Give the budget"),
         (["--bytes", "3"], "the smallest takes"),
         (["--bits-per-weight", "nan"], "positive number"),
-        (["--bits-per-weight", "4", "--format", "nf4"], "none of the formats"),
+        (["--bits-per-weight", "4", "--format", "nf4"], "no format 'nf4' to choose from"),
         (["--bits-per-weight", "4", "--sensitivities", "no.json"], "There is no file"),
         (["--bits-per-weight", "4", "--plot", "a.json", "--json", "a.json"], "must end in"),
     ],

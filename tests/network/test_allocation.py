@@ -188,7 +188,7 @@ def test_sensitivities_that_do_not_fit(network, given_ones, sentence):
 
 
 def test_formats_that_no_layer_has(network):
-    with pytest.raises(InputError, match=r"none of the formats to choose from, only int2, int4, 25%"):
+    with pytest.raises(InputError, match=r"no format 'nf4' to choose from; the network has int2, int4, 25%"):
         choices_of(network, ["nf4"])
     with pytest.raises(InputError, match="No layer has a result"):
         choices_of(replace(network, layers=()))
