@@ -352,7 +352,7 @@ class LeastSquares(Problem):
                 "are re-fitted freely take a SparseLeastSquares."
             )
         values.check()
-        super().__init__(gram, weight, values, rule)
+        super().__init__(gram, weight, values.held(), rule)
 
     def codes_of_nearest(self) -> NDArray[np.int64]:
         """Round to nearest, shape (n,); under a rule of the largest weights, all others are zero."""

@@ -122,7 +122,9 @@ class Groups(SupportRule):
 
     def __post_init__(self) -> None:
         for name in ("group", "most"):
-            object.__setattr__(self, name, _whole_numbers(getattr(self, name)))
+            own = np.array(_whole_numbers(getattr(self, name)))
+            own.flags.writeable = False
+            object.__setattr__(self, name, own)
         if (self.group < -1).any() or (self.group >= len(self.most)).any() or (self.most < 0).any():
             raise InputError(
                 f"Groups are numbered from 0 to {len(self.most) - 1}, or -1 for no limit, each with a budget "

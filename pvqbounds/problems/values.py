@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -127,6 +128,10 @@ class ValueSet(ABC):
         `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
         """
 
+    def held(self) -> ValueSet:
+        """Themselves, of arrays that nobody can write into any more: proofs keep what follows from them."""
+        return self
+
     def check(self) -> None:
         """Refuse numbers of which no such set can be made.
 
@@ -186,6 +191,12 @@ class Steps(ValueSet):
                 f"The codes of input {i} must rise within {-LARGEST_CODE}..{LARGEST_CODE}, not go from "
                 f"{qmin[i]} to {qmax[i]}."
             )
+
+    def held(self) -> Steps:
+        """The same steps and boxes."""
+        given = self.step, self.qmin, self.qmax
+        kept = [_held(array) for array in given]
+        return self if all(map(is_, kept, given)) else Steps(*kept)
 
     @property
     def lowest(self) -> Array:
@@ -394,6 +405,11 @@ class Levels(Tabulated):
     levels: Array
     """Shape (n, m), ascending along each row."""
 
+    def held(self) -> Levels:
+        """The same levels; rows that share memory go on sharing it."""
+        kept = _held(self.levels)
+        return self if kept is self.levels else Levels(kept)
+
     @property
     def table(self) -> Array:
         """The levels."""
@@ -493,6 +509,19 @@ def rises(table: Array) -> NDArray[np.bool_]:
     """Where each level of rows, shape (rows, m), is below the next one or both are the row's last one."""
     step, ended = np.diff(table), table[:, :-1] == table[:, -1:]
     return np.asarray((step > 0.0) | ((step == 0.0) & ended))
+
+
+def _held(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, if neither it nor what it is a part of can be written into; else a copy of that kind."""
+    whole: object = array
+    while isinstance(whole, np.ndarray) and not whole.flags.writeable:
+        whole = whole.base
+    if whole is None:
+        return array
+    repeats = array.ndim == 2 and array.strides[0] == 0
+    copy = np.array(array[0] if repeats else array)
+    copy.flags.writeable = False
+    return np.broadcast_to(copy, array.shape) if repeats else copy
 
 
 def _is_vector(array: object, kind: str) -> bool:
