@@ -16,7 +16,7 @@ import numpy as np
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares, Point, Problem
+from pvqbounds.problems import AnyScaleLeastSquares, IntegerLeastSquares, Point, Problem
 from pvqbounds.problems.least_squares import checked_problem
 from pvqbounds.problems.units import scaled_down
 from pvqbounds.relaxations.certificates import Certificate
@@ -30,13 +30,16 @@ from pvqbounds.solvers.relaxation import DIRECTIONS, Relaxed
 from pvqbounds.solving.choice import usable_backend
 from pvqbounds.solving.every_scale import SolveAt
 from pvqbounds.solving.guards import blas_threads, breakdowns
-from pvqbounds.solving.kinds import Kind, kind_of
+from pvqbounds.solving.kinds import STEPS, Kind, kind_of
 from pvqbounds.solving.options import SolveKeywords, SolveOptions
 
 __all__ = ["bounds_from", "in_units_of", "solve", "solve_one", "solver_at_scales", "weak_bounds"]
 
 OUT_OF_RANGE = "the multipliers that prove more than 0 leave the range of float64; rescale the inputs"
 """Status where a certificate cannot be stated in the problem's own units."""
+
+NATIVE = "native"
+"""The backend whose searches are this package's own."""
 
 Solve = Callable[[Backend, Problem, Options], ExactSolution]
 """A kind's exact method or relaxation."""
@@ -182,6 +185,8 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     else:
         stated = solve(backend, inner, options)
         stated = kind.refined(backend, inner, stated, remaining(options, clock))
+    if backend.name != NATIVE and (exact or kind is not STEPS):  # a relaxation of steps is searched here
+        stated = _believed(inner, stated, Clock(options.time_limit, options.cancelled))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated
     point = kind.point(problem, solution)
     relaxation = stated.relaxation or (None if exact else options.relaxation)
@@ -196,6 +201,17 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         relaxation=relaxation,
         began=start,
     )
+
+
+def _believed(problem: Problem, stated: ExactSolution, clock: Clock) -> ExactSolution:
+    """What somebody's backend states: what it claims by more than multipliers counts once it is proved."""
+    claimed = stated.certificate
+    # multipliers are proved wherever they are claimed; for every scale all parts were solved one by one
+    if claimed is None or isinstance(claimed, DualCertificate) or isinstance(problem, AnyScaleLeastSquares):
+        return stated
+    if claimed.fits(problem) and claimed.prove(problem, clock) >= claimed.claim(problem)[1]:
+        return stated
+    return replace(stated, certificate=None)
 
 
 def _searched_or_refined(

@@ -74,6 +74,23 @@ def test_a_backend_of_ones_own_from_one_file_to_table_and_files(tmp_path):
         pvq.solve(problem, "counting", "relax")
 
 
+def test_a_search_that_is_only_claimed_certifies_nothing():
+    sys.modules.pop("lying_backend", None)
+    solvers.register("lying", "lying_backend", "Lying")
+    rng = np.random.default_rng(3)
+    inputs = rng.standard_normal((9, 5)) @ (np.eye(5) + 2.0)
+    gram, weight = inputs.T @ inputs / 9, rng.standard_normal(5)
+    for problem in (
+        pvq.IntegerLeastSquares(gram, weight, 0.6, -4, 3),
+        pvq.SparseLeastSquares(gram, weight, pattern=(1, 2)),
+        pvq.SparseLeastSquares(gram, weight, nnz=1),
+    ):
+        bounds, least = pvq.solve(problem, "lying", "exact"), pvq.solve(problem)
+        assert bounds.lower_kind == "certified"
+        assert bounds.error_lower <= least.error_upper
+        assert pvq.verify(problem, bounds)
+
+
 def test_an_installed_package_offers_one(tmp_path, monkeypatch):
     text = (HERE / "counting_backend.py").read_text().replace('"counting"', '"offered"')
     install(
