@@ -78,6 +78,8 @@ def least_power(gram: Array, qmin: int, qmax: int) -> float:
 
 def _codes_within(factor: Array, limit: float, qmin: int, qmax: int) -> NDArray[np.int64] | None:
     """All codes z of the box with |Rz|² up to a limit, shape (m, n); None where there are too many."""
+    if qmax - qmin >= MOST_NUMBERS:
+        return None
     n, entries = len(factor), np.arange(qmin, qmax + 1)
     codes, sums = np.zeros((1, n), dtype=np.int64), np.zeros(1)
     for i in range(n - 1, -1, -1):
