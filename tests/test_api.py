@@ -10,6 +10,7 @@ from truth import least_integer_error, least_sparse_error, random_integer_proble
 
 import pvqbounds as pvq
 from pvqbounds import solvers
+from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Licence, SDPSolution
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
@@ -88,6 +89,7 @@ def test_a_proved_bound_above_allowed_weights_is_an_error_that_keeps_the_evidenc
     truth = pvq.solve(problem)
     false = SearchCertificate(np.zeros(6), np.zeros(6), 2.0 * truth.error_upper, 10)
     plant(monkeypatch, exact=lambda p: ExactSolution(truth.codes, None, None, false, "optimal"))
+    monkeypatch.setattr(SearchCertificate, "prove", lambda own, *_: own.value)  # a fault of the proof itself
     solve = (lambda p, **how: pvq.solve_channels([p, p], **how)) if many else pvq.solve
     with pytest.raises(pvq.ContradictionError, match="fault of pvqbounds") as caught:
         solve(problem, solver="liar", method="exact")
@@ -175,6 +177,9 @@ def test_verify_finds_each_planted_fault(problem):
         "other codes": dataclasses.replace(bounds, codes=other),
         "codes off the grid": dataclasses.replace(bounds, codes=bounds.codes + 50),
         "no codes": dataclasses.replace(bounds, codes=None),
+        "other weights": dataclasses.replace(bounds, weight=np.zeros(6)),
+        "another signal": dataclasses.replace(bounds, signal_enclosure=Enclosure(1e9, 1e9)),
+        "no signal": dataclasses.replace(bounds, signal_enclosure=None),
         "no certificate": dataclasses.replace(bounds, certificate=None),
         "raised certificate": dataclasses.replace(
             bounds, certificate=dataclasses.replace(bounds.certificate, value=bounds.error_upper * 1.01)

@@ -26,6 +26,9 @@ __all__ = ["AnyScaleLeastSquares", "AnySteps"]
 
 Array = NDArray[np.float64]
 
+MOST_CODES = 2**16
+"""Codes of a box: the search for a scale goes through all of them."""
+
 NO_SCALE = "Steps of any scale have values once there is a scale; take problem.at(scale)."
 
 NEXT_TO_NOTHING = 2.0**-60
@@ -66,6 +69,10 @@ class AnySteps(ValueSet):
             raise InputError(
                 f"The codes must rise within {-LARGEST_CODE}..{LARGEST_CODE}, not go from {self.qmin} to "
                 f"{self.qmax}."
+            )
+        if self.qmax - self.qmin >= MOST_CODES:
+            raise InputError(
+                f"Every scale is for {MOST_CODES} codes at most (int16), not for {self.qmin} to {self.qmax}."
             )
         if self.span is not None and not (self.qmin <= 0 <= self.qmax and self.span >= 0):
             raise InputError("A span is that of codes around 0: it is 0 or more, and the codes go through 0.")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError, InputError, shown
 from pvqbounds.problems import Problem
@@ -19,6 +22,10 @@ from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solving.guards import blas_threads
 
 __all__ = ["Verification", "verify"]
+
+
+ROUNDING = 1e-12
+"""Relative difference between machines that passes for rounding."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Verification:
 def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) -> Verification:
     """Prove the lower bound again from the certificate and evaluate the upper one again.
 
+    Weights that are not those of the codes, and a signal that is not the problem's, do not hold either.
     Nothing else of `bounds` is trusted. A bound that is only reported is not proved: it holds as
     far as its label goes, and `error_lower` is 0.
 
@@ -60,10 +68,12 @@ def verify(problem: Problem, bounds: Bounds, *, time_limit: float = math.inf) ->
         upper = _evaluated(problem, bounds)
     except InputError as error:
         return Verification(False, 0.0, math.inf, str(error))
+    if not _is_signal_of(problem, bounds.signal_enclosure):
+        return Verification(False, 0.0, upper, f"the signal is that of another problem: {problem.signal}")
     ends = bounds.error_lower, bounds.error_upper
     if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in ends):
         return Verification(False, 0.0, upper, "an end of the interval is no number")
-    if not (math.isfinite(upper) and bounds.error_upper >= upper - 1e-12 * abs(upper)):
+    if not (math.isfinite(upper) and bounds.error_upper >= upper - ROUNDING * abs(upper)):
         reason = f"the weights have the error {upper!r}, not {bounds.error_upper!r}"
         return Verification(False, 0.0, upper, reason)
     if not bounds.error_lower <= bounds.error_upper:
@@ -102,7 +112,10 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if problem.values.is_finite:
         if bounds.codes is None:
             raise InputError("the result holds no codes")
-        return problem.point(bounds.codes).upper
+        point = problem.point(bounds.codes)
+        if not _are_alike(bounds.weight, point.weight):
+            raise InputError("the weights are not those of the codes")
+        return point.upper
     if bounds.support is None:
         raise InputError("the result holds no support")
     support = problem.checked_support(bounds.support)
@@ -115,3 +128,23 @@ def _evaluated(problem: Problem, bounds: Bounds) -> float:
     if not set(np.flatnonzero(weight).tolist()) <= set(support.tolist()):
         raise InputError("a re-fitted weight outside the support is not zero")
     return problem.point(weight).upper
+
+
+def _is_signal_of(problem: Problem, stated: object) -> bool:
+    """Whether an enclosure, of a result that someone made anything, and that of the problem's signal meet."""
+    if not isinstance(stated, Enclosure):
+        return False
+    try:
+        return bool(stated.lower <= problem.signal.upper and problem.signal.lower <= stated.upper)
+    except (TypeError, ValueError):
+        return False
+
+
+def _are_alike(stated: Any, weight: NDArray[np.float64]) -> bool:
+    """Whether weights are these but for rounding."""
+    try:
+        given = as_real_array(stated, "The weight", ndim=1)
+    except InputError:
+        return False
+    slack = ROUNDING * float(np.abs(weight).max(initial=0.0))
+    return given.shape == weight.shape and bool((np.abs(given - weight) <= slack).all())

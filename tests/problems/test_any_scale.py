@@ -79,7 +79,7 @@ def test_values_without_a_scale_say_so() -> None:
     ).all()
 
 
-@pytest.mark.parametrize(("qmin", "qmax"), [(2, 1), (0.5, 1), (-(2**40), 1), (None, 1)])
+@pytest.mark.parametrize(("qmin", "qmax"), [(2, 1), (0.5, 1), (-(2**40), 1), (None, 1), (-(2**15), 2**15)])
 def test_boxes_that_cannot_be_are_refused(qmin, qmax) -> None:
     with pytest.raises(InputError):
         pvq.AnyScaleLeastSquares(np.eye(2), np.ones(2), qmin, qmax)
