@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import is_
 from typing import Any, ClassVar
 
 import numpy as np
@@ -194,9 +193,10 @@ class Steps(ValueSet):
 
     def held(self) -> Steps:
         """The same steps and boxes."""
-        given = self.step, self.qmin, self.qmax
-        kept = [_held(array) for array in given]
-        return self if all(map(is_, kept, given)) else Steps(*kept)
+        step, qmin, qmax = _held(self.step), _held(self.qmin), _held(self.qmax)
+        if step is self.step and qmin is self.qmin and qmax is self.qmax:
+            return self
+        return replace(self, step=step, qmin=qmin, qmax=qmax)
 
     @property
     def lowest(self) -> Array:
@@ -408,7 +408,7 @@ class Levels(Tabulated):
     def held(self) -> Levels:
         """The same levels; rows that share memory go on sharing it."""
         kept = _held(self.levels)
-        return self if kept is self.levels else Levels(kept)
+        return self if kept is self.levels else replace(self, levels=kept)
 
     @property
     def table(self) -> Array:

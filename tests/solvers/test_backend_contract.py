@@ -286,7 +286,7 @@ INTERRUPTED = {
     "scip": integer(60, bits=4),
     "highs": pvq.SparseLeastSquares(*real_valued(0, 36), nnz=9),
     "clarabel": integer(72, bits=4),
-    "scs": integer(110, bits=4),
+    "scs": integer(220, bits=4),
 }
 """Problems that take the solver far longer than a second."""
 
