@@ -166,6 +166,7 @@ def test_a_page_says_what_it_knows_and_runs_nothing_of_a_stranger(network):
         "A note.",
     ):
         assert said in text
+    assert text.count("data-estimated-lower95=") == 1  # saved beside the certified ends of that row
     assert "No choice among these formats at" in text
     assert "it means nothing" in text
     assert "{{ 7*7 }}" in text  # what looks like a template is none

@@ -101,8 +101,9 @@ function quoted(text) {
 }
 field("save").addEventListener("click", () => {
   const columns = ["depth", "layer", "kind", "weights", "format", "bits", "lower", "upper", "gap", "labels"];
+  columns.push("estimatedLower95", "estimatedLower", "estimatedUpper", "estimatedUpper95");
   const shown = [...body.rows].filter((row) => !row.hidden);
-  const lines = [columns, ...shown.map((row) => columns.map((column) => row.dataset[column]))];
+  const lines = [columns, ...shown.map((row) => columns.map((column) => row.dataset[column] ?? ""))];
   const link = document.createElement("a");
   link.href = URL.createObjectURL(
     new Blob([lines.map((line) => line.map(quoted).join(",")).join("\n") + "\n"], { type: "text/csv" }),
