@@ -21,7 +21,7 @@ from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native.compiling import compile_for
 from pvqbounds.solving.guards import blas_threads
 
-__all__ = ["Verification", "verify"]
+__all__ = ["ROUNDING", "Verification", "verify"]
 
 
 ROUNDING = 1e-12

@@ -27,7 +27,7 @@ from pvqbounds.results.curve import BudgetCurve
 from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
 from pvqbounds.solvers.native.pruning.certificate import CurveCertificate
 from pvqbounds.solving.layer_curves import proved_together
-from pvqbounds.solving.verification import verify
+from pvqbounds.solving.verification import ROUNDING, verify
 from pvqbounds.storage.results_read import read_record
 
 __all__ = ["Finding", "verify_file"]
@@ -39,9 +39,6 @@ EXPECTED = ("expected", "expected_error")
 """A label, no bound: version 0.1.0 gave channels of zeros a share in it, so that it is not compared there."""
 BREAKDOWN = (ArithmeticError, ValueError, np.linalg.LinAlgError)
 """What arithmetic raises at numbers that no honest result has; they prove nothing."""
-
-ROUNDING = 1e-12
-"""Relative difference between machines that passes for rounding."""
 
 
 @dataclass(frozen=True)
