@@ -16,8 +16,9 @@ LEVELS = (
     ("solvers", "results"),
     ("methods",),
     ("solving", "storage"),
-    ("studies", "train", "nn", "report", "dimod_models"),
-    ("network",),
+    ("report", "dimod_models"),
+    ("nn",),
+    ("studies", "train", "network"),
     ("commands", "cli"),
 )
 """Rooms from the ground up: a line of code imports from its own level and from those below."""

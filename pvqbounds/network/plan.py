@@ -14,8 +14,8 @@ from torch import Tensor
 from pvqbounds._version import __version__
 from pvqbounds.errors import InputError, shown
 from pvqbounds.network.asked import Asked, checked_formats
-from pvqbounds.nn.calibration import Images
 from pvqbounds.nn.compressed import CompressedFiles, named_files
+from pvqbounds.nn.image_folders import Images
 from pvqbounds.nn.layers import Layer, find_layers, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.sides import refuse_unfit

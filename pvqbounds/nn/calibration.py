@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn.batches import Data
+from pvqbounds.nn.image_folders import image_batches
 from pvqbounds.nn.positions import POSITION_MASK
 from pvqbounds.nn.signature import LABELS, inputs_of
 from pvqbounds.nn.weights import check_file, line
@@ -23,7 +23,7 @@ from pvqbounds.problems.validation import whole_number
 from pvqbounds.storage.archive import native_array, parse_arrays, read_bytes
 from pvqbounds.storage.tensor_files import read_safetensors
 
-__all__ = ["DataOptions", "Images", "read_array", "read_data"]
+__all__ = ["DataOptions", "read_array", "read_data"]
 
 INPUTS_KEY = "inputs"
 """Name of the array that is the model's first input in a data file with several."""
@@ -69,7 +69,7 @@ def read_data(path: Path, module: nn.Module, options: DataOptions) -> Data:
     if options.samples is not None:
         whole_number(options.samples, "The number of samples", 1, MOST)
     if path.is_dir():
-        data: Data = _images(path, module, options)
+        data: Data = image_batches(path, module, options.samples or IMAGES, options.seed)
     elif path.suffix in TEXTS:
         data = _tokens(path, options)
     else:
@@ -159,44 +159,6 @@ def read_array(path: Path) -> NDArray[Any]:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise InputError(f"{path} must hold one array of real numbers.")
     return native_array(array, f"The array in {path}")
-
-
-# ------------------------------------------------------------------------------------- images
-
-
-@dataclass(frozen=True)
-class Images:
-    """Batches of images from a folder, read anew each time."""
-
-    files: list[tuple[str, int]]
-    transform: Any
-    batch_size: int = 32
-
-    def __iter__(self) -> Iterator[Tensor]:
-        from pvqbounds.train.images import decode
-
-        for start in range(0, len(self.files), self.batch_size):
-            batch = []
-            for path, _ in self.files[start : start + self.batch_size]:
-                try:
-                    batch.append(self.transform(decode(path)))
-                except ValueError as error:
-                    raise InputError(f"{path} cannot be decoded ({line(error)}).") from error
-            yield torch.stack(batch)
-
-
-def _images(folder: Path, module: nn.Module, options: DataOptions) -> Images:
-    """Images in ImageNet's layout, prepared as for a test: resized to 8/7 of the size, the centre cropped."""
-    from pvqbounds.train.data import evenly, scan
-    from pvqbounds.train.images import centre_crop
-    from pvqbounds.train.presets import Recipe
-
-    _, files = scan(folder / "train" if (folder / "train").is_dir() else folder)
-    config = getattr(module, "pretrained_cfg", None) or {}
-    statistics = {key: tuple(config[key]) for key in ("mean", "std") if config.get(key)}
-    size = (config.get("input_size") or (Recipe.image_size,))[-1]
-    transform = centre_crop(size, config.get("interpolation") or Recipe.interpolation, **statistics)
-    return Images(evenly(files, options.samples or IMAGES, options.seed), transform)
 
 
 # --------------------------------------------------------------------------------------- text

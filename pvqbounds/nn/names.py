@@ -1,8 +1,10 @@
-"""Names of models that can be looked up without torch."""
+"""Names of models, and how their images are prepared, that can be looked up without torch."""
 
 from __future__ import annotations
 
-__all__ = ["PAPER_MODELS"]
+from typing import Final
+
+__all__ = ["IMAGE_SIZE", "INTERPOLATION", "PAPER_MODELS"]
 
 PAPER_MODELS = {
     "resnet18": "torchvision:resnet18",
@@ -13,3 +15,9 @@ PAPER_MODELS = {
     "mobilenet_v3_small": "torchvision:mobilenet_v3_small",
 }
 """What the paper's names stand for."""
+
+IMAGE_SIZE: Final = 224
+"""Height and width of an image where a model names none."""
+
+INTERPOLATION: Final = "bilinear"
+"""Resampling filter where a model names none."""

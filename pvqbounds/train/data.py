@@ -6,7 +6,6 @@ and what becomes of them is decided by the loop.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pvqbounds.errors import InputError
 from pvqbounds.nn import embedded
+from pvqbounds.nn.image_folders import evenly, scan, statistics_of
+from pvqbounds.nn.images import Transform, centre_crop, decode
 from pvqbounds.storage.archive import parse_arrays, read_bytes
-from pvqbounds.train.images import Transform, centre_crop, decode, random_crop
+from pvqbounds.train.images import random_crop
 
 __all__ = [
     "ArrayDataset",
@@ -34,8 +35,6 @@ __all__ = [
     "image_data",
     "loader_of",
 ]
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 class Batch(NamedTuple):
@@ -198,8 +197,7 @@ def image_data(
         part = "val" if first in classes["train"] else "train"
         others = f" (and {len(absent) - 1} more differ)" if len(absent) > 1 else ""
         raise InputError(f"{root / part} has no folder '{first}', but the other part has one{others}.")
-    config = getattr(model, "pretrained_cfg", None) or {}
-    statistics = {key: tuple(config[key]) for key in ("mean", "std") if config.get(key)}
+    statistics = statistics_of(model)
     testing = centre_crop(image_size, interpolation, **statistics)
     return TrainingData(
         root.name,
@@ -208,50 +206,6 @@ def image_data(
         ImageFolder(files["val"], testing),
         ImageFolder(evenly(files["train"], calibration_images, seed), testing),
     )
-
-
-def scan(folder: Path) -> tuple[list[str], list[tuple[str, int]]]:
-    """Class names and (path, class) of all images of one part.
-
-    Raises
-    ------
-    InputError
-        If the folder is missing, has no class folders, or one of them has no images.
-    """
-    try:
-        classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    except OSError as error:
-        raise InputError(
-            f"There is no folder {folder} ({error.strerror}); images are looked for in "
-            f"{folder.parent}/train/CLASS/ and {folder.parent}/val/CLASS/."
-        ) from error
-    if not classes:
-        raise InputError(f"{folder} has no class folders; images are looked for in {folder}/CLASS/.")
-    files: list[tuple[str, int]] = []
-    empty = []
-    for label, name in enumerate(classes):
-        before = len(files)
-        for path, _, found in sorted(os.walk(folder / name)):
-            images = sorted(file for file in found if file.lower().endswith(SUFFIXES))
-            files += [(os.path.join(path, file), label) for file in images]
-        if len(files) == before:
-            empty.append(name)
-    if empty:
-        others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-        raise InputError(f"{folder / empty[0]}{others} has no images; add some or remove the folder.")
-    return classes, files
-
-
-def evenly(files: Sequence[tuple[str, int]], count: int, seed: int) -> list[tuple[str, int]]:
-    """Draw `count` files at random, as evenly from the classes as their sizes allow."""
-    rng = np.random.default_rng(seed)
-    by_class: dict[int, list[tuple[str, int]]] = {}
-    for index in rng.permutation(len(files)):
-        by_class.setdefault(files[index][1], []).append(files[index])
-    rounds = max(len(members) for members in by_class.values())
-    order = rng.permutation(sorted(by_class))
-    ranked = [by_class[c][r] for r in range(rounds) for c in order if r < len(by_class[c])]
-    return sorted(ranked[:count])
 
 
 def loader_of(

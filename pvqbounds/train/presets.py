@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pvqbounds.errors import InputError, shown
+from pvqbounds.nn.names import IMAGE_SIZE, INTERPOLATION
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.supports import checked_pattern
 from pvqbounds.storage.archive import parse_json, read_bytes
@@ -162,8 +163,8 @@ class Recipe:
     """Training batches from which batch-norm statistics are estimated again at the end; 0: none."""
     precision: Literal["32", "bf16"] = "32"
     """"bf16" trains in mixed precision; master weights and scales stay in float32."""
-    image_size: int = 224
-    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = "bilinear"
+    image_size: int = IMAGE_SIZE
+    interpolation: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = INTERPOLATION
     calibration_images: int = 512
     """Images of a directory that stand behind the scales of activations and the bounds."""
     seed: int = 0

@@ -14,9 +14,10 @@ pytest.importorskip("lightning_fabric")
 from train_helpers import few_digits, recipe, tiny  # noqa: E402
 
 from pvqbounds.errors import InputError  # noqa: E402
+from pvqbounds.nn.images import centre_crop, decode  # noqa: E402
 from pvqbounds.train.data import Corrupt, calibration_batches, check_head, digits_data, image_data  # noqa: E402
 from pvqbounds.train.fit import fine_tune  # noqa: E402
-from pvqbounds.train.images import centre_crop, decode, random_box, random_crop  # noqa: E402
+from pvqbounds.train.images import random_box, random_crop  # noqa: E402
 from pvqbounds.train.network_reconstruction import reconstruct_network  # noqa: E402
 from pvqbounds.train.presets import Quantization  # noqa: E402
 
