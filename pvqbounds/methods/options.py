@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pvqbounds.errors import InputError, shown
 from pvqbounds.methods.base import Method
@@ -38,11 +38,20 @@ def with_options(method: M, texts: Sequence[str]) -> M:
                 f"its options are: {there_are}."
             )
         given[known[option]] = read
-    return cast(M, dataclasses.replace(cast(Any, method), **given))
+    changed = _changed(method, given)
+    assert isinstance(changed, type(method)), "a replaced field leaves the class as it is"
+    return changed
 
 
 def _fields(method: object) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(cast(Any, method)) if dataclasses.is_dataclass(method) else ()
+    return dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
+
+
+def _changed(method: object, values: dict[str, Any]) -> object:
+    """The method with these values of its fields; it is an instance of a dataclass."""
+    assert dataclasses.is_dataclass(method), "it has fields"
+    assert not isinstance(method, type), "it is a method, not its class"
+    return dataclasses.replace(method, **values)
 
 
 def _value(standard: object, equals: str, text: str) -> bool | int | float | None:
