@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,10 +42,13 @@ from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs
 from pvqbounds.commands.studies import DEFAULT_BITS, widths_of
 from pvqbounds.errors import InputError
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.options import SolveOptions
 
 if TYPE_CHECKING:
     from pvqbounds.nn import LoadedModel
     from pvqbounds.nn.gram_files import GivenGrams
+    from pvqbounds.nn.layer_options import LayerOptions
     from pvqbounds.results.layer import LayerReport
 
 __all__ = ["figure4"]
@@ -151,6 +154,9 @@ def figure4(
             if results and not layer:  # nothing is solved
                 return
             from pvqbounds import nn
+            from pvqbounds.nn.bounds import bound_layer
+            from pvqbounds.nn.layer_inputs import LayerInputs
+            from pvqbounds.nn.layer_options import LayerOptions
 
             def told(done: int, total: int, doing: str) -> None:
                 interrupts.keeps = done > 0
@@ -166,34 +172,30 @@ def figure4(
             Outputs(json_path).check_layers(layers, read)
             update(0, 0, "layer inputs")
             own, _ = captured(loaded, layers, grams, save_grams, again=resume)
-            asked: dict[str, Any] = {
-                "formats": formats,
-                "opt_dim": None if whole else (PAPERS_CHUNK if opt_dim is None else opt_dim),
-                "out_channels": out_channels,
-                "range_method": range_method,
-                "methods": listed,
-            }
+            asked = LayerOptions(
+                formats=formats,
+                opt_dim=None if whole else (PAPERS_CHUNK if opt_dim is None else opt_dim),
+                out_channels=out_channels,
+                range_method=range_method,
+                methods=listed,
+            )
+            solve = SolveOptions(
+                solver=solver,
+                method=method,
+                relaxation=relaxation,
+                time_limit=time_limit,
+                threads=threads,
+                seed=seed,
+                cancelled=interrupts.stop,
+            )
+            execution = Execution(cores() if jobs is None else jobs)
             for name in layers:
                 given = own.get(name, grams)
                 known = _known(outputs, loaded, name, given, asked) if resume else None
                 if known is not None:
                     reports.append(known)
                     continue
-                report = nn.layer_bounds(
-                    loaded,
-                    name,
-                    grams=given,
-                    **asked,
-                    solver=solver,
-                    method=method,
-                    relaxation=relaxation,
-                    time_limit=time_limit,
-                    threads=threads,
-                    jobs=cores() if jobs is None else jobs,
-                    seed=seed,
-                    progress=told,
-                    cancelled=interrupts.stop,
-                )
+                report = bound_layer(loaded, name, LayerInputs(grams=given), asked, solve, execution, told)
                 reports.append(report)
                 outputs.write(report)
                 if interrupts.stop.is_set():
@@ -205,7 +207,7 @@ def figure4(
 
 
 def _known(
-    outputs: Outputs, loaded: LoadedModel, name: str, given: GivenGrams | None, asked: dict[str, Any]
+    outputs: Outputs, loaded: LoadedModel, name: str, given: GivenGrams | None, asked: LayerOptions
 ) -> LayerReport | None:
     """The result of a layer that is there already, where it answers what is asked."""
     from pvqbounds.nn.again import answers
@@ -222,7 +224,7 @@ def _known(
         return None
     assert given is not None  # the Grams are captured, or in a file
     target = find_layer(loaded.module, name)
-    return known if answers(known, target, given_grams(given, target), **asked) else None
+    return known if answers(known, target, given_grams(given, target), asked) else None
 
 
 def _present(reports: Sequence[LayerReport], table: Path | None, plot: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,6 +59,8 @@ from pvqbounds.commands.inputs import (
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs, present_layers
 from pvqbounds.errors import InputError
+from pvqbounds.solving.execution import Execution
+from pvqbounds.solving.options import SolveOptions
 
 if TYPE_CHECKING:
     from pvqbounds.results.layer import LayerReport
@@ -175,11 +179,41 @@ def layer(
     try:
         with keeping_what_stands() as interrupts, progress_bar("loading") as update:
             from pvqbounds import nn
+            from pvqbounds.nn.bounds import bound_layer
+            from pvqbounds.nn.layer_inputs import LayerInputs
+            from pvqbounds.nn.layer_options import LayerOptions
 
             def told(done: int, total: int, doing: str) -> None:
                 interrupts.keeps = done > 0
                 update(done, total, doing)
 
+            asked = LayerOptions(
+                formats=names,
+                compressed=compressed or None,
+                error_log=error_log,
+                budget=budget,
+                mask_cost=mask_cost,
+                opt_dim=opt_dim,
+                out_channels=out_channels,
+                range_method=range_method,
+                per_channel=per_channel,
+                any_scale=any_scale,
+                search_scales=search_scales,
+                methods=listed,
+            )
+            solve = SolveOptions(
+                solver=solver,
+                method=method,
+                relaxation=relaxation,
+                time_limit=time_limit,
+                threads=threads,
+                tolerance=tolerance,
+                seed=seed,
+                verbose=verbose,
+                cancelled=interrupts.stop,
+                solver_options=options,
+            )
+            execution = Execution(cores() if jobs is None else jobs, device, total_time=total_time)
             reading = data_options(tokenizer, max_tokens, samples, position_mask, seed)
             loaded = nn.load_model(
                 called,
@@ -195,49 +229,14 @@ def layer(
             update(0, 0, "layer inputs")
             one = len(layers) == 1
             own, later = captured(loaded, layers, grams, save_grams, failed=None if one else failed)
-            for name in layers:
-                if name in failed:
-                    continue
-                if joint_curve:
-                    names = tuple(nn.joint_curve(loaded, name, bits or 4, mask_cost))
-                try:
-                    report = nn.layer_bounds(
-                        loaded,
-                        name,
-                        grams=own.get(name, grams),
-                        held_out=later.get(name),
-                        formats=names,
-                        compressed=compressed or None,
-                        error_log=error_log,
-                        budget=budget,
-                        mask_cost=mask_cost,
-                        opt_dim=opt_dim,
-                        out_channels=out_channels,
-                        range_method=range_method,
-                        per_channel=per_channel,
-                        any_scale=any_scale,
-                        search_scales=search_scales,
-                        methods=listed,
-                        solver=solver,
-                        method=method,
-                        relaxation=relaxation,
-                        time_limit=time_limit,
-                        threads=threads,
-                        tolerance=tolerance,
-                        verbose=verbose,
-                        solver_options=options,
-                        jobs=cores() if jobs is None else jobs,
-                        seed=seed,
-                        device=device,
-                        progress=told,
-                        total_time=total_time,
-                        cancelled=interrupts.stop,
-                    )
-                except InputError as error:
-                    if one:
-                        raise
-                    failed[name] = error
-                    continue
+
+            def bounded(name: str) -> LayerReport:
+                inputs = LayerInputs(grams=own.get(name, grams), held_out=later.get(name))
+                sides = nn.joint_curve(loaded, name, bits or 4, mask_cost) if joint_curve else names
+                of_layer = replace(asked, formats=sides)
+                return bound_layer(loaded, name, inputs, of_layer, solve, execution, told)
+
+            for report in _each(layers, bounded, failed):
                 reports.append(report)
                 outputs.write(report)
                 if interrupts.stop.is_set():
@@ -256,3 +255,20 @@ def layer(
     if failed:
         told_of = dict.fromkeys(map(str, failed.values()))
         raise InputError(f"{len(failed)} of {len(layers)} layers have no result. {' '.join(told_of)}")
+
+
+def _each(
+    layers: Sequence[str], bounded: Callable[[str], LayerReport], failed: dict[str, InputError]
+) -> Iterator[LayerReport]:
+    """The result of each layer; of several, one without a result is put beside those that failed."""
+    for name in layers:
+        if name in failed:
+            continue
+        try:
+            report = bounded(name)
+        except InputError as error:
+            if len(layers) == 1:
+                raise
+            failed[name] = error
+        else:
+            yield report

@@ -30,7 +30,7 @@ from pvqbounds.storage.text import write_json
 from pvqbounds.train.presets import PRESETS, Pruning, Quantization, Recipe, overridden, recipe_named
 
 if TYPE_CHECKING:
-    from pvqbounds.train.fit import Compressed, Moment
+    from pvqbounds.train.fit import Compressed, FitMoment
 
 __all__ = ["app"]
 
@@ -491,14 +491,14 @@ def _fit(
 
 
 @contextmanager
-def _told(where: Path) -> Iterator[Callable[[Moment, Callable[[int, int, str], None]], None]]:
+def _told(where: Path) -> Iterator[Callable[[FitMoment, Callable[[int, int, str], None]], None]]:
     """A function that shows where the run stands: a bar, and a line for each epoch.
 
     An interrupt says what is kept.
     """
     ended = 0
 
-    def tell(moment: Moment, update: Callable[[int, int, str], None]) -> None:
+    def tell(moment: FitMoment, update: Callable[[int, int, str], None]) -> None:
         nonlocal ended
         state = f"epoch {moment.epoch}/{moment.epochs}, loss {moment.loss:.3f}"
         if not math.isnan(moment.accuracy):

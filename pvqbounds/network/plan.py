@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pvqbounds._version import __version__
 from pvqbounds.errors import InputError, shown
-from pvqbounds.network.asked import Asked, checked_formats
+from pvqbounds.network.settings import NetworkSettings, checked_formats
 from pvqbounds.nn.compressed import CompressedFiles, named_files
 from pvqbounds.nn.image_folders import Images
 from pvqbounds.nn.layers import Layer, find_layers, layer_names, select_layers
@@ -30,7 +30,7 @@ def planned(
     layers: Sequence[str] | None,
     formats: Sequence[str] | None,
     compressed: CompressedFiles | None,
-    asked: Asked,
+    settings: NetworkSettings,
     *,
     data: str | None = None,
     command: str = "",
@@ -61,13 +61,13 @@ def planned(
     _check_names([form.name for form in forms], files)
     ordered = _sorted(names, layer_names(loaded.module))
     found = find_layers(loaded.module, ordered)
-    checked_formats(asked, forms, max(layer.inputs for layer in found.values()), others=bool(files))
+    checked_formats(settings, forms, max(layer.inputs for layer in found.values()), others=bool(files))
     manifest = Manifest(
         version=__version__,
         command=command,
         model=loaded.name,
         notes=(loaded.note,) if loaded.note else (),
-        settings=asked.settings()
+        settings=settings.document()
         | {
             "data": data,
             "model_weights": data_digest(loaded.module.state_dict()),

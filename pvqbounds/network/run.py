@@ -11,11 +11,11 @@ from torch import nn
 
 from pvqbounds.errors import InputError, OutputError
 from pvqbounds.network.agenda import Agenda, TimedAgenda
-from pvqbounds.network.asked import Asked, AskedKeywords
 from pvqbounds.network.capture import capture_grams
 from pvqbounds.network.local import Outcome, Pool, failure_of, processes
 from pvqbounds.network.plan import check_model, data_digest, planned, resumed
 from pvqbounds.network.progress import NetworkProgress, Progress
+from pvqbounds.network.settings import NetworkKeywords, NetworkSettings
 from pvqbounds.network.solved import solve_in_store
 from pvqbounds.network.unit import Unit
 from pvqbounds.nn.carried import CarriedLayer, carried
@@ -26,6 +26,8 @@ from pvqbounds.nn.models import LoadedModel
 from pvqbounds.results.network import NetworkReport
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.guards import blas_threads
+from pvqbounds.solving.keywords import carried_by, refuse_unknown
+from pvqbounds.solving.options import SolveOptions
 from pvqbounds.storage.network_store import Failure, Store
 
 __all__ = ["network_bounds"]
@@ -48,7 +50,7 @@ def network_bounds(
     batch_size: int = 64,
     progress: NetworkProgress | None = None,
     command: str = "",
-    **options: Unpack[AskedKeywords],
+    **options: Unpack[NetworkKeywords],
 ) -> NetworkReport:
     """How well the layers of a network can be quantized and pruned at all, one result after another.
 
@@ -90,8 +92,9 @@ def network_bounds(
     command
         The command line, to be kept with the results.
     **options
-        Of :class:`~pvqbounds.network.asked.Asked`: `solver`, `method`, `relaxation`, `time_limit`,
-        `tolerance`, `threads`, `seed`, `solver_options`, `range_method`, `per_channel`, `mask_cost`.
+        Of :class:`~pvqbounds.network.settings.NetworkSettings` and its solves: `solver`, `method`,
+        `relaxation`, `time_limit`, `tolerance`, `threads`, `seed`, `solver_options`, `range_method`,
+        `per_channel`, `mask_cost`.
 
     Returns
     -------
@@ -109,7 +112,9 @@ def network_bounds(
     """
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
-    asked = Asked(None if methods is None else tuple(methods), sample=sample, **options)
+    refuse_unknown("network_bounds", options, NetworkKeywords.__optional_keys__)
+    own = {"methods": None if methods is None else tuple(methods), "sample": sample}
+    settings = carried_by(NetworkSettings, own | options | {"solve": carried_by(SolveOptions, options)})
     execution = Execution(jobs, total_time=total_time)
     place = Path(store)
     kept = Store.open(place) if Store.exists(place) else None
@@ -119,7 +124,7 @@ def network_bounds(
         if formats is None and compressed is None:
             formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
     digest = data_digest(data)
-    manifest, found = planned(loaded, layers, formats, compressed, asked, data=digest, command=command)
+    manifest, found = planned(loaded, layers, formats, compressed, settings, data=digest, command=command)
     for name, path in manifest.compressed.items():  # one that was asked for cannot be taken back
         if not Path(path).exists() and (kept is None or name not in kept.manifest.compressed):
             raise InputError(f"There is no file or folder {path}.")
@@ -127,12 +132,12 @@ def network_bounds(
         kept = Store.create(place, manifest)
     with kept.claimed():
         kept.update(resumed(kept.manifest, manifest, place, layer_names(loaded.module)))
-        return Run(kept, found, loaded, asked, progress or (lambda now: None)).through(
+        return NetworkRun(kept, found, loaded, settings, progress or (lambda now: None)).through(
             data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
         )
 
 
-class Run:
+class NetworkRun:
     """One run through the units that do not stand yet.
 
     Parameters
@@ -148,10 +153,10 @@ class Run:
         store: Store,
         layers: dict[str, Layer],
         loaded: LoadedModel,
-        asked: Asked,
+        settings: NetworkSettings,
         report: NetworkProgress,
     ) -> None:
-        self.store, self.layers, self.loaded, self.asked = store, layers, loaded, asked
+        self.store, self.layers, self.loaded, self.settings = store, layers, loaded, settings
         self.progress = Progress.of(store, layers)
         self._report = report
         self.agenda = Agenda([])
@@ -234,7 +239,7 @@ class Run:
             layer=self._carried[layer],
             side=side,
             compressed=self.store.manifest.compressed.get(side),
-            asked=self.asked,
+            settings=self.settings,
         )
 
     def _here(self) -> None:

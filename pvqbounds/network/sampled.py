@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pvqbounds.network.unit import Bounded, seed_of
+from pvqbounds.network.unit import UnitBounds, seed_of
 from pvqbounds.results.layer import LayerReport, SliceResult
 from pvqbounds.results.sampling import estimate_of
 from pvqbounds.solving.candidates import combined
@@ -31,12 +31,12 @@ def sampled_channels(seed: int, layer: str, channels: int, sample: int) -> list[
     return sorted(map(int, drawn))
 
 
-def solve_sampled(bounded: Bounded, sample: int) -> LayerReport:
+def solve_sampled(bounded: UnitBounds, sample: int) -> LayerReport:
     """Bounds of all channels of a unit, tight on a sample of so many."""
     unit, time = bounded.unit, bounded.unit.total_time
-    chosen = sampled_channels(unit.asked.seed, unit.layer.name, bounded.layer.channels, sample)
+    chosen = sampled_channels(unit.settings.solve.seed, unit.layer.name, bounded.layer.channels, sample)
     kind = kind_for(bounded.form.task, bounded.form.has_steps, bounded.form.any_scale)
-    shared = SHARED in kind.together and unit.asked.options().native
+    shared = SHARED in kind.together and unit.settings.solve.native
     cheap = bounded.report(
         total_time=None if time is None else CHEAP * time,
         method="relax",
@@ -74,7 +74,7 @@ def better_ends(slices: Sequence[SliceResult], others: Sequence[SliceResult]) ->
     )
 
 
-def solve_again(bounded: Bounded, stands: LayerReport) -> LayerReport:
+def solve_again(bounded: UnitBounds, stands: LayerReport) -> LayerReport:
     """A unit that stands, some of its channels solved once more."""
     unit, side = bounded.unit, stands.sides[0]
     found = bounded.report(list(unit.again), total_time=unit.total_time, methods=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pvqbounds.network.capture import kept_grams
 from pvqbounds.network.sampled import solve_again, solve_sampled
-from pvqbounds.network.unit import Bounded, Told, Unit, solve_whole
+from pvqbounds.network.unit import Told, Unit, UnitBounds, solve_whole
 from pvqbounds.nn.carried import model_of
 from pvqbounds.nn.grams import LayerGrams
 from pvqbounds.nn.layers import find_layer
@@ -26,10 +26,10 @@ def solve_unit(
     stands
         What is known of it, where some of its channels are solved again.
     """
-    bounded = Bounded(unit, grams, told)
+    bounded = UnitBounds(unit, grams, told)
     if stands is not None:
         return solve_again(bounded, stands)
-    sample = unit.asked.sample
+    sample = unit.settings.sample
     if sample is not None and sample < bounded.layer.channels:
         return solve_sampled(bounded, sample)
     return solve_whole(bounded)

@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pvqbounds.methods import chosen, proposals, proposing
-from pvqbounds.network.asked import Asked
-from pvqbounds.nn.bounds import layer_bounds
+from pvqbounds.network.settings import NetworkSettings
+from pvqbounds.nn.bounds import bound_layer
 from pvqbounds.nn.carried import CarriedLayer, model_of
 from pvqbounds.nn.compressed import compressed_sides
 from pvqbounds.nn.grams import LayerGrams
+from pvqbounds.nn.layer_inputs import LayerInputs
+from pvqbounds.nn.layer_options import LayerOptions
 from pvqbounds.nn.layers import Layer, find_layer
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.sides import problems_of, slices_of
@@ -21,9 +23,11 @@ from pvqbounds.problems.formats import AskedScales, Format, parse
 from pvqbounds.results.layer import LayerReport
 from pvqbounds.solving.candidates import at_least_methods
 from pvqbounds.solving.choice import solver_for_side
+from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import kind_for
+from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["Bounded", "Unit", "seed_of", "solve_whole"]
+__all__ = ["Unit", "UnitBounds", "seed_of", "solve_whole"]
 
 Told = Callable[[int, int, str], None]
 
@@ -45,7 +49,7 @@ class Unit:
     """Name of the format, or what the compressed weights are called."""
     compressed: str | None
     """File or folder of the compressed weights; None for a format."""
-    asked: Asked
+    settings: NetworkSettings
     total_time: float | None = None
     """Seconds for all of its channels; None where each has its own limit alone."""
     again: tuple[int, ...] = ()
@@ -77,7 +81,7 @@ def seed_of(seed: int, *names: str) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
 
 
-class Bounded:
+class UnitBounds:
     """A unit with its data: bounds of its channels, as often as they are asked for.
 
     Parameters
@@ -125,56 +129,56 @@ class Bounded:
         methods
             Whether methods are evaluated, too, and are candidates for the upper ends.
         **changes
-            Fields of :class:`Asked` that are others here.
+            Fields of :class:`~pvqbounds.solving.options.SolveOptions` that are others here.
         """
-        asked = replace(self.unit.asked, sample=None, **changes)
+        unit, settings = self.unit, self.unit.settings
+        files = None if unit.compressed is None else {unit.side: unit.compressed}
+        options = LayerOptions(
+            formats=[unit.side] if files is None else None,
+            compressed=files,
+            out_channels=channels,
+            mask_cost=settings.mask_cost,
+            range_method=settings.range_method,
+            per_channel=settings.per_channel and self.form.takes_scales,
+            methods=self._methods() if methods else [],
+        )
+        solve, inputs = self._solve(replace(settings.solve, **changes)), LayerInputs(grams=self.grams)
+        execution = Execution(total_time=total_time)
+        found = bound_layer(self._model, unit.layer.name, inputs, options, solve, execution, self._told)
+        return self._with_candidates(found) if methods else found
+
+    def _solve(self, asked: SolveOptions) -> SolveOptions:
+        """What of it is for problems of this format."""
         kind = kind_for(self.form.task, self.form.has_steps, self.form.any_scale)
         solver = solver_for_side(
             asked.solver, asked.method, kind, self.layer.inputs, asked.solver_options, asked.time_limit
         )
-        source: dict[str, Any] = {"formats": [self.unit.side]}
-        if self.unit.compressed is not None:
-            source = {"compressed": {self.unit.side: self.unit.compressed}}
-        found = layer_bounds(
-            self._model,
-            self.layer.name,
-            grams=self.grams,
-            **source,
-            out_channels=channels,
-            mask_cost=asked.mask_cost,
-            range_method=asked.range_method,
-            per_channel=asked.per_channel and self.form.takes_scales,
-            methods=self._methods() if methods else [],
+        relaxation = asked.relaxation
+        return replace(
+            asked,
             solver=solver,
-            method=asked.method,
-            relaxation=asked.relaxation if asked.relaxation and kind.knows(asked.relaxation) else None,
-            time_limit=asked.time_limit,
-            threads=asked.threads,
-            tolerance=asked.tolerance,
+            relaxation=relaxation if relaxation is not None and kind.knows(relaxation) else None,
             solver_options=asked.solver_options if solver == asked.solver else None,
             seed=seed_of(asked.seed, *self.unit.key),
-            progress=self._told,
-            total_time=total_time,
         )
-        return self._with_candidates(found) if methods else found
 
     def _with_candidates(self, report: LayerReport) -> LayerReport:
         """The report, no channel worse than :data:`CANDIDATES` make it."""
         side = report.sides[0]
         problems, bounds = [s.problem for s in side.slices], [s.bounds for s in side.slices]
         names = [name for name in proposing(CANDIDATES, problems) if name not in side.methods]
-        better = at_least_methods(problems, bounds, proposals(names, problems, self.unit.asked.seed))
+        better = at_least_methods(problems, bounds, proposals(names, problems, self.unit.settings.solve.seed))
         slices = tuple(replace(s, bounds=own) for s, own in zip(side.slices, better, strict=True))
         return replace(report, sides=(replace(side, slices=slices),))
 
     def _methods(self) -> list[str] | None:
         """Those of the methods asked for that propose for this format."""
-        methods = self.unit.asked.methods
+        methods = self.unit.settings.methods
         if methods is None:
             return None
         return proposing(chosen(methods, self.form.task, self.layer.inputs), self._probe)
 
 
-def solve_whole(bounded: Bounded) -> LayerReport:
+def solve_whole(bounded: UnitBounds) -> LayerReport:
     """Every channel of a unit as it was asked."""
     return bounded.report(total_time=bounded.unit.total_time)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pvqbounds.nn.bounds import INTERRUPTED
 from pvqbounds.nn.grams import LayerGrams
+from pvqbounds.nn.layer_options import LayerOptions
 from pvqbounds.nn.layers import Layer
 from pvqbounds.nn.sides import chosen_channels, input_ranges
 from pvqbounds.problems.formats import parse
@@ -20,28 +19,25 @@ def answers(
     report: LayerReport,
     target: Layer,
     captured: LayerGrams,
-    *,
-    formats: Sequence[str],
-    opt_dim: int | None,
-    out_channels: int | None,
-    range_method: str,
-    methods: Sequence[str],
+    asked: LayerOptions,
 ) -> bool:
     """Whether a report answers what is asked: the same formats of the same weights on the same data.
 
-    One that was interrupted does not. How it was solved (solvers, limits, seeds) is not compared.
+    Of the options those are compared that Figure 4 has: formats and methods, each named, `opt_dim`,
+    `out_channels` and `range_method`. One that was interrupted does not. How it was solved (solvers, limits,
+    seeds) is not compared.
     """
-    forms = [parse(name) for name in formats]
-    ranges = input_ranges(target, opt_dim, forms)
-    asked = [(channel, span) for channel in chosen_channels(out_channels, target.channels) for span in ranges]
+    forms = [parse(name) for name in asked.formats or ()]
+    ranges = input_ranges(target, asked.opt_dim, forms)
+    channels = chosen_channels(asked.out_channels, target.channels)
     found = report.sides[0].slices
     return (
         INTERRUPTED not in report.notes
         and report.layer == target.name
-        and report.range_method == range_method
+        and report.range_method == asked.range_method
         and [side.format for side in report.sides] == [form.name for form in forms]
-        and {name for side in report.sides for name in side.methods} == set(methods)
-        and [(result.channel, result.inputs) for result in found] == asked
+        and {name for side in report.sides for name in side.methods} == set(asked.methods or ())
+        and [(r.channel, r.inputs) for r in found] == [(c, span) for c in channels for span in ranges]
         and all(_same_data(report, target, captured))
     )
 

@@ -115,7 +115,7 @@ class Kind(ABC):
         return backend.refined(problem, solution, options)
 
 
-class Coded(Kind):
+class CodedKind(Kind):
     """Problems whose values have codes."""
 
     relaxations: ClassVar[tuple[str, ...]] = ("hybrid", "box-hull")
@@ -162,7 +162,7 @@ class Coded(Kind):
         return improve(problem, np.stack([in_codes(problem).centre, *others]))
 
 
-class Levels(Coded):
+class LevelsKind(CodedKind):
     """Quantization to levels."""
 
     together = (SHARED,)
@@ -170,7 +170,7 @@ class Levels(Coded):
     exact, relaxed = Capability.EXACT_LEVELS, Capability.BOX_HULL
 
 
-class Joint(Coded):
+class JointKind(CodedKind):
     """Steps or levels under a support rule."""
 
     together = (SHARED,)
@@ -178,7 +178,7 @@ class Joint(Coded):
     exact, relaxed = Capability.EXACT_JOINT, Capability.JOINT
 
 
-class Steps(Coded):
+class StepsKind(CodedKind):
     """Quantization on uniform steps."""
 
     called = "quantization"
@@ -233,7 +233,7 @@ class Steps(Coded):
         return relax_steps(problem, clock).certificate
 
 
-class EveryScale(Coded):
+class EveryScaleKind(CodedKind):
     """Steps whose scale is free: bounds at some scales, which bound all of them."""
 
     def solve(self, backend: Backend, problem: AnyScaleLeastSquares, options: Options) -> ExactSolution:  # type: ignore[override]
@@ -271,22 +271,22 @@ class EveryScale(Coded):
         return solution
 
 
-class AnySteps(EveryScale):
+class AnyStepsKind(EveryScaleKind):
     """Quantization."""
 
     called = "quantization at any scale"
-    exact, relaxed = Steps.exact, Steps.relaxed
-    relaxations = Steps.relaxations
+    exact, relaxed = StepsKind.exact, StepsKind.relaxed
+    relaxations = StepsKind.relaxations
 
 
-class AnyStepsJoint(EveryScale):
+class AnyStepsJointKind(EveryScaleKind):
     """Under a support rule."""
 
     called = "joint compression at any scale"
-    exact, relaxed = Joint.exact, Joint.relaxed
+    exact, relaxed = JointKind.exact, JointKind.relaxed
 
 
-class Pruning(Kind):
+class PruningKind(Kind):
     """Weights that are re-fitted freely."""
 
     called = "pruning"
@@ -328,8 +328,8 @@ class Pruning(Kind):
         return DIRECTIONS if certificate.relaxation == DIRECTIONS else "perspective"
 
 
-STEPS, LEVELS, JOINT, PRUNING = Steps(), Levels(), Joint(), Pruning()
-ANY_SCALE, JOINT_ANY_SCALE = AnySteps(), AnyStepsJoint()
+STEPS, LEVELS, JOINT, PRUNING = StepsKind(), LevelsKind(), JointKind(), PruningKind()
+ANY_SCALE, JOINT_ANY_SCALE = AnyStepsKind(), AnyStepsJointKind()
 ALL_KINDS = (STEPS, LEVELS, JOINT, PRUNING, ANY_SCALE, JOINT_ANY_SCALE)
 
 

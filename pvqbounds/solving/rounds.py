@@ -42,7 +42,7 @@ SEARCHED = 128
 
 
 @dataclass(eq=False)
-class Entry:
+class Standing:
     """One problem, what is known of it, and what it is given next."""
 
     position: int
@@ -93,7 +93,7 @@ def solve_in_rounds(
     found = solve(problems, replace(asked, time_limit=first), execution, clock)
     entries = []
     for position, (problem, bounds) in enumerate(zip(problems, found, strict=True)):
-        entry = Entry(position, problem, bounds, [asked, *_thorough(problem, asked)], first)
+        entry = Standing(position, problem, bounds, [asked, *_thorough(problem, asked)], first)
         entry.learn(bounds, first)
         entries.append(entry)
     while chosen := _chosen(entries, execution.jobs, clock.remaining):
@@ -111,7 +111,7 @@ def _thorough(problem: Problem, asked: SolveOptions) -> list[SolveOptions]:
     return [replace(asked, method="exact")] if searched else []
 
 
-def _chosen(entries: Sequence[Entry], jobs: int, left: float) -> list[Entry]:
+def _chosen(entries: Sequence[Standing], jobs: int, left: float) -> list[Standing]:
     """The problems to solve next, all of them asked the same."""
     ordered = sorted((entry for entry in entries if entry.is_open(left)), key=lambda entry: -entry.gain)
     if left <= 0.0 or not ordered:
@@ -121,7 +121,7 @@ def _chosen(entries: Sequence[Entry], jobs: int, left: float) -> list[Entry]:
     return alike[:jobs]
 
 
-def _again(solve: Solve, chosen: Sequence[Entry], execution: Execution, clock: Clock) -> None:
+def _again(solve: Solve, chosen: Sequence[Standing], execution: Execution, clock: Clock) -> None:
     """Solve these once more and keep the better ends."""
     limit = min(chosen[0].limit, clock.remaining)
     if limit <= 0.0:

@@ -23,6 +23,9 @@ from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
 from pvqbounds.storage.text import finite
 
+Reader = Callable[[Node, StoredArrays, str, int], Certificate]
+"""From a node, arrays, the prefix of its own ones, and the number of inputs."""
+
 __all__ = [
     "certificate_arrays",
     "certificate_document",
@@ -38,13 +41,12 @@ def certificate_fields(certificate: Certificate | None) -> dict[str, Any]:
     """Numbers and arrays of a certificate by name; split inequalities as their number and their parts."""
     if certificate is None:
         return {}
-    if isinstance(certificate, CasesCertificate):
-        return _fields_of_cases(certificate)
-    if isinstance(certificate, ScalesCertificate):
-        return _fields_of_scales(certificate)
-    if isinstance(certificate, ZeroPointsCertificate):
-        return _fields_of_zero_points(certificate)
-    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}  # type: ignore[arg-type]
+    return FIELDS.get(certificate.kind, _own_fields)(certificate)
+
+
+def _own_fields(certificate: Any) -> dict[str, Any]:
+    """Those of a certificate without parts but split inequalities, as it has them."""
+    values = {field.name: getattr(certificate, field.name) for field in fields(certificate)}
     splits = values.pop("splits", NO_SPLITS)
     if len(splits) == 0:
         return values
@@ -76,16 +78,13 @@ def read_certificate(entry: Node, arrays: StoredArrays, prefix: str, n: int) -> 
     if entry.values.get("certificate") is None:
         return None
     node = entry.node("certificate")
-    if node.values.get("kind") == ScalesCertificate.kind:
-        return _scales(node, arrays, prefix, n)
-    if node.values.get("kind") == ZeroPointsCertificate.kind:
-        return _zero_points(node, arrays, prefix, n)
-    return _read(node, arrays, prefix, n)
+    return _read(node, arrays, prefix, n, READERS)
 
 
-def _read(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Certificate:
-    """A certificate about one scale, or about none."""
-    return READERS[node.text("kind", tuple(READERS))](node, arrays, prefix, n)
+def _read(
+    node: Node, arrays: StoredArrays, prefix: str, n: int, readers: Mapping[str, Reader]
+) -> Certificate:
+    return readers[node.text("kind", tuple(readers))](node, arrays, prefix, n)
 
 
 def _dual(node: Node, arrays: StoredArrays, prefix: str, n: int) -> DualCertificate:
@@ -195,7 +194,7 @@ def _scales(node: Node, arrays: StoredArrays, prefix: str, n: int) -> ScalesCert
     scales, bounds = (
         arrays.take(f"{prefix}/{name}", np.float64, (len(proofs),)) for name in ("scales", "bounds")
     )
-    read = [_read(proof, arrays, f"{prefix}/proofs/{i}", n) for i, proof in enumerate(proofs)]
+    read = [_read(proof, arrays, f"{prefix}/proofs/{i}", n, AT_ONE_SCALE) for i, proof in enumerate(proofs)]
     return ScalesCertificate(scales, bounds, tuple(read), node.number("value"))
 
 
@@ -234,7 +233,9 @@ def read_layer_scales(node: Node, arrays: StoredArrays, prefix: str, sizes: Sequ
     scales = arrays.take(f"{prefix}/scales", np.float64, (len(rows),))
     bounds = arrays.take(f"{prefix}/bounds", np.float64, (len(rows), len(sizes)))
     proofs = tuple(
-        tuple(_read(proof, arrays, f"{prefix}/{i}/{c}", sizes[c]) for c, proof in enumerate(row))
+        tuple(
+            _read(proof, arrays, f"{prefix}/{i}/{c}", sizes[c], AT_ONE_SCALE) for c, proof in enumerate(row)
+        )
         for i, row in enumerate(rows)
     )
     return LayerScales(scales, bounds, proofs, node.number("value"))
@@ -266,7 +267,14 @@ def _splits(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Splits:
     )
 
 
-READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
+FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    CasesCertificate.kind: _fields_of_cases,
+    ScalesCertificate.kind: _fields_of_scales,
+    ZeroPointsCertificate.kind: _fields_of_zero_points,
+}
+"""Numbers and arrays of the certificates that are made of others, by kind."""
+
+AT_ONE_SCALE: Mapping[str, Reader] = {
     DualCertificate.kind: _dual,
     "box-hull dual": _dual,  # as version 0.1.0 called it for codes
     "perspective dual": _first_perspective,
@@ -275,3 +283,11 @@ READERS: Mapping[str, Callable[[Node, StoredArrays, str, int], Certificate]] = {
     CurveCertificate.kind: _curve,
     CasesCertificate.kind: _cases,
 }
+"""Readers of certificates about one scale, or about none, by kind."""
+
+READERS: Mapping[str, Reader] = {
+    **AT_ONE_SCALE,
+    ScalesCertificate.kind: _scales,
+    ZeroPointsCertificate.kind: _zero_points,
+}
+"""Readers of all that a problem may have."""

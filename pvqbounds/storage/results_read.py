@@ -31,7 +31,6 @@ from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side
 from pvqbounds.results.sampling import SMALLEST_SAMPLE, estimate_of
 from pvqbounds.storage.archive import parse_arrays, parse_json, read_bytes
 from pvqbounds.storage.certificates import read_certificate, read_layer_scales
-from pvqbounds.storage.kinds import KINDS
 from pvqbounds.storage.nodes import Arrays, Document, GramPool, Node, StoredArrays
 from pvqbounds.storage.results_first import (
     FIRST_LAYER_SCHEMA,
@@ -48,6 +47,7 @@ from pvqbounds.storage.results_written import (
     layer_document,
     problem_document,
 )
+from pvqbounds.storage.stored_kinds import KINDS
 
 __all__ = ["Record", "read_layer", "read_record"]
 

@@ -84,8 +84,8 @@ from pvqbounds.storage.certificates import (
     layer_scales_arrays,
     layer_scales_document,
 )
-from pvqbounds.storage.kinds import KINDS, Kind, Layout
 from pvqbounds.storage.nodes import Arrays, Document
+from pvqbounds.storage.stored_kinds import KINDS, SideLayout, StoredKind
 from pvqbounds.storage.text import finite
 
 __all__ = [
@@ -312,7 +312,7 @@ def _shared_arrays(slices: Sequence[SliceResult]) -> Arrays:
     return arrays
 
 
-def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: Kind, layout: Layout) -> Arrays:
+def _own_arrays(prefix: str, slices: Sequence[SliceResult], kind: StoredKind, layout: SideLayout) -> Arrays:
     """What is allowed, best weights and certificates of one side."""
     arrays: Arrays = {}
     for g, members in enumerate(_by_gram(slices)):
@@ -343,7 +343,7 @@ def _one_scale(shared: SharedScale) -> Document:
     return {"scale": shared.scale, "error_lower": shared.error_lower, "certificate": certificate}
 
 
-def _side_document(side: Side, layout: Layout, grams: Sequence[int], sums: bool) -> Document:
+def _side_document(side: Side, layout: SideLayout, grams: Sequence[int], sums: bool) -> Document:
     shared = {} if side.shared is None else {"budget": "layer", "nnz": side.shared.nnz}
     sqnr_lower, sqnr_upper = side.sqnr_interval
     return {

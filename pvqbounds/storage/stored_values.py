@@ -55,7 +55,7 @@ class ValueLayout(ABC):
         """The problems without their support rule, each on its Gram and weight in `given`."""
 
 
-class Uniform(ValueLayout):
+class UniformLayout(ValueLayout):
     """One scale for each entry, one box for all."""
 
     grid = None
@@ -80,7 +80,7 @@ class Uniform(ValueLayout):
         ]
 
 
-class AnyScale(ValueLayout):
+class AnyScaleLayout(ValueLayout):
     """One box for all, and any scale; with a span, any zero point too."""
 
     grid = "any scale"
@@ -167,7 +167,7 @@ def _table(arrays: StoredArrays, name: str) -> NDArray[np.float64]:
         raise InputError(f"{name} in the arrays of {arrays.path} cannot be used: {error}") from error
 
 
-UNIFORM, ANY_SCALE, STEPS, LEVELS = Uniform(), AnyScale(), EachStep(), EachLevels()
+UNIFORM, ANY_SCALE, STEPS, LEVELS = UniformLayout(), AnyScaleLayout(), EachStep(), EachLevels()
 NAMED: Mapping[str, ValueLayout] = {"steps": STEPS, "levels": LEVELS, "any scale": ANY_SCALE}
 
 

@@ -38,7 +38,7 @@ __all__ = [
     "Compressed",
     "Compressor",
     "Epoch",
-    "Moment",
+    "FitMoment",
     "build_compressor",
     "build_optimizers",
     "fine_tune",
@@ -136,7 +136,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Moment:
+class FitMoment:
     """Where a run stands: what a progress display shows."""
 
     step: int
@@ -170,7 +170,7 @@ class Compressed:
     seconds: float
 
 
-Progress = Callable[[Moment], None]
+Progress = Callable[[FitMoment], None]
 
 
 def fine_tune(
@@ -398,7 +398,7 @@ class _Run:
         spent = time.perf_counter() - self._started
         last = self._history[-1] if self._history else None
         self._progress(
-            Moment(
+            FitMoment(
                 step=done,
                 steps=steps,
                 epoch=min(epoch + 1, self._recipe.epochs) if ended is None else ended.epoch,

@@ -510,7 +510,7 @@ def test_several_layers_in_one_run_and_their_grams(
     assert output.index("block1.0") < output.index("block2.0")
     for name in ("block1.0", "block2.0"):
         assert run("verify", f"a-{name}.json") == 0
-    monkeypatch.setattr("pvqbounds.nn.bounds.gram_of_layer", None)  # the model need not run
+    monkeypatch.setattr("pvqbounds.nn.layer_inputs.gram_of_layer", None)  # the model need not run
     assert run("layer", "digits", "--layer", "block2.0", *few, "--grams", "g.npz", "--json", "b.json") == 0
     first, again = (json.loads(Path(p).read_text()) for p in ("a-block2.0.json", "b.json"))
     for key in ("error_lower", "error_upper", "signal"):

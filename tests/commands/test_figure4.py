@@ -154,15 +154,15 @@ def test_the_command_writes_files_that_are_proved_and_drawn_again(tmp_path, caps
 
 
 def test_a_layer_that_fails_does_not_cost_those_before(tmp_path, monkeypatch):
-    nn = pytest.importorskip("pvqbounds.nn")
-    bound = nn.layer_bounds
+    bounds = pytest.importorskip("pvqbounds.nn.bounds")
+    bound = bounds.bound_layer
 
-    def failing(loaded, name, **options):
+    def failing(loaded, name, *asked):
         if name == "block2.0":
             raise InputError("planted")
-        return bound(loaded, name, **options)
+        return bound(loaded, name, *asked)
 
-    monkeypatch.setattr(nn, "layer_bounds", failing)
+    monkeypatch.setattr(bounds, "bound_layer", failing)
     table = tmp_path / "f.csv"
     layers = ["--layer", "block1.0", "--layer", "block2.0"]
     assert run("figure4", *layers, "--bits", 2, "--out-channels", 1, "--table", table) == 2
@@ -171,14 +171,14 @@ def test_a_layer_that_fails_does_not_cost_those_before(tmp_path, monkeypatch):
 
 def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch, capsys):
     pytest.importorskip("matplotlib")
-    nn = pytest.importorskip("pvqbounds.nn")
-    bound = nn.layer_bounds
+    bounds = pytest.importorskip("pvqbounds.nn.bounds")
+    bound = bounds.bound_layer
 
-    def interrupted(loaded, name, **options):
-        options["cancelled"].set()  # what the first Ctrl-C does
-        return bound(loaded, name, **options)
+    def interrupted(loaded, name, inputs, asked, solve, *rest):
+        solve.cancelled.set()  # what the first Ctrl-C does
+        return bound(loaded, name, inputs, asked, solve, *rest)
 
-    monkeypatch.setattr(nn, "layer_bounds", interrupted)
+    monkeypatch.setattr(bounds, "bound_layer", interrupted)
     table, picture, result = tmp_path / "f.csv", tmp_path / "f.svg", tmp_path / "f-{layer}.json"
     layers = ["--layer", "block1.0", "--layer", "block2.0", "--jobs", 1]
     files = ["--table", table, "--plot", picture, "--json", result]
@@ -194,11 +194,11 @@ def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch, capsys)
 
 
 def test_no_layer_of_a_name_replaces_an_input_or_a_stranger(tmp_path, monkeypatch, capsys):
-    nn = pytest.importorskip("pvqbounds.nn")
+    bounds = pytest.importorskip("pvqbounds.nn.bounds")
     monkeypatch.chdir(tmp_path)
     one = ["--layer", "block1.0", "--bits", "2", "--out-channels", 1, "--jobs", 1]
     assert run("figure4", *one, "--json", "f-{layer}.json") == 0
-    monkeypatch.setattr(nn, "layer_bounds", None)  # nothing is solved any more
+    monkeypatch.setattr(bounds, "bound_layer", None)  # nothing is solved any more
     assert run("figure4", *one, "--json", "f-{layer}.json", "--results", "f-block1.0.json") == 2
     assert "would replace its own input" in " ".join(capsys.readouterr().err.split())
     (tmp_path / "g-block1.0.npz").write_bytes(b"somebody's")
@@ -238,16 +238,16 @@ def test_results_of_other_formats_are_refused(tmp_path, capsys):
 
 
 def test_a_run_goes_on_where_it_was_interrupted_and_only_there(tmp_path, monkeypatch):
-    nn = pytest.importorskip("pvqbounds.nn")
-    bound, called = nn.layer_bounds, []
+    bounds = pytest.importorskip("pvqbounds.nn.bounds")
+    bound, called = bounds.bound_layer, []
 
-    def counting(loaded, name, **options):
+    def counting(loaded, name, inputs, asked, solve, *rest):
         called.append(name)
         if len(called) == 2:
-            options["cancelled"].set()  # Ctrl-C on the second layer
-        return bound(loaded, name, **options)
+            solve.cancelled.set()  # Ctrl-C on the second layer
+        return bound(loaded, name, inputs, asked, solve, *rest)
 
-    monkeypatch.setattr(nn, "layer_bounds", counting)
+    monkeypatch.setattr(bounds, "bound_layer", counting)
     layers = ["--layer", "block1.0", "--layer", "block2.0", "--jobs", 1, "--out-channels", 1]
     files = ["--json", tmp_path / "f-{layer}.json", "--table", tmp_path / "f.csv", "--resume"]
     assert run("figure4", *layers, *files, "--bits", "2,3") == 130
@@ -273,16 +273,17 @@ def test_a_run_goes_on_where_it_was_interrupted_and_only_there(tmp_path, monkeyp
 def test_a_result_of_other_data_or_weights_is_no_answer():
     from pvqbounds.nn import gram_of_layer
     from pvqbounds.nn.again import answers
+    from pvqbounds.nn.layer_options import LayerOptions
     from pvqbounds.nn.layers import find_layer
 
     module, data = layer()
     names = formats_of_widths([2])
     report = pvq.nn.layer_bounds(module, "", data, formats=names, opt_dim=CHUNK, methods=[])
     target, grams = find_layer(module, ""), gram_of_layer(module, "", data)
-    asked = {"formats": names, "opt_dim": CHUNK, "out_channels": None, "range_method": "mse", "methods": []}
-    assert answers(report, target, grams, **asked)
-    assert not answers(report, target, gram_of_layer(module, "", 1.001 * data), **asked)
-    assert not answers(report, target, grams, **asked | {"opt_dim": 2})
-    assert not answers(report, target, grams, **asked | {"out_channels": 2})
+    asked = LayerOptions(formats=names, opt_dim=CHUNK, methods=[])
+    assert answers(report, target, grams, asked)
+    assert not answers(report, target, gram_of_layer(module, "", 1.001 * data), asked)
+    assert not answers(report, target, grams, replace(asked, opt_dim=2))
+    assert not answers(report, target, grams, replace(asked, out_channels=2))
     module.weight.data[1, 5] += 1e-12
-    assert not answers(report, find_layer(module, ""), grams, **asked)
+    assert not answers(report, find_layer(module, ""), grams, asked)

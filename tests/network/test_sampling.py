@@ -15,7 +15,7 @@ from pvqbounds.network.unit import CANDIDATES
 from pvqbounds.report.frames import layer_rows
 from pvqbounds.results.estimate import Estimated
 from pvqbounds.results.sampling import CONFIDENCE, estimated_total
-from pvqbounds.solving.kinds import Coded
+from pvqbounds.solving.kinds import CodedKind
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.network_store import Store, unit_files
 
@@ -158,7 +158,7 @@ def test_no_channel_has_more_error_than_gptq_leaves_it(sampled):
 def test_a_method_that_is_better_counts_where_nobody_asked_for_it(wide, tmp_path, monkeypatch):
     options = {"formats": ["nf4"], "methods": [], "sample": 12}
     nearest = lambda kind, problem, *others: problem.codes_of_nearest()  # noqa: E731
-    monkeypatch.setattr(Coded, "descended", nearest)
+    monkeypatch.setattr(CodedKind, "descended", nearest)
     found = pvq.nn.network_bounds(*wide, store=tmp_path / "a", **options).layers[0].report.sides[0]
     monkeypatch.setattr(unit, "CANDIDATES", ())
     other = pvq.nn.network_bounds(*wide, store=tmp_path / "b", **options).layers[0].report.sides[0]

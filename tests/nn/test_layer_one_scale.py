@@ -12,7 +12,7 @@ import torch
 
 from pvqbounds import nn as bounds_of
 from pvqbounds.errors import InputError
-from pvqbounds.network.asked import Asked, checked_formats
+from pvqbounds.network.settings import NetworkSettings, checked_formats
 from pvqbounds.problems.formats import parse
 from pvqbounds.report.tables import layer_text
 from pvqbounds.solving.verified_files import verify_file
@@ -118,5 +118,5 @@ def test_names_and_what_does_not_go_with_it(model) -> None:
 
 def test_a_network_refuses_it() -> None:
     with pytest.raises(InputError, match="take int4:any"):
-        checked_formats(Asked(), [parse("int4:tensor:any")], 8, others=False)
-    checked_formats(Asked(), [parse("int4:any")], 8, others=False)
+        checked_formats(NetworkSettings(), [parse("int4:tensor:any")], 8, others=False)
+    checked_formats(NetworkSettings(), [parse("int4:any")], 8, others=False)

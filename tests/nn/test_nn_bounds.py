@@ -15,7 +15,7 @@ from torch import nn
 
 import pvqbounds as pvq
 import pvqbounds.methods.randomized as randomized_module
-import pvqbounds.nn.bounds as bounds_module
+import pvqbounds.nn.side_bounds as bounds_module
 from pvqbounds.errors import InputError, SolverError, SolverFailedError
 from pvqbounds.nn import LoadedModel, gram_of_layer, layer_bounds, load_model
 from pvqbounds.problems import IntegerLeastSquares, magnitude_support
@@ -442,7 +442,7 @@ def test_many_formats_share_one_pass_and_one_gram(simple, monkeypatch):
         passes.append(1)
         return gram_of_layer(*arguments, **options)
 
-    monkeypatch.setattr(bounds_module, "gram_of_layer", listen)
+    monkeypatch.setattr("pvqbounds.nn.layer_inputs.gram_of_layer", listen)
     calls = []
     report = layer_bounds(conv(1), "", X, formats=FIVE, progress=lambda *call: calls.append(call))
     assert passes == [1]

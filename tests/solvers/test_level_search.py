@@ -24,7 +24,7 @@ from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native.quantization import level_solver
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
-from pvqbounds.solvers.native.quantization.integer_search import Run, k_best, prove
+from pvqbounds.solvers.native.quantization.integer_search import SearchRun, k_best, prove
 from pvqbounds.solvers.native.quantization.integer_tree import build_tree
 from pvqbounds.solvers.native.quantization.search_trees import minimiser_of, mixed_trees, plain_tree
 from pvqbounds.solving.guards import blas_threads
@@ -125,7 +125,7 @@ def test_a_tree_counts_every_leaf_at_its_error(seed):
     if tree is None:
         return
     truth = float(least_error_of_any(problem))
-    run = Run(tree, np.inf)
+    run = SearchRun(tree, np.inf)
     while not run.advance(1):  # wherever it is stopped, what is open or found bounds the truth
         assert tree.bound_at(min(run.open_threshold, 1e300)) <= max(truth, tree.root)
     error = float(exact_error_of_any(problem, run.codes))
@@ -223,12 +223,12 @@ def test_thresholds_that_end_are_proofs():
     tree = build_tree(problem, certificate.lam, certificate.nu)
     for share in (0.0, 0.3, 0.6, 0.9, 0.999999):
         threshold = share * (optimum - tree.root)
-        run = Run(tree, threshold)
+        run = SearchRun(tree, threshold)
         while not run.advance(100_000):
             assert tree.bound_at(run.open_threshold) <= optimum
         assert run.codes is None
         assert tree.bound_at(run.open_threshold) <= optimum
-    run = Run(tree, 1.001 * (optimum - tree.root))
+    run = SearchRun(tree, 1.001 * (optimum - tree.root))
     while not run.advance(100_000):
         pass
     assert problem.error(run.codes).upper == optimum

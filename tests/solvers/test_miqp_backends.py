@@ -183,9 +183,9 @@ def test_a_layer_too_large_for_the_licence_is_refused_before_any_work(monkeypatc
     if "restricted" not in backend.licence().text:
         pytest.skip("a full licence has no limit")
     from pvqbounds import nn
-    from pvqbounds.nn import bounds
+    from pvqbounds.nn import layer_inputs
 
-    monkeypatch.setattr(bounds, "gram_of_layer", lambda *_, **__: pytest.fail("work was begun"))
+    monkeypatch.setattr(layer_inputs, "gram_of_layer", lambda *_, **__: pytest.fail("work was begun"))
     model = nn.load_model("digits")
     with pytest.raises(SolverError, match=r"216 variables.*perspective.*200"):
         nn.layer_bounds(model, "block3.0", solver="gurobi")

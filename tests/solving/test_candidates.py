@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import pvqbounds as pvq
-import pvqbounds.nn.bounds as bounds_module
+import pvqbounds.nn.side_bounds as bounds_module
 from pvqbounds.clock import Clock
 from pvqbounds.errors import ContradictionError
 from pvqbounds.nn import layer_bounds
@@ -166,7 +166,7 @@ def test_a_method_that_spends_the_budget_of_the_layer_better_is_the_best(monkeyp
         ]
         return nothing, spoiled, error_lower
 
-    monkeypatch.setattr("pvqbounds.nn.bounds.solve_together", poor)
+    monkeypatch.setattr("pvqbounds.nn.side_bounds.solve_together", poor)
     torch.manual_seed(1)
     layer, data = nn.Linear(12, 4).double(), torch.randn(60, 12, dtype=torch.float64)
     report = layer_bounds(nn.Sequential(layer), "0", data, budget="layer", density=0.3)

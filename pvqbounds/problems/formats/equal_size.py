@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pvqbounds.problems.formats.asked import int_format
 from pvqbounds.problems.formats.format import REAL_BITS, Format
+from pvqbounds.problems.formats.short_forms import int_format
 from pvqbounds.problems.formats.sparsity import Density, NofM, checked_mask
 from pvqbounds.problems.validation import whole_number
 

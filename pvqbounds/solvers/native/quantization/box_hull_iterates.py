@@ -15,7 +15,7 @@ from pvqbounds.solvers.native.linalg.arrays import NUMPY, Arrays
 
 __all__ = [
     "VALUE_FLOOR",
-    "Point",
+    "Iterate",
     "State",
     "Task",
     "first_lam",
@@ -100,7 +100,7 @@ class Task:
 
 
 @dataclass(eq=False)
-class Point:
+class Iterate:
     """Both sides of the dual pair, or changes of them, for a batch."""
 
     covariance: Any
@@ -120,7 +120,7 @@ class Point:
 
 
 @dataclass(eq=False)
-class State(Point):
+class State(Iterate):
     """Iterates of a batch."""
 
     reach: Any

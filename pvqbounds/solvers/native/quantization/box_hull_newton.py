@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.solvers.native.linalg.arrays import Arrays
-from pvqbounds.solvers.native.quantization.box_hull_iterates import Point, State, Task, times, trace_of
+from pvqbounds.solvers.native.quantization.box_hull_iterates import Iterate, State, Task, times, trace_of
 
 __all__ = ["advance"]
 
@@ -58,7 +58,7 @@ class _Newton:
         self.definite = solvable & definite
         """Whether each system is definite, as it is but for rounding."""
 
-    def step(self, level: Any, predictor: Point | None = None) -> Point:
+    def step(self, level: Any, predictor: Iterate | None = None) -> Iterate:
         """The direction to the level, (B,), corrected by the products of the predictor's changes."""
         task, state, inverse = self.task, self.state, self.inverse
         arrays, mean = task.arrays, state.mean
@@ -93,7 +93,7 @@ class _Newton:
         if product is not None:
             change += product
         covariance = arrays.covariance_step(change @ inverse, level, inverse, state.covariance)
-        return Point(covariance, weight, 0.5 * (tilt - force), lam, mu, t, slack)
+        return Iterate(covariance, weight, 0.5 * (tilt - force), lam, mu, t, slack)
 
 
 def advance(task: Task, state: State, inverse: Any) -> NDArray[np.bool_]:
@@ -121,7 +121,7 @@ def advance(task: Task, state: State, inverse: Any) -> NDArray[np.bool_]:
     return _take(task, state, step)
 
 
-def _take(task: Task, state: State, step: Point) -> NDArray[np.bool_]:
+def _take(task: Task, state: State, step: Iterate) -> NDArray[np.bool_]:
     """Go along `step` to near the boundary, in place; False for the channels that hardly move."""
     xp, arrays = task.arrays.xp, task.arrays
 

@@ -22,8 +22,8 @@ from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.box_hull_engine import solve_sdp
 from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
+    Iterate,
     Multipliers,
-    Point,
     Task,
     is_definite,
     point_at,
@@ -192,7 +192,7 @@ def _solved(scaled: _Scaled, clock: Clock, tolerance: float) -> _Found:
 
 def _with_all_values(
     scaled: _Scaled, chosen: Candidates, path: Path, clock: Clock, tolerance: float
-) -> tuple[Path, list[Point]]:
+) -> tuple[Path, list[Iterate]]:
     """The last path, and the best points of all: each path has the values that the one before wants."""
     points = [path.best]
     for _ in range(ROUNDS - 1):
@@ -265,14 +265,14 @@ class _Scaled:
             most=np.array([float(most) for _, most in budgets]),
         )
 
-    def wanted(self, point: Point) -> Array:
+    def wanted(self, point: Iterate) -> Array:
         """The d that each input would take were all values there, shape (n,)."""
         slope = point.at.nu + self.pull
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
             stationary = np.where(point.at.lam > 0.0, -slope / point.at.lam, point.x)
         return np.where(np.isfinite(stationary), stationary, point.x)
 
-    def value(self, point: Point) -> float:
+    def value(self, point: Iterate) -> float:
         """What multipliers prove with all values, but for rounding."""
         lam = point.at.lam * self.root**2
         slope = (point.at.nu + self.pull) * self.root
@@ -285,7 +285,7 @@ class _Scaled:
         return total
 
 
-def _plain(task: Task, near: Array) -> list[Point]:
+def _plain(task: Task, near: Array) -> list[Iterate]:
     """Multipliers that prove something without any step: with nu = 0 never less than nothing."""
     lam = first_lam(task.form)
     free = np.full(len(task.most), FREE)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsymm, dsymv
 from scipy.linalg.lapack import dpotrf, dpotri, dpotrs
 
-__all__ = ["Multipliers", "Newton", "Point", "Task", "is_definite", "point_at"]
+__all__ = ["Iterate", "Multipliers", "Newton", "Task", "is_definite", "point_at"]
 
 Array = NDArray[np.float64]
 
@@ -124,7 +124,7 @@ class Multipliers(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Point:
+class Iterate:
     """What is known at some multipliers."""
 
     at: Multipliers
@@ -156,7 +156,7 @@ def is_definite(matrix: Array) -> bool:
     return int(dpotrf(matrix, lower=1, overwrite_a=1)[1]) == 0
 
 
-def point_at(task: Task, at: Multipliers, mu: float) -> Point | None:
+def point_at(task: Task, at: Multipliers, mu: float) -> Iterate | None:
     """The dual at some multipliers; None where S is not definite or a number is not finite."""
     factor, failed = dpotrf(task.slack_matrix(at.lam), lower=1, overwrite_a=1)
     if failed:
@@ -175,13 +175,13 @@ def point_at(task: Task, at: Multipliers, mu: float) -> Point | None:
     barrier = value + mu * (volume - float(np.log(total).sum()))
     if not np.isfinite(barrier):
         return None
-    return Point(at, factor, x, excess, share, value, volume, barrier, float((share * excess).sum()))
+    return Iterate(at, factor, x, excess, share, value, volume, barrier, float((share * excess).sum()))
 
 
 class Newton:
     """The factored Newton system at a point: its gradient, and that of the gradient by mu."""
 
-    def __init__(self, task: Task, point: Point, mu: float) -> None:
+    def __init__(self, task: Task, point: Iterate, mu: float) -> None:
         self._task, n = task, task.n
         self._inverse, _ = dpotri(point.factor, lower=1)
         variance = np.diagonal(self._inverse).copy()

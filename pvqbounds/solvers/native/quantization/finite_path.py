@@ -18,9 +18,9 @@ from pvqbounds.clock import Clock
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.quantization.box_hull_iterates import first_lam
 from pvqbounds.solvers.native.quantization.finite_barrier import (
+    Iterate,
     Multipliers,
     Newton,
-    Point,
     Task,
     point_at,
 )
@@ -112,9 +112,9 @@ class Path:
     """What a path ended with."""
 
     start: Start
-    best: Point
+    best: Iterate
     """The point of the largest dual value."""
-    last: Point
+    last: Iterate
     mu: float
     """The last temperature."""
     trail: list[tuple[float, Multipliers]]
@@ -209,7 +209,7 @@ class _Place:
         return max(self.mu - down, FALL * self.mu)
 
 
-def _looked(task: Task, point: Point, mu: float) -> _Place | None:
+def _looked(task: Task, point: Iterate, mu: float) -> _Place | None:
     """The steps from a point; None where rounding leaves none."""
     newton = Newton(task, point, mu)
     if not newton.solvable:
@@ -221,7 +221,7 @@ def _looked(task: Task, point: Point, mu: float) -> _Place | None:
     return _Place(mu, ahead, change, squares, mu * task.size + point.loose)
 
 
-def _descended(task: Task, point: Point, place: _Place, colder: float) -> tuple[float, Point] | None:
+def _descended(task: Task, point: Iterate, place: _Place, colder: float) -> tuple[float, Iterate] | None:
     """A lower temperature, or the same, and a point of a higher barrier there; None where there is none."""
     for share in SHARES:
         mu = place.mu + share * (colder - place.mu)
@@ -231,7 +231,7 @@ def _descended(task: Task, point: Point, place: _Place, colder: float) -> tuple[
     return None
 
 
-def _taken(task: Task, point: Point, step: Multipliers, mu: float, shortest: float) -> Point | None:
+def _taken(task: Task, point: Iterate, step: Multipliers, mu: float, shortest: float) -> Iterate | None:
     """The point as far along a step as the barrier allows; None where that is hardly anywhere."""
     length = 1.0
     cheaper = step.tau < 0.0

@@ -54,7 +54,7 @@ from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, build
 
 __all__ = [
     "Outcome",
-    "Run",
+    "SearchRun",
     "claim",
     "goal_of",
     "in_problem_order",
@@ -84,7 +84,7 @@ class Outcome:
     """What was known on the way."""
 
 
-class Run:
+class SearchRun:
     """One depth-first run over a tree with one threshold; can be advanced in slices."""
 
     def __init__(self, tree: SearchTree, threshold: float) -> None:
@@ -152,7 +152,7 @@ def k_best(tree: SearchTree, width: int) -> NDArray[np.int64]:
 
 def quick_search(tree: SearchTree, incumbent_error: float) -> Outcome:
     """One slice of the search: it proves most problems of 36 inputs in a millisecond."""
-    run = Run(tree, goal_of(tree, incumbent_error))
+    run = SearchRun(tree, goal_of(tree, incumbent_error))
     exhausted = run.advance(NODES_A_SLICE)
     return Outcome(run.codes, run.open_threshold, run.nodes, exhausted)
 
@@ -199,7 +199,7 @@ def prove(
         return True
     if not math.isfinite(threshold):
         return False
-    run = Run(tree, threshold)
+    run = SearchRun(tree, threshold)
     while not run.advance(NODES_A_SLICE):
         if run.found or clock.expired or run.nodes > 2 * certificate.nodes + NODES_A_SLICE:
             return False

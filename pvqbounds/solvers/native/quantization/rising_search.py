@@ -23,7 +23,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.results.history import Moment
 from pvqbounds.solvers.native.quantization.integer_search import (
     Outcome,
-    Run,
+    SearchRun,
     goal_of,
 )
 from pvqbounds.solvers.native.quantization.integer_tree import SearchTree, expected_nodes
@@ -141,7 +141,7 @@ class RisingSearch:
 
     def _stage(self, threshold: float, nodes: float, clock: Clock) -> bool:
         """One search below `threshold`; False where the budget ended it."""
-        run = Run(self._tree, threshold)
+        run = SearchRun(self._tree, threshold)
         started, ended = time.perf_counter(), False
         while not ended and run.nodes < nodes and not clock.expired:
             ended = run.advance(int(min(NODES_A_LOOK, nodes - run.nodes + 1)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from pvqbounds.errors import InputError, SolverError, shown
@@ -17,13 +17,22 @@ from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.kinds import ALL_KINDS, kind_for
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["Asked", "AskedKeywords", "checked_formats"]
+__all__ = ["NetworkKeywords", "NetworkSettings", "checked_formats"]
 
 LARGEST_SAMPLE = 2**31
 
+SOLVE_SETTINGS = (
+    "solver", "method", "relaxation", "time_limit", "tolerance", "threads", "seed", "solver_options",
+)  # fmt: skip
+"""Fields of :class:`SolveOptions` that results depend on."""
 
-class AskedKeywords(TypedDict, total=False):
-    """The keywords of :class:`Asked` behind methods and sample, for functions that pass them on."""
+
+class NetworkKeywords(TypedDict, total=False):
+    """The keywords of :func:`pvqbounds.nn.network_bounds` that are fields of other objects.
+
+    They are those of :class:`NetworkSettings` behind its first two, and of what a network takes of
+    :class:`~pvqbounds.solving.options.SolveOptions`.
+    """
 
     solver: str
     method: str
@@ -39,7 +48,7 @@ class AskedKeywords(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class Asked:
+class NetworkSettings:
     """The options of a network that its results depend on; each is that of a layer unless it says otherwise.
 
     Raises
@@ -49,56 +58,37 @@ class Asked:
     """
 
     methods: tuple[str, ...] | None = None
-    solver: str = "auto"
-    method: str = "auto"
-    relaxation: str | None = None
-    time_limit: float = 60.0
-    tolerance: float | None = None
-    threads: int = 1
-    seed: int = 0
-    solver_options: Mapping[str, Any] | None = None
+    sample: int | None = None
+    """Channels of each layer that are bounded tightly, the others cheaply; None for all of them."""
     range_method: str = "mse"
     per_channel: bool = False
     mask_cost: str = USUAL_MASK
-    sample: int | None = None
-    """Channels of each layer that are bounded tightly, the others cheaply; None for all of them."""
+    solve: SolveOptions = field(default_factory=SolveOptions)
 
     def __post_init__(self) -> None:
-        self.options()
         asked_for(self.methods)
         checked_range_method(self.range_method)
         checked_mask(self.mask_cost)
         if self.sample is not None:
             sample = whole_number(self.sample, "The sample of channels", SMALLEST_SAMPLE, LARGEST_SAMPLE)
             object.__setattr__(self, "sample", sample)
-            if self.relaxation is not None or self.method == "exact":
+            if self.solve.relaxation is not None or self.solve.method == "exact":
                 raise InputError(
                     "A sample is bounded beside cheap bounds of all channels, which are relaxations of their "
                     "own; leave out relaxation and method = exact, or the sample."
                 )
 
-    def options(self) -> SolveOptions:
-        """What is asked of each solve."""
-        return SolveOptions(
-            solver=self.solver,
-            method=self.method,
-            relaxation=self.relaxation,
-            time_limit=self.time_limit,
-            tolerance=self.tolerance,
-            threads=self.threads,
-            seed=self.seed,
-            solver_options=self.solver_options,
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """Its values by the names of options, as JSON has them."""
-        values = asdict(self)
-        values["methods"] = None if self.methods is None else list(self.methods)
-        values["solver_options"] = dict(self.solver_options or {})
-        return values
+    def document(self) -> dict[str, Any]:
+        """Its values by the names of options, as a store keeps them."""
+        own = {name: getattr(self, name) for name in ("sample", "range_method", "per_channel", "mask_cost")}
+        solve = {name: getattr(self.solve, name) for name in SOLVE_SETTINGS}
+        solve["solver_options"] = dict(self.solve.solver_options or {})
+        return {"methods": None if self.methods is None else list(self.methods)} | solve | own
 
 
-def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, others: bool) -> None:
+def checked_formats(
+    settings: NetworkSettings, formats: Sequence[Format], largest: int, *, others: bool
+) -> None:
     """Find out before any work whether what is asked can be had for the formats.
 
     Parameters
@@ -122,10 +112,11 @@ def checked_formats(asked: Asked, formats: Sequence[Format], largest: int, *, ot
             f"{together[0]} bounds all channels of a layer together, which a network does not: take "
             f"{together[0].replace(':tensor', '')}, or the layer by itself."
         )
-    for name in asked_for(asked.methods):
+    for name in asked_for(settings.methods):
         tasks = get(name).tasks
         if not others and not any(form.task in tasks for form in formats):
             raise InputError(f"The method {name} is for {' or '.join(tasks)}, which no format asks for.")
+    asked = settings.solve
     relaxation = asked.relaxation
     if relaxation is not None and not any(k.knows(relaxation) for k in (ALL_KINDS if others else kinds)):
         raise InputError(f"The relaxation {shown(relaxation)} is for none of these formats; leave it out.")

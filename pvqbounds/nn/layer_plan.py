@@ -1,14 +1,14 @@
-"""What is asked of one layer, checked before any work: its formats, files, channels, methods and solvers."""
+"""What is to be done for one layer, checked before any work: formats, files, channels, methods, solvers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pvqbounds.errors import InputError, SolverError, shown
 from pvqbounds.methods import asked_for, chosen, get
-from pvqbounds.nn.compressed import CompressedFiles, CompressedSide, compressed_sides
+from pvqbounds.nn.compressed import CompressedSide, compressed_sides
+from pvqbounds.nn.layer_options import LayerOptions
 from pvqbounds.nn.layers import Layer
 from pvqbounds.nn.sides import chosen_channels, given_scales, input_ranges, refuse_unfit, searches_scales
 from pvqbounds.problems.formats import AskedScales, Format, asked_formats, checked_mask
@@ -18,34 +18,12 @@ from pvqbounds.solving.choice import solver_for_side
 from pvqbounds.solving.kinds import ALL_KINDS, PRUNING, Kind, kind_for
 from pvqbounds.solving.options import SolveOptions
 
-__all__ = ["LayerAsked", "LayerOptions", "asked_of_layer"]
+__all__ = ["LayerPlan", "plan_of_layer"]
 
 
 @dataclass(frozen=True)
-class LayerOptions:
-    """Options of :func:`pvqbounds.nn.layer_bounds` that say what is to be bounded, as they were given."""
-
-    formats: Sequence[str] | None
-    bits: int | None
-    density: float | None
-    pattern: tuple[int, int] | None
-    compressed: CompressedFiles | None
-    error_log: str | Path | None
-    budget: str
-    mask_cost: str | None
-    opt_dim: int | None
-    out_channels: int | Sequence[int] | None
-    range_method: str
-    per_channel: bool
-    any_scale: bool
-    search_scales: bool
-    scales: float | Sequence[float] | None
-    methods: Sequence[str] | None
-
-
-@dataclass(frozen=True)
-class LayerAsked:
-    """What is asked of a layer: one side for each format, then one for each file of compressed weights."""
+class LayerPlan:
+    """What is to be done for a layer: a side for each format, then one for each compressed file."""
 
     own_forms: list[Format]
     stored: list[CompressedSide]
@@ -80,7 +58,7 @@ class LayerAsked:
         return self.solve[_kind(form)]
 
 
-def asked_of_layer(target: Layer, given: LayerOptions, solve: SolveOptions) -> LayerAsked:
+def plan_of_layer(target: Layer, given: LayerOptions, solve: SolveOptions) -> LayerPlan:
     """Check what is asked of a layer.
 
     Raises
@@ -101,7 +79,7 @@ def asked_of_layer(target: Layer, given: LayerOptions, solve: SolveOptions) -> L
     _check_budget(given.budget, ranges, forms, solve)
     _check_one_scale(forms, ranges)
     largest = max(stop - start for start, stop in ranges)
-    return LayerAsked(
+    return LayerPlan(
         own_forms=own_forms,
         stored=list(stored),
         names=titles if stored else tuple(labels([(form.task, form.name) for form in forms])),

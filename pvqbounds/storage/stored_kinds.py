@@ -16,7 +16,7 @@ from pvqbounds.storage.nodes import Arrays, Document, Node, StoredArrays
 from pvqbounds.storage.stored_rules import RuleLayout, read_rules, rules_of
 from pvqbounds.storage.stored_values import ValueLayout, layout_of, stated_layout
 
-__all__ = ["KINDS", "Kind", "Layout", "Stored"]
+__all__ = ["KINDS", "SideLayout", "Stored", "StoredKind"]
 
 Given = Sequence[tuple[Gram, NDArray[np.float64]]]
 
@@ -34,7 +34,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SideLayout:
     """How some problems of one kind lie in files."""
 
     values: ValueLayout | None
@@ -60,14 +60,14 @@ class Layout:
         return values | ({} if self.rules is None else self.rules.arrays(problems))
 
 
-class Kind(ABC):
+class StoredKind(ABC):
     """How one kind of problem lies in files."""
 
     points: type[np.generic]
     """Type of what a simple method makes of the weights: codes, or weights."""
 
     @abstractmethod
-    def layout(self, problems: Sequence[Problem]) -> Layout:
+    def layout(self, problems: Sequence[Problem]) -> SideLayout:
         """The layout that serves all problems of a side."""
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Kind(ABC):
         """The problems of one side, each on its Gram and weight in `given`."""
 
 
-class Coded(Kind):
+class StoredCodes(StoredKind):
     """Codes of steps or levels, under a support rule or not."""
 
     points = np.int64
@@ -89,9 +89,9 @@ class Coded(Kind):
     def __init__(self, ruled: bool) -> None:
         self.ruled = ruled
 
-    def layout(self, problems: Sequence[Problem]) -> Layout:
+    def layout(self, problems: Sequence[Problem]) -> SideLayout:
         values = layout_of([problem.values for problem in problems])
-        return Layout(values, rules_of(problems) if self.ruled else None)
+        return SideLayout(values, rules_of(problems) if self.ruled else None)
 
     def best(self, slices: Sequence[SliceResult]) -> Arrays:
         return {"codes": np.stack([cast(NDArray[np.int64], s.bounds.codes) for s in slices])}
@@ -114,13 +114,13 @@ class Coded(Kind):
         return found
 
 
-class Pruned(Kind):
+class StoredWeights(StoredKind):
     """Weights of which few are kept."""
 
     points = np.float64
 
-    def layout(self, problems: Sequence[Problem]) -> Layout:
-        return Layout(None, rules_of(problems))
+    def layout(self, problems: Sequence[Problem]) -> SideLayout:
+        return SideLayout(None, rules_of(problems))
 
     def best(self, slices: Sequence[SliceResult]) -> Arrays:
         kept = np.zeros((len(slices), slices[0].problem.n), dtype=bool)
@@ -141,8 +141,8 @@ class Pruned(Kind):
         ]
 
 
-KINDS: Mapping[str, Kind] = {
-    "quantization": Coded(ruled=False),
-    "pruning": Pruned(),
-    "joint": Coded(ruled=True),
+KINDS: Mapping[str, StoredKind] = {
+    "quantization": StoredCodes(ruled=False),
+    "pruning": StoredWeights(),
+    "joint": StoredCodes(ruled=True),
 }
