@@ -14,7 +14,15 @@ from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, 
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solvers.base import SDPSolution
 
-__all__ = ["DIRECTIONS", "QUANTIZATION_RELAXATIONS", "Relaxed", "relax", "relax_levels", "relax_together"]
+__all__ = [
+    "BLOCKS",
+    "DIRECTIONS",
+    "QUANTIZATION_RELAXATIONS",
+    "Relaxed",
+    "relax",
+    "relax_levels",
+    "relax_together",
+]
 
 BuildSDP = Callable[[IntegerLeastSquares, "NDArray[np.float64] | None"], BoxHullSDP]
 SolveSDPs = Callable[[Sequence[BoxHullSDP]], list[SDPSolution]]
@@ -23,6 +31,9 @@ QUANTIZATION_RELAXATIONS: dict[str, BuildSDP] = {"box-hull": box_hull, "park-boy
 
 DIRECTIONS = "directions"
 """A relaxation by cases of directions of next to no power, where the Gram has some."""
+
+BLOCKS = "blocks"
+"""The relaxation in which each small group of inputs is taken as a whole, where the support rule has such."""
 
 ROUNDS = 5
 """Solves at most, each with the tangents that the one before violates."""

@@ -27,7 +27,7 @@ from pvqbounds.problems import (
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
-from pvqbounds.solvers.relaxation import DIRECTIONS, QUANTIZATION_RELAXATIONS, relax
+from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS, QUANTIZATION_RELAXATIONS, relax
 
 __all__ = [
     "ALL_KINDS",
@@ -306,7 +306,10 @@ class PruningKind(Kind):
             return ExactSolution(
                 None, support, None, known.certificate, known.status, relaxation="perspective"
             )
-        return replace(backend.relax_sparse(problem, options), relaxation="perspective")
+        found = backend.relax_sparse(problem, options)
+        if found.certificate is None:
+            return replace(found, relaxation="perspective")
+        return replace(found, relaxation=self.relaxation_of(found.certificate))
 
     def beside(self, problem: SparseLeastSquares, clock: Clock) -> Certificate:
         """That of the perspective dual."""
@@ -324,8 +327,8 @@ class PruningKind(Kind):
         return problem.start()
 
     def relaxation_of(self, certificate: Certificate) -> str | None:
-        """The perspective relaxation, by cases or not."""
-        return DIRECTIONS if certificate.relaxation == DIRECTIONS else "perspective"
+        """The perspective relaxation, that of blocks, or either by cases."""
+        return certificate.relaxation if certificate.relaxation in (DIRECTIONS, BLOCKS) else "perspective"
 
 
 STEPS, LEVELS, JOINT, PRUNING = StepsKind(), LevelsKind(), JointKind(), PruningKind()

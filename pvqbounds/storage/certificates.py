@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.relaxations.blocks import LARGEST_GROUP, BlockCertificate, Couplings
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
@@ -101,6 +102,26 @@ def _first_perspective(node: Node, arrays: StoredArrays, prefix: str, n: int) ->
 def _search(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SearchCertificate:
     dual = _dual(node, arrays, prefix, n)
     return SearchCertificate(dual.lam, dual.nu, node.number("value"), node.count("nodes"), dual.splits)
+
+
+def _blocks(node: Node, arrays: StoredArrays, prefix: str, n: int) -> BlockCertificate:
+    count = node.count("pairs")
+    if count > LARGEST_GROUP * n:
+        node.fail("pairs", f"at most {LARGEST_GROUP * n} of {n} inputs", count)
+
+    def take(name: str, kind: type[np.generic], length: int) -> NDArray[Any]:
+        return arrays.take(f"{prefix}/{name}", kind, (length,))
+
+    pairs = Couplings(*(take(f"pairs/{name}", np.int32, count) for name in Couplings._fields))
+    lam, nu = take("lam", np.float64, n), take("nu", np.float64, n)
+    return BlockCertificate(lam, nu, pairs, take("coupling", np.float64, count))
+
+
+def _fields_of_blocks(certificate: BlockCertificate) -> dict[str, Any]:
+    """Its multipliers, and its pairs as their number and their parts."""
+    parts = {f"pairs/{name}": part for name, part in zip(Couplings._fields, certificate.pairs, strict=True)}
+    own = {"lam": certificate.lam, "nu": certificate.nu, "coupling": certificate.coupling}
+    return own | parts | {"pairs": len(certificate.coupling)}
 
 
 def _subset(node: Node, arrays: StoredArrays, prefix: str, n: int) -> SubsetCertificate:
@@ -268,6 +289,7 @@ def _splits(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Splits:
 
 
 FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {
+    BlockCertificate.kind: _fields_of_blocks,
     CasesCertificate.kind: _fields_of_cases,
     ScalesCertificate.kind: _fields_of_scales,
     ZeroPointsCertificate.kind: _fields_of_zero_points,
@@ -278,6 +300,7 @@ AT_ONE_SCALE: Mapping[str, Reader] = {
     DualCertificate.kind: _dual,
     "box-hull dual": _dual,  # as version 0.1.0 called it for codes
     "perspective dual": _first_perspective,
+    BlockCertificate.kind: _blocks,
     SearchCertificate.kind: _search,
     SubsetCertificate.kind: _subset,
     CurveCertificate.kind: _curve,

@@ -6,7 +6,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, SDPSolution
-from pvqbounds.solvers.relaxation import Relaxed
+from pvqbounds.solvers.relaxation import DIRECTIONS, Relaxed
 
 __all__ = ["Native"]
 
@@ -84,11 +84,12 @@ class Native(Backend):
         return search_sparse(problem, clock, persistent=not automatic)
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
-        """Interior point on the perspective dual, and a good support."""
+        """Interior point on the dual of blocks, or on the perspective dual, and a good support."""
         from pvqbounds.solvers.native.pruning.subset_search import relaxed_sparse
 
+        clock, blocks = Clock(options.time_limit, options.cancelled), options.relaxation == DIRECTIONS
         tolerance = options.tolerance or PERSPECTIVE_TOLERANCE
-        return relaxed_sparse(problem, "solved", tolerance, Clock(options.time_limit, options.cancelled))
+        return relaxed_sparse(problem, "solved", tolerance, clock, blocks=blocks)
 
     def refines(self, problem: Problem, options: Options) -> bool:
         """Whether the Gram has directions of next to no power, and there is time to look for them."""

@@ -166,6 +166,7 @@ def _prune() -> None:
     from pvqbounds.clock import Clock
     from pvqbounds.heuristics.supports import eliminate, select
     from pvqbounds.relaxations.dual import dual_bound
+    from pvqbounds.solvers.native.pruning.block_dual import maximise_blocks
     from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
     from pvqbounds.solvers.native.pruning.subset_search import good_support, search_sparse
     from pvqbounds.solvers.native.pruning.supports import exchanged
@@ -175,7 +176,9 @@ def _prune() -> None:
     dual_bound(problem, maximise_perspective(problem))
     problem.error(problem.refit(good_support(problem)))
     search_sparse(problem, Clock(60.0))
-    search_sparse(SparseLeastSquares(gram, weight, pattern=(2, 4)), Clock(60.0))  # by removal
+    grouped = SparseLeastSquares(gram, weight, pattern=(2, 4))
+    search_sparse(grouped, Clock(60.0))  # by removal
+    maximise_blocks(grouped, max_iterations=1)
     # what larger problems take
     group, need = np.zeros(8, dtype=np.int64), np.array([5])
     eliminate(np.linalg.inv(gram), weight, group, need)

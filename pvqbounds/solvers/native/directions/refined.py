@@ -16,7 +16,7 @@ from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
 from pvqbounds.solvers.native.directions.pruning import pruning_cases
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
-from pvqbounds.solvers.relaxation import DIRECTIONS
+from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS
 
 __all__ = ["cases_of", "refined"]
 
@@ -50,8 +50,8 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
         Unless the relaxation was asked for by name (`search_share` is 1), cases take no more than `EFFORT`.
     """
     known = solution.certificate
-    if known is None or solution.status == "optimal":
-        return solution
+    if known is None or solution.status == "optimal" or known.relaxation == BLOCKS:
+        return solution  # blocks do not suffer from such directions as a diagonal does
     near = cases_of(problem, options, clock)
     if near is None:
         return solution

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.heuristics.supports import good_set
 from pvqbounds.problems import SparseLeastSquares, magnitude_support
+from pvqbounds.relaxations.blocks import block_bound
+from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.history import Moment
 from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.forward_search import forward_search, has_few_supports, suits_forward
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
@@ -54,6 +57,9 @@ ELIMINATED_A_SECOND = 1e10
 
 LARGEST_SINGULAR = 1152
 """Inputs up to which the supports of a singular Gram are looked for in its exact reduction."""
+
+BLOCK_TOLERANCE = 1e-2
+"""Least relative accuracy of the bound of blocks: a tenth of it is what it costs."""
 
 LOSSLESS = 1e-12
 """Share of the signal that is nothing, as :func:`pvqbounds.results.bounds.status_of` has it."""
@@ -322,15 +328,38 @@ def prove_sparse(problem: SparseLeastSquares, certificate: SubsetCertificate, cl
 
 
 def relaxed_sparse(
-    problem: SparseLeastSquares, status: str, tolerance: float = 1e-3, clock: Clock | None = None
+    problem: SparseLeastSquares,
+    status: str,
+    tolerance: float = 1e-3,
+    clock: Clock | None = None,
+    *,
+    blocks: bool = True,
 ) -> ExactSolution:
-    """Bound a problem of any size by its perspective relaxation, with a good support."""
+    """Bound a problem of any size by a relaxation, with a good support.
+
+    Parameters
+    ----------
+    blocks
+        Whether small groups may be taken as a whole; else it is the perspective relaxation.
+    """
     if clock is not None and not path_fits(problem.n, clock):
         status = "the time limit is too short for the relaxation's own bound"
     # first: it takes little, and the path takes all the time that there is
     support = good_support(problem, None if clock is None else clock.part(0.5))
-    certificate = maximise_perspective(problem, tolerance=tolerance, clock=clock)
+    certificate = _relaxed(problem, tolerance, clock, blocks=blocks)
     return ExactSolution(None, support, None, certificate, status)
+
+
+def _relaxed(
+    problem: SparseLeastSquares, tolerance: float, clock: Clock | None, *, blocks: bool
+) -> Certificate:
+    """The bound of blocks where groups are small and there is time for it, else the perspective bound."""
+    in_time = clock is None or block_seconds(problem.n) < clock.remaining
+    if blocks and in_time and takes_blocks(problem):
+        found = maximise_blocks(problem, tolerance=max(tolerance, BLOCK_TOLERANCE), clock=clock)
+        if found is not None and block_bound(problem, found) > 0.0:
+            return found
+    return maximise_perspective(problem, tolerance=tolerance, clock=clock)
 
 
 def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
