@@ -35,6 +35,11 @@ UNTOLD = (
     "that no mask tells which of them are padded: padded ones count there like all others; give samples "
     "without padding."
 )
+PARTED = (
+    "Tokens that are equal to the last bit, of which a mask tells some apart, are routed differently: which of "
+    "them reach the expert of layer '{}' is not known, and those that came first are taken; give samples without "
+    "padding."
+)
 WEIGHTED = "Positions count with the weights that the data give them: signal and errors are weighted means."
 
 
@@ -258,5 +263,13 @@ class Listener:
                 f"Layer '{self.layer.name}' is never called when the model runs on the data, or at padded "
                 "positions alone; choose a layer that is on the way, and data that reach it."
             )
+        if self._routed is not None and self._routed.parted:
+            if self._given is not None:
+                raise InputError(
+                    f"Which tokens of layer '{self.layer.name}' the position mask means cannot be told: of "
+                    "tokens that are equal to the last bit and count differently some reach its expert and "
+                    "others do not; leave the mask out, and give samples without padding."
+                )
+            self._notes.setdefault(PARTED.format(self.layer.name))
         notes = (*self._seen.notes, *self._notes)
         return LayerGrams(tuple(Gram(each / self.total.weight) for each in sums), positions, notes)

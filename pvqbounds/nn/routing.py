@@ -2,9 +2,10 @@
 
 An expert is given some of the tokens in an order of their own, which no mask has the shape of. But the rows
 that it is given are rows of what its block was given, to the last bit: each is looked up there. Equal rows
-are routed alike, so that it does not matter which of them is meant; they are taken in their order, over all
-calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
-all of them count alike. Layers within an expert have its rows. Where a block changes tokens before it routes
+are mostly routed alike, so that it does not matter which of them is meant; they are taken in their order, over
+all calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
+all of them count alike; where fewer have come when the block is done (a router that looks at positions, or
+drops what is beyond a capacity), which of them it were is not known either, which is said. Layers within an expert have its rows. Where a block changes tokens before it routes
 them nothing is found, and that a mask has the shape of what an expert is given says nothing: tokens that are
 sorted by their scores may have it too. Of experts in one parameter the rows of the outer projection are those
 of the product of the inner one that they were made from.
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pvqbounds.errors import InputError
 from pvqbounds.nn.experts import Expert
 from pvqbounds.nn.layer_kinds import Take, before_calls
 from pvqbounds.nn.layers import Layer, module_of
@@ -91,6 +93,8 @@ class Handed:
 
     positions: Callable[[], Positions]
     calls: int = 0
+    done: list[Callable[[], None]] = field(default_factory=list)
+    """What is called once the block has had all of its tokens."""
     _tokens: Tensor | None = None
     _twins: dict[bytes, list[int]] = field(default_factory=dict)
 
@@ -98,6 +102,11 @@ class Handed:
         """The block is called."""
         self.calls += 1
         self._tokens, self._twins = tokens, {}
+
+    def leave(self) -> None:
+        """The block is done."""
+        for each in self.done:
+            each()
 
     def twins(self) -> dict[bytes, list[int]]:
         """Which tokens have a row, by its digest, in their order."""
@@ -154,6 +163,9 @@ class Routed:
         """How often a row was given in this call of the block, in which the expert may be called often."""
         self._given: dict[int | None, Given] = {}
         """By the product of the entrance; the last call where layers run within it."""
+        self.parted = False
+        """Whether the expert was given some of several equal tokens that do not count alike, and others not."""
+        handed.done.append(self._settle)
 
     def take(self, rows: Tensor) -> None:
         """The expert is called."""
@@ -174,6 +186,20 @@ class Routed:
                 repeated.append(twins)
         places = tuple(rows.shape[:-1])
         return Given(places, found if len(found) == math.prod(places) else None, repeated)
+
+    def _settle(self) -> None:
+        """See whether all of the tokens that are alike have come, once their block is done."""
+        if self._call != self.handed.calls or not self._met:
+            return
+        try:
+            weights = self.handed.weights("")
+        except InputError:  # masks that differ: its layers were refused for that, by their names
+            return
+        known = self.handed.twins()
+        for digest, count in self._met.items():
+            twins = known.get(digest, [])
+            if weights is not None and twins and count % len(twins):
+                self.parted |= bool((weights[twins] != weights[twins[0]]).any())
 
     def of(self, places: tuple[int, ...], layer: str) -> Tensor | None:
         """The weights of the positions of a layer of the expert; None where they are not its tokens.
@@ -212,6 +238,8 @@ class Routes:
         if entrance.block not in self._blocks:
             handed = Handed(self._positions)
             self._stack.enter_context(hearing(entrance.block, handed.take, axes=2))
+            hook = entrance.block.register_forward_hook(lambda *_: handed.leave())
+            self._stack.callback(hook.remove)
             self._blocks[entrance.block] = handed
         key = entrance.block, entrance.expert
         if key not in self._experts:

@@ -211,7 +211,7 @@ def test_padded_tokens_stay_out_of_experts_that_are_modules(number, scale):
 @pytest.mark.parametrize("first", [1, 8])
 def test_equal_tokens_over_several_calls_of_an_expert(chunk, first):
     """However its tokens are cut into calls, each of them counts as its own position does."""
-    x = torch.cat([TOKENS, TOKENS.flip(0)])
+    x = torch.cat([TOKENS, 1.0 + TOKENS.flip(0)])  # none of them equal but those that follow
     x.view(-1, 6)[[1, 8, 9, 10, 41, 50]] = x.view(-1, 6)[first].clone()
     weights = torch.linspace(0.0, 2.0, 80, dtype=torch.float64).reshape(8, 10)
     weights[0, 1] = 0.0
@@ -352,6 +352,24 @@ def test_equal_tokens_of_which_one_is_padded():
     rows = torch.stack([x[0, 1], x[0, 2]])
     assert gram.positions == 2
     np.testing.assert_allclose(gram.grams[0].matrix, (rows.T @ rows / 2).numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_equal_tokens_that_are_routed_differently_are_told(chunk):
+    """A router that looks at positions gives the expert one of two equal tokens, the padded one or the other."""
+    x = TOKENS.clone()
+    x[1, 3] = x[0, 1]  # padded there, and not here
+    name = "mlp.experts.0.0"
+    for reached in (1, 13):
+        model = Masked(Block((torch.tensor([reached, 2]),), chunk=chunk))
+        batches = [{"x": each, "attention_mask": MASK} for each in (x, TOKENS)]  # told apart in the first alone
+        found = grams_of_layers(model, [name], batches)[name]
+        assert any("equal to the last bit" in note for note in found.notes)
+        with pytest.raises(InputError, match="some reach its expert and others do not"):
+            grams_of_layers(model, [name], {"x": x, "position_mask": MASK.double()})
+        alike = grams_of_layers(model, [name], {"x": x, "attention_mask": torch.ones_like(MASK)})[name]
+        assert alike.notes == ()
+        assert not model.mlp._forward_hooks  # as it was
 
 
 def test_tokens_that_were_changed_before_they_are_routed_are_told():
