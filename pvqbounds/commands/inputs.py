@@ -41,6 +41,7 @@ __all__ = [
     "layers_view",
     "model_name",
     "one_layer",
+    "unreadable_layers",
 ]
 
 DEFAULT_MODEL, DEFAULT_LAYER = "digits", "block2.0"
@@ -185,6 +186,23 @@ def check_gram_file(path: Path) -> None:
     if path.suffix != ".npz":
         raise InputError(f"Grams are written to an .npz file, not to {path}.")
     check_writable(path)
+
+
+def unreadable_layers(
+    loaded: LoadedModel,
+    layers: Sequence[str],
+    compressed: Sequence[str | Path] | None,
+    formats: Sequence[str],
+    error_log: Path | None,
+) -> dict[str, InputError]:
+    """Why layers cannot be taken from files of compressed weights, by their names, before the model runs."""
+    from pvqbounds.nn.compressed import unreadable
+    from pvqbounds.nn.layers import find_layers
+
+    if not compressed:
+        return {}
+    found = find_layers(loaded.module, layers)
+    return unreadable(list(compressed), [found[name] for name in layers], formats, error_log)
 
 
 def captured(

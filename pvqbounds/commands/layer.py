@@ -55,6 +55,7 @@ from pvqbounds.commands.inputs import (
     layers_of,
     layers_view,
     model_name,
+    unreadable_layers,
 )
 from pvqbounds.commands.interrupts import INTERRUPTED, keeping_what_stands
 from pvqbounds.commands.outputs import Outputs, present_layers
@@ -228,7 +229,11 @@ def layer(
             outputs.check_layers(layers, read)
             update(0, 0, "layer inputs")
             one = len(layers) == 1
-            own, later = captured(loaded, layers, grams, save_grams, failed=None if one else failed)
+            failed |= unreadable_layers(loaded, layers, compressed, names or (), error_log)
+            if one and failed:
+                raise next(iter(failed.values()))
+            readable = [name for name in layers if name not in failed]
+            own, later = captured(loaded, readable, grams, save_grams, failed=None if one else failed)
 
             def bounded(name: str) -> LayerReport:
                 inputs = LayerInputs(grams=own.get(name, grams), held_out=later.get(name))

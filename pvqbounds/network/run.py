@@ -19,7 +19,7 @@ from pvqbounds.network.settings import NetworkKeywords, NetworkSettings
 from pvqbounds.network.solved import solve_in_store
 from pvqbounds.network.unit import Unit
 from pvqbounds.nn.carried import CarriedLayer, carried
-from pvqbounds.nn.compressed import CompressedFiles
+from pvqbounds.nn.compressed import CompressedFiles, unreadable
 from pvqbounds.nn.grams import Data
 from pvqbounds.nn.layers import Layer, layer_names
 from pvqbounds.nn.models import LoadedModel
@@ -189,13 +189,27 @@ class NetworkRun:
     def _captured(
         self, open_units: Sequence[tuple[str, str]], data: Data | None, batch_size: int
     ) -> list[Unit]:
-        """Take the Grams; the units that have them."""
+        """Take the Grams; the units that have them. A file that cannot be read needs none."""
+        bad = self._unreadable(open_units)
+        for key, error in bad.items():
+            self.store.write_failure(*key, failure_of(error))
+        open_units = [key for key in open_units if key not in bad]
         needing = [self.layers[name] for name in dict.fromkeys(layer for layer, _ in open_units)]
         failed = capture_grams(self.store, needing, self.loaded, data, batch_size, self._capturing)
         for layer, side in open_units:
             if layer in failed:
                 self.store.write_failure(layer, side, failure_of(failed[layer]))
         return [self._unit(layer, side) for layer, side in open_units if layer not in failed]
+
+    def _unreadable(self, open_units: Sequence[tuple[str, str]]) -> dict[tuple[str, str], InputError]:
+        """Units whose file of compressed weights cannot be read, or is not of their layer."""
+        files = self.store.manifest.compressed
+        return {
+            (layer, side): error
+            for layer, side in open_units
+            if side in files
+            for error in unreadable({side: files[side]}, [self.layers[layer]]).values()
+        }
 
     def _work(
         self,

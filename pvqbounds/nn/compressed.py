@@ -29,7 +29,7 @@ from pvqbounds.storage.checkpoints import (
     read_layer,
 )
 
-__all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "named_files", "notes_of"]
+__all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "named_files", "notes_of", "unreadable"]
 
 CompressedFiles = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 """Files or folders of compressed weights, by what to call them where that is said."""
@@ -104,6 +104,29 @@ def compressed_sides(
     if error_log is not None and len(named) != 1:
         raise InputError(f"An error log belongs to one file of compressed weights, not to {len(named)}.")
     return [_side(name, path, layer, formats, error_log) for name, path in named.items()]
+
+
+def unreadable(
+    files: CompressedFiles | None,
+    layers: Sequence[Layer],
+    formats: Sequence[str] = (),
+    error_log: str | Path | None = None,
+) -> dict[str, InputError]:
+    """Why layers cannot be taken from the files, by their names: found out before a model runs for long.
+
+    As :func:`compressed_sides` reads them, one layer after another, so that no two are held at a time; a
+    weight off the grid of its own file is found here, too.
+    """
+    reasons: dict[str, InputError] = {}
+    for layer in layers if files is not None else ():
+        try:
+            for side in compressed_sides(files, layer, formats, error_log):
+                if side.stored.grid is not None:
+                    for channel in range(side.stored.channels):
+                        side.stored.codes(channel)
+        except InputError as error:
+            reasons[layer.name] = error
+    return reasons
 
 
 def named_files(files: CompressedFiles | None) -> dict[str, Path]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from command_line import run
 from conforming import written_as_published
+from safetensors.numpy import save_file
 
 import pvqbounds as pvq
 from pvqbounds import nn
@@ -573,3 +574,35 @@ def test_compare_has_the_notes_of_the_layer(folder: Path, capsys: pytest.Capture
     few = ["--layer", "block1.0", "--grams", "one.npz", "--format", "int2", "--solver", "native"]
     assert run("compare", *few) == 0
     assert "Note: Of 'any_name' in one.npz it is taken" in " ".join(capsys.readouterr().out.split())
+
+
+def test_files_of_compressed_weights_are_read_before_the_model_runs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "telling_models.py").write_text(
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first, self.last = (nn.Linear(4, 4) for _ in range(2))\n"
+        "    def forward(self, x):\n"
+        "        Path('ran').touch()\n"
+        "        return self.last(self.first(x))\n"
+    )
+    np.save("x.npy", np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32))
+    wrong = np.arange(20, dtype=np.float32).reshape(4, 5)
+    save_file({"first.weight": wrong, "last.weight": wrong.T.copy()}, "wrong.safetensors")
+    few = ["--data", "x.npy", "--methods", "none", "--compressed", "wrong.safetensors"]
+    assert run("layer", "telling_models:Net", "--layer", "*", *few) == 2
+    assert "2 of 2 layers have no result." in (told := " ".join(capsys.readouterr().err.split()))
+    assert "(4, 5)" in told
+    assert run("layer", "telling_models:Net", "--layer", "first", "--save-grams", "g.npz", *few) == 2
+    assert run("network", "telling_models:Net", "--store", "s", *few) != 0
+    assert not Path("ran").exists()
+    right = np.arange(16, dtype=np.float32).reshape(4, 4) - 8.0
+    save_file({"first.weight": wrong, "last.weight": right}, "wrong.safetensors")
+    assert run("layer", "telling_models:Net", "--layer", "*", "--table", "t.csv", *few) == 2
+    assert Path("ran").exists()
+    assert "1 of 2 layers have no result." in " ".join(capsys.readouterr().err.split())
+    assert [line.split(",")[1] for line in Path("t.csv").read_text().splitlines()[1:]] == ["last"]
