@@ -174,6 +174,7 @@ def _side(
         steps=stored.grid is not None and stored.grid.has_steps,
         pattern=stored.pattern,
         kept=stored.pruned and stored.pattern is None,
+        presumed=stored.presumed,
     )
     return CompressedSide(name, stored, origin, _claimed(path, layer, error_log))
 

@@ -36,9 +36,9 @@ UNTOLD = (
     "without padding."
 )
 PARTED = (
-    "Tokens that are equal to the last bit, of which a mask tells some apart, are routed differently: which of "
-    "them reach the expert of layer '{}' is not known, and those that came first are taken; give samples without "
-    "padding."
+    "Tokens that are equal to the last bit, of which a mask tells some apart, are routed differently: which "
+    "of them reach the expert of layer '{}' is not known, and those that came first are taken; give samples "
+    "without padding."
 )
 WEIGHTED = "Positions count with the weights that the data give them: signal and errors are weighted means."
 

@@ -2,13 +2,14 @@
 
 An expert is given some of the tokens in an order of their own, which no mask has the shape of. But the rows
 that it is given are rows of what its block was given, to the last bit: each is looked up there. Equal rows
-are mostly routed alike, so that it does not matter which of them is meant; they are taken in their order, over
-all calls of the expert in one call of its block. Where more come than there are, none of them is known, unless
-all of them count alike; where fewer have come when the block is done (a router that looks at positions, or
-drops what is beyond a capacity), which of them it were is not known either, which is said. Layers within an expert have its rows. Where a block changes tokens before it routes
-them nothing is found, and that a mask has the shape of what an expert is given says nothing: tokens that are
-sorted by their scores may have it too. Of experts in one parameter the rows of the outer projection are those
-of the product of the inner one that they were made from.
+are mostly routed alike, so that it does not matter which of them is meant; they are taken in their order,
+over all calls of the expert in one call of its block. Where more come than there are, none of them is known,
+unless all of them count alike; where fewer have come when the block is done (a router that looks at
+positions, or drops what is beyond a capacity), which of them it were is not known either, which is said.
+Layers within an expert have its rows. Where a block changes tokens before it routes them nothing is found,
+and that a mask has the shape of what an expert is given says nothing: tokens that are sorted by their scores
+may have it too. Of experts in one parameter the rows of the outer projection are those of the product of the
+inner one that they were made from.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ class Routed:
         self._given: dict[int | None, Given] = {}
         """By the product of the entrance; the last call where layers run within it."""
         self.parted = False
-        """Whether the expert was given some of several equal tokens that do not count alike, and others not."""
+        """Whether the expert was given some of several equal tokens that do not count alike, not all."""
         handed.done.append(self._settle)
 
     def take(self, rows: Tensor) -> None:

@@ -48,6 +48,7 @@ def layer_rows(report: LayerReport, *, per_channel: bool = False) -> list[dict[s
             "signal": side.signal_enclosure.middle,
             "status": side.status,
             "lower_kind": side.lower_kind,
+            **_presumed(side),
             "seconds": math.fsum(s.bounds.seconds for s in side.slices),
             **_estimated(side),
         }
@@ -57,6 +58,12 @@ def layer_rows(report: LayerReport, *, per_channel: bool = False) -> list[dict[s
             row |= {f"held_out_{name}_sqnr": held.sqnr(number, name) for name in held.errors[number]}
         rows.append(row)
     return rows
+
+
+def _presumed(side: Side) -> dict[str, Any]:
+    """What the interval holds for, where no file says which grid its weights were held to."""
+    found = "" if side.compressed is None else side.compressed.condition
+    return {"presumed": found} if found else {}
 
 
 def _estimated(side: Side) -> dict[str, Any]:
@@ -98,6 +105,7 @@ def _channel_rows(report: LayerReport, side: Side) -> list[dict[str, Any]]:
             "first_input": result.inputs[0],
             "past_input": result.inputs[1],
             **bounds_columns(bounds),
+            **_presumed(side),
         }
         own = {name: sqnr(bounds.signal, errors[i]) for name, errors in side.method_errors.items()}
         rows.append(row | {f"{name}_sqnr": value for name, value in own.items()})

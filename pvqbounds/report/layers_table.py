@@ -50,7 +50,7 @@ def layers_text(reports: Sequence[LayerReport]) -> str:
 def _best(report: LayerReport, side: Side) -> str:
     if report.protocol != "full":
         return "chunks do not add up"
-    label = "" if side.lower_kind == "certified" else f" ({side.lower_kind})"
+    label = "" if side.proof == "certified" else f" ({side.proof.removeprefix('certified, ')})"
     return sqnr_text(*side.sqnr_interval, side.status == "optimal").removesuffix(" dB") + label
 
 

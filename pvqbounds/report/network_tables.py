@@ -76,8 +76,20 @@ def network_view(network: NetworkReport) -> RenderableType:
         table,
         Text(f"{network.done} of {network.planned} layers in a format stand{failed}."),
         *(Text(text, style="red") for text in failures_of(network)),
+        *(Text(text) for text in presumed_of(network)),
         *(Text(f"Note: {note}", style="yellow") for note in network.notes),
     )
+
+
+def presumed_of(network: NetworkReport) -> list[str]:
+    """What intervals of files presume that do not say which grid their weights were held to."""
+    return [
+        f"{entry.name} {side.format}: {side.compressed.condition}"
+        for entry in network.layers
+        if entry.report is not None
+        for side in entry.report.sides
+        if side.compressed is not None and side.compressed.presumed
+    ]
 
 
 def failures_of(network: NetworkReport) -> list[str]:
@@ -107,7 +119,7 @@ def _cells(entry: LayerEntry, formats: tuple[str, ...]) -> list[list[str]]:
 
 def _side_cells(side: Side) -> list[list[str]]:
     best = sqnr_text(*side.sqnr_interval, side.status == "optimal")
-    rows = [[side.format, best, side.lower_kind, _best_method(side)]]
+    rows = [[side.format, best, side.proof, _best_method(side)]]
     if side.estimate is not None:
         found, signal = side.estimate, side.signal_enclosure.middle
         ends = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)

@@ -171,7 +171,7 @@ def _draw_layer(axes: Axes, report: LayerReport) -> None:
         called = side.format  # of many sides the size in words takes too much room
         if len(sides) <= 2:
             called = size_text(side) if side.compressed is None else f"{side.format}: {size_text(side)}"
-        names.append(f"{called}\n{best}\n{side.status}, {side.lower_kind}")
+        names.append(f"{called}\n{best}\n{side.status}, {side.proof}")
     axes.set_yticks(range(len(sides)), names, fontsize=8)
     for label, colour in zip(axes.get_yticklabels(), colours, strict=True):
         label.set_color(colour)

@@ -126,8 +126,12 @@ def layer_text(report: LayerReport) -> str:
 
 
 def _compressed_texts(report: LayerReport) -> list[str]:
-    """How far each file's weights are from the best possible, a sentence each."""
-    return [compressed_text(side) for side in report.sides if side.compressed is not None]
+    """How far each file's weights are from the best possible, and what that presumes, a sentence each."""
+    return [
+        " ".join(filter(None, (compressed_text(side), side.compressed.condition)))
+        for side in report.sides
+        if side.compressed is not None
+    ]
 
 
 def compressed_text(side: Side) -> str:
@@ -410,7 +414,8 @@ def _status_text(side: Side) -> str:
 
 def _proof_text(side: Side) -> str:
     reported = sum(s.bounds.lower_kind == "reported" for s in side.slices)
-    return f"reported ({reported} of {len(side.slices)} not proved)" if reported else "certified"
+    told = f" ({reported} of {len(side.slices)} not proved)" if reported else ""
+    return side.proof.replace("reported", f"reported{told}")
 
 
 def _method_text(side: Side, name: str, full: bool) -> str:

@@ -33,6 +33,13 @@ class Compressed:
     pattern: tuple[int, int] | None = None
     kept: bool = False
     """Whether each channel may keep as many weights as the file keeps of it."""
+    presumed: str = ""
+    """What the interval holds for, to follow "the interval", where the file does not say what it allowed."""
+
+    @property
+    def condition(self) -> str:
+        """What is presumed, as a sentence; empty where the file says what it allowed."""
+        return f"The interval {self.presumed}." if self.presumed else ""
 
     @cached_property
     def form(self) -> Format:

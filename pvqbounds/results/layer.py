@@ -169,6 +169,12 @@ class Side:
         certified = all(s.bounds.lower_kind == "certified" for s in self.slices)
         return "certified" if certified else "reported"
 
+    @property
+    def proof(self) -> str:
+        """`lower_kind`, and that a grid is presumed where a file does not say what it allowed."""
+        presumed = self.compressed is not None and self.compressed.presumed
+        return f"{self.lower_kind}, grid presumed" if presumed else self.lower_kind
+
     @cached_property
     def expected_errors(self) -> tuple[float, ...]:
         """Typical least error of each slice on a fine, wide grid: a label, not a bound.
@@ -432,7 +438,7 @@ def _brief(side: Side) -> str:
     """The interval and its labels in a few words."""
     from pvqbounds.results.decibels import sqnr_text
 
-    labels = f"{side.status}, {side.lower_kind}"
+    labels = f"{side.status}, {side.proof}"
     sums = len({s.inputs for s in side.slices}) == 1  # chunks do not add up
     return f"{sqnr_text(*side.sqnr_interval, side.status == 'optimal')} ({labels})" if sums else f"({labels})"
 

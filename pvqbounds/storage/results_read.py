@@ -246,6 +246,7 @@ def _compressed(side: Node) -> Compressed | None:
         steps=node.flag("steps"),
         pattern=pattern,
         kept=node.flag("kept"),
+        presumed=node.optional("presumed", node.text) or "",
     )
 
 

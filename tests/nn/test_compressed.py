@@ -20,6 +20,8 @@ from torch import nn
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.nn import layer_bounds
+from pvqbounds.report.frames import layer_rows
+from pvqbounds.report.layers_table import layers_text
 from pvqbounds.report.plot import plot_layer
 from pvqbounds.report.tables import compressed_text
 from pvqbounds.solving.verified_files import verify_file
@@ -286,6 +288,54 @@ def test_dequantized_weights_are_held_to_the_grid_that_is_found(tmp_path: Path, 
     assert any("grid is found from the weights" in note for note in report.notes)
     write_layer(report, tmp_path / "r.json")
     assert all(finding.holds for finding in verify_file(tmp_path / "r.json"))
+
+
+def test_what_a_found_grid_presumes_stands_at_every_interval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """In tables, pictures and files of a layer, and in those of a network and its page."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    weight = pvq.nn.load_model("digits").module.get_submodule("block1.0").weight.detach()
+    codes = torch.round(weight / 0.25).clamp(-8, 7).flatten(1)
+    codes[:, 0], codes[:, 1] = -8, 7
+    codes[0], codes[1] = codes[0].clamp(-1, 1), 0
+    steps = 0.25 + 0.03 * torch.arange(len(codes))[:, None]  # no step of the tensor
+    save_file({"block1.0.weight": (steps * codes).reshape(weight.shape)}, "mine.safetensors")
+    few = ["--methods", "none", "--method", "relax", "--relaxation", "shared"]
+    layer = ["layer", "--layer", "block1.0", "--out-channels", "2", "--compressed", "mine.safetensors", *few]
+    assert run(*layer, "--json", "r.json", "--plot", "r.svg", "--table", "r.csv") == 0
+    blocks = len(codes)
+    told = (
+        f"The interval presumes int4:channel, found from the weights; in 1 of {blocks} blocks, whose weights "
+        f"are all 0, nothing else; in 1 of {blocks} blocks, which use few codes, it holds for every step and "
+        "zero point that they can have had, and what was found may mix them."
+    )
+    out = " ".join(capsys.readouterr().out.split())
+    assert told in out
+    assert "certified, grid presumed" in out
+    assert told in Path("r.csv").read_text()
+    assert "certified, grid presumed" in Path("r.svg").read_text()
+    side = json.loads(Path("r.json").read_text())["sides"][0]
+    assert f"The interval {side['compressed']['presumed']}." == told
+    assert run("show", "r.json") == 0
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert "certified, grid presumed" in repr(pvq.LayerReport.load("r.json"))
+    assert run("verify", "r.json") == 0
+    report = pvq.LayerReport.load("r.json")
+    assert {row["presumed"] for row in layer_rows(report, per_channel=True)} == {told}
+    assert "(grid presumed)" in layers_text([report])
+    network = ["network", "digits", "--layer", "block1.0", "--store", "s", "--compressed", "mine.safetensors"]
+    capsys.readouterr()
+    assert run(*network, *few) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"block1.0 mine: {told}" in out
+    assert "certified, grid presumed" in out
+    pytest.importorskip("jinja2")
+    assert run("report", "s", "--out", "page.html") == 0
+    page = Path("page.html").read_text()
+    assert f"(certified) {told}</title>" in page
+    assert '<span class="label presumed">presumed</span>' in page
 
 
 def test_a_convolution(tmp_path: Path) -> None:

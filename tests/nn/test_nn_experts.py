@@ -356,13 +356,15 @@ def test_equal_tokens_of_which_one_is_padded():
 
 @pytest.mark.parametrize("chunk", [None, 1])
 def test_equal_tokens_that_are_routed_differently_are_told(chunk):
-    """A router that looks at positions gives the expert one of two equal tokens, the padded one or the other."""
+    """A router that looks at positions gives the expert one of two equal tokens, padded or not."""
     x = TOKENS.clone()
     x[1, 3] = x[0, 1]  # padded there, and not here
     name = "mlp.experts.0.0"
     for reached in (1, 13):
         model = Masked(Block((torch.tensor([reached, 2]),), chunk=chunk))
-        batches = [{"x": each, "attention_mask": MASK} for each in (x, TOKENS)]  # told apart in the first alone
+        batches = [
+            {"x": each, "attention_mask": MASK} for each in (x, TOKENS)
+        ]  # told apart in the first alone
         found = grams_of_layers(model, [name], batches)[name]
         assert any("equal to the last bit" in note for note in found.notes)
         with pytest.raises(InputError, match="some reach its expert and others do not"):

@@ -18,6 +18,7 @@ from pvqbounds.storage.checkpoints.found_grids import FoundGrid, find_grid
 from pvqbounds.storage.checkpoints.grids import StepGrid
 
 KINDS = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+LAST_PLACE = {"f32": 2.0**-22, "f16": 2.0**-10, "bf16": 2.0**-7}
 CHANNELS, INPUTS = 6, 64
 COUNTS = {"tensor": (1, 1), "channel": (CHANNELS, 1), "g16": (CHANNELS, 4)}
 """Scales along the channels and along the inputs."""
@@ -91,16 +92,93 @@ def test_the_box_of_an_unseen_zero_point_holds_all_that_are_possible() -> None:
     assert found.name == "int4:g16:asym"
     values = found.grid.values(3)
     assert isinstance(values, Steps)
-    assert (values.qmin[16], values.qmax[16]) == (-12, 15)  # zero points from 0 to 12
-    assert any("zero point" in note for note in found.notes)
+    step = _steps("g16")[3, 16]
+    reached = np.rint(values.step[16] * np.array([values.qmin[16], values.qmax[16]]) / step)
+    assert reached.tolist() == [-12, 15]  # zero points from 0 to 12
+    assert "in 1 of 24 blocks, which use few codes, it holds for every step and zero point" in found.presumed
 
 
-def test_a_step_that_may_be_half_is_said() -> None:
-    codes = _codes(4, False)
-    codes[2] = 2 * (codes[2] // 4)
-    found = find_grid(_steps("channel") * codes, "f64")
-    assert isinstance(found, FoundGrid)
-    assert any(note.startswith("In 1 of 6 blocks") for note in found.notes)
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+@pytest.mark.parametrize(("most", "shift"), [(1, False), (2, False), (3, False), (5, True)])
+def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
+    kind: str, most: int, shift: bool
+) -> None:
+    """Whichever part of the step that is seen was the quantizer's, all that it could choose is there."""
+    rng = np.random.default_rng(most)
+    low = -3 if shift else -8
+    codes = rng.integers(low, low + 16, (6, 16))
+    codes[:, 0], codes[:, 1], codes[:, 2] = low, low + 15, low + 1
+    few = rng.integers(-most if not shift else 0, most + 1, 16)
+    few[:2] = most, most - 1
+    codes[4] = few
+    step = _stored(rng.uniform(0.01, 0.02, (6, 1)), "f16")
+    weight = _stored(step * codes, kind)
+    found = find_grid(weight, kind)
+    assert found is not None
+    assert found.name == "int4:channel" + ":asym" * shift
+    assert "in 1 of 6 blocks, which use few codes, it holds for every step" in found.presumed
+    values = found.grid.values(4)
+    for parts in range(1, 17):
+        own = parts * few
+        if shift:
+            zeros = range(max(0, -int(own.min())), 16 - max(0, int(own.max())))
+            boxes = [(-zero, 15 - zero) for zero in zeros]
+        else:
+            boxes = [(-8, 7)] * int(own.min() >= -8 and own.max() <= 7)
+        for first, last in boxes:
+            allowed = step[4, 0] / parts * np.arange(first, last + 1)
+            if kind != "f32":
+                allowed = _stored(allowed, kind)
+            for value in allowed:
+                nearest = values.weight_of(values.nearest(np.full(16, value)))
+                assert nearest == pytest.approx(value, rel=LAST_PLACE[kind], abs=1e-12)
+    sure = find_grid(np.delete(weight, 4, axis=0), kind)
+    assert sure is not None
+    rounded = "; values that no weight of a block has are known to the last place of 16 bits"
+    assert sure.presumed == f"presumes {found.name}, found from the weights" + rounded * (kind != "f32")
+
+
+def test_what_nothing_shows_is_presumed() -> None:
+    codes = _codes(8, False, scope="channel")
+    codes[2] = np.resize([1, 2, 3], INPUTS)  # the step may be any of 42 parts
+    codes[5] = 0
+    found = find_grid(_steps("channel") * codes, "f32")
+    assert found is not None
+    assert found.presumed == (
+        "presumes int8:channel, found from the weights; in 1 of 6 blocks the step that is seen, which may "
+        "have been a part of it; in 1 of 6 blocks, whose weights are all 0, nothing else"
+    )
+    values = found.grid.values(5)
+    assert isinstance(values, Steps)
+    assert not values.qmin.any()
+    assert not values.qmax.any()
+
+
+@pytest.mark.parametrize(
+    ("hints", "name", "told"),
+    [
+        ((), "int3:channel", 0),
+        (("int4:channel",), "int4:channel", 0),
+        (("int4:g16:asym",), "int4:channel:asym", 0),
+        (("int4", "int8"), "int4:channel", 0),
+        (("int3", "int8"), "int3:channel", 0),
+        (("int2",), "int3:channel", 1),
+        (("nf4",), "int3:channel", 1),
+    ],
+)
+def test_a_format_that_is_named_says_how_many_codes_there_were(hints, name: str, told: int) -> None:
+    found = find_grid(_steps("channel") * _codes(3, False, scope="channel"), "f32", hints)
+    assert found is not None
+    assert found.name == name
+    off = [note for note in found.notes if "are off" in note]
+    assert len(off) == told
+    if told:
+        assert off[0] == (
+            f"The weights are off {parse(hints[0]).values.name}, asked for beside them: the grid that they "
+            f"lie on is {name}."
+        )
+    if name.startswith("int4"):  # twice the codes would have been some of them
+        assert "in 6 of 6 blocks, which use few codes" in found.presumed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,21 +241,23 @@ def test_a_plain_file_says_that_its_grid_was_found(tmp_path: Path) -> None:
         (4, -8, [6, -6, 2, 0, 0, 4, -2, 6]),
     ],
 )
-def test_a_step_that_may_be_half_of_what_is_seen_is_told(bits: int, low: int, even: list[int]) -> None:
+def test_a_step_that_may_be_half_of_what_is_seen_is_allowed(bits: int, low: int, even: list[int]) -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(low, low + 2**bits, (6, 8))
     codes[:, 0], codes[:, 1], codes[:, 2] = low, low + 2**bits - 1, low + 1
     step = rng.uniform(0.01, 0.02, (6, 1)).astype(np.float16).astype(np.float64)
-    told = "In 1 of 6 blocks the weights use half of their codes at most"
+    told = "in 1 of 6 blocks, which use few codes"
     whole = find_grid(step * codes, "f32")
     assert whole is not None
-    assert not any(note.startswith(told) for note in whole.notes)
+    assert told not in whole.presumed
     codes[0] = even
     found = find_grid(step * codes, "f32")
     assert found is not None
-    assert any(note.startswith(told) for note in found.notes)
+    assert told in found.presumed
     assert isinstance(found.grid, StepGrid)
-    assert found.grid.step[0] == pytest.approx(2.0 * step[0, 0])
+    assert found.grid.step[0] == pytest.approx(step[0, 0])  # that of the quantizer, not twice that
+    assert found.grid.qmin[0] <= low
+    assert found.grid.qmax[0] >= low + 2**bits - 1
 
 
 def test_a_block_with_a_weight_off_its_grid_is_told() -> None:

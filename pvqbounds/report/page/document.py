@@ -14,6 +14,7 @@ from typing import Any
 
 from pvqbounds.errors import InputError
 from pvqbounds.report.allocation import allocation_text, assumptions_text, frontier_steps
+from pvqbounds.report.network_tables import presumed_of
 from pvqbounds.report.page.figures import (
     Duel,
     GapPanel,
@@ -35,6 +36,7 @@ __all__ = ["check_page_packages", "page_html", "write_page"]
 LABELS = {
     "certified": "proved from the stored data, with rounding accounted for, whatever solver proposed it",
     "reported": "stated by a solver in floating point and not proved",
+    "presumed": "on a grid that is found from the weights of a file, which does not say it",
     "estimated": "from a sample of channels, with its 95 % confidence interval; never a bound",
     "expected": "a typical value on a fine, wide grid; never a bound",
 }
@@ -205,7 +207,7 @@ def _verdicts(network: NetworkReport) -> list[tuple[str, str]]:
 
 def _notes(network: NetworkReport) -> list[str]:
     own = (note for entry in network.layers if entry.report is not None for note in entry.report.notes)
-    return list(dict.fromkeys((*network.notes, *own)))
+    return list(dict.fromkeys((*network.notes, *presumed_of(network), *own)))
 
 
 # ------------------------------------------------------------------------------- figures on axes

@@ -74,6 +74,8 @@ class Interval:
     upper: float
     status: str
     lower_kind: str
+    presumed: str
+    """What a bound on a grid holds for that no file says, as a sentence; empty elsewhere."""
     estimated: tuple[float, float, float, float] | None
     """Of a sampled side the estimated ends of the whole layer, and the outer ends of their 95 % intervals:
     (outer lower, lower, upper, outer upper)."""
@@ -96,7 +98,8 @@ class Interval:
     def labels(self) -> tuple[str, ...]:
         """What kinds of numbers stand in it."""
         estimated = ("estimated",) if self.estimated is not None else ()
-        return (self.lower_kind, *estimated)
+        presumed = ("presumed",) if self.presumed else ()
+        return (self.lower_kind, *presumed, *estimated)
 
 
 def whole_sides(network: NetworkReport) -> Iterator[tuple[int, LayerEntry, LayerReport, Side]]:
@@ -128,6 +131,7 @@ def _interval(depth: int, entry: LayerEntry, report: LayerReport, side: Side) ->
         upper=upper,
         status=side.status,
         lower_kind=side.lower_kind,
+        presumed="" if side.compressed is None else side.compressed.condition,
         estimated=_estimated(side),
         marks=tuple(_marks(side)),
         beats=tuple(loser for winner, loser in report.verdict if winner == side.format),

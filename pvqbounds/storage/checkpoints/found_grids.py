@@ -2,15 +2,18 @@
 
 Weights of a block that are whole multiples of one step, each rounded once to the type that the file stores,
 leave an interval of steps; where the intervals of all weights meet there is a grid. The coarsest step is
-taken, and the largest blocks that have one: the tensor, channels, groups of inputs. Codes have the fewest
-bits that hold those of every block. Where their boxes are not symmetric, nobody can see the zero point of a
-block that uses few codes: its box then holds the codes of all zero points that the block can have had, so
-that the bound holds for whichever it was.
+looked for, and the largest blocks that have one: the tensor, channels, groups of inputs. Codes have the
+fewest bits that hold those of every block, or those of a format that is named. What nobody can see of a block
+that uses few codes is left open: where its codes, doubled or trebled, are codes of so many bits too, its step
+may have been a half or a third; where boxes are not symmetric its zero point is any that holds its codes.
+Such a block has the values of all steps and zero points that are possible, so that the bound holds for
+whichever it was. What is presumed nevertheless is said (:attr:`FoundGrid.presumed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.formats import parse
 from pvqbounds.problems.formats.number_types import BF16, FP16, FP32, FP64, NumberType
-from pvqbounds.problems.formats.rules import LevelRule
+from pvqbounds.problems.formats.rules import LevelRule, ValueRule
 from pvqbounds.storage.checkpoints.grids import Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
 
@@ -38,6 +41,9 @@ ROUNDINGS = 4
 FEW_BLOCKS, MORE_BITS = 0.1, 2
 """At most such a part of the blocks needs so many bits more than most where a weight is held to be off."""
 
+MOST_CODES = 2**14
+"""Codes of a block at most, where its step may be many parts of what is seen."""
+
 MOST_DOUBT = 0.25
 """Part of a step that rounding may hide: beyond it any number would pass for a multiple."""
 
@@ -53,6 +59,8 @@ class FoundGrid:
     bits: int
     scales: int
     """Number of scales."""
+    presumed: str
+    """What its bound holds for, and what in it is beyond the one grid that the quantizer had."""
     notes: tuple[str, ...]
 
 
@@ -80,7 +88,7 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
     for size in scopes:
         fitted = _fitted(weight.reshape(-1, size), TYPES[kind])
         if fitted is not None:
-            return _uniform(weight, fitted, TYPES[kind])
+            return _uniform(weight, fitted, TYPES[kind], rules)
     for rule in rules:
         if isinstance(rule, LevelRule) and rule.units is not None:
             size = rule.group or weight.shape[1]
@@ -146,43 +154,137 @@ def _numbers_between(low: float, high: float) -> Iterator[float]:
     yield from (float(middle[0]), low, high)
 
 
-def _uniform(weight: Array, fitted: _Fitted, kind: NumberType) -> FoundGrid:
-    """The grid of steps that were found, its codes in the fewest bits that hold them."""
-    size = fitted.codes.shape[1]
+@dataclass(frozen=True)
+class _Width:
+    """How many codes a block has, and how they lie about 0."""
+
+    bits: int
+    asymmetric: bool
+
+    def holds(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> bool:
+        """Whether the codes of every block are some of them."""
+        return bool((self.times(low, high) > 0).all())
+
+    def times(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        """By how much the codes of blocks can be multiplied at most; 1 where all are 0."""
+        least, most, half = -np.minimum(low, 0), np.maximum(high, 0), 1 << (self.bits - 1)
+        if self.asymmetric:
+            found = (2 * half - 1) // np.maximum(least + most, 1)
+        else:
+            found = np.minimum(half // np.maximum(least, 1), (half - 1) // np.maximum(most, 1))
+            found = np.where(most == 0, half // np.maximum(least, 1), found)
+        return np.where(least + most == 0, 1, found)
+
+    def ends(
+        self, low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The box of each block; of all zero points that it can have had."""
+        half, top = 1 << (self.bits - 1), (1 << self.bits) - 1
+        if self.asymmetric:
+            return np.maximum(high - top, -top), np.minimum(low + top, top)
+        return np.full(len(low), -half), np.full(len(low), half - 1)
+
+
+WIDTHS = tuple(_Width(bits, asymmetric) for bits in range(2, 10) for asymmetric in (False, True))
+"""The fewest bits first."""
+
+
+def _width(fitted: _Fitted, rules: Sequence[ValueRule]) -> _Width:
+    """That of a format that is named and holds the codes, else the least that does."""
     low, high = fitted.codes.min(axis=1), fitted.codes.max(axis=1)
-    symmetric = next(b for b in range(2, 10) if low.min() >= -(1 << (b - 1)) and high.max() < 1 << (b - 1))
-    shifted = next(b for b in range(2, 10) if (high - low).max() < 1 << b and _holds_zero(low, high, b))
-    bits, asymmetric = min(symmetric, shifted), shifted < symmetric
-    top = (1 << bits) - 1
-    if asymmetric:
-        qmin, qmax = np.maximum(high - top, -top), np.minimum(low + top, top)
-        ends, notes = (qmin, qmax), [UNSEEN_ZERO_POINT] * bool((qmax - qmin > top).any())
-    else:
-        half = 1 << (bits - 1)
-        ends, notes = (np.full(len(low), -half), np.full(len(low), half - 1)), []
-    if asymmetric:
-        fits = np.maximum(2 * high, 0) - np.minimum(2 * low, 0) <= top
-    else:
-        fits = (-2 * low <= 1 << (bits - 1)) & (2 * high < 1 << (bits - 1))
-    small = int((fits & ((low != 0) | (high != 0))).sum())  # twice the codes would have room too
-    if small:
-        notes.append(
-            f"In {small} of {len(low)} blocks the weights use half of their codes at most, so that their "
-            "step may be half of what is seen."
-        )
-    notes += _of_wide_blocks(low, high, size, weight.shape[1])
+    least = next(width for width in WIDTHS if width.holds(low, high))
+    size = fitted.codes.shape[1]
+    named = [
+        _Width(rule.code_bits, "asym" in rule.name.split(":"))
+        for rule in rules
+        if rule.has_steps and (rule.group is None or size % rule.group == 0)
+    ]
+    fitting = [width for width in named if width.bits <= LARGEST_BITS and width.holds(low, high)]
+    return min(fitting, key=lambda width: (width.bits, width != least), default=least)
+
+
+LARGEST_BITS = 8
+"""Of a format that is named; wider grids hide in the rounding of 32 bits."""
+
+
+def _uniform(weight: Array, fitted: _Fitted, kind: NumberType, rules: Sequence[ValueRule]) -> FoundGrid:
+    """The grid of steps that were found, its codes in the fewest bits that hold them, or in those named."""
+    low, high = fitted.codes.min(axis=1), fitted.codes.max(axis=1)
+    width, size = _width(fitted, rules), fitted.codes.shape[1]
+    shape, blocks = (weight.shape[0], weight.shape[1]), len(low)
+    scales = (1,) if blocks == 1 else (shape[0], blocks // shape[0])
+    name = grid_name(width.bits, shape, scales, asymmetric=width.asymmetric)
+    empty = (low == 0) & (high == 0)
+    times = np.where(empty, 1, width.times(low, high))
+    ends = width.ends(low, high)
+    hidden = _parts(times) << width.bits > MOST_CODES
+    open_ones = ((times > 1) & ~hidden) | (~empty & (ends[1] - ends[0] >= 1 << width.bits))
     block = (np.arange(weight.size) // size).reshape(weight.shape)
-    shape = weight.shape[0], weight.shape[1]
-    scales = (1,) if len(low) == 1 else (shape[0], len(low) // shape[0])
-    grid, on_it = _grid(block, fitted, ends, kind)
+    box = tuple(np.where(empty, 0, end) for end in ends)
+    grid, on_it = _grid(block, fitted, (box[0], box[1]), np.where(hidden, 1, times), kind)
+    notes = (
+        "The grid is found from the weights: no file says it.",
+        *_of_wide_blocks(low, high, size, shape[1]),
+    )
     return FoundGrid(
-        name=grid_name(bits, shape, scales, asymmetric=asymmetric),
+        name=name,
         grid=grid,
         weight=weight if on_it is None else on_it.reshape(weight.shape),
-        bits=bits,
-        scales=len(low),
-        notes=("The grid is found from the weights: no file says it.", *notes),
+        bits=width.bits,
+        scales=blocks,
+        presumed=_presumed(
+            name, blocks, (int(open_ones.sum()), int(hidden.sum()), int(empty.sum())), rounded=on_it is None
+        ),
+        notes=(*notes, *_beside(name, rules, width, size)),
     )
+
+
+def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: bool) -> str:
+    """What a bound on a grid that was found holds for.
+
+    Parameters
+    ----------
+    unseen
+        How many blocks have all values that are possible; may have a step too far below what is seen for
+        that; and are all 0.
+    rounded
+        Whether the file has rounded multiples to 16 bits, which leaves open what exactly those were that no
+        weight has.
+    """
+    open_ones, hidden, empty = unseen
+    told = [f"presumes {name}, found from the weights"]
+    if rounded:
+        told.append("values that no weight of a block has are known to the last place of 16 bits")
+    if hidden:
+        told.append(f"in {hidden} of {blocks} blocks the step that is seen, which may have been a part of it")
+    if empty:
+        told.append(f"in {empty} of {blocks} blocks, whose weights are all 0, nothing else")
+    if open_ones:
+        told.append(
+            f"in {open_ones} of {blocks} blocks, which use few codes, it holds for every step and zero point "
+            "that they can have had, and what was found may mix them"
+        )
+    return "; ".join(told)
+
+
+def _beside(name: str, rules: Sequence[ValueRule], width: _Width, size: int) -> list[str]:
+    """Say where no format that is asked for beside the weights is theirs."""
+    fitting = any(
+        rule.has_steps
+        and (rule.code_bits, "asym" in rule.name.split(":")) == (width.bits, width.asymmetric)
+        and (rule.group is None or size % rule.group == 0)
+        for rule in rules
+    )
+    if fitting or not rules:
+        return []
+    named = " or ".join(dict.fromkeys(rule.name for rule in rules))
+    return [f"The weights are off {named}, asked for beside them: the grid that they lie on is {name}."]
+
+
+def _parts(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fewest equal parts of each step that hold its half, its third and so on, up to one of so many."""
+    known = [math.lcm(*range(1, most + 1)) for most in range(17)]
+    return np.array([*known, MOST_CODES])[np.minimum(times, len(known))]
 
 
 def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, inputs: int) -> list[str]:
@@ -200,29 +302,46 @@ def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, 
     ]
 
 
-UNSEEN_ZERO_POINT = (
-    "Some blocks use too few codes to tell their zero point: their boxes hold the codes of all that are "
-    "possible, so that the bound holds for whichever it was."
-)
-
-
-def _holds_zero(low: NDArray[np.int64], high: NDArray[np.int64], bits: int) -> bool:
-    """Whether every block's codes fit in a box of so many bits that holds 0."""
-    return bool((np.maximum(high, 0) - np.minimum(low, 0)).max() < 1 << bits)
-
-
 def _grid(
     block: NDArray[np.int64],
     fitted: _Fitted,
     ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+    times: NDArray[np.int64],
     kind: NumberType,
 ) -> tuple[Grid, Array | None]:
-    """Exact multiples, and weights on them, where the file rounds to 32 bits or more; else levels."""
-    if kind.mantissa >= FP32.mantissa:
-        return StepGrid.of(block, fitted.step, *ends), fitted.step[:, None] * fitted.codes
+    """Exact multiples, and weights on them, where the file rounds to 32 bits or more; else levels.
+
+    Parameters
+    ----------
+    times
+        Into how many parts the step of each block may have to be cut: whatever their number up to this one,
+        all values are there.
+    """
     low, high = ends
-    codes = np.minimum(low[:, None] + np.arange(int((high - low).max()) + 1), high[:, None])
-    return LevelGrid.of_table(block, kind.nearest(fitted.step[:, None] * codes)), None
+    if kind.mantissa >= FP32.mantissa:
+        parts = _parts(times)
+        step = fitted.step / parts
+        codes = parts[:, None] * fitted.codes
+        return StepGrid.of(block, step, parts * low, parts * high), step[:, None] * codes
+    return LevelGrid(block, _decoder(fitted.step, low, high, times, kind)), None
+
+
+def _decoder(
+    step: Array,
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    times: NDArray[np.int64],
+    kind: NumberType,
+) -> Callable[[NDArray[np.int64]], Array]:
+    """What a file of some type can hold of the multiples of every step that blocks may have had."""
+
+    def decoded(asked: NDArray[np.int64]) -> Array:
+        bottom, most = low[asked, None], int(times[asked].max())
+        codes = np.minimum(bottom + np.arange(int((high[asked] - low[asked]).max()) + 1), high[asked, None])
+        parts = (np.minimum(cut, times[asked]) for cut in range(1, most + 1))
+        return np.concatenate([kind.nearest((step[asked] / cut)[:, None] * codes) for cut in parts], axis=1)
+
+    return decoded
 
 
 def _of_levels(weight: Array, size: int, rule: LevelRule, kind: NumberType) -> FoundGrid | None:
@@ -248,6 +367,10 @@ def _of_levels(weight: Array, size: int, rule: LevelRule, kind: NumberType) -> F
         weight=weight,
         bits=rule.code_bits,
         scales=len(blocks),
+        presumed=(
+            f"presumes {rule.name} with scales found from the weights: the largest of each block has the "
+            "largest level that fits"
+        ),
         notes=(f"The scales of {rule.name} are found from the weights: no file says them.",),
     )
 

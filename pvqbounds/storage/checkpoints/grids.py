@@ -104,6 +104,7 @@ class LevelGrid(Grid):
         """Levels; one table for all inputs is held once."""
         blocks, place = np.unique(self.block[channel], return_inverse=True)
         levels = levels_of(self.decoded(blocks))
+        levels = levels[:, : 1 + int((levels[:, 1:] > levels[:, :-1]).sum(axis=1).max(initial=0))]
         if len(blocks) == 1:
             return Levels(np.broadcast_to(levels[0], (len(place), levels.shape[1])))
         return Levels(levels[place])

@@ -45,6 +45,8 @@ class CompressedLayer:
     """N:M, which the zeros of the file follow along the input channels."""
     pruned: bool = False
     """Whether each channel may keep as many weights as the file keeps of it."""
+    presumed: str = ""
+    """What a bound on its values holds for, to follow "the interval", where the file does not say it."""
     notes: tuple[str, ...] = ()
     """What a reader must know, a sentence each."""
 
@@ -132,6 +134,7 @@ def joined(one: CompressedLayer, other: CompressedLayer, interleaved: bool = Fal
         bits_per_weight=float(np.average([one.bits_per_weight, other.bits_per_weight], weights=sizes)),
         pattern=one.pattern if one.pattern == other.pattern else None,
         pruned=one.pruned,
+        presumed=" and ".join(dict.fromkeys(filter(None, (one.presumed, other.presumed)))),
         notes=tuple(dict.fromkeys([*one.notes, *other.notes])),
     )
 

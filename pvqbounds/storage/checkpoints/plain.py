@@ -79,6 +79,7 @@ class Plain(LayerFormat):
             code_bits=found.bits,
             bits_per_weight=found.bits + found.scales * 16 / np.float64(weight.size),
             pattern=pattern,
+            presumed=found.presumed,
             notes=found.notes,
         )
 
