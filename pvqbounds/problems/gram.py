@@ -23,6 +23,9 @@ COARSE_ASYMMETRY, COARSE_INDEFINITE = 16.0, 4.0
 """The same for Grams made in a coarser precision, in units of its spacing at 1."""
 
 
+TILE = 256
+"""Rows and columns of a matrix that are compared at a time."""
+
 MOST_PARTS = 4
 """Grams of some of the inputs that are kept for those who ask again."""
 
@@ -127,7 +130,7 @@ def _checked(array: NDArray[np.float64], largest: float, spacing: float) -> NDAr
     """The matrix, exactly symmetric, if it is a Gram up to rounding in the precision that it was made in."""
     unit = np.ldexp(1.0, int(np.frexp(largest)[1]) - 1)
     small = array / unit  # a power of two: nothing below overflows
-    asymmetry = float(np.abs(small - small.T).max())
+    asymmetry = _asymmetry(small)
     coarse = spacing > np.finfo(np.float64).eps
     if asymmetry > max(ASYMMETRY_TOLERANCE, COARSE_ASYMMETRY * spacing * coarse):
         raise InputError(
@@ -136,8 +139,9 @@ def _checked(array: NDArray[np.float64], largest: float, spacing: float) -> NDAr
         )
     trace = float(np.trace(small))
     allowed = max(INDEFINITE_TOLERANCE, COARSE_INDEFINITE * spacing * coarse)
-    if not _is_semidefinite(0.5 * small + 0.5 * small.T, allowed * trace):
-        smallest = float(np.linalg.eigvalsh(0.5 * small + 0.5 * small.T)[0])
+    even = small if asymmetry == 0.0 else 0.5 * small + 0.5 * small.T
+    if not _is_semidefinite(even, allowed * trace):
+        smallest = float(np.linalg.eigvalsh(even)[0])
         raise InputError(
             f"The Gram matrix is indefinite (smallest eigenvalue {smallest * unit:.3g}, "
             f"trace {trace * unit:.3g}); accumulate it as XᵀX/N in float64."
@@ -148,10 +152,19 @@ def _checked(array: NDArray[np.float64], largest: float, spacing: float) -> NDAr
     return array
 
 
+def _asymmetry(matrix: NDArray[np.float64]) -> float:
+    """Largest |M_ij - M_ji|, a tile after another: a large matrix is not turned as a whole."""
+    starts = range(0, len(matrix), TILE)
+    pairs = ((slice(i, i + TILE), slice(j, j + TILE)) for i in starts for j in starts if j <= i)
+    return max(float(np.abs(matrix[a, b] - matrix[b, a].T).max()) for a, b in pairs)
+
+
 def _is_semidefinite(matrix: NDArray[np.float64], allowed: float) -> bool:
     """Whether a matrix with largest entry about 1 has no eigenvalue below -allowed, up to rounding."""
+    raised = matrix.copy()
+    raised.flat[:: len(matrix) + 1] += allowed
     try:
-        np.linalg.cholesky(matrix + allowed * np.eye(len(matrix)))
+        np.linalg.cholesky(raised)
     except np.linalg.LinAlgError:
         return False
     return True

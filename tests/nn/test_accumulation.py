@@ -83,3 +83,20 @@ def test_what_is_not_finite_is_told_by_its_batch():
         total.add(rows, None, batch)
     with pytest.raises(InputError, match="layer 'fc' is not finite in batch 2"):
         total.sums()
+
+
+@pytest.mark.parametrize(("groups", "inputs"), [(1, 9), (1, 64), (3, 20), (3, 60)])
+def test_sums_of_groups_are_whole_whatever_their_size(groups, inputs):
+    """Half of a product is taken or all of it, by what is faster: both triangles are there."""
+    total, expected = Accumulator("any", groups, inputs), np.zeros((groups, inputs, inputs))
+    for number in range(3):
+        rows = torch.randn(groups, 700, inputs, generator=torch.Generator().manual_seed(number))
+        total.add(rows)
+        own = rows.double().numpy()
+        expected += own.transpose(0, 2, 1) @ own
+        np.testing.assert_allclose(total.sums(), expected, rtol=1e-12, atol=1e-11)
+    sums = total.sums()
+    assert (sums == sums.transpose(0, 2, 1)).all()
+    with pytest.raises(InputError, match="not finite"):
+        total.add(torch.full((groups, 9000, inputs), torch.nan))
+        total.sums()
