@@ -33,7 +33,6 @@ from pvqbounds.commands.inputs import (
     SaveGramsOption,
     WeightsOption,
     captured,
-    check_gram_file,
     data_options,
     layers_of,
     model_name,
@@ -138,11 +137,9 @@ def figure4(
         raise InputError("--whole cuts no chunks, and --opt-dim is what they hold; give one of them.")
     formats, listed = formats_of_widths(widths_of(bits)), methods_of(methods) or []
     called = model_name(model, model_option)
-    outputs = Outputs(json_path, plot, table)
+    outputs = Outputs(json_path, plot, table, grams=save_grams)
     read = [path for path in (data, weights, grams, *(results or ())) if path is not None]
     outputs.check(read)
-    if save_grams is not None:
-        check_gram_file(save_grams)
     if resume and json_path is None:
         raise InputError("--resume reads what --json has written; give --json too.")
     refuse_repeated(results or ())

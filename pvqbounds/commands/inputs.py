@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, OutputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -173,18 +173,25 @@ def layers_view(module: nn.Module) -> RenderableType:
     return table
 
 
-def check_gram_file(path: Path) -> None:
+def check_gram_file(path: Path, read: Sequence[Path]) -> None:
     """Find out before any work whether Grams can be written to `path`.
+
+    Parameters
+    ----------
+    read
+        Files that are read.
 
     Raises
     ------
     InputError, OutputError
-        If its ending is another, or it cannot be written.
+        If its ending is another, it cannot be written, or it would replace one of them.
     """
     from pvqbounds.storage.archive import check_writable
 
     if path.suffix != ".npz":
         raise InputError(f"Grams are written to an .npz file, not to {path}.")
+    if path.resolve() in {other.resolve() for other in read}:
+        raise OutputError(f"--save-grams would replace its own input {path}; give it another name.")
     check_writable(path)
 
 

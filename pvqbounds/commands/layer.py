@@ -50,7 +50,6 @@ from pvqbounds.commands.inputs import (
     WeightsOption,
     WordsOption,
     captured,
-    check_gram_file,
     data_options,
     layers_of,
     layers_view,
@@ -171,10 +170,8 @@ def layer(
     called = model_name(model, model_option)
     given = (data, weights, held_out, grams, position_mask, *(compressed or ()))
     read = [path for path in given if path is not None]
-    outputs = Outputs(json_path, plot, table, words)
+    outputs = Outputs(json_path, plot, table, words, save_grams)
     outputs.check(read)
-    if save_grams is not None:
-        check_gram_file(save_grams)
     reports: list[LayerReport] = []
     failed: dict[str, InputError] = {}
     try:

@@ -29,6 +29,8 @@ class Outputs:
     """One for all layers."""
     words: bool = True
     """Whether pictures have the verdict above them."""
+    grams: Path | None = None
+    """Those of all layers."""
 
     def check(self, inputs: Sequence[Path]) -> None:
         """Find out before any work whether all can be written.
@@ -38,6 +40,7 @@ class Outputs:
         InputError, OutputError
             If not, or if one would replace an input or another.
         """
+        from pvqbounds.commands.inputs import check_gram_file
         from pvqbounds.report.frames import check_table_path
         from pvqbounds.report.plot import check_plot_path
         from pvqbounds.storage.results_written import check_result_path
@@ -48,7 +51,10 @@ class Outputs:
             check_plot_path(self.plot)
         if self.table is not None:
             check_table_path(self.table)
+        if self.grams is not None:
+            check_gram_file(self.grams, inputs)
         check_different(plot=self.plot, table=self.table)
+        self._refuse_grams_at(self.json)
         if self.json is not None and self.plot is not None:
             taken = {self.json.resolve(), self.json.with_suffix(".npz").resolve()}
             if self.plot.resolve() in taken:
@@ -74,6 +80,16 @@ class Outputs:
             path = self.result_of(layer)
             if path is not None:
                 check_result_path(path, *inputs)
+                self._refuse_grams_at(path)
+
+    def _refuse_grams_at(self, result: Path | None) -> None:
+        """Refuse Grams where the arrays of a result go, beside it."""
+        if result is None or self.grams is None:
+            return
+        if result.with_suffix(".npz").resolve() == self.grams.resolve():
+            raise OutputError(
+                f"--json and --save-grams would both write {self.grams}; give one another name."
+            )
 
     def check_none(self) -> None:
         """Refuse files where there is no layer to write.

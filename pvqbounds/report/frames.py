@@ -23,7 +23,12 @@ Row = Mapping[str, Any]
 
 SUFFIXES = (".csv", ".parquet", ".tex")
 
-SPECIAL = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "$": r"\$", "\\": r"\textbackslash{}"}
+SPECIAL = {
+    **{letter: f"\\{letter}" for letter in "%&_#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 """Characters that LaTeX reads as something else."""
 
 

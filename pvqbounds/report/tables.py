@@ -456,8 +456,13 @@ def verdict_text(report: LayerReport) -> str:
         form = report.sides[0].form.name
         return f"No verdict: {report.names[0]} ({form}) is the only side."
     if report.protocol == "chunked":
-        return _chunked_verdict(report)
-    return _pair_verdict(report) if len(report.sides) == 2 else order_text(report)
+        text = _chunked_verdict(report)
+    else:
+        text = _pair_verdict(report) if len(report.sides) == 2 else order_text(report)
+    presumed = [
+        side.format for side in report.sides if side.compressed is not None and side.compressed.presumed
+    ]
+    return f"{text} The grid of {' and '.join(presumed)} is presumed." if presumed else text
 
 
 def _pair_verdict(report: LayerReport) -> str:

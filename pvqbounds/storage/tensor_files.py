@@ -6,6 +6,7 @@ tensors, numbers and containers of them, and what a tensor says of itself is not
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -59,17 +60,24 @@ def read_torch(path: Path) -> Any:
     torch: Any = import_module("torch")
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        try:
-            return torch.load(path, mmap=True, **options)
-        except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
-            if path.stat().st_size > LARGEST_FILE:
-                raise
-            return torch.load(path, **options)
+        with warnings.catch_warnings():  # what it cannot read fails, whatever it warns of before
+            warnings.simplefilter("ignore", UserWarning)
+            return _loaded(torch, path, options)
     except Exception as error:
         raise InputError(
             f"{path} is damaged or holds more than tensors, which is never unpickled "
             f"({type(error).__name__}); save the state_dict as .safetensors."
         ) from error
+
+
+def _loaded(torch: Any, path: Path, options: dict[str, Any]) -> Any:
+    """What a file holds, mapped where it can be."""
+    try:
+        return torch.load(path, mmap=True, **options)
+    except (RuntimeError, ValueError):  # the format before zip archives cannot be mapped
+        if path.stat().st_size > LARGEST_FILE:
+            raise
+        return torch.load(path, **options)
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:

@@ -606,3 +606,18 @@ def test_files_of_compressed_weights_are_read_before_the_model_runs(
     assert Path("ran").exists()
     assert "1 of 2 layers have no result." in " ".join(capsys.readouterr().err.split())
     assert [line.split(",")[1] for line in Path("t.csv").read_text().splitlines()[1:]] == ["last"]
+
+
+def test_grams_are_not_saved_over_what_is_read_or_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--bits", "2", "--methods", "none", "--out-channels", "1", "--save-grams"]
+    for name, given in (("r.npz", "r.json"), ("r-block1.0.npz", "r-{layer}.json")):
+        assert run("layer", "--layer", "block1.0", *few, name, "--json", given) != 0
+        assert f"--json and --save-grams would both write {name}" in " ".join(capsys.readouterr().err.split())
+        assert not Path(name).exists()
+    np.savez("x.npz", inputs=nn.load_model("digits").data[:20].numpy())
+    kept = Path("x.npz").read_bytes()
+    assert run("layer", "digits", "--layer", "block1.0", "--data", "x.npz", *few, "x.npz") != 0
+    assert "would replace its own input x.npz" in " ".join(capsys.readouterr().err.split())
+    assert Path("x.npz").read_bytes() == kept

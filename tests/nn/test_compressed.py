@@ -325,6 +325,8 @@ def test_what_a_found_grid_presumes_stands_at_every_interval(
     report = pvq.LayerReport.load("r.json")
     assert {row["presumed"] for row in layer_rows(report, per_channel=True)} == {told}
     assert "(grid presumed)" in layers_text([report])
+    assert run(*layer, "--format", "25%") == 0
+    assert "The grid of mine is presumed." in " ".join(capsys.readouterr().out.split())
     network = ["network", "digits", "--layer", "block1.0", "--store", "s", "--compressed", "mine.safetensors"]
     capsys.readouterr()
     assert run(*network, *few) == 0

@@ -178,3 +178,9 @@ def test_markers_of_many_sides_are_told_apart_in_the_legend():
     handles = figure.legends[0].legend_handles
     shown = [(h.get_marker(), h.get_markeredgecolor()) for h in handles if hasattr(h, "get_marker")]
     assert len(shown) == len(set(shown)) > 15
+
+
+def test_latex_has_no_letter_that_it_reads_as_something_else(tmp_path):
+    write_table([{"layer": "a{0}~b^c_d\\e"}], tmp_path / "t.tex")
+    row = (tmp_path / "t.tex").read_text().splitlines()[4]
+    assert row == r"a\{0\}\textasciitilde{}b\textasciicircum{}c\_d\textbackslash{}e \\"

@@ -67,7 +67,7 @@ class Evil:
         return os.system, ("touch pwned",)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.filterwarnings("error:Detected pickle protocol")  # a sentence is enough
 @pytest.mark.parametrize("suffix", [".pt", ".bin", ".ckpt"])
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.chdir(tmp_path)
