@@ -175,6 +175,7 @@ def _side(
         pattern=stored.pattern,
         kept=stored.pruned and stored.pattern is None,
         presumed=stored.presumed,
+        mixed=stored.mixed,
     )
     return CompressedSide(name, stored, origin, _claimed(path, layer, error_log))
 

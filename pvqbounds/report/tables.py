@@ -202,6 +202,8 @@ def reason_text(side: Side, positions: int, name: str | None = None) -> str:
         return ""
     if not open_ones and side.one_scale is not None:
         return f"{called} is bounded: what bounds at some scales leave open between them."
+    if not open_ones and side.compressed is not None and side.compressed.mixed:
+        return f"{called} is bounded: of some channels it is not known which values the file allowed at once."
     if not open_ones:  # the channels are optimal each by itself, the budget that they share is not
         return f"{called} is bounded: the gap of the relaxation of their one budget."
     chunked = len({s.inputs for s in side.slices}) > 1
@@ -407,7 +409,7 @@ def _status_text(side: Side) -> str:
     if side.one_scale is not None:
         return f"{side.status} (one scale)"
     optimal = sum(s.bounds.status == "optimal" for s in side.slices)
-    if optimal == len(side.slices):
+    if optimal == len(side.slices) and side.status == "optimal":
         return f"optimal ({optimal} of {optimal})"
     return f"bounded ({optimal} of {len(side.slices)} optimal)"
 

@@ -36,6 +36,10 @@ class Compressed:
     presumed: str = ""
     """What the interval holds for, to follow "the interval", where the file does not say what it allowed."""
 
+    mixed: tuple[int, ...] = ()
+    """Channels whose values are more than the compression was allowed to choose at once: the bound holds, and
+    what was found on them may be out of its reach, so that the file's own weights are what is reached."""
+
     @property
     def condition(self) -> str:
         """What is presumed, as a sentence; empty where the file says what it allowed."""

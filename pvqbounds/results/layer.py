@@ -140,8 +140,17 @@ class Side:
 
     @property
     def error_upper(self) -> float:
-        """Sum of the achieved errors, rounded up."""
-        return up(math.fsum(s.bounds.error_upper for s in self.slices))
+        """Sum of the achieved errors, rounded up; of the file's own weights where its grid holds too much."""
+        errors = [s.bounds.error_upper for s in self.slices]
+        for i in self._mixed:
+            errors[i] = self.method_errors[AS_STORED][i]
+        return up(math.fsum(errors))
+
+    @property
+    def _mixed(self) -> list[int]:
+        """Slices on whose values the compression could not choose freely."""
+        channels = set() if self.compressed is None else set(self.compressed.mixed)
+        return [i for i, own in enumerate(self.slices) if own.channel in channels]
 
     @property
     def signal_enclosure(self) -> Enclosure:
@@ -159,7 +168,7 @@ class Side:
     @property
     def status(self) -> Status:
         """Whether every slice is "optimal"; else "bounded". Under one budget or free scale, of the layer."""
-        if self.shared is not None or self.one_scale is not None:
+        if self.shared is not None or self.one_scale is not None or self._mixed:
             return status_of(self.error_lower, self.error_upper, self.signal_enclosure.lower)
         return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
 

@@ -247,6 +247,7 @@ def _compressed(side: Node) -> Compressed | None:
         pattern=pattern,
         kept=node.flag("kept"),
         presumed=node.optional("presumed", node.text) or "",
+        mixed=tuple(node.optional("mixed", node.counts) or ()),
     )
 
 

@@ -396,6 +396,7 @@ def _compressed(side: Side, origin: Compressed, sums: bool) -> Document:
         "pattern": None if origin.pattern is None else list(origin.pattern),
         "kept": origin.kept,
         **({"presumed": origin.presumed} if origin.presumed else {}),
+        **({"mixed": list(origin.mixed)} if origin.mixed else {}),
         "error": side.method_error(AS_STORED) if sums else None,
         "sqnr": finite(side.method_sqnr(AS_STORED)) if sums else None,
         "left_sqnr_lower": finite(least) if sums else None,

@@ -309,20 +309,29 @@ def test_what_a_found_grid_presumes_stands_at_every_interval(
     told = (
         f"The interval presumes int4:channel, found from the weights; in 1 of {blocks} blocks, whose weights "
         f"are all 0, nothing else; in 1 of {blocks} blocks, which use few codes, it holds for every step and "
-        "zero point that they can have had, and what was found may mix them."
+        "zero point that they can have had; what was found in their channels, which may mix them, is not "
+        "counted as reached."
     )
     out = " ".join(capsys.readouterr().out.split())
     assert told in out
     assert "certified, grid presumed" in out
     assert told in Path("r.csv").read_text()
     assert "certified, grid presumed" in Path("r.svg").read_text()
-    side = json.loads(Path("r.json").read_text())["sides"][0]
-    assert f"The interval {side['compressed']['presumed']}." == told
+    written = json.loads(Path("r.json").read_text())["sides"][0]["compressed"]
+    assert f"The interval {written['presumed']}." == told
     assert run("show", "r.json") == 0
     assert told in " ".join(capsys.readouterr().out.split())
     assert "certified, grid presumed" in repr(pvq.LayerReport.load("r.json"))
     assert run("verify", "r.json") == 0
     report = pvq.LayerReport.load("r.json")
+    (side,) = report.sides
+    assert side.compressed.mixed == (0,)
+    reached = (
+        side.method_errors["compressed"][0] + side.slices[1].bounds.error_upper
+    )  # the file's own of the first
+    assert reached > sum(s.bounds.error_upper for s in side.slices)
+    assert side.error_upper == pytest.approx(reached)
+    assert (side.left[0], side.status) == (pytest.approx(0.0, abs=1e-9), "bounded")
     assert {row["presumed"] for row in layer_rows(report, per_channel=True)} == {told}
     assert "(grid presumed)" in layers_text([report])
     assert run(*layer, "--format", "25%") == 0
@@ -338,6 +347,19 @@ def test_what_a_found_grid_presumes_stands_at_every_interval(
     page = Path("page.html").read_text()
     assert f"(certified) {told}</title>" in page
     assert '<span class="label presumed">presumed</span>' in page
+
+
+def test_what_no_single_step_reaches_is_no_verdict(tmp_path: Path) -> None:
+    """Weights of one magnitude: the values of all steps together come closer than those of any."""
+    sign = np.sign(weights())
+    report = layer_bounds(
+        Model(), LAYER, data(), compressed=_plain(tmp_path / "sign", sign), formats=["int4:channel"]
+    )
+    side = report.side("sign")
+    assert side.compressed is not None
+    assert side.compressed.mixed == (0, 1, 2)
+    assert side.sqnr_interval[0] <= side.method_sqnr("compressed") + 1e-9 < side.sqnr_interval[1]
+    assert not any(better == "sign" for better, _ in report.verdict)
 
 
 def test_a_convolution(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
     assert found is not None
     assert found.name == "int4:channel" + ":asym" * shift
     assert "in 1 of 6 blocks, which use few codes, it holds for every step" in found.presumed
+    assert found.mixed == (4,)
     values = found.grid.values(4)
     for parts in range(1, 17):
         own = parts * few
@@ -134,6 +135,7 @@ def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
                 assert nearest == pytest.approx(value, rel=LAST_PLACE[kind], abs=1e-12)
     sure = find_grid(np.delete(weight, 4, axis=0), kind)
     assert sure is not None
+    assert sure.mixed == ()
     rounded = "; values that no weight of a block has are known to the last place of 16 bits"
     assert sure.presumed == f"presumes {found.name}, found from the weights" + rounded * (kind != "f32")
 

@@ -61,6 +61,8 @@ class FoundGrid:
     """Number of scales."""
     presumed: str
     """What its bound holds for, and what in it is beyond the one grid that the quantizer had."""
+    mixed: tuple[int, ...]
+    """Channels whose grid holds more than any one step and zero point does."""
     notes: tuple[str, ...]
 
 
@@ -235,6 +237,7 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType, rules: Sequence[V
         presumed=_presumed(
             name, blocks, (int(open_ones.sum()), int(hidden.sum()), int(empty.sum())), rounded=on_it is None
         ),
+        mixed=tuple(np.flatnonzero(open_ones[block].any(axis=1)).tolist()),
         notes=(*notes, *_beside(name, rules, width, size)),
     )
 
@@ -262,7 +265,8 @@ def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: 
     if open_ones:
         told.append(
             f"in {open_ones} of {blocks} blocks, which use few codes, it holds for every step and zero point "
-            "that they can have had, and what was found may mix them"
+            "that they can have had; what was found in their channels, which may mix them, is not counted as "
+            "reached"
         )
     return "; ".join(told)
 
@@ -371,6 +375,7 @@ def _of_levels(weight: Array, size: int, rule: LevelRule, kind: NumberType) -> F
             f"presumes {rule.name} with scales found from the weights: the largest of each block has the "
             "largest level that fits"
         ),
+        mixed=(),
         notes=(f"The scales of {rule.name} are found from the weights: no file says them.",),
     )
 

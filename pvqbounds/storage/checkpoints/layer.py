@@ -47,6 +47,8 @@ class CompressedLayer:
     """Whether each channel may keep as many weights as the file keeps of it."""
     presumed: str = ""
     """What a bound on its values holds for, to follow "the interval", where the file does not say it."""
+    mixed: tuple[int, ...] = ()
+    """Channels whose values are more than the compression was allowed to choose at once."""
     notes: tuple[str, ...] = ()
     """What a reader must know, a sentence each."""
 
@@ -117,9 +119,10 @@ def joined(one: CompressedLayer, other: CompressedLayer, interleaved: bool = Fal
         )
     weight = np.concatenate([one.weight, other.weight])
     grid = None if one.grid is None else one.grid.above(other.grid)
+    mixed = np.isin(np.arange(len(weight)), [*one.mixed, *(one.channels + n for n in other.mixed)])
     if interleaved:
         order = np.arange(len(weight)).reshape(2, -1).T.ravel()
-        weight = weight[order]
+        weight, mixed = weight[order], mixed[order]
         grid = None if grid is None else replace(grid, block=grid.block[order])
     sizes = one.weight.size, other.weight.size
     shape = (len(weight), *one.shape[1:])
@@ -135,6 +138,7 @@ def joined(one: CompressedLayer, other: CompressedLayer, interleaved: bool = Fal
         pattern=one.pattern if one.pattern == other.pattern else None,
         pruned=one.pruned,
         presumed=" and ".join(dict.fromkeys(filter(None, (one.presumed, other.presumed)))),
+        mixed=tuple(np.flatnonzero(mixed).tolist()),
         notes=tuple(dict.fromkeys([*one.notes, *other.notes])),
     )
 

@@ -80,6 +80,7 @@ class Plain(LayerFormat):
             bits_per_weight=found.bits + found.scales * 16 / np.float64(weight.size),
             pattern=pattern,
             presumed=found.presumed,
+            mixed=found.mixed,
             notes=found.notes,
         )
 
