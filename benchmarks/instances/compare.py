@@ -20,7 +20,8 @@ this package, which proves what each of them gives.
 What solvers find is evaluated again from its codes or support; bounds are what they state. Better weights
 than the best known, and better bounds that are proved, go into DIR/instances.parquet. Written are
 DIR/exact.parquet and DIR/relaxation.parquet, a row for each instance and solver, and the setting of each part
-beside it as JSON; `page.py` makes docs/instances.md of them.
+beside it as JSON; `page.py` makes docs/instances.md of them. Until they are written each outcome stands in
+DIR/running.jsonl: the same command goes on where it was ended, and refuses what another version began.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,8 +52,16 @@ from pvqbounds.problems import Point, Problem
 GAP = 1e-6
 """Gap, over the error, at which a problem counts as solved."""
 
-PACKAGES = {"native": "pvqbounds", "gurobi": "gurobipy", "scip": "pyscipopt", "highs": "highspy"}
-PACKAGES |= {"clarabel": "clarabel", "scs": "scs"}
+PACKAGES = {
+    "gurobi": "gurobipy",
+    "scip": "pyscipopt",
+    "highs": "highspy",
+    "clarabel": "clarabel",
+    "scs": "scs",
+}
+
+RUNNING = "running.jsonl"
+"""Setting and outcomes of a run that has not ended."""
 
 Outcome = dict[str, Any]
 Run = Callable[[], Outcome | None]
@@ -194,7 +204,7 @@ def setting(seconds: float) -> dict[str, Any]:
         model = next(
             (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown"
         )
-    versions = {}
+    versions = {"native": f"pvqbounds {pvq.__version__}"}  # not what is installed, which may be another
     for solver, package in PACKAGES.items():
         try:
             versions[solver] = f"{package} {metadata.version(package)}"
@@ -207,8 +217,43 @@ def setting(seconds: float) -> dict[str, Any]:
         "threads": 1,
         "python": platform.python_version(),
         "versions": versions,
+        "commit": commit(),
         "gap": GAP,
     }
+
+
+def commit() -> str:
+    """What is measured: the commit, "-dirty" where a file differs from it; "unknown" outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        said = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except FileNotFoundError:
+        return "unknown"
+    return said.stdout.strip() or "unknown"
+
+
+class Running:
+    """The outcomes of a run, each in its file at once, so that what ended the run costs one of them."""
+
+    def __init__(self, path: Path, said: dict[str, Any]) -> None:
+        self.path = path
+        first = json.dumps(said) + "\n"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        whole = [line for line in lines if line.endswith("\n")]
+        if whole and whole[0] != first:
+            sys.exit(f"{path} is of another setting, {whole[0].strip()}; remove it to begin anew.")
+        path.write_text("".join(whole or [first]))
+        outcomes = [json.loads(line) for line in whole[1:]]
+        self.done = {(line["part"], line["name"], line["solver"]): line for line in outcomes}
+
+    def line(self, part: str, row: dict[str, Any], solver: str, solve: Run) -> Outcome:
+        """The outcome that is there, or a new one."""
+        key = part, row["name"], solver
+        if key not in self.done:
+            self.done[key] = {"part": part} | compare(row, solver, solve)
+            with self.path.open("a") as file:
+                file.write(json.dumps(self.done[key]) + "\n")
+        return self.done[key]
 
 
 def runs_of(row: dict[str, Any], problem: Problem, seconds: float) -> Iterator[tuple[str, str, Run]]:
@@ -256,6 +301,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th of them")
     parser.add_argument("--part", choices=("exact", "relaxation", "both"), default="both")
     options = parser.parse_args()
+    said = setting(options.seconds)
+    running = Running(options.folder / RUNNING, said)
     warm_up()
     rows = chosen(pq.read_table(options.folder / "instances.parquet").to_pylist(), options)
     tables: dict[str, list[Outcome]] = {"exact": [], "relaxation": []}
@@ -264,16 +311,17 @@ def main() -> None:
         for part, name, run in runs_of(row, problem, options.seconds):
             if options.part not in (part, "both"):
                 continue
-            line = compare(row, name, run)
+            line = running.line(part, row, name, run)
             tables[part].append(line)
             seconds = f"{line['seconds']:7.2f} s" if "seconds" in line else ""
             print(f"{part:10} {row['name']:58} {name:9} {line['outcome']:8} {seconds}", flush=True)
-    said = setting(options.seconds) | {"command": " ".join(["python", *sys.argv])}
+    said |= {"command": " ".join(["python", *sys.argv])}
     for part, lines in tables.items():
         if lines:
             (options.folder / f"{part}.json").write_text(json.dumps(said, indent=2))
             pq.write_table(pa.Table.from_pylist(_filled(lines)), options.folder / f"{part}.parquet")
     learn(options.folder / "instances.parquet", tables["exact"])
+    running.path.unlink()
 
 
 def relaxed(problem: Problem, solver: str, seconds: float) -> Outcome:

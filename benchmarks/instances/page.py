@@ -150,8 +150,8 @@ SOLVERS = """\
 ## Solvers on it
 
 `{command}`: {count} of the instances, {least} to {most} inputs, {seconds:g} s for each and each solver, one
-thread of {processor} ({cores} cores, shared with other work), Python {python}; {versions}. With a limit so
-short this says how solvers begin and not how they end; `--seconds 3600` is for that.
+thread of {processor} ({cores} cores, shared with other work), Python {python}; {versions}.
+With a limit so short this says how solvers begin and not how they end; `--seconds 3600` is for that.
 
 ### Exact
 
@@ -182,7 +182,9 @@ def page(folder: Path) -> str:
         json.loads((folder / f"{name}.json").read_text()) for name in ("exact", "relaxation", "built")
     )
     sizes = [line["n"] for line in exact]
-    said = setting | {"versions": ", ".join(setting["versions"].values()), "shift": SHIFT}
+    own, *others = setting["versions"].values()
+    versions = ", ".join([f"{own} (commit {setting['commit']})", *others])
+    said = setting | {"versions": versions, "shift": SHIFT}
     said |= {"count": len({line["name"] for line in exact}), "least": min(sizes), "most": max(sizes)}
     refused = Counter(
         (line["solver"], line["why"].rstrip(".")) for line in exact if line["outcome"] == "refused"
