@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,10 @@ ACROSS = 3
 """Layers beside each other."""
 PANEL = (4.0, 3.6)
 """Inches of a layer."""
+LETTERS = 72
+"""Of a note above a panel, in a line."""
+LINE = 9.0
+"""Points of a line above a panel."""
 MARGIN = 0.04
 """Of a panel, below its least box."""
 
@@ -153,7 +158,8 @@ def plot_figure4(reports: Sequence[LayerReport], path: str | Path) -> None:
 
     A box reaches from what was found to the bound, across for quantization and up for pruning; where both are
     exact it is a point. Below the diagonal quantization is better, above it pruning; a box that it crosses is
-    undecided. Boxes with dashed edges have a bound that a solver states and that is not proved.
+    undecided. Boxes with dashed edges have a bound that a solver states and that is not proved. Notes of a
+    layer, such as that its run was interrupted, stand above its panel.
 
     Raises
     ------
@@ -169,6 +175,7 @@ def plot_figure4(reports: Sequence[LayerReport], path: str | Path) -> None:
     down = math.ceil(len(reports) / across)
     colours = _colours(sorted({pair.bits for of_layer in pairs for pair in of_layer}))
     width, height = PANEL
+    height += max(LINE * len(_notes(report)) for report in reports) / 72.0
     figure = figure_class()(figsize=(width * across, height * down + 0.5), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
     for axes, report, of_layer in zip(panels, reports, pairs, strict=False):
@@ -198,9 +205,10 @@ def _draw_layer(axes: Axes, report: LayerReport, pairs: Sequence[Pair], colours:
     axes.use_sticky_edges = False
     axes.autoscale_view()
     _draw_diagonal(axes)
-    axes.set_title(_called(report), loc="left", fontsize=9, fontweight="bold", pad=26)
-    told = "\n".join(_captions(report, pairs, len(pairs) - len(drawn)))
-    axes.text(0.0, 1.02, told, transform=axes.transAxes, fontsize=6.5, color="0.3", va="bottom")
+    told = _captions(report, pairs, len(pairs) - len(drawn))
+    axes.set_title(_called(report), loc="left", fontsize=9, fontweight="bold", pad=8.0 + LINE * len(told))
+    words: dict[str, Any] = {"fontsize": 6.5, "color": "0.3", "va": "bottom", "parse_math": False}
+    axes.text(0.0, 1.02, "\n".join(told), transform=axes.transAxes, **words)
     axes.set_xlabel("quantization SQNR, dB", fontsize=8, color=COLOURS["quantization"])
     axes.set_ylabel("pruning SQNR, dB", fontsize=8, color=COLOURS["pruning"])
     axes.tick_params(labelsize=7)
@@ -222,8 +230,8 @@ def _draw_box(axes: Axes, pair: Pair, colour: Any) -> None:
     axes.plot(left, bottom, "s", color=colour, markersize=3.0, markerfacecolor="none", zorder=3)
 
 
-def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> tuple[str, str]:
-    """What the boxes of a layer are, and what they decide."""
+def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> list[str]:
+    """What the boxes of a layer are, what they decide, and what to know about them, in lines."""
     chosen, channels = report.channels
     some = "" if chosen == channels else f", {chosen} of {channels} channels"
     exact = sum(pair.exact for pair in pairs)
@@ -233,7 +241,13 @@ def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> tupl
         f"{better.count(None)} undecided"
     )
     note = f" ({left_out} without a place here)" if left_out else ""
-    return f"{report.description}{some}; {exact} of {len(pairs)} boxes exact", decided + note
+    boxes = f"{report.description}{some}; {exact} of {len(pairs)} boxes exact"
+    return [boxes, decided + note, *_notes(report)]
+
+
+def _notes(report: LayerReport) -> list[str]:
+    """What to know about a layer, in lines of a panel's width."""
+    return [line for note in report.notes for line in textwrap.wrap(f"Note: {note}", LETTERS)]
 
 
 def _drawable(value: float) -> bool:

@@ -107,7 +107,7 @@ def plot_layer(report: LayerReport, path: str | Path, *, words: bool = True) -> 
     Parameters
     ----------
     words
-        Whether the layer's description, the verdict and its conditions stand above.
+        Whether the layer's description, the verdict, its conditions and notes stand above.
 
     Raises
     ------
@@ -140,10 +140,11 @@ def plot_layer(report: LayerReport, path: str | Path, *, words: bool = True) -> 
         draw_rows(axes, report)
     _draw_legend(figure, report)
     figure.suptitle(f"{report.model} {report.layer}", x=0.02, ha="left", fontweight="bold")
-    sentences = (report.description, verdict_text(report), conditions_text(report))
+    notes = (f"Note: {note}" for note in report.notes)
+    sentences = (report.description, verdict_text(report), conditions_text(report), *notes)
     if words:
         told = "\n".join(textwrap.fill(sentence, 105) for sentence in sentences)
-        top.set_title(told, loc="left", fontsize=8, color="0.3")
+        top.set_title(told, loc="left", fontsize=8, color="0.3", parse_math=False)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=160, format=path.suffix.lower().removeprefix("."))
 

@@ -14,7 +14,7 @@ from command_line import run as command
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
-from pvqbounds.report.figure4 import figure4_rows
+from pvqbounds.report.figure4 import figure4_rows, plot_figure4
 from pvqbounds.results.pairs import formats_of_widths, pairs_of
 from pvqbounds.solving.verified_files import verify_file
 
@@ -189,8 +189,39 @@ def test_an_interrupt_keeps_and_draws_what_stands(tmp_path, monkeypatch, capsys)
         assert float(row["quantization_sqnr_lower"]) <= float(row["quantization_sqnr_upper"])
     assert all("Interrupted" in row["notes"] for row in rows)
     assert "Note: Interrupted" in " ".join(capsys.readouterr().out.split())
-    assert "<svg" in picture.read_text()
+    told = "Note: Interrupted: the intervals are those that stood by then."
+    assert told in picture.read_text()
     assert all(finding.holds for finding in verify_file(tmp_path / "f-block1.0.json"))
+    again = tmp_path / "again.svg"
+    assert run("figure4", "--results", tmp_path / "f-block1.0.json", "--plot", again) == 0
+    assert told in again.read_text()
+
+
+def test_notes_stand_above_a_panel_and_do_not_cover_its_title(tmp_path, monkeypatch):
+    figures, texts = (pytest.importorskip(f"matplotlib.{part}") for part in ("figure", "text"))
+    module, data = layer()
+    report = pvq.nn.layer_bounds(module, "", data, formats=formats_of_widths([2]), opt_dim=CHUNK)
+    notes = ("Weights of no file: $a_1$ and $b.", *(f"The {n}th word of many. " * 9 for n in range(4, 8)))
+    drawn, save = [], figures.Figure.savefig
+
+    def kept(figure, *arguments, **options):
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(figures.Figure, "savefig", kept)
+    plain = replace(report, layer="named")
+    plot_figure4([replace(plain, notes=notes), plain], tmp_path / "f.png")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        shown = axes.findobj(texts.Text)
+        (title,) = (text for text in shown if text.get_text().endswith(" named"))
+        (told,) = (text for text in shown if "boxes exact" in text.get_text())
+        above, below = title.get_window_extent(), told.get_window_extent()
+        assert below.y1 <= above.y0
+        assert above.y1 <= figure.bbox.y1
+        assert below.x1 <= figure.bbox.x1
+        assert ("$a_1$ and $b." in told.get_text()) == (axes is figure.axes[0])
 
 
 def test_no_layer_of_a_name_replaces_an_input_or_a_stranger(tmp_path, monkeypatch, capsys):

@@ -217,6 +217,16 @@ def test_every_kind_of_report_can_be_drawn(tmp_path: Path, report: LayerReport, 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_picture_has_the_notes(tmp_path: Path, report: LayerReport) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "picture.svg"
+    noted = replace(report, notes=("Interrupted: $ and $ cost no picture.",))
+    plot_layer(noted, path)
+    assert "Note: Interrupted: $ and $ cost no picture." in path.read_text()
+    plot_layer(noted, path, words=False)
+    assert "Interrupted" not in path.read_text()
+
+
 def test_a_picture_of_another_kind(tmp_path: Path, report: LayerReport) -> None:
     with pytest.raises(OutputError, match=r"\.png"):
         plot_layer(report, tmp_path / "plot.gif")
