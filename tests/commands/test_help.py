@@ -51,8 +51,7 @@ def options(path: Path) -> list[Any]:
 
 def has_default(option: Any) -> bool:
     """Whether there is a value that is taken, or told, where nothing is said."""
-    told = isinstance(option.show_default, str)
-    return told or (option.show_default and option.default is not None and option.default is not False)
+    return isinstance(option.show_default, str) or option.default not in (None, False)
 
 
 def test_every_command_is_asked() -> None:
