@@ -1,5 +1,6 @@
 """Enclosures contain the exact value and are as narrow as they claim."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -52,3 +53,8 @@ def test_differences_and_products_are_exact(seed):
     enclosure = inner_product(a, b)
     exact = sum(Fraction(x) * Fraction(y) for x, y in zip(a, b, strict=True))
     assert Fraction(enclosure.lower) <= exact <= Fraction(enclosure.upper)
+
+
+def test_what_overflows_is_enclosed_by_everything():
+    enclosure = quadratic_form(np.array([[1e300]]), np.array([1e300]))
+    assert (enclosure.lower, enclosure.upper) == (-math.inf, math.inf)

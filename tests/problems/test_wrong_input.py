@@ -5,6 +5,7 @@ import pytest
 from truth import least_error_of_any, rational_error
 
 import pvqbounds as pvq
+from pvqbounds.problems.sparse import nnz_of_density
 from pvqbounds.problems.supports import AtMost, Budget, Groups, Pattern, SupportRule
 from pvqbounds.problems.values import Levels, Steps
 
@@ -54,6 +55,7 @@ def theirs(*budgets):
     return own_lazily(lambda: SET, lambda: Theirs(*budgets))
 
 
+SPARSE = pvq.SparseLeastSquares(GRAM, WEIGHT, nnz=1)
 SET = pvq.CodebookLeastSquares(GRAM, WEIGHT, LEVELS).values
 
 WRONG = {
@@ -64,6 +66,14 @@ WRONG = {
     "a box that is empty": (steps(qmin=[-1, -1, 3, 0]), "qmin = 3 is larger than qmax = 1 at input 2"),
     "half a code": (steps(qmin=[-1, -1, 0.5, 0]), "whole number"),
     "codes beyond 32 bits": (steps(qmin=[-(2**40), 0, 0, 0]), "from -2147483648 to 2147483648"),
+    "a grid whose ends overflow": (steps(1e300, -(2**31), 2**31 - 1), "its ends overflow"),
+    "every scale of too many codes": (
+        lambda: pvq.AnyScaleLeastSquares(GRAM, WEIGHT, -(2**15), 2**15),
+        "65536 codes at most (int16), not for -32768 to 32768",
+    ),
+    "a density of nothing": (lambda: nnz_of_density(0.0, 4), "density must lie in (0, 1], not 0.0"),
+    "an error of other inputs": (lambda: SPARSE.error([1.0, 2.0]), "that of 4 weights, not of 2"),
+    "weights of other inputs": (lambda: SPARSE.checked([1.0, 2.0]), "must be 4 weights, not 2"),
     "a box without 0": (steps(qmin=1, qmax=3, nnz=2), "0 is not among the values of input 0"),
     "one box without 0": (steps(qmin=[0, 0, 1, 0], pattern=(1, 2)), "0 is not among the values of input 2"),
     "two rules": (steps(pattern=(1, 2), nnz=3), "either nnz or pattern"),

@@ -194,6 +194,14 @@ def test_one_code_gives_its_error() -> None:
     assert dual_value(sdp, solution.lam, solution.nu) * sdp.unit == pytest.approx(error, rel=1e-12)
 
 
+def test_a_box_of_one_code_has_one_vertex_and_a_half_plane_none_of_its_own() -> None:
+    gram, weight = np.eye(2), np.array([0.3, -0.4])
+    x, y = box_hull(IntegerLeastSquares(gram, weight, 0.2, 3, 3)).vertices
+    assert (x.shape, y.tolist()) == ((2, 1), (x**2).tolist())
+    for coordinate in park_boyd(IntegerLeastSquares(gram, weight, 0.2, -2, 1)).vertices:
+        assert coordinate.tolist() == [[0.0], [0.0]]
+
+
 @pytest.mark.parametrize("qmax", [20, 127, 32767])
 def test_long_grids_find_the_tangents_they_need(qmax: int) -> None:
     rng = np.random.default_rng(7)

@@ -22,6 +22,7 @@ from pvqbounds.relaxations.miqp import (
     joint_program,
     one_hot_program,
 )
+from pvqbounds.relaxations.miqp.binary import binary_program
 
 BUDGETS = [{"nnz": 0}, {"nnz": 2}, {"nnz": 4}, {"pattern": (1, 2)}, {"pattern": (1, 2), "stride": 2}]
 LISTS = [[-0.7, 0.0, 0.1], [0.0, 1.0], [-1.0, -0.2, 0.0, 0.4], [-2.0, 0.0]]
@@ -196,5 +197,7 @@ def test_what_has_no_such_program():
         one_hot_program(levels(), np.full(4, np.trace(gram)))
     with pytest.raises(InputError, match="negative"):
         joint_perspective_program(steps(nnz=2), np.full(4, -1.0))
+    with pytest.raises(InputError, match="fix the scale"):
+        binary_program(pvq.AnyScaleLeastSquares(gram, np.ones(4), -2, 1))
     with pytest.raises(InputError, match="semidefinite"):
         joint_perspective_program(steps(nnz=2), np.full(4, np.trace(gram)))

@@ -86,3 +86,21 @@ def test_it_is_in_units_of_the_gram(power: int) -> None:
 def test_too_many_codes_near_no_power_prove_nothing() -> None:
     X = np.random.default_rng(0).normal(size=(12, 24))
     assert least_power(X.T @ X / 12, -8, 7) == 0.0
+
+
+def test_a_gram_that_is_indefinite_proves_nothing() -> None:
+    gram = np.array([[1.0, -2.0], [-2.0, 1.0]])
+    assert least_by_trying(gram, -1, 1) == -2
+    assert least_power(gram, -1, 1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ratio", "box"),
+    [
+        (0.5, (-4_000_000, 4_000_000)),  # more entries than are ever held
+        (2.0**0.5, (-5000, 5000)),  # more pairs of them
+        (1.0, (0, 1200)),  # more codes on the line than are looked at one by one
+    ],
+)
+def test_boxes_of_too_many_codes_prove_nothing(ratio: float, box: tuple[int, int]) -> None:
+    assert least_power(np.outer([1.0, -ratio], [1.0, -ratio]), *box) == 0.0

@@ -11,9 +11,19 @@ import numpy as np
 import pytest
 
 import pvqbounds as pvq
+from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.clock import Clock
 from pvqbounds.relaxations.dual import DualCertificate
-from pvqbounds.relaxations.scales import ScalesCertificate, _reach, first_gap, largest_value, range_of
+from pvqbounds.relaxations.scales import (
+    Gap,
+    ScaleRange,
+    ScalesCertificate,
+    _reach,
+    claimed_value,
+    first_gap,
+    largest_value,
+    range_of,
+)
 from tests.truth import least_error_at_any_scale, random_any_scale_problem
 
 FOREVER = Clock(math.inf)
@@ -97,6 +107,27 @@ def test_no_scale_is_too_large_where_many_codes_have_next_to_no_power() -> None:
     X = np.random.default_rng(0).normal(size=(12, 24))
     problem = pvq.AnyScaleLeastSquares(X.T @ X / 12, X[0], -8, 7)
     assert range_of(problem).ends(0.5 * problem.signal.lower)[1] == math.inf
+
+
+def test_a_value_above_the_signal_is_proved_by_no_bounds() -> None:
+    within, scales = ScaleRange(Enclosure(1.0, 1.0), 4.0, 0.25), np.array([0.5, 1.0])
+    assert first_gap(scales, np.array([2.0, 2.0]), within, 1.5) == Gap(0.0, math.inf)
+
+
+def test_without_a_largest_scale_no_value_is_proved() -> None:
+    within, scales = ScaleRange(Enclosure(1.0, 1.0), 4.0, 0.0), np.array([0.5, 1.0, 2.0])
+    gap = first_gap(scales, np.array([0.9, 0.9, 0.9]), within, 0.5)
+    assert gap is not None
+    assert gap.high == math.inf
+    assert gap.low <= math.sqrt(0.5 / 4.0)  # codes of power 4 that leave half of the signal have that scale
+
+
+def test_where_no_codes_change_the_error_it_is_the_signal() -> None:
+    within, scales, bounds = ScaleRange(Enclosure(1.0, 1.0), 0.0, 0.0), np.array([1.0, 2.0]), np.zeros(2)
+    assert largest_value(scales, bounds, within) == 1.0
+    value, needed = claimed_value(scales, bounds, within)
+    assert 1.0 - 1e-10 < value < 1.0
+    assert needed.tolist() == [True, False]  # a certificate holds one of them all the same
 
 
 @pytest.mark.parametrize("line", [[1.0, -math.sqrt(2.0)], [1.0, -0.5], [1.0, -0.1]])

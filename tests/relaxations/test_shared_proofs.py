@@ -11,6 +11,7 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.relaxations import dual
+from pvqbounds.relaxations.definite_rest import DefiniteRest
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.solving.channels import Execution, solve_all
 from pvqbounds.solving.options import SolveOptions
@@ -63,3 +64,14 @@ def test_cheap_bounds_of_a_singular_gram_hold(kind: str) -> None:
         assert Fraction(found.error_lower) <= Fraction(least) * Fraction(1 + 1e-12)
         assert found.error_upper >= least * (1.0 - 1e-12)
         assert found.lower_kind == "certified"
+
+
+@pytest.mark.parametrize("lam", [[np.inf, 0.0], [np.nan, 0.0], [1e308, -1e308]])
+def test_multipliers_that_overflow_have_no_definite_rest(lam) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert dual.nearest_multipliers(np.eye(2), np.array(lam)) is None
+
+
+def test_a_rest_without_a_factor_is_solved_all_the_same() -> None:
+    rest = DefiniteRest(np.array([[0.0, 1.0], [1.0, 0.0]]), 0.0, 0.0)
+    assert rest.solve(np.array([1.0, 2.0])).tolist() == [2.0, 1.0]

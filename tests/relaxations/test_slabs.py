@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -226,3 +227,18 @@ def test_a_cover_of_two_directions():
     assert cover.fits(problem)
     ends = [(box.low.round(9).tolist(), box.high.round(9).tolist()) for box in cover.boxes(problem)]
     assert ends == [([-1, -1], [0.5, 1]), ([0.5, -1], [1, -0.5]), ([0.5, -0.5], [1, 1])]
+
+
+def test_what_is_no_tree_of_arrays_does_not_fit():
+    problem = pvq.IntegerLeastSquares(np.eye(2), np.array([0.3, 0.7]), scale=STEP, qmin=-2, qmax=2)
+    cover = _cover_of(np.array([1.0, -1.0]), [0.0, 0.5])
+    assert cover.fits(problem)
+    for wrong in (
+        {"cut": cover.cut.tolist()},
+        {"axis": cover.axis.astype(np.int32)},
+        {"direction": cover.direction[0]},
+        {"axis": np.where(cover.axis < 0, -1, 1)},  # cuts of a direction that is not there
+        {"axis": cover.axis[:-1], "cut": cover.cut[:-1]},  # a part without its leaf
+        {"cut": np.full_like(cover.cut, np.nan)},
+    ):
+        assert not replace(cover, **wrong).fits(problem)

@@ -28,7 +28,7 @@ from pvqbounds.errors import InputError, SolverError
 from pvqbounds.relaxations.box_hull import box_hull, dual_value
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
 from pvqbounds.relaxations.minorant import error_minorant
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits, subtracted_splits
 from pvqbounds.results.layer import SliceResult
 from pvqbounds.solvers.base import Capability, Options
 from pvqbounds.solvers.native.quantization import integer_solver, split_dual, split_kernel
@@ -154,6 +154,12 @@ def test_what_is_no_split_inequality_proves_nothing(name: str, value: list) -> N
     bad = dataclasses.replace(good, **{name: np.array(value, kind)})
     assert dual_bound(problem, DualCertificate(zero, zero, bad)) == -np.inf
     assert not prove(problem, SearchCertificate(zero, zero, 1e-12, 1000, bad), Clock(60.0))
+
+
+def test_they_are_about_steps_alone() -> None:
+    levels = pvq.CodebookLeastSquares(np.eye(3), [0.1, 0.2, 0.3], [-1.0, 0.0, 1.5])
+    with pytest.raises(InputError, match="whole multiples of steps"):
+        subtracted_splits(levels, random_splits(np.random.default_rng(0), 3, 1e-3))
 
 
 @pytest.mark.parametrize(("low", "multiplier"), [(2**62, 1.0), (0, 1e300), (2**62, 1e300)])
