@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,10 @@ def build():
     torch.manual_seed(0)
     return nn.Sequential(OrderedDict(fc1=nn.Linear(16, 12), act=nn.ReLU(), fc2=nn.Linear(12, 4)))
 """
+
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60)))
+"""Of the tokenizers."""
 
 
 def my_net(stage: Stage) -> None:
@@ -59,11 +64,9 @@ def quantized(stage: Stage) -> None:
 def hugging_face_folder(stage: Stage) -> None:
     """A small BERT of random weights in FOLDER, with a tokenizer, and texts."""
     import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(60))]
     config = transformers.BertConfig(
-        vocab_size=len(words),
+        vocab_size=len(WORDS),
         hidden_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -71,11 +74,45 @@ def hugging_face_folder(stage: Stage) -> None:
     )
     folder = stage.folder / "FOLDER"
     transformers.BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    _write_tokenizer(folder)
+    _write_texts(stage, "text.txt", "other.txt")
+
+
+def dense_and_quantized(stage: Stage) -> None:
+    """A small Llama in DENSE_FOLDER, its weights on a grid of four bits in QUANTIZED_FOLDER, and a text."""
+    import torch
+    import transformers
+
+    names = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2}
+    config = transformers.LlamaConfig(vocab_size=len(WORDS), num_hidden_layers=1, **names)
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config)
+    folder = stage.folder / "DENSE_FOLDER"
+    model.save_pretrained(folder)
+    _write_tokenizer(folder)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                step = layer.weight.abs().amax() / 7.0
+                layer.weight.copy_(torch.round(layer.weight / step) * step)
+    model.save_pretrained(stage.folder / "QUANTIZED_FOLDER")
+    _write_texts(stage, "text.txt")
+
+
+def _write_tokenizer(folder: Path) -> None:
+    """One token for each word."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    numbers = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _write_texts(stage: Stage, *names: str) -> None:
+    """Lines of twenty words each."""
     rng = np.random.default_rng(0)
-    for name in ("text.txt", "other.txt"):
+    for name in names:
         lines = [" ".join(f"w{i}" for i in rng.integers(0, 60, 20)) for _ in range(30)]
         (stage.folder / name).write_text("\n".join(lines))
 
@@ -87,10 +124,25 @@ def problem(stage: Stage) -> None:
     np.savez(stage.folder / "problem.npz", gram=X.T @ X / 60, weight=rng.standard_normal(10))
 
 
+def matlab_data(stage: Stage) -> None:
+    """A folder of what the paper's code hands to its MATLAB script."""
+    from scipy.io import savemat
+
+    rng, folder = np.random.default_rng(3), stage.folder / "matlab_data"
+    folder.mkdir()
+    for number in range(2):
+        X, weight = rng.standard_normal((40, 8)), rng.standard_normal(8)
+        form = 2.0 * X.T @ X
+        parts = {"P": form, "q": -form @ weight, "x0": weight, "r": 0.5 * weight @ form @ weight}
+        savemat(folder / f"0000_{number:04}.mat", parts)
+
+
 GIVEN: dict[str, Callable[[Stage], None]] = {
     "my_net.py": my_net,
     "model and data": model_and_data,
     "quantized.safetensors": quantized,
     "problem.npz": problem,
+    "matlab_data": matlab_data,
     "a Hugging Face folder": hugging_face_folder,
+    "dense and quantized folders": dense_and_quantized,
 }

@@ -15,7 +15,7 @@ for name in ("torch", "matplotlib", "jinja2"):  # what most pages are about
 
 __all__ = ["stage"]  # a fixture
 
-MOST_NOT_RUN = 30
+MOST_NOT_RUN = 12
 """Blocks of all pages together that cannot be run here."""
 
 PAGES = [path.relative_to(ROOT).as_posix() for path in pages()]
