@@ -29,8 +29,8 @@ import pvqbounds as pvq
 from pvqbounds.relaxations.miqp import MIQP, integer_program
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Backend, Capability, Options, error_unit
+from pvqbounds.solvers.miqp.presolve import presolve_pruning
 from pvqbounds.solvers.miqp.pruning import tight_perspective_program
-from pvqbounds.solvers.miqp.tame import tame_pruning
 from pvqbounds.solvers.relaxation import relax
 
 LIMIT = 60.0
@@ -326,7 +326,7 @@ def gurobi() -> tuple[Table, bool]:
         cases.append((f"quantization, 36 inputs, {bits} bits", list(programs)))
     for nnz in (4, 9, 18):
         pruned = [pvq.SparseLeastSquares(g, w, nnz=nnz) for _, g, _, w in grams]
-        posed = [(p, tight_perspective_program(tame_pruning(p))) for p in pruned]
+        posed = [(p, tight_perspective_program(presolve_pruning(p))) for p in pruned]
         cases.append((f"pruning, 36 inputs, keep {nnz}", list(posed)))
     fine = True
     for label, pairs in cases:

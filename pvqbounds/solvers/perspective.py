@@ -23,9 +23,9 @@ from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.miqp.coded import NATIVE_SHARE
+from pvqbounds.solvers.miqp.presolve import PresolvedPruning, presolve_pruning
 from pvqbounds.solvers.miqp.programs import MIQPSolution, usable
 from pvqbounds.solvers.miqp.pruning import tight_perspective_program
-from pvqbounds.solvers.miqp.tame import TamePruning, tame_pruning
 
 __all__ = ["NO_BOUND", "certificate_of_point", "no_relaxation", "relax_by_its_point"]
 
@@ -37,24 +37,26 @@ def relax_by_its_point(
     problem: SparseLeastSquares, solve: Callable[[MIQP], MIQPSolution], clock: Clock
 ) -> ExactSolution:
     """Solve the perspective form with k continuous, and prove what its weights are worth."""
-    tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
-    if not tame.relaxed.lam.any():
-        return no_relaxation(tame)
-    program = tight_perspective_program(tame)
+    presolved = presolve_pruning(problem, clock.part(NATIVE_SHARE))
+    if not presolved.relaxed.lam.any():
+        return no_relaxation(presolved)
+    program = tight_perspective_program(presolved)
     x, bound, status = usable(solve(replace(program, integer=np.zeros_like(program.integer))))
     if x is None:
         return ExactSolution(None, None, None, None, status)
-    stated = None if bound is None else bound * tame.unit
-    return ExactSolution(None, tame.support, stated, certificate_of_point(tame, x[: problem.n]), status)
+    stated = None if bound is None else bound * presolved.unit
+    return ExactSolution(
+        None, presolved.support, stated, certificate_of_point(presolved, x[: problem.n]), status
+    )
 
 
-def no_relaxation(tame: TamePruning) -> ExactSolution:
+def no_relaxation(presolved: PresolvedPruning) -> ExactSolution:
     """What a relaxation says where it gives no bound."""
-    nothing = np.zeros(tame.problem.n)
-    return ExactSolution(None, tame.support, None, DualCertificate(nothing, nothing), NO_BOUND)
+    nothing = np.zeros(presolved.problem.n)
+    return ExactSolution(None, presolved.support, None, DualCertificate(nothing, nothing), NO_BOUND)
 
 
-def certificate_of_point(tame: TamePruning, v: NDArray[np.float64]) -> DualCertificate:
-    """(D, nu) in units of the original problem, from the relaxation's weights v in tame ones."""
-    D, u = tame.relaxed.lam, v - tame.problem.weight
-    return tame.certificate(D, tame.problem.gram @ u - D * u)
+def certificate_of_point(presolved: PresolvedPruning, v: NDArray[np.float64]) -> DualCertificate:
+    """(D, nu) in units of the original problem, from the relaxation's weights v in those of size one."""
+    D, u = presolved.relaxed.lam, v - presolved.problem.weight
+    return presolved.certificate(D, presolved.problem.gram @ u - D * u)

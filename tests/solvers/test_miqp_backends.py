@@ -15,9 +15,9 @@ from pvqbounds.errors import SolverError
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.solvers import backend_named
 from pvqbounds.solvers.base import Capability, Options, error_unit
+from pvqbounds.solvers.miqp.presolve import presolve_pruning
 from pvqbounds.solvers.miqp.programs import MIQPSolution
 from pvqbounds.solvers.miqp.pruning import tight_perspective_program
-from pvqbounds.solvers.miqp.tame import tame_pruning
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 from pvqbounds.solvers.native.pruning.subset_search import good_support
 
@@ -212,14 +212,14 @@ def test_gurobi_without_its_licence_file(monkeypatch):
     assert backend_named("gurobi", Capability.EXACT_PRUNING).licence().valid
 
 
-def test_tame_units_are_exact():
+def test_units_of_a_presolved_pruning_are_exact():
     gram, weight = real_valued(1, 9)
     problem = pvq.SparseLeastSquares(gram * 3e-9, weight * 1e4, nnz=4)
-    tame = tame_pruning(problem)
-    scaled = tame.problem
+    presolved = presolve_pruning(problem)
+    scaled = presolved.problem
     v = problem.refit(np.arange(4))
     error = scaled.error(v / (problem.weight[5] / scaled.weight[5]))
-    assert error.middle * tame.unit == problem.error(v).middle
+    assert error.middle * presolved.unit == problem.error(v).middle
     assert 0.2 < np.mean(np.diagonal(scaled.gram)) < 2.0
     assert 0.2 < np.sqrt(np.mean(scaled.weight**2)) < 3.0
 
@@ -235,12 +235,12 @@ def test_the_tight_diagonal_closes_the_root_further():
     problem = pvq.SparseLeastSquares(gram, weight, nnz=5)
     backend = backend_named("gurobi", Capability.EXACT_PRUNING)
     values = []
-    tame = tame_pruning(problem)
-    for program in (perspective_program(tame.problem), tight_perspective_program(tame)):
+    presolved = presolve_pruning(problem)
+    for program in (perspective_program(presolved.problem), tight_perspective_program(presolved)):
         relaxed = replace(program, integer=np.zeros_like(program.integer))
         values.append(program.objective(backend.solve_miqp(relaxed, Options()).x))
     assert values[0] < 0.9 * values[1]
-    assert values[1] * tame.unit <= pvq.solve(problem).error_upper * (1 + 1e-6)
+    assert values[1] * presolved.unit <= pvq.solve(problem).error_upper * (1 + 1e-6)
 
 
 def test_answers_that_are_not_numbers_are_missing(monkeypatch):
@@ -280,7 +280,7 @@ def test_highs_is_interrupted_once_time_is_up_whatever_it_makes_of_its_own_limit
     from pvqbounds.solvers.miqp.highs_ import _OuterApproximation
 
     gram, weight = real_valued(3, 12)
-    tame = tame_pruning(pvq.SparseLeastSquares(gram, weight, nnz=3), Clock(10.0))
+    presolved = presolve_pruning(pvq.SparseLeastSquares(gram, weight, nnz=3), Clock(10.0))
 
     class Event:
         interrupted = False
@@ -290,6 +290,6 @@ def test_highs_is_interrupted_once_time_is_up_whatever_it_makes_of_its_own_limit
 
     for limit, stopped in ((1000.0, False), (0.0, True)):
         clock, event = Clock(limit), Event()
-        search = _OuterApproximation(tame, Options(time_limit=1000.0), clock, 1e-4, links=True)
+        search = _OuterApproximation(presolved, Options(time_limit=1000.0), clock, 1e-4, links=True)
         search._look(event)
         assert event.interrupted == stopped

@@ -119,10 +119,10 @@ def _levels(problem: LeastSquares, codes: NDArray[np.int64], lam: NDArray[np.flo
 
 def _with_multipliers(problem: LeastSquares, lam: NDArray[np.float64], power: NDArray[np.int64]) -> MIQP:
     """The one-hot form with these multipliers, or its own where they are none or too large."""
-    tame = np.maximum(lam, -LARGEST_NEGATIVE * np.diagonal(problem.gram))
-    if tame.any():
+    cut = np.maximum(lam, -LARGEST_NEGATIVE * np.diagonal(problem.gram))
+    if cut.any():
         try:
-            return one_hot_program(problem, tame, power)
+            return one_hot_program(problem, cut, power)
         except InputError:  # by rounding, or because others are as large as these are negative
             pass
     return one_hot_program(problem, power=power)

@@ -35,9 +35,9 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.miqp import MIQP, proved_big_m
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options
 from pvqbounds.solvers.miqp.coded import NATIVE_SHARE
+from pvqbounds.solvers.miqp.presolve import PresolvedPruning, presolve_pruning
 from pvqbounds.solvers.miqp.programs import square_root
 from pvqbounds.solvers.miqp.pruning import tight_perspective_program
-from pvqbounds.solvers.miqp.tame import TamePruning, tame_pruning
 from pvqbounds.solvers.perspective import no_relaxation
 from pvqbounds.solvers.stopping import Stop
 
@@ -90,24 +90,28 @@ class Highs(Backend):
             If `options.extra` names an option that HiGHS does not have.
         """
         clock = Clock(options.time_limit, options.cancelled)
-        tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
-        search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=True)
+        presolved = presolve_pruning(problem, clock.part(NATIVE_SHARE))
+        search = _OuterApproximation(
+            presolved, options, clock, options.tolerance or self.tolerance, links=True
+        )
         status = search.run()
-        beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
+        beside = presolved.certificate(presolved.relaxed.lam, presolved.relaxed.nu)
         return ExactSolution(None, search.support, search.bound, None, status, beside=beside)
 
     def relax_sparse(self, problem: SparseLeastSquares, options: Options) -> ExactSolution:
         """The perspective relaxation, by linear programs alone; errors as in :meth:`solve_sparse`."""
         clock = Clock(options.time_limit, options.cancelled)
-        tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
-        if not tame.relaxed.lam.any():
-            return no_relaxation(tame)
-        search = _OuterApproximation(tame, options, clock, options.tolerance or self.tolerance, links=False)
+        presolved = presolve_pruning(problem, clock.part(NATIVE_SHARE))
+        if not presolved.relaxed.lam.any():
+            return no_relaxation(presolved)
+        search = _OuterApproximation(
+            presolved, options, clock, options.tolerance or self.tolerance, links=False
+        )
         status = search.relax()
         nu = search.multipliers()
         if nu is None:
             return ExactSolution(None, None, None, None, status)
-        certificate = tame.certificate(tame.relaxed.lam, nu)
+        certificate = presolved.certificate(presolved.relaxed.lam, nu)
         return ExactSolution(None, search.support, search.bound, certificate, status)
 
 
@@ -131,16 +135,16 @@ class _OuterApproximation:
     """
 
     def __init__(
-        self, tame: TamePruning, options: Options, clock: Clock, tolerance: float, *, links: bool
+        self, presolved: PresolvedPruning, options: Options, clock: Clock, tolerance: float, *, links: bool
     ) -> None:
-        self.tame, self.problem, self.options = tame, tame.problem, options
+        self.presolved, self.problem, self.options = presolved, presolved.problem, options
         self.tolerance = tolerance
         self.clock = clock
         self.stop = Stop(options.cancelled)
-        self.program = tight_perspective_program(tame)
+        self.program = tight_perspective_program(presolved)
         n = self.problem.n
         self.root = square_root(self.program.Q)
-        self.support = tame.support
+        self.support = presolved.support
         best = self.problem.refit(self.support)
         self.upper = self.problem.error(best).upper
         self.lower = -np.inf
@@ -158,7 +162,7 @@ class _OuterApproximation:
     @property
     def bound(self) -> float | None:
         """The best bound, in units of the original problem."""
-        return self.lower * self.tame.unit if np.isfinite(self.lower) else None
+        return self.lower * self.presolved.unit if np.isfinite(self.lower) else None
 
     def relax(self) -> str:
         """Solve with k continuous until the bound stands still; returns the status."""

@@ -22,8 +22,8 @@ from pvqbounds.problems import IntegerLeastSquares, LeastSquares, SparseLeastSqu
 from pvqbounds.relaxations.miqp import MIQP
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
 from pvqbounds.solvers.miqp.coded import NATIVE_SHARE, CodedProgram, program_of_codes, program_of_steps
+from pvqbounds.solvers.miqp.presolve import presolve_pruning
 from pvqbounds.solvers.miqp.pruning import PRUNING_FORMS
-from pvqbounds.solvers.miqp.tame import tame_pruning
 
 __all__ = [
     "EXACT",
@@ -109,14 +109,14 @@ class MIQPBackend(Backend):
         """Pruning of one channel, by default in its perspective form."""
         clock = Clock(options.time_limit, options.cancelled)
         name, options = formulation_of(options)
-        tame = tame_pruning(problem, clock.part(NATIVE_SHARE))
-        program = PRUNING_FORMS[name](tame)
+        presolved = presolve_pruning(problem, clock.part(NATIVE_SHARE))
+        program = PRUNING_FORMS[name](presolved)
         x, bound, status = usable(self.solve_miqp(program, remaining(options, clock)))
         if x is None and bound is None:
             return ExactSolution(None, None, None, None, status)
-        support = tame.support if x is None else program.support(x)
-        stated = None if bound is None else bound * tame.unit
-        beside = tame.certificate(tame.relaxed.lam, tame.relaxed.nu)
+        support = presolved.support if x is None else program.support(x)
+        stated = None if bound is None else bound * presolved.unit
+        beside = presolved.certificate(presolved.relaxed.lam, presolved.relaxed.nu)
         return ExactSolution(None, support, stated, None, status, beside=beside)
 
     def _answer(self, posed: CodedProgram, options: Options, clock: Clock) -> ExactSolution:

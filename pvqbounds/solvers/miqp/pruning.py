@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.relaxations.miqp import MIQP, big_m_program, perspective_program
-from pvqbounds.solvers.miqp.tame import TamePruning
+from pvqbounds.solvers.miqp.presolve import PresolvedPruning
 
 __all__ = ["PRUNING_FORMS", "tight_perspective_program"]
 
 
-def tight_perspective_program(tame: TamePruning) -> MIQP:
+def tight_perspective_program(presolved: PresolvedPruning) -> MIQP:
     """The perspective form with the diagonal of the best perspective relaxation.
 
     Its continuous relaxation is then the tightest one of that kind (Zheng, Sun and Li, INFORMS
@@ -26,16 +26,16 @@ def tight_perspective_program(tame: TamePruning) -> MIQP:
     SolverError
         If the Gram is singular.
     """
-    diagonal = tame.relaxed.lam
+    diagonal = presolved.relaxed.lam
     try:
-        program = perspective_program(tame.problem, diagonal if diagonal.any() else None)
+        program = perspective_program(presolved.problem, diagonal if diagonal.any() else None)
     except InputError as error:
         raise SolverError(str(error)) from error
-    v, kept = _start(tame)
+    v, kept = _start(presolved)
     return replace(program, start=np.concatenate([v, kept, v * v]))
 
 
-def tight_big_m_program(tame: TamePruning) -> MIQP:
+def tight_big_m_program(presolved: PresolvedPruning) -> MIQP:
     """The form with a big M that the error of the good support proves.
 
     Raises
@@ -43,21 +43,21 @@ def tight_big_m_program(tame: TamePruning) -> MIQP:
     SolverError
         If the Gram is singular.
     """
-    v, kept = _start(tame)
+    v, kept = _start(presolved)
     try:
-        program = big_m_program(tame.problem, tame.problem.error(v).upper)
+        program = big_m_program(presolved.problem, presolved.problem.error(v).upper)
     except InputError as error:
         raise SolverError(str(error)) from error
-    return replace(program, start=np.concatenate([v - tame.problem.weight, kept]))
+    return replace(program, start=np.concatenate([v - presolved.problem.weight, kept]))
 
 
-def _start(tame: TamePruning) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _start(presolved: PresolvedPruning) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The weights of the good support, and which inputs it keeps: both of shape (n,)."""
-    kept = np.isin(np.arange(tame.problem.n), tame.support).astype(np.float64)
-    return tame.problem.refit(tame.support), kept
+    kept = np.isin(np.arange(presolved.problem.n), presolved.support).astype(np.float64)
+    return presolved.problem.refit(presolved.support), kept
 
 
-PRUNING_FORMS: dict[str, Callable[[TamePruning], MIQP]] = {
+PRUNING_FORMS: dict[str, Callable[[PresolvedPruning], MIQP]] = {
     "perspective": tight_perspective_program,
     "big-M": tight_big_m_program,
 }

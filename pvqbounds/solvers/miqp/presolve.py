@@ -1,6 +1,6 @@
-"""Pruning in units in which the tolerances of solvers make sense: a Gram and weights of size one.
+"""Presolve of a pruning for other solvers: units in which tolerances make sense, a warm start, multipliers.
 
-Both units are powers of two, so that nothing is rounded.
+A Gram and weights of size one: both units are powers of two, so that nothing is rounded.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.dual import DualCertificate
 
-__all__ = ["TamePruning", "tame_pruning"]
+__all__ = ["PresolvedPruning", "presolve_pruning"]
 
 
 @dataclass(frozen=True, eq=False)
-class TamePruning:
-    """A pruning in tame units; supports carry over to the original."""
+class PresolvedPruning:
+    """A pruning in units of size one; supports carry over to the original."""
 
     problem: SparseLeastSquares
     units: Units
@@ -38,7 +38,7 @@ class TamePruning:
 
     @cached_property
     def support(self) -> NDArray[np.int64]:
-        """A good support, where solvers begin."""
+        """A good support: the warm start of solvers."""
         from pvqbounds.solvers.native.pruning.subset_search import good_support
 
         return good_support(self.problem, self.clock)
@@ -55,12 +55,12 @@ class TamePruning:
         return DualCertificate(diagonal, nu).in_units(self.units.inverse)
 
 
-def tame_pruning(problem: SparseLeastSquares, clock: Clock | None = None) -> TamePruning:
-    """The same pruning in tame units; the clock is that of what is computed of it natively."""
+def presolve_pruning(problem: SparseLeastSquares, clock: Clock | None = None) -> PresolvedPruning:
+    """The same pruning in units of size one; the clock is that of what is computed of it natively."""
     gram = math.frexp(float(np.mean(np.diagonal(problem.gram))))[1]
     square = math.frexp(float(np.mean(problem.weight**2)))[1]
     units = Units(gram, square // 2)
     try:
-        return TamePruning(problem.in_units(units), units, clock)
+        return PresolvedPruning(problem.in_units(units), units, clock)
     except InputError:  # numbers as far apart as float64 has them have no better units
-        return TamePruning(problem, Units(0, 0), clock)
+        return PresolvedPruning(problem, Units(0, 0), clock)
