@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import shutil
 from pathlib import Path
 
@@ -89,4 +90,6 @@ def test_the_page_says_version_commit_machine_and_limit(programs, tmp_path, monk
     said = " ".join(page.page(tmp_path).split())
     assert f"pvqbounds {pvq.__version__} (commit {compare.commit()})" in said
     assert "2 s for each and each solver" in said
+    assert f"\n{' '.join(['python', 'compare.py', str(tmp_path), '--seconds', '2'])}\n" in page.page(tmp_path)
+    assert re.search(r"it had \d+% of one", said)
     assert compare.setting(2.0)["processor"] in said

