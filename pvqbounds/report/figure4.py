@@ -159,7 +159,7 @@ def plot_figure4(reports: Sequence[LayerReport], path: str | Path) -> None:
     A box reaches from what was found to the bound, across for quantization and up for pruning; where both are
     exact it is a point. Below the diagonal quantization is better, above it pruning; a box that it crosses is
     undecided. Boxes with dashed edges have a bound that a solver states and that is not proved. Notes of a
-    layer, such as that its run was interrupted, stand above its panel.
+    layer, such as that its run was interrupted, stand above its panel, and once where they are those of all.
 
     Raises
     ------
@@ -175,11 +175,15 @@ def plot_figure4(reports: Sequence[LayerReport], path: str | Path) -> None:
     down = math.ceil(len(reports) / across)
     colours = _colours(sorted({pair.bits for of_layer in pairs for pair in of_layer}))
     width, height = PANEL
-    height += max(LINE * len(_notes(report)) for report in reports) / 72.0
+    shared = [note for note in reports[0].notes if len(reports) > 1 and all(note in r.notes for r in reports)]
+    own = [_noted([note for note in report.notes if note not in shared], 1) for report in reports]
+    height += max(LINE * len(lines) for lines in own) / 72.0
     figure = figure_class()(figsize=(width * across, height * down + 0.5), layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, report, of_layer in zip(panels, reports, pairs, strict=False):
-        _draw_layer(axes, report, of_layer, colours)
+    for axes, report, of_layer, notes in zip(panels, reports, pairs, own, strict=False):
+        _draw_layer(axes, report, of_layer, colours, notes)
+    words: dict[str, Any] = {"fontsize": 6.5, "color": "0.3", "parse_math": False}
+    figure.suptitle("\n".join(_noted(shared, across)), x=0.01, ha="left", **words)
     for axes in panels[len(reports) :]:
         axes.set_visible(False)
     _draw_legend(figure, colours, [pair for of_layer in pairs for pair in of_layer])
@@ -198,14 +202,20 @@ def _colours(widths: Sequence[int]) -> dict[int, Any]:
     return {bits: ramp(0.1 + 0.85 * place / most) for place, bits in enumerate(widths)}
 
 
-def _draw_layer(axes: Axes, report: LayerReport, pairs: Sequence[Pair], colours: dict[int, Any]) -> None:
+def _draw_layer(
+    axes: Axes,
+    report: LayerReport,
+    pairs: Sequence[Pair],
+    colours: dict[int, Any],
+    notes: Sequence[str],
+) -> None:
     drawn = [pair for pair in pairs if all(map(_drawable, (*pair.ends[0], *pair.ends[1])))]
     for pair in drawn:
         _draw_box(axes, pair, colours[pair.bits])
     axes.use_sticky_edges = False
     axes.autoscale_view()
     _draw_diagonal(axes)
-    told = _captions(report, pairs, len(pairs) - len(drawn))
+    told = [*_captions(report, pairs, len(pairs) - len(drawn)), *notes]
     axes.set_title(_called(report), loc="left", fontsize=9, fontweight="bold", pad=8.0 + LINE * len(told))
     words: dict[str, Any] = {"fontsize": 6.5, "color": "0.3", "va": "bottom", "parse_math": False}
     axes.text(0.0, 1.02, "\n".join(told), transform=axes.transAxes, **words)
@@ -230,8 +240,8 @@ def _draw_box(axes: Axes, pair: Pair, colour: Any) -> None:
     axes.plot(left, bottom, "s", color=colour, markersize=3.0, markerfacecolor="none", zorder=3)
 
 
-def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> list[str]:
-    """What the boxes of a layer are, what they decide, and what to know about them, in lines."""
+def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> tuple[str, str]:
+    """What the boxes of a layer are, and what they decide."""
     chosen, channels = report.channels
     some = "" if chosen == channels else f", {chosen} of {channels} channels"
     exact = sum(pair.exact for pair in pairs)
@@ -241,13 +251,12 @@ def _captions(report: LayerReport, pairs: Sequence[Pair], left_out: int) -> list
         f"{better.count(None)} undecided"
     )
     note = f" ({left_out} without a place here)" if left_out else ""
-    boxes = f"{report.description}{some}; {exact} of {len(pairs)} boxes exact"
-    return [boxes, decided + note, *_notes(report)]
+    return f"{report.description}{some}; {exact} of {len(pairs)} boxes exact", decided + note
 
 
-def _notes(report: LayerReport) -> list[str]:
-    """What to know about a layer, in lines of a panel's width."""
-    return [line for note in report.notes for line in textwrap.wrap(f"Note: {note}", LETTERS)]
+def _noted(notes: Sequence[str], panels: int) -> list[str]:
+    """Notes in lines of the width of so many panels."""
+    return [line for note in notes for line in textwrap.wrap(f"Note: {note}", LETTERS * panels)]
 
 
 def _drawable(value: float) -> bool:

@@ -209,10 +209,11 @@ def test_notes_stand_above_a_panel_and_do_not_cover_its_title(tmp_path, monkeypa
         save(figure, *arguments, **options)
 
     monkeypatch.setattr(figures.Figure, "savefig", kept)
-    plain = replace(report, layer="named")
-    plot_figure4([replace(plain, notes=notes), plain], tmp_path / "f.png")
+    plain = replace(report, layer="named", notes=("Of both of them.",))
+    plot_figure4([replace(plain, notes=(*plain.notes, *notes)), plain], tmp_path / "f.png")
     (figure,) = drawn
     figure.draw_without_rendering()
+    assert figure.get_suptitle() == "Note: Of both of them."
     for axes in figure.axes:
         shown = axes.findobj(texts.Text)
         (title,) = (text for text in shown if text.get_text().endswith(" named"))
@@ -220,6 +221,7 @@ def test_notes_stand_above_a_panel_and_do_not_cover_its_title(tmp_path, monkeypa
         above, below = title.get_window_extent(), told.get_window_extent()
         assert below.y1 <= above.y0
         assert above.y1 <= figure.bbox.y1
+        assert "both" not in told.get_text()
         assert below.x1 <= figure.bbox.x1
         assert ("$a_1$ and $b." in told.get_text()) == (axes is figure.axes[0])
 
