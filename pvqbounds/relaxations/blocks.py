@@ -1,4 +1,4 @@
-"""The block certificate: the dual of a pruning with small groups, each taken as a whole.
+"""The block certificate: the dual under a support rule with small groups, each taken as a whole.
 
 The dual of :mod:`pvqbounds.relaxations.dual` splits the error input by input. Where the support rule has
 small groups, as N:M has, it need not: for any symmetric D that couples inputs of one group alone, with
@@ -11,11 +11,12 @@ and the least of phi_g over the weights that a group allows is found by looking 
 
     min phi_g = w_gᵀD_g w_g - 2 nu_gᵀw_g - max_T cᵀ(D_TT)⁻¹c,    c = (D_g w_g - nu_g)_T.
 
-Each D_TT has to be positive definite, D_g itself need not be. With diagonal D this is the perspective bound;
-off the diagonal it is more: the value of the relaxation in which each (v_g, v_g v_gᵀ) lies in the hull of
-what its group allows. Hulls of more than one input by their pieces: Atamtürk and Gómez, "Rank-one
-convexification for sparse regression", JMLR 26(35), 2025; Han, Gómez and Atamtürk, "2x2-convexifications for
-convex quadratic optimization with indicator variables", arXiv:2004.07448.
+Weights that are kept may be any real numbers here, so that the bound is one for every value set. Each D_TT
+has to be positive definite, D_g itself need not be. With diagonal D this is the perspective bound; off the
+diagonal it is more: the value of the relaxation in which each (v_g, v_g v_gᵀ) lies in the hull of what its
+group allows. Hulls of more than one input by their pieces: Atamtürk and Gómez, "Rank-one convexification for
+sparse regression", JMLR 26(35), 2025; Han, Gómez and Atamtürk, "2x2-convexifications for convex quadratic
+optimization with indicator variables", arXiv:2004.07448.
 
 Every rounding is paid for: S is *defined* by its float64 entries, so that D = G - S is exact up to one
 rounding; for any y, with r = c - D_TT y and mu a proved lower bound on the least eigenvalue of D_TT,
@@ -71,10 +72,10 @@ class Couplings(NamedTuple):
 
 
 def has_blocks(problem: Problem) -> bool:
-    """Whether kept weights are free, and every group is small enough to be taken as a whole."""
-    if problem.values.is_finite or not problem.is_restricted:
+    """Whether every group is small enough to be taken as a whole."""
+    if not problem.is_restricted or sum(len(group) for group, _ in problem.budgets) != problem.n:
         return False
-    return sum(len(group) for group, _ in problem.budgets) == problem.n and all(
+    return all(
         len(group) <= LARGEST_GROUP and math.comb(len(group), most) <= MOST_SUPPORTS
         for group, most in problem.budgets
     )

@@ -198,8 +198,8 @@ def test_what_does_not_fit_proves_nothing():
     for bad in wrong:
         assert not bad.fits(problem)
         assert block_bound(problem, bad) == -math.inf
-    codes = pvq.IntegerLeastSquares(problem.gram, problem.weight, 0.1, -8, 7, pattern=(2, 4))
-    assert not good.fits(codes)
+    free = pvq.IntegerLeastSquares(problem.gram, problem.weight, 0.1, -8, 7)
+    assert not good.fits(free)
 
 
 def test_indefinite_multipliers_are_shrunk_or_prove_nothing():
@@ -210,6 +210,18 @@ def test_indefinite_multipliers_are_shrunk_or_prove_nothing():
         problem, good.times(100.0)
     ) < least_error(problem)
     assert block_bound(problem, replace(good, lam=-good.lam)) == 0.0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_codes_under_the_rule_have_no_less_error(seed):
+    rng = np.random.default_rng(seed)
+    real = problem_of(rng, 8, (2, 4))
+    problem = pvq.IntegerLeastSquares(real.gram, real.weight, 0.4, -3, 3, pattern=(2, 4))
+    least = pvq.solve(problem, method="exact").error_upper
+    certificate = maximise_blocks(problem.normalised).in_units(problem.units.inverse)
+    assert certificate.fits(problem)
+    assert 0.0 < block_bound(problem, certificate) <= least * (1.0 + 1e-12)
+    assert block_bound(problem, certificate) == pytest.approx(block_bound(real, certificate), rel=1e-9)
 
 
 def test_large_groups_and_one_budget_have_no_blocks():

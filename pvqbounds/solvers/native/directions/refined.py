@@ -1,4 +1,4 @@
-"""A native solution made better by cases, where the Gram has directions of next to no power."""
+"""A native solution made better: by blocks, and by cases of directions of next to no power."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
 from pvqbounds.solvers.native.directions.pruning import pruning_cases
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
+from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
 from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS
 
 __all__ = ["cases_of", "refined"]
@@ -38,7 +39,7 @@ NARROW = 0.98
 
 
 def refined(problem: Problem, solution: ExactSolution, options: Options, clock: Clock) -> ExactSolution:
-    """The solution, or one by cases where that proves more; its codes or support as good or better.
+    """The solution, or one by blocks or cases where that proves more; its codes or support as good or better.
 
     Parameters
     ----------
@@ -52,12 +53,14 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     known = solution.certificate
     if known is None or solution.status == "optimal" or known.relaxation == BLOCKS:
         return solution  # blocks do not suffer from such directions as a diagonal does
-    near = cases_of(problem, options, clock)
-    if near is None:
-        return solution
     proved, error = known.claim(problem)[1], _error(problem, solution)
     if max(proved, 0.0) >= NARROW * error:
         return solution
+    solution = _by_blocks(problem, solution, proved, options, clock)
+    near = cases_of(problem, options, clock)
+    if near is None or solution.certificate is None:
+        return solution
+    proved = solution.certificate.claim(problem)[1]
     moment = Moment(time.perf_counter(), 0, proved, error)
     solution = replace(solution, history=after(solution.history, [moment]))
     allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
@@ -71,6 +74,22 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
         return solution
     status = f"the least of {found.cover.leaves} cases of {_called(near)}"
     return replace(solution, certificate=found, status=status, relaxation=found.relaxation)
+
+
+def _by_blocks(
+    problem: Problem, solution: ExactSolution, proved: float, options: Options, clock: Clock
+) -> ExactSolution:
+    """The solution with the bound of blocks where that is more, of codes under a support rule."""
+    in_time = block_seconds(problem.n) < clock.remaining
+    if options.relaxation not in TAKING_CASES or not problem.values.is_finite or not in_time:
+        return solution
+    found = maximise_blocks(problem, clock=clock) if takes_blocks(problem) else None
+    if found is None:
+        return solution
+    found, value = found.claim(problem)
+    if not value > proved:
+        return solution
+    return replace(solution, certificate=found, status="by blocks", relaxation=BLOCKS)
 
 
 def cases_of(problem: Problem, options: Options, clock: Clock) -> NearNull | None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
 
 from pvqbounds.clock import Clock
-from pvqbounds.problems import SparseLeastSquares
+from pvqbounds.problems import Problem
 from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of, has_blocks
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
@@ -142,7 +142,7 @@ class _Program:
         return nu
 
 
-def takes_blocks(problem: SparseLeastSquares) -> bool:
+def takes_blocks(problem: Problem) -> bool:
     """Whether a problem has groups of several inputs that the path can take as a whole."""
     if not has_blocks(problem):
         return False
@@ -158,7 +158,7 @@ def block_seconds(n: int) -> float:
 
 @np.errstate(all="ignore")  # an iterate that overflows is thrown away
 def maximise_blocks(
-    problem: SparseLeastSquares,
+    problem: Problem,
     *,
     tolerance: float = 1e-2,
     max_iterations: int = 60,
@@ -213,7 +213,7 @@ IDLE = 1e-9
 """Diagonal of blocks that take no part, in units of the Gram's."""
 
 
-def _program(problem: SparseLeastSquares, live: Indices, gram: Array, weight: Array) -> _Program:
+def _program(problem: Problem, live: Indices, gram: Array, weight: Array) -> _Program:
     classes: list[Alike] = []
     first: list[Indices] = []
     second: list[Indices] = []
@@ -256,7 +256,7 @@ def _program(problem: SparseLeastSquares, live: Indices, gram: Array, weight: Ar
     )
 
 
-def _classes(problem: SparseLeastSquares, live: Indices) -> Iterator[tuple[Indices, Indices]]:
+def _classes(problem: Problem, live: Indices) -> Iterator[tuple[Indices, Indices]]:
     """Groups of one size and budget that have to lose some of their live inputs, and their supports."""
     place = np.full(problem.n, -1)
     place[live] = np.arange(len(live))
