@@ -16,7 +16,7 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.network.settings import NetworkSettings, checked_formats
 from pvqbounds.nn.compressed import CompressedFiles, named_files
 from pvqbounds.nn.image_folders import Images
-from pvqbounds.nn.layers import Layer, find_layers, layer_names, select_layers
+from pvqbounds.nn.layers import Layer, find_layers, layer_names
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.sides import refuse_unfit
 from pvqbounds.problems.formats import Format, asked_formats
@@ -40,7 +40,7 @@ def planned(
     Parameters
     ----------
     layers
-        Names and patterns; every layer that bounds exist for if None.
+        Names, none of them a pattern; every layer that bounds exist for if None.
     formats
         Names; int4 beside 25% if None and nothing is compressed.
     data
@@ -53,7 +53,7 @@ def planned(
     SolverError
         If the solver is absent, or can do none of the formats.
     """
-    names = layer_names(loaded.module) if layers is None else select_layers(loaded.module, layers)
+    names = layer_names(loaded.module) if layers is None else layers
     if not names:
         raise InputError(f"A {type(loaded.module).__name__} has no layer that bounds exist for.")
     files = {name: str(Path(path).resolve()) for name, path in named_files(compressed).items()}

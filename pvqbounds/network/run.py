@@ -21,7 +21,7 @@ from pvqbounds.network.unit import Unit
 from pvqbounds.nn.carried import CarriedLayer, carried
 from pvqbounds.nn.compressed import CompressedFiles, unreadable
 from pvqbounds.nn.grams import Data
-from pvqbounds.nn.layers import Layer, layer_names
+from pvqbounds.nn.layers import Layer, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.results.network import NetworkReport
 from pvqbounds.solving.execution import Execution
@@ -120,11 +120,11 @@ def network_bounds(
     kept = Store.open(place) if Store.exists(place) else None
     if kept is not None:  # what is not said is as it was
         check_model(kept.manifest, loaded, place)
-        layers = [layer.name for layer in kept.manifest.layers] if layers is None else layers
         if formats is None and compressed is None:
             formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
+    names = _names(loaded, layers, kept)
     digest = data_digest(data)
-    manifest, found = planned(loaded, layers, formats, compressed, settings, data=digest, command=command)
+    manifest, found = planned(loaded, names, formats, compressed, settings, data=digest, command=command)
     for name, path in manifest.compressed.items():  # one that was asked for cannot be taken back
         if not Path(path).exists() and (kept is None or name not in kept.manifest.compressed):
             raise InputError(f"There is no file or folder {path}.")
@@ -135,6 +135,13 @@ def network_bounds(
         return NetworkRun(kept, found, loaded, settings, progress or (lambda now: None)).through(
             data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
         )
+
+
+def _names(loaded: LoadedModel, layers: Sequence[str] | None, kept: Store | None) -> list[str] | None:
+    """Names of the layers of a run; what a store has are names, whatever letters are in them."""
+    if layers is not None:
+        return select_layers(loaded.module, layers)
+    return None if kept is None else [layer.name for layer in kept.manifest.layers]
 
 
 class NetworkRun:

@@ -161,6 +161,8 @@ def layer_sizes(model: nn.Module) -> list[tuple[str, str, int]]:
 def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
     """Names of the layers that names, or patterns with ``*``, ``?`` and ``[...]``, stand for, each once.
 
+    A pattern that is also the name of a layer stands for that one, too.
+
     Raises
     ------
     InputError
@@ -174,7 +176,7 @@ def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
         if not _is_pattern(pattern):
             chosen[named[pattern].name] = None
             continue
-        fitting = [name for name in known if fnmatchcase(name, pattern)]
+        fitting = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
         if not fitting:
             raise InputError(f"No layer is called like '{pattern}'{_hint(pattern, known)}.")
         chosen.update(dict.fromkeys(fitting))

@@ -49,6 +49,9 @@ LARGEST_FILE = 4 * 2**30
 LONGEST_REASON = 200
 """Characters of another library's message that are passed on."""
 
+LONGEST_PREFIX = 50
+"""Characters of a file's name in that of the one that is to replace it: 200 bytes at most."""
+
 LONGEST_WHOLE = 20
 """Digits and sign of a whole number in JSON: 64 bits have no more."""
 
@@ -339,7 +342,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target = _replaced(path)
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}.", suffix=target.suffix)
+        prefix = f".{target.stem[:LONGEST_PREFIX]}."  # or it were too long where the target's name is not
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=target.suffix)
         temporary = Path(name)
         os.close(handle)
         temporary.chmod(0o666 & ~_umask())

@@ -7,13 +7,14 @@
     DIR/units/LAYER/SIDE.json and .npz    one unit, a layer in one format: a result like any other of a layer
     DIR/units/LAYER/SIDE.failed.json      what happened to a unit that failed
 
-LAYER and SIDE are names as a URL would have them. Every file is written whole or not at all, the arrays of a
+LAYER and SIDE are names as a URL would have them, long ones cut short (:func:`file_name`). Every file is written whole or not at all, the arrays of a
 unit before its JSON, so that a unit stands where its JSON does, whenever the process ended. Nothing that is
 read from a store is executed or unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -54,6 +55,10 @@ LARGEST_FAILURE = 2**20
 LONGEST_TEXT = 1000
 """Characters of a failure's sentence that are kept."""
 
+LONGEST_NAME = 241
+"""Bytes of a layer's or side's name in that of a file. File systems take 255, of which endings need some;
+earlier versions wrote names of up to so many, and none that were longer."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -66,7 +71,20 @@ class Failure:
 
 
 def file_name(name: str) -> str:
-    """A name as that of a file: different ones for different names, and none that leaves its folder."""
+    """A name as that of a file: different ones for different names, and none that leaves its folder.
+
+    A long one is its beginning, then ``%~``, which no other name holds, and the digest of all of it.
+    """
+    plain = _quoted(name)
+    if len(plain) <= LONGEST_NAME:
+        return plain
+    end = f"%~{hashlib.sha256(plain.encode()).hexdigest()}"
+    most = LONGEST_NAME - len(end)
+    start = next(own for length in range(most, 0, -1) if len(own := _quoted(name[:length])) <= most)
+    return start + end
+
+
+def _quoted(name: str) -> str:
     plain = quote(name, safe=" !#$&'()+,-.:;=@[]^_{}~", errors="surrogateescape")
     if not plain:
         return "%00"

@@ -265,3 +265,24 @@ def test_a_layer_without_its_model_is_the_same_layer(module):
         told = "description", "groups", "block", "channels", "inputs", "input_channels"
         assert all(getattr(other, part) == getattr(layer, part) for part in told)
         assert other.kind.parameter.shape == layer.kind.parameter.shape
+
+
+def test_names_of_a_store_are_no_patterns(tmp_path):
+    """Layers called like patterns, and one whose name no file could have, are gone on with as they are."""
+    names = ["[ab]*", "a", "a?", "ab", "层" * 100]
+    model = nn.ModuleDict({name: nn.Linear(3, 2) for name in names})
+    model.forward = lambda x: torch.cat([layer(x) for layer in model.values()], 1)
+    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+
+    def run(**options):
+        found = pvq.nn.network_bounds(model, rows, store=tmp_path / "s", methods=[], **options)
+        return [entry.name for entry in found.layers]
+
+    assert run(layers=["[[]ab[]][*]"], formats=["int4"]) == ["[ab]*"]
+    assert run(formats=["int4", "int3"]) == ["[ab]*"]
+    assert run(layers=["a[?]"], formats=["int4"]) == ["[ab]*", "a?"]
+    assert run() == ["[ab]*", "a?"]  # and not "ab"
+    # a pattern that is the name of a layer stands for that one, too
+    assert run(layers=["[ab]*"]) == ["[ab]*", "a", "a?", "ab"]
+    assert run(layers=["层*"]) == names
+    assert pvq.nn.network_bounds(model, store=tmp_path / "s", methods=[], jobs=2).done == 2 * len(names)

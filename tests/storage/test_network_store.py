@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pvqbounds.errors import InputError, OutputError
 from pvqbounds.problems.formats import parse
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.solving.verified_files import verify_file
+from pvqbounds.storage.archive import replacing
 from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
 from pvqbounds.storage.network_store import Failure, Store, file_name, unit_files
 
@@ -109,6 +111,36 @@ def test_names_of_files_stay_in_their_folder(name):
     assert not found.startswith(".")
     others = ["", ".", "..", "a/b", "2:4+int4:g128", "25%", "%2E", "%00", "ü\n", "a%2Fb"]
     assert [other for other in others if file_name(other) == found] == [name]
+
+
+def test_long_names_are_cut_short_and_stay_apart(tmp_path):
+    stem = "块" * 80
+    names = [stem + end for end in ("", "甲", "乙", "a" * 5000)]
+    found = [file_name(name) for name in names]
+    assert len(set(found)) == len(names)
+    for own in found:
+        assert len(own.encode()) <= 241
+        assert own.startswith("%E5%9D%97%E5")
+        unquote(own.partition("%~")[0], errors="strict")  # no part of a letter
+    assert file_name(found[0]) not in found  # a layer may be called like such a file
+    # names as earlier versions wrote them, to the longest that they could
+    assert file_name("a" * 241) == "a" * 241
+    assert len(file_name("a" * 242)) <= 241
+
+
+def test_units_of_long_names_stand_fail_and_are_replaced(tmp_path):
+    layer, side = "层" * 100, "边" * 100
+    planned = replace(manifest().layers[0], name=layer, left_out={})
+    store = Store.create(tmp_path / "s", replace(manifest(), layers=(planned,), formats=(side,)))
+    store.write_failure(layer, side, Failure("E", "it broke"))
+    assert Store.open(store.path).failure(layer, side).text == "it broke"
+    document, arrays = b"{}", b"x"
+    for _ in range(2):
+        store.write_files(layer, side, document, arrays, store.arrays_name(layer, side))
+        assert Store.open(store.path).is_done(layer, side)
+    with replacing(store.grams_file(layer)) as temporary:
+        temporary.write_bytes(b"g")
+    assert store.grams_file(layer).read_bytes() == b"g"
 
 
 def test_a_store_is_claimed_by_one_run_and_cleared_of_what_was_half_written(tmp_path):
