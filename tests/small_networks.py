@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.results.layer import LayerReport
-from pvqbounds.results.network import LayerEntry, NetworkReport
+from pvqbounds.results.network import LayerEntry, NetworkReport, Tied
 from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
 from pvqbounds.storage.network_store import Store
 
@@ -19,13 +19,16 @@ def formats_of(reports: Sequence[tuple[LayerReport, int]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(side.format for report, _ in reports for side in report.sides))
 
 
-def network_of(reports: Sequence[tuple[LayerReport, int]]) -> NetworkReport:
+def network_of(reports: Sequence[tuple[LayerReport, int]], tied: Sequence[Tied] = ()) -> NetworkReport:
     """The network of some layers, each with its number of weights."""
     layers = tuple(
         LayerEntry(r.layer, r.description, r.inputs, r.channels[1], weights, r) for r, weights in reports
     )
     command = "pvqbounds network digits --store runs/digits"
-    return NetworkReport("digits", "0" * 64, layers, formats_of(reports), {"seed": 0}, "0.1.0", command)
+    settings = {"seed": 0}
+    return NetworkReport(
+        "digits", "0" * 64, layers, formats_of(reports), settings, "0.1.0", command, tied=tuple(tied)
+    )
 
 
 def weight_of(report: LayerReport) -> NDArray[np.float64]:
@@ -44,7 +47,8 @@ def store_of(reports: Sequence[tuple[LayerReport, int]], path: Path) -> Store:
         for r, weights in reports
     )
     command = "pvqbounds network digits --store runs/digits"
-    store = Store.create(path, Manifest("0.1.0", command, "digits", (), {"seed": 0}, forms, {}, layers))
+    manifest = Manifest("0.1.0", command, "digits", (), {"seed": 0}, forms, {}, layers, tied=())
+    store = Store.create(path, manifest)
     for report, _ in reports:
         for side in report.sides:
             store.write_unit(replace(report, sides=(side,)))

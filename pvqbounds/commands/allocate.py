@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pvqbounds.commands.console import ReportOption, check_different, check_report_path, progress_bar, show
+from pvqbounds.commands.inputs import LeaveOutOption
 from pvqbounds.errors import InputError, shown
 
 __all__ = ["StoreArgument", "allocate"]
@@ -42,6 +43,7 @@ def allocate(
             help="By what each layer's error is multiplied: JSON, an object of numbers by layer.",
         ),
     ] = None,
+    leave_out: LeaveOutOption = None,
     json_path: ReportOption = None,
     plot: Annotated[
         Path | None,
@@ -71,7 +73,7 @@ def allocate(
     check_different(json=json_path, plot=plot)
     weighted = sensitivities is not None
     with progress_bar("reading the store") as update:
-        network = Store.open(store).read()
+        network = Store.open(store).read().without(leave_out or ())
         factors = None if sensitivities is None else read_sensitivities(sensitivities)
         layers = choices_of(network, formats or None, factors)
         update(0, 0, "allocation")

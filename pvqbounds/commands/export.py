@@ -19,6 +19,7 @@ from pvqbounds.commands.exported_problem import export_problem
 from pvqbounds.commands.exported_weights import Weights, export_weights_of
 from pvqbounds.commands.inputs import (
     DataOption,
+    LeaveOutOption,
     MaxTokensOption,
     ModelOption,
     SamplesOption,
@@ -76,6 +77,7 @@ def export(
         float | None,
         typer.Option(help="In place of --format: the allocation for so many bits a weight."),
     ] = None,
+    leave_out: LeaveOutOption = None,
     data: DataOption = None,
     tokenizer: TokenizerOption = None,
     max_tokens: MaxTokensOption = MAX_TOKENS,
@@ -93,6 +95,7 @@ def export(
         "--model": model_option,
         "--weights": weights,
         "--bits-per-weight": bits_per_weight,
+        "--leave-out": leave_out or None,
         "--data": data,
         "--tokenizer": tokenizer,
         "--samples": samples,
@@ -115,7 +118,17 @@ def export(
         export_problem(source, file, layout, budget, json_path)
         return
     _check(source, layout, of_problem, weights=True)
-    asked = Weights(model_option, weights, chosen, bits_per_weight, data, tokenizer, max_tokens, samples)
+    asked = Weights(
+        model=model_option,
+        weights=weights,
+        format=chosen,
+        bits_per_weight=bits_per_weight,
+        leave_out=tuple(leave_out or ()),
+        data=data,
+        tokenizer=tokenizer,
+        max_tokens=max_tokens,
+        samples=samples,
+    )
     export_weights_of(source, file, layout, asked, json_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from pvqbounds.network.export import Choice, Exported
     from pvqbounds.results.network import NetworkReport
 
-__all__ = ["Weights", "export_weights_of"]
+__all__ = ["Weights", "export_weights_of", "tell_export"]
+
+MOST_NAMED = 5
+"""Layers that a sentence names at most."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,7 @@ class Weights:
     weights: Path | None
     format: str | None
     bits_per_weight: float | None
+    leave_out: tuple[str, ...]
     data: Path | None
     tokenizer: Path | None
     max_tokens: int
@@ -41,7 +46,7 @@ def export_weights_of(store: Path, file: Path, form: str, asked: Weights, report
 
     layout = check_export_path(file, form)
     with progress_bar("reading the store") as update:
-        network = Store.open(store).read()
+        network = Store.open(store).read().without(asked.leave_out)
         choice = _choice(network, asked.format, asked.bits_per_weight)
         update(0, 0, "loading")
         from pvqbounds import nn
@@ -59,11 +64,9 @@ def export_weights_of(store: Path, file: Path, form: str, asked: Weights, report
             seen = evaluated(loaded.module, tests), evaluated(best, tests, loaded.module)
     if report is not None:
         write_json(report, _document(written, seen))
-    others = [entry.name for entry in network.layers if entry.name not in written.formats]
-    if others:
-        few = ", ".join(map(shown, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
-        print(f"As the model has them, for want of a result in the format: {few}.")
-    _tell(written, seen)
+    tell_export(network, written)
+    if seen is not None:
+        print(_evaluation_text(*seen))
 
 
 def _choice(network: NetworkReport, form: str | None, bits_per_weight: float | None) -> Choice:
@@ -92,15 +95,25 @@ def _tests(called: str, data: Path | None, loaded: Any) -> Any:
     return None
 
 
-def _tell(written: Exported, seen: tuple[Evaluation, Evaluation] | None) -> None:
+def tell_export(network: NetworkReport, written: Exported) -> None:
+    """Print which layers have which weights now."""
+    others = [entry.name for entry in network.layers if entry.name not in written.formats]
+    if others:
+        print(f"As the model has them, for want of a result in the format: {_few(others)}.")
+    if written.left_out:
+        print(f"Left out, and as the model has them: {_few(written.left_out)}.")
     kinds = list(written.formats.values())
     formats = ", ".join(f"{kinds.count(own)} in {own}" for own in dict.fromkeys(kinds))
     print(f"{written.path}: the best weights found of {len(kinds)} layers, {formats}.")
     for reason in dict.fromkeys(written.dense.values()):
         names = [name for name, why in written.dense.items() if why == reason]
         print(f"Dense: {', '.join(names)} ({reason}).")
-    if seen is not None:
-        print(_evaluation_text(*seen))
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names of a list."""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(map(shown, names[:MOST_NAMED])) + more
 
 
 def _evaluation_text(before: Evaluation, after: Evaluation) -> str:
@@ -123,6 +136,7 @@ def _document(written: Exported, seen: tuple[Evaluation, Evaluation] | None) -> 
         "path": str(written.path),
         "formats": dict(written.formats),
         "dense": dict(written.dense),
+        "left_out": list(written.left_out),
         "before": None if seen is None else asdict(seen[0]),
         "after": None if seen is None else asdict(seen[1]),
     }

@@ -24,6 +24,7 @@ __all__ = [
     "GramsOption",
     "HeldOutOption",
     "LayersOption",
+    "LeaveOutOption",
     "MaxTokensOption",
     "ModelArgument",
     "ModelOption",
@@ -59,6 +60,14 @@ LayersOption = Annotated[
         metavar="NAME",
         help="Dotted name of a layer, or a pattern like 'blocks.*.fc1'; repeatable. Without it the layers of "
         f"a model are listed; {DEFAULT_LAYER} of the shipped one.",
+    ),
+]
+LeaveOutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--leave-out",
+        metavar="NAME",
+        help="A layer that has no part in it and stays dense, or a pattern as of --layer; repeatable.",
     ),
 ]
 DataOption = Annotated[

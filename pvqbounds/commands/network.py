@@ -33,8 +33,10 @@ from pvqbounds.commands.console import (
     show,
     solver_options_of,
 )
+from pvqbounds.commands.exported_weights import tell_export
 from pvqbounds.commands.inputs import (
     DataOption,
+    LeaveOutOption,
     MaxTokensOption,
     ModelArgument,
     ModelOption,
@@ -78,6 +80,7 @@ def network(
             help="A layer, or a pattern like 'blocks.*.fc1'; repeatable. All layers if left out.",
         ),
     ] = None,
+    leave_out: LeaveOutOption = None,
     data: DataOption = None,
     weights: WeightsOption = None,
     tokenizer: TokenizerOption = None,
@@ -160,6 +163,7 @@ def network(
                 loaded,
                 store=store,
                 layers=layer or None,
+                leave_out=leave_out or (),
                 formats=formats or None,
                 compressed=compressed or None,
                 methods=listed,
@@ -194,10 +198,13 @@ def network(
     show(network_view(found))
     if export is not None:
         from pvqbounds.network.export import export_weights
+        from pvqbounds.nn.layers import select_layers
         from pvqbounds.problems.formats import parse
 
-        # a store that was begun before may hold other formats as well
-        export_weights(found, loaded, export, choice=parse(formats[0]).name if formats else None)
+        # a store that was begun before may hold other formats, and the layers that are left out, as well
+        found = found.parted(select_layers(loaded.module, leave_out or ()))
+        choice = parse(formats[0]).name if formats else None
+        tell_export(found, export_weights(found, loaded, export, choice=choice))
     if found.failed:
         raise typer.Exit(1)
 

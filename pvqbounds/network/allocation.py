@@ -8,9 +8,10 @@ that are reached; the bound is the least such sum of the layers' lower ends, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,10 @@ from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.arithmetic.rational import enclosed
 from pvqbounds.errors import InputError, shown
 from pvqbounds.network.knapsack import Item, best_choice
+from pvqbounds.network.tied import common_side, error_in
 from pvqbounds.results.allocation import Allocation, Chosen
 from pvqbounds.results.bounds import LowerKind
-from pvqbounds.results.layer import LayerReport, Side
+from pvqbounds.results.layer import LayerReport
 from pvqbounds.results.network import NetworkReport
 
 __all__ = ["LayerChoices", "allocate", "allocation_frontier", "budget_of", "choices_of", "notes_of"]
@@ -56,6 +58,8 @@ class LayerChoices:
     options: tuple[Option, ...]
     whole: bool = True
     """Whether all of its channels were looked at."""
+    tied: tuple[str, ...] = ()
+    """Other layers that have the very same weights: they count once, and errors are sums over all."""
 
 
 # ------------------------------------------------------------------------------------ what may be chosen
@@ -68,6 +72,9 @@ def choices_of(
 ) -> tuple[LayerChoices, ...]:
     """What each layer that has a result costs in each of its formats.
 
+    Layers that have the very same weights are one choice: of a format that all of them have, and of the
+    weights that suit them best together.
+
     Parameters
     ----------
     formats
@@ -79,7 +86,7 @@ def choices_of(
     ------
     InputError
         If no layer has a result, a format is none of the network's, or a layer has none of the formats, is in
-        chunks, or has no sensitivity.
+        chunks, or has no sensitivity, or if no weights are known that suit layers which share them.
     """
     reports = [(entry, entry.report) for entry in network.layers if entry.report is not None]
     if not reports:
@@ -89,14 +96,40 @@ def choices_of(
             listed = ", ".join(network.formats)
             raise InputError(f"There is no format {shown(form)} to choose from; the network has {listed}.")
     factors = _factors([entry.name for entry, _ in reports], sensitivities)
-    return tuple(
-        LayerChoices(
-            entry.name,
-            entry.weights,
-            _options(entry.weights, report, factor, formats),
-            whole=report.channels[0] == report.channels[1],
-        )
+    counted = {
+        entry.name: _Counted(entry.weights, report, factor)
         for (entry, report), factor in zip(reports, factors, strict=True)
+    }
+    return tuple(
+        _choices([counted[name] for name in names], formats) for names in _together(network, counted)
+    )
+
+
+class _Counted(NamedTuple):
+    """A layer with its result, and its sensitivity."""
+
+    weights: int
+    report: LayerReport
+    factor: Fraction
+
+
+def _together(network: NetworkReport, counted: Collection[str]) -> list[tuple[str, ...]]:
+    """Names of the layers that are counted, those that have the very same weights together."""
+    tied = [tuple(name for name in own.layers if name in counted) for own in network.tied or ()]
+    groups = {names[0]: names for names in tied if names}
+    others = {name for names in groups.values() for name in names[1:]}
+    return [groups.get(name, (name,)) for name in counted if name not in others]
+
+
+def _choices(members: Sequence[_Counted], formats: Sequence[str] | None) -> LayerChoices:
+    """The choices of one layer, or of layers that have the very same weights."""
+    reports = [member.report for member in members]
+    return LayerChoices(
+        reports[0].layer,
+        members[0].weights,
+        _options(members, formats),
+        whole=all(report.channels[0] == report.channels[1] for report in reports),
+        tied=tuple(report.layer for report in reports[1:]),
     )
 
 
@@ -109,7 +142,19 @@ def notes_of(network: NetworkReport) -> tuple[str, ...]:
     silent = [report.layer for report in reports if report.sides[0].signal_enclosure.lower <= 0.0]
     sampled = sum(side.estimate is not None for side in sides)
     waiting = network.planned - network.done - network.failed
+    together = [own.layers for own in network.tied or () if len(own.layers) > 1]
+    held = [f"{shown(own.layers[0])} ({shown(own.others[0])})" for own in network.tied or () if own.others]
+    lacking = [name for name in network.formats if any(_lack(network, names, name) for names in together)]
     told = {
+        "Counted once and given one format, as they have the very same weights: "
+        f"{'; '.join(' and '.join(map(shown, names)) for names in together)}": together,
+        f"Counted once, though something that is not counted holds the very same weights, and without what "
+        f"that loses by them: {'; '.join(held)}": held,
+        "Not to be chosen for weights that are shared, as not all of their layers have a result in it: "
+        f"{', '.join(lacking)}": lacking,
+        "Whether layers share their weights is not known of this store, which an earlier version made: such "
+        "weights would count for each of them": network.tied is None,
+        f"Left out, and so neither counted nor given a format: {_layers(network.left_out)}": network.left_out,
         f"Neither counted nor given a format, for want of a result: {_layers(absent)}": absent,
         f"Not to be chosen, as they failed: {network.failed} of the sides": network.failed,
         f"Not to be chosen, as they have no result yet: {waiting} of the sides": waiting,
@@ -120,6 +165,12 @@ def notes_of(network: NetworkReport) -> tuple[str, ...]:
         f"Without signal, and so counted as without error in every format: {_layers(silent)}": silent,
     }
     return tuple(f"{text}." for text, applies in told.items() if applies)
+
+
+def _lack(network: NetworkReport, names: Sequence[str], form: str) -> bool:
+    """Whether of some layers with results some have one in a format, and some have not."""
+    reports = [entry.report for entry in network.layers if entry.name in names]
+    return len({form in _formats(report) for report in reports if report is not None}) > 1
 
 
 def _layers(names: Sequence[str]) -> str:
@@ -141,27 +192,45 @@ def _factors(names: Sequence[str], sensitivities: Mapping[str, float] | None) ->
     return [Fraction(sensitivities[name]) for name in names]
 
 
-def _options(
-    weights: int, report: LayerReport, factor: Fraction, formats: Sequence[str] | None
-) -> tuple[Option, ...]:
-    if report.protocol != "full":
-        raise InputError(f"Layer {shown(report.layer)} is in chunks, whose bounds are none for the layer.")
-    sides = [side for side in report.sides if formats is None or side.format in formats]
-    if not sides:
-        known = ", ".join(side.format for side in report.sides)
-        raise InputError(f"Layer {shown(report.layer)} has none of the formats to choose from, only {known}.")
-    return tuple(_option(side, weights, factor) for side in sides)
+def _options(members: Sequence[_Counted], formats: Sequence[str] | None) -> tuple[Option, ...]:
+    reports = [member.report for member in members]
+    for report in reports:
+        if report.protocol != "full":
+            raise InputError(
+                f"Layer {shown(report.layer)} is in chunks, whose bounds are none for the layer."
+            )
+        known = _formats(report)
+        if formats is not None and not set(known) & set(formats):
+            raise InputError(
+                f"Layer {shown(report.layer)} has none of the formats to choose from, only "
+                f"{', '.join(known)}."
+            )
+    wanted = [form for form in _formats(reports[0]) if formats is None or form in formats]
+    common = [form for form in wanted if all(form in _formats(report) for report in reports)]
+    if not common:
+        names = " and ".join(shown(report.layer) for report in reports)
+        raise InputError(f"Layers {names} share their weights, and have no format in common to choose.")
+    return tuple(_option(members, form) for form in common)
 
 
-def _option(side: Side, weights: int, factor: Fraction) -> Option:
+def _formats(report: LayerReport) -> list[str]:
+    return [side.format for side in report.sides]
+
+
+def _option(members: Sequence[_Counted], form: str) -> Option:
     """Ends outwards, by the enclosure of the signal; a layer without signal loses nothing in any format."""
-    signal = side.signal_enclosure
+    sides = [member.report.side(form) for member in members]
+    best = common_side([member.report for member in members], form)
     lower = upper = Fraction(0)
-    if signal.lower > 0.0:
-        lower = factor * Fraction(max(0.0, side.error_lower)) / Fraction(signal.upper)
-        upper = factor * Fraction(side.error_upper) / Fraction(signal.lower)
-    size = round(Fraction(side.bits_per_weight) * weights)
-    return Option(side.format, size, lower, upper, side.lower_kind)
+    for side, member in zip(sides, members, strict=True):
+        signal = side.signal_enclosure
+        if signal.lower > 0.0:
+            reached = side.error_upper if len(sides) == 1 else error_in(side, best)
+            lower += member.factor * Fraction(max(0.0, side.error_lower)) / Fraction(signal.upper)
+            upper += member.factor * Fraction(reached) / Fraction(signal.lower)
+    size = round(Fraction(sides[0].bits_per_weight) * members[0].weights)
+    kind: LowerKind = "reported" if any(side.lower_kind == "reported" for side in sides) else "certified"
+    return Option(form, size, lower, upper, kind)
 
 
 def budget_of(layers: Sequence[LayerChoices], bits_per_weight: float) -> int:
@@ -216,7 +285,7 @@ def allocate(layers: Sequence[LayerChoices], budget: int) -> Allocation:
 
 def _chosen(layer: LayerChoices, option: Option) -> Chosen:
     ends = _rounded(option.lower).lower, _rounded(option.upper).upper
-    return Chosen(layer.layer, option.format, layer.weights, option.size, ends[1], ends[0])
+    return Chosen(layer.layer, option.format, layer.weights, option.size, ends[1], ends[0], layer.tied)
 
 
 def _rounded(value: Fraction) -> Enclosure:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,10 @@ from torch import Tensor, nn
 
 from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.network.forms import FORMS, Form
+from pvqbounds.network.tied import common_side
 from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.nn.models import LoadedModel
+from pvqbounds.nn.tied import tied_layers
 from pvqbounds.nn.weights import line
 from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Steps
@@ -57,6 +59,8 @@ class Exported:
     """The format of each layer whose weights were replaced."""
     dense: Mapping[str, str]
     """Of them those that are not packed, and why; none of a dense checkpoint."""
+    left_out: tuple[str, ...] = ()
+    """Names of layers that were left out, and are as the model has them."""
 
 
 def compressed_model(
@@ -80,13 +84,14 @@ def compressed_model(
     ------
     InputError
         If a layer has no result in its format, or none of the method, not all of its channels, other weights
-        in the model, or weights that another module has as well.
+        in the model, or weights that something which is not replaced has as well.
     """
     module = _copied(model.module if isinstance(model, LoadedModel) else model)
-    sides = _chosen(network, choice)
-    for name, layer in find_layers(module, sides).items():
-        _check_alone(module, layer)
-        layer.replace_weight(_matrix(sides[name], layer, method))
+    sides = _sides(network, module, choice, method)
+    layers = find_layers(module, sides)
+    weights = {name: _matrix(sides[name], layer, method) for name, layer in layers.items()}
+    for name, layer in layers.items():
+        layer.replace_weight(weights[name])
     return module
 
 
@@ -95,17 +100,6 @@ def _copied(module: nn.Module) -> nn.Module:
         return copy.deepcopy(module)
     except Exception as error:  # modules may hold anything
         raise InputError(f"The model cannot be copied ({line(error)}).") from error
-
-
-def _check_alone(module: nn.Module, layer: Layer) -> None:
-    """Refuse a weight that something else computes with, such as an embedding's that the head shares."""
-    own = layer.kind.parameter
-    names = [name for name, other in module.named_parameters(remove_duplicate=False) if other is own]
-    if len(names) > 1:
-        raise InputError(
-            f"Layer '{layer.name}' shares its weights ({' and '.join(map(shown, names))}), which cannot be "
-            "replaced for one of them alone; leave it out of the choice."
-        )
 
 
 # ---------------------------------------------------------------------------------- what is chosen
@@ -127,6 +121,27 @@ def _chosen(network: NetworkReport, choice: Choice) -> dict[str, Side]:
         if name not in entries:
             raise InputError(f"There is no layer {shown(name)} in the network's report.")
     return {name: _side(entries[name], form) for name, form in wanted.items()}
+
+
+def _sides(
+    network: NetworkReport, module: nn.Module, choice: Choice, method: str | None = None
+) -> dict[str, Side]:
+    """The side of each layer that is replaced; of layers that have the very same weights one for all."""
+    sides = _chosen(network, choice)
+    for tied in tied_layers(module, list(sides)):
+        names = " and ".join(map(shown, (*tied.layers, *tied.others)))
+        if tied.others:
+            raise InputError(
+                f"Layer {shown(tied.layers[0])} shares its weights ({names}), which cannot be replaced for "
+                "one of them alone; leave it out."
+            )
+        forms = {sides[name].format for name in tied.layers}
+        if len(forms) > 1 or method is not None:
+            what = f"in {' and '.join(sorted(forms))}" if method is None else f"of {shown(method)}"
+            raise InputError(f"Layers {names} share their weights, which cannot be those {what} of each.")
+        reports = [report for name in tied.layers if (report := network.layer(name).report) is not None]
+        sides |= dict.fromkeys(tied.layers, common_side(reports, *forms))
+    return sides
 
 
 def _side(entry: LayerEntry, form: str) -> Side:
@@ -224,12 +239,12 @@ def export_weights(
     path = Path(path)
     check_export_path(path, form)
     module = compressed_model(network, model, choice)
-    sides = _chosen(network, choice)
+    sides = _sides(network, module, choice)
     formats = {name: side.format for name, side in sides.items()}
-    state = _state(module)
+    state, left_out = _state(module), network.left_out
     if form == "dense":
-        _save(state, path)
-        return Exported(path, formats, {})
+        _save(state, path, formats, left_out)
+        return Exported(path, formats, {}, left_out)
     packed: dict[str, PackedLayer] = {}
     dense: dict[str, str] = {}
     for name, layer in find_layers(module, sides).items():
@@ -237,12 +252,20 @@ def export_weights(
         if isinstance(found, str):
             dense[name] = found
             continue
-        own = next(raw for raw, other in module.named_modules() if other is layer.module)
-        del state[f"{own}.weight"]
-        state |= {f"{own}.{part}": torch.from_numpy(array) for part, array in found.tensors.items()}
-        packed[own] = found
-    _write_folder(module, state, packed, path)
-    return Exported(path, formats, dense)
+        for own in _raw_names(module, layer):
+            del state[f"{own}.weight"]
+            state |= {
+                f"{own}.{part}": torch.from_numpy(array.copy()) for part, array in found.tensors.items()
+            }
+            packed[own] = found
+    ignored = [own for layer in find_layers(module, left_out).values() for own in _raw_names(module, layer)]
+    _write_folder(module, path, lambda file: _save(state, file, formats, left_out), packed, ignored)
+    return Exported(path, formats, dense, left_out)
+
+
+def _raw_names(module: nn.Module, layer: Layer) -> list[str]:
+    """What the module of a layer is called, wrappers and all; in several places it has several names."""
+    return [raw for raw, other in module.named_modules(remove_duplicate=False) if other is layer.module]
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
@@ -250,11 +273,14 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in module.state_dict().items()}
 
 
-def _save(state: Mapping[str, Tensor], path: Path) -> None:
+def _save(
+    state: Mapping[str, Tensor], path: Path, formats: Mapping[str, str], left_out: Sequence[str]
+) -> None:
+    said = {"format": "pt", "pvqbounds": json.dumps({"formats": dict(formats), "left_out": list(left_out)})}
     safetensors = import_safetensors()
     try:
         with replacing(path) as temporary:
-            safetensors.torch.save_file(dict(state), temporary, metadata={"format": "pt"})
+            safetensors.torch.save_file(dict(state), temporary, metadata=said)
     except safetensors.SafetensorError as error:
         raise OutputError(f"{path} cannot be written ({line(error)}).") from error
 
@@ -287,7 +313,11 @@ def _steps(result: SliceResult) -> Steps | None:
 
 
 def _write_folder(
-    module: nn.Module, state: Mapping[str, Tensor], packed: Mapping[str, PackedLayer], path: Path
+    module: nn.Module,
+    path: Path,
+    save: Callable[[Path], None],
+    packed: Mapping[str, PackedLayer],
+    ignored: Sequence[str],
 ) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -295,5 +325,5 @@ def _write_folder(
         raise OutputError(f"{path} cannot be written ({error.strerror or error}).") from error
     config: Any = getattr(module, "config", None)
     own = json.loads(config.to_json_string()) if hasattr(config, "to_json_string") else {}
-    _save(state, path / FILES[0])
-    write_json(path / FILES[1], own | {"quantization_config": quantization_config(packed)})
+    save(path / FILES[0])
+    write_json(path / FILES[1], own | {"quantization_config": quantization_config(packed, ignored)})

@@ -27,7 +27,7 @@ __all__ = ["check_model", "data_digest", "planned", "resumed"]
 
 def planned(
     loaded: LoadedModel,
-    layers: Sequence[str] | None,
+    names: Sequence[str],
     formats: Sequence[str] | None,
     compressed: CompressedFiles | None,
     settings: NetworkSettings,
@@ -39,8 +39,8 @@ def planned(
 
     Parameters
     ----------
-    layers
-        Names, none of them a pattern; every layer that bounds exist for if None.
+    names
+        Of layers, none of them a pattern.
     formats
         Names; int4 beside 25% if None and nothing is compressed.
     data
@@ -53,7 +53,6 @@ def planned(
     SolverError
         If the solver is absent, or can do none of the formats.
     """
-    names = layer_names(loaded.module) if layers is None else layers
     if not names:
         raise InputError(f"A {type(loaded.module).__name__} has no layer that bounds exist for.")
     files = {name: str(Path(path).resolve()) for name, path in named_files(compressed).items()}

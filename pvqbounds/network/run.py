@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -23,6 +24,7 @@ from pvqbounds.nn.compressed import CompressedFiles, unreadable
 from pvqbounds.nn.grams import Data
 from pvqbounds.nn.layers import Layer, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
+from pvqbounds.nn.tied import tied_layers
 from pvqbounds.results.network import NetworkReport
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.guards import blas_threads
@@ -39,6 +41,7 @@ def network_bounds(
     *,
     store: str | Path,
     layers: Sequence[str] | None = None,
+    leave_out: Sequence[str] = (),
     formats: Sequence[str] | None = None,
     compressed: CompressedFiles | None = None,
     methods: Sequence[str] | None = None,
@@ -66,6 +69,8 @@ def network_bounds(
     layers
         Names of layers, or patterns like ``blocks.*.fc1``; if None those that the store has, in a new one all
         that bounds exist for.
+    leave_out
+        Names of layers, or patterns, that are not bounded in this run.
     formats, compressed
         As for :func:`pvqbounds.nn.layer_bounds`, for each layer; a format that means nothing for a layer
         is left out there. Without either those that the store has, in a new one int4 beside 25%.
@@ -122,7 +127,7 @@ def network_bounds(
         check_model(kept.manifest, loaded, place)
         if formats is None and compressed is None:
             formats, compressed = kept.manifest.formats or None, dict(kept.manifest.compressed) or None
-    names = _names(loaded, layers, kept)
+    names = _names(loaded, layers, leave_out, kept)
     digest = data_digest(data)
     manifest, found = planned(loaded, names, formats, compressed, settings, data=digest, command=command)
     for name, path in manifest.compressed.items():  # one that was asked for cannot be taken back
@@ -131,17 +136,28 @@ def network_bounds(
     if kept is None:
         kept = Store.create(place, manifest)
     with kept.claimed():
-        kept.update(resumed(kept.manifest, manifest, place, layer_names(loaded.module)))
+        manifest = resumed(kept.manifest, manifest, place, layer_names(loaded.module))
+        tied = tied_layers(loaded.module, [layer.name for layer in manifest.layers])
+        kept.update(replace(manifest, tied=tied))
         return NetworkRun(kept, found, loaded, settings, progress or (lambda now: None)).through(
             data, execution, dask, keep_grams=keep_grams, batch_size=batch_size
         )
 
 
-def _names(loaded: LoadedModel, layers: Sequence[str] | None, kept: Store | None) -> list[str] | None:
+def _names(
+    loaded: LoadedModel, layers: Sequence[str] | None, leave_out: Sequence[str], kept: Store | None
+) -> list[str]:
     """Names of the layers of a run; what a store has are names, whatever letters are in them."""
     if layers is not None:
-        return select_layers(loaded.module, layers)
-    return None if kept is None else [layer.name for layer in kept.manifest.layers]
+        names = select_layers(loaded.module, layers)
+    elif kept is not None:
+        names = [layer.name for layer in kept.manifest.layers]
+    else:
+        names = layer_names(loaded.module)
+    gone = select_layers(loaded.module, leave_out)
+    if names and not set(names) - set(gone):
+        raise InputError("No layer is left to be bounded; leave out fewer.")
+    return [name for name in names if name not in gone]
 
 
 class NetworkRun:

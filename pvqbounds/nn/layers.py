@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +20,7 @@ from pvqbounds.errors import InputError
 from pvqbounds.nn.experts import experts_of
 from pvqbounds.nn.layer_kinds import KINDS_IN_WORDS, LayerKind, kind_of, projections
 from pvqbounds.problems.validation import as_real_array
+from pvqbounds.results.layer_names import is_pattern, names_like
 
 __all__ = [
     "Layer",
@@ -169,22 +169,18 @@ def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
         If one stands for none.
     """
     known = layer_names(model)
-    plain = [name for name in wanted if not _is_pattern(name)]
+    plain = [name for name in wanted if not is_pattern(name)]
     named = find_layers(model, plain)
     chosen: dict[str, None] = {}
     for pattern in wanted:
-        if not _is_pattern(pattern):
+        if not is_pattern(pattern):
             chosen[named[pattern].name] = None
             continue
-        fitting = [name for name in known if name == pattern or fnmatchcase(name, pattern)]
+        fitting = names_like(pattern, known)
         if not fitting:
             raise InputError(f"No layer is called like '{pattern}'{_hint(pattern, known)}.")
         chosen.update(dict.fromkeys(fitting))
     return list(chosen)
-
-
-def _is_pattern(name: str) -> bool:
-    return any(letter in name for letter in "*?[")
 
 
 def find_layer(model: nn.Module, name: str) -> Layer:

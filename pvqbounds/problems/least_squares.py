@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.arithmetic.enclosures import Enclosure, quadratic_form
+from pvqbounds.arithmetic.enclosures import Enclosure, difference, quadratic_form
 from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.gram import Gram
 from pvqbounds.problems.supports import (
@@ -213,6 +213,22 @@ class Problem(ABC):
     def signal(self) -> Enclosure:
         """Enclosure of wᵀGw."""
         form = quadratic_form(self.normalised.gram, self.normalised.weight)
+        return enclosure_scaled(form, self.units.error)
+
+    def error_of(self, weight: ArrayLike) -> Enclosure:
+        """Enclosure of E(v) of any weights v, shape (n,), whether the problem allows them or not.
+
+        Raises
+        ------
+        InputError
+            If they are not n numbers.
+        """
+        array = as_real_array(weight, "The weight", ndim=1)
+        if len(array) != self.n:
+            raise InputError(f"The error is that of {self.n} weights, not of {len(array)}.")
+        inner = self.normalised
+        scaled = scaled_weights(array, -self.units.weight)
+        form = quadratic_form(inner.gram, *difference(scaled, inner.weight))
         return enclosure_scaled(form, self.units.error)
 
     def checked_support(self, support: ArrayLike) -> NDArray[np.int64]:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.arithmetic.enclosures import Enclosure, difference, quadratic_form
+from pvqbounds.arithmetic.enclosures import Enclosure
 from pvqbounds.errors import InputError
 from pvqbounds.problems.gram import Gram
-from pvqbounds.problems.least_squares import Point, Problem, checked_pair, scaled_weights
+from pvqbounds.problems.least_squares import Point, Problem, checked_pair
 from pvqbounds.problems.supports import largest_kept, rule_of
-from pvqbounds.problems.units import enclosure_scaled
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.problems.values import Reals
 
@@ -94,12 +93,7 @@ class SparseLeastSquares(Problem):
 
     def error(self, values: NDArray[Any]) -> Enclosure:
         """Enclosure of E(v), the mean squared output error of the weights v, shape (n,)."""
-        inner = self.normalised
-        weight = scaled_weights(as_real_array(values, "The weight", ndim=1), -self.units.weight)
-        if len(weight) != self.n:
-            raise InputError(f"The error is that of {self.n} weights, not of {len(weight)}.")
-        form = quadratic_form(inner.gram, *difference(weight, inner.weight))
-        return enclosure_scaled(form, self.units.error)
+        return self.error_of(values)
 
     def checked(self, values: Any) -> NDArray[np.float64]:
         """Weights that keep to the budget, shape (n,)."""

@@ -87,7 +87,7 @@ def allocation_view(
         table.add_column(heading, justify="right", no_wrap=True)
     for row in allocation.layers:
         table.add_row(
-            Text(row.layer),
+            Text(" = ".join((row.layer, *row.tied))),
             Text(row.format, style="bold"),
             _bits(row.size, row.weights),
             f"{row.weights:,}",

@@ -23,6 +23,8 @@ class Chosen:
     """Sensitivity times error over signal of the best weights found, rounded up."""
     error_lower: float
     """No weights of this format have less, rounded down."""
+    tied: tuple[str, ...] = ()
+    """Other layers that have the very same weights, which count once; errors are sums over all of them."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Allocation:
     @property
     def choice(self) -> Mapping[str, str]:
         """The format of each layer, by its name."""
-        return {chosen.layer: chosen.format for chosen in self.layers}
+        return {name: chosen.format for chosen in self.layers for name in (chosen.layer, *chosen.tied)}
 
     @property
     def bits_per_weight(self) -> float:

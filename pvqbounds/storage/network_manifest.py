@@ -13,6 +13,8 @@ compressed by those names the files or folders that they come from
 layers     ``name``, ``description``, ``inputs``, ``channels``, ``weights`` (their number), ``digest``
            (SHA-256 of them), and ``grams`` (SHA-256 of the Grams of its input; null until the model has run)
 left_out   ``layer``, ``format`` and ``reason`` of what means nothing there
+tied       of layers with the very same weights ``layers`` and ``others`` (parameters that are none of
+           these layers'); null, or absent in earlier stores, where it is not known
 ========== ==========================================================================================
 """
 
@@ -27,6 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pvqbounds.results.network import Tied
 from pvqbounds.storage.archive import parse_json, read_bytes
 from pvqbounds.storage.nodes import Document, Node
 from pvqbounds.storage.text import write_json
@@ -66,6 +69,7 @@ class Manifest:
     formats: tuple[str, ...]
     compressed: Mapping[str, str]
     layers: tuple[PlannedLayer, ...]
+    tied: tuple[Tied, ...] | None = None
 
     @property
     def digest(self) -> str:
@@ -132,6 +136,9 @@ def _document(manifest: Manifest) -> Document:
             for layer in manifest.layers
             for form, reason in layer.left_out.items()
         ],
+        "tied": None
+        if manifest.tied is None
+        else [{"layers": list(own.layers), "others": list(own.others)} for own in manifest.tied],
     }
 
 
@@ -159,15 +166,32 @@ def read_manifest(path: Path) -> Manifest:
         formats=node.texts("formats"),
         compressed={name: compressed.text(name) for name in compressed.values},
         layers=tuple(layers),
+        tied=None if node.values.get("tied") is None else tuple(map(_tied, _nodes(node, "tied"))),
     )
     names = [layer.name for layer in layers]
     if len(set(names)) < len(names):
         node.fail("layers", "different layers", names)
     if len(set(manifest.sides)) < len(manifest.sides):
         node.fail("formats", "different names", list(manifest.sides))
+    _check_tied(node, manifest)
     if node.text("digest") != manifest.digest:
         node.fail("digest", "that of the layers", node.values["digest"])
     return manifest
+
+
+def _tied(node: Node) -> Tied:
+    return Tied(node.texts("layers"), node.texts("others"))
+
+
+def _check_tied(node: Node, manifest: Manifest) -> None:
+    """Refuse layers that cannot have the very same weights."""
+    layers = {layer.name: layer for layer in manifest.layers}
+    names = [name for own in manifest.tied or () for name in own.layers]
+    if len(set(names)) < len(names) or not set(names) <= set(layers):
+        node.fail("tied", "layers of the store, each once", names)
+    for own in manifest.tied or ():
+        if len({layers[name].weights for name in own.layers}) != 1:
+            node.fail("tied", "layers of as many weights", list(own.layers))
 
 
 def _nodes(node: Node, name: str) -> list[Node]:

@@ -7,9 +7,9 @@
     DIR/units/LAYER/SIDE.json and .npz    one unit, a layer in one format: a result like any other of a layer
     DIR/units/LAYER/SIDE.failed.json      what happened to a unit that failed
 
-LAYER and SIDE are names as a URL would have them, long ones cut short (:func:`file_name`). Every file is written whole or not at all, the arrays of a
-unit before its JSON, so that a unit stands where its JSON does, whenever the process ended. Nothing that is
-read from a store is executed or unpickled.
+LAYER and SIDE are names as a URL would have them, long ones cut short (:func:`file_name`). Every file is
+written whole or not at all, the arrays of a unit before its JSON, so that a unit stands where its JSON does,
+whenever the process ended. Nothing that is read from a store is executed or unpickled.
 """
 
 from __future__ import annotations
@@ -366,6 +366,7 @@ class Store:
             version=manifest.version,
             command=manifest.command,
             notes=manifest.notes,
+            tied=manifest.tied,
         )
 
     def _entry(self, layer: PlannedLayer) -> LayerEntry:

@@ -94,8 +94,14 @@ def _scheme(bits: int, strategy: str, size: int | None, symmetric: bool) -> dict
     }
 
 
-def quantization_config(layers: Mapping[str, PackedLayer]) -> dict[str, Any]:
-    """What ``quantization_config`` of a ``config.json`` says of packed layers, by their names."""
+def quantization_config(layers: Mapping[str, PackedLayer], ignored: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``quantization_config`` of a ``config.json`` says of packed layers, by their names.
+
+    Parameters
+    ----------
+    ignored
+        Names of modules that were left dense on purpose.
+    """
     groups: list[tuple[Mapping[str, Any], list[str]]] = []
     for name, layer in layers.items():
         alike = next((targets for scheme, targets in groups if scheme == layer.scheme), None)
@@ -116,5 +122,5 @@ def quantization_config(layers: Mapping[str, PackedLayer]) -> dict[str, Any]:
             }
             for number, (scheme, targets) in enumerate(groups)
         },
-        "ignore": [],
+        "ignore": list(ignored),
     }
