@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,13 +11,23 @@ from pvqbounds.commands.console import ReportOption, check_different, check_repo
 from pvqbounds.commands.inputs import LeaveOutOption
 from pvqbounds.errors import InputError, shown
 
-__all__ = ["StoreArgument", "allocate"]
+if TYPE_CHECKING:
+    from pvqbounds.network.proof import Told
+    from pvqbounds.results.network import NetworkReport
+
+__all__ = ["StoreArgument", "VerifyOption", "allocate", "read_store"]
 
 EPILOG = (
     "Examples: [bold]pvqbounds allocate runs/x --bits-per-weight 4[/bold]   |   "
     "[bold]pvqbounds allocate runs/x --bytes 2000000 --sensitivities s.json --plot frontier.svg[/bold]"
 )
 
+AS_STORED = "Errors are as the store has them; --verify proves them again first."
+
+VerifyOption = Annotated[
+    bool,
+    typer.Option("--verify", help="Prove all results again first; one that does not hold is refused."),
+]
 StoreArgument = Annotated[
     Path, typer.Argument(help="What --store of `pvqbounds network` names.", metavar="DIR", show_default=False)
 ]
@@ -44,6 +54,7 @@ def allocate(
         ),
     ] = None,
     leave_out: LeaveOutOption = None,
+    verify: VerifyOption = False,
     json_path: ReportOption = None,
     plot: Annotated[
         Path | None,
@@ -60,7 +71,6 @@ def allocate(
     )
     from pvqbounds.report.allocation import allocation_document, allocation_view, plot_frontier
     from pvqbounds.report.plot import check_plot_path
-    from pvqbounds.storage.network_store import Store
     from pvqbounds.storage.text import write_json
 
     if (bits_per_weight is None) == (size is None):
@@ -73,18 +83,28 @@ def allocate(
     check_different(json=json_path, plot=plot)
     weighted = sensitivities is not None
     with progress_bar("reading the store") as update:
-        network = Store.open(store).read().without(leave_out or ())
+        network = read_store(store, update, verify=verify).without(leave_out or ())
         factors = None if sensitivities is None else read_sensitivities(sensitivities)
         layers = choices_of(network, formats or None, factors)
         update(0, 0, "allocation")
         budget = budget_of(layers, bits_per_weight) if bits_per_weight is not None else 8 * (size or 0)
         found, notes = best(layers, budget), notes_of(network)
+        notes = notes if network.proved else (*notes, AS_STORED)
         if json_path is not None:
             write_json(json_path, allocation_document(found, network.model, notes, weighted=weighted))
         if plot is not None:
             update(0, 0, "frontier")
             plot_frontier(allocation_frontier(layers), plot, found, network.model)
     show(allocation_view(found, notes, weighted=weighted))
+
+
+def read_store(path: Path, told: Told, *, verify: bool) -> NetworkReport:
+    """Everything that stands in a store, proved again where that is asked for."""
+    from pvqbounds.network.proof import read_proved
+    from pvqbounds.storage.network_store import Store
+
+    store = Store.open(path)
+    return read_proved(store, told) if verify else store.read()
 
 
 def read_sensitivities(path: Path) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pvqbounds.commands.allocate import StoreArgument
+from pvqbounds.commands.allocate import StoreArgument, VerifyOption, read_store
 from pvqbounds.commands.console import ReportOption, check_report_path, progress_bar
 from pvqbounds.errors import InputError, OutputError
 
@@ -24,6 +24,7 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="The page; report.html in the store if left out."),
     ] = None,
+    verify: VerifyOption = False,
     json_path: ReportOption = None,
 ) -> None:
     """Draw the results of a network as one HTML page, with everything as CSV and Parquet beside it."""
@@ -38,6 +39,8 @@ def report(
 
     check_page_packages()
     opened = Store.open(store)
+    if out is None:
+        opened.refuse_links()
     page = store / "report.html" if out is None else out
     if page.suffix not in (".html", ".htm"):
         raise OutputError(f"A page is written to an .html file, not to {page}.")
@@ -46,7 +49,7 @@ def report(
     if json_path is not None:
         check_report_path(json_path, page, *table_paths(page))
     with progress_bar("reading the store") as update:
-        network = opened.read()
+        network = read_store(store, update, verify=verify)
         if network.done == network.failed == 0:
             raise InputError(f"Nothing in {store} has a result yet; run `pvqbounds network` first.")
         update(0, 0, "allocations")

@@ -74,6 +74,8 @@ class NetworkReport:
     """Which layers have the very same weights; None where it is not known."""
     left_out: tuple[str, ...] = ()
     """Names of layers that are left out: :meth:`without`."""
+    proved: bool = False
+    """Whether all of it was proved again when it was read; else it is as the store has it."""
 
     def __repr__(self) -> str:
         return (

@@ -190,8 +190,10 @@ class Store:
         Raises
         ------
         OutputError
-            If units cannot be written, or another run is at work there.
+            If units cannot be written, another run is at work there, or something in it is a link, through
+            which a run would write, and clear, what belongs to others.
         """
+        self.refuse_links()
         check_writable(self.path / "units" / "unit.json")
         with (self.path / LOCK).open("a") as file:
             _lock(file, self.path)
@@ -200,6 +202,22 @@ class Store:
                     if path.suffix in (".json", ".npz"):
                         path.unlink(missing_ok=True)
             yield
+
+    def refuse_links(self) -> None:
+        """Refuse to write into a store from which links lead elsewhere: a stranger may have put them there.
+
+        Raises
+        ------
+        OutputError
+            If there is one.
+        """
+        for pattern in ("*", "units/*", "grams/*", "units/*/*"):
+            for entry in self.path.glob(pattern):
+                if entry.is_symlink():
+                    raise OutputError(
+                        f"{entry} is a link, and what is written would go to where it leads; put a copy in "
+                        "its place (`cp -rL` makes one of a whole store), or give another folder."
+                    )
 
     # ------------------------------------------------------------------------------- units
 
