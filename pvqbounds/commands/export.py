@@ -78,6 +78,14 @@ def export(
         typer.Option(help="In place of --format: the allocation for so many bits a weight."),
     ] = None,
     leave_out: LeaveOutOption = None,
+    correct_bias: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Calibration data, as --data of `pvqbounds network`: the mean error of a layer's output on "
+            "them is taken off its bias, or off the batch normalisation behind it.",
+        ),
+    ] = None,
     data: DataOption = None,
     tokenizer: TokenizerOption = None,
     max_tokens: MaxTokensOption = MAX_TOKENS,
@@ -96,6 +104,7 @@ def export(
         "--weights": weights,
         "--bits-per-weight": bits_per_weight,
         "--leave-out": leave_out or None,
+        "--correct-bias": correct_bias,
         "--data": data,
         "--tokenizer": tokenizer,
         "--samples": samples,
@@ -124,6 +133,7 @@ def export(
         format=chosen,
         bits_per_weight=bits_per_weight,
         leave_out=tuple(leave_out or ()),
+        correct_bias=correct_bias,
         data=data,
         tokenizer=tokenizer,
         max_tokens=max_tokens,

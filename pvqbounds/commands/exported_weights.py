@@ -31,6 +31,7 @@ class Weights:
     format: str | None
     bits_per_weight: float | None
     leave_out: tuple[str, ...]
+    correct_bias: Path | None
     data: Path | None
     tokenizer: Path | None
     max_tokens: int
@@ -41,6 +42,7 @@ def export_weights_of(store: Path, file: Path, form: str, asked: Weights, report
     """Write the best weights found, and say what the model loses by them on data."""
     from pvqbounds.network.evaluation import evaluated
     from pvqbounds.network.export import check_export_path, compressed_model, export_weights
+    from pvqbounds.nn.calibration import read_data
     from pvqbounds.storage.network_store import Store
     from pvqbounds.storage.text import write_json
 
@@ -54,17 +56,26 @@ def export_weights_of(store: Path, file: Path, form: str, asked: Weights, report
         reading = data_options(asked.tokenizer, asked.max_tokens, asked.samples, None, 0)
         called = asked.model or network.model
         loaded = nn.load_model(called, asked.weights, asked.data, options=reading, needs_data=False)
+        calibration = None
+        if asked.correct_bias is not None:
+            calibration = read_data(asked.correct_bias, loaded.module, reading)
         update(0, 0, "writing")
-        written = export_weights(network, loaded, file, layout, choice)
+        written = export_weights(network, loaded, file, layout, choice, calibration)
         seen = None
         tests = _tests(called, asked.data, loaded)
         if tests is not None:
             update(0, 0, "evaluating")
-            best = compressed_model(network, loaded, choice)
+            best = compressed_model(network, loaded, choice, calibration=calibration)
             seen = evaluated(loaded.module, tests), evaluated(best, tests, loaded.module)
     if report is not None:
         write_json(report, _document(written, seen))
     tell_export(network, written)
+    if calibration is not None:
+        rest = [name for name in written.formats if name not in written.corrected]
+        print(
+            f"The mean error of {len(written.corrected)} layers was taken off their biases"
+            + (f"; of these it was not, for want of one: {_few(rest)}." if rest else ".")
+        )
     if seen is not None:
         print(_evaluation_text(*seen))
 
@@ -137,6 +148,7 @@ def _document(written: Exported, seen: tuple[Evaluation, Evaluation] | None) -> 
         "formats": dict(written.formats),
         "dense": dict(written.dense),
         "left_out": list(written.left_out),
+        "bias_corrected": list(written.corrected),
         "before": None if seen is None else asdict(seen[0]),
         "after": None if seen is None else asdict(seen[1]),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pvqbounds.errors import InputError
@@ -15,7 +16,7 @@ from pvqbounds.nn.batches import Batch, Data, batches_of
 from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import LABELS, inputs_of
 
-__all__ = ["Evaluation", "evaluated"]
+__all__ = ["Evaluation", "evaluated", "first_classes"]
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,24 @@ def evaluated(
         agreement=None if against is None or scores.dim() != 2 else alike / samples,
         output_error=difference / size if size > 0.0 else None,
     )
+
+
+def first_classes(model: nn.Module, data: Data, *, batch_size: int = 64) -> NDArray[np.int64]:
+    """The class of the highest score of each sample.
+
+    Raises
+    ------
+    InputError
+        If the model cannot run on the data, or gives no scores of samples.
+    """
+    found: list[NDArray[np.int64]] = []
+    with as_written(model):
+        for batch, _ in _labelled(model, data, batch_size):
+            scores = _outputs(run(model, batch))
+            if scores.dim() != 2:
+                raise InputError(f"Outputs of shape {tuple(scores.shape)} are no scores of samples.")
+            found.append(scores.argmax(1).numpy())
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def _labelled(model: nn.Module, data: Data, batch_size: int) -> Iterator[tuple[Batch, Tensor | None]]:

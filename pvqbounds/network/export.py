@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from pvqbounds.errors import InputError, OutputError, shown
 from pvqbounds.network.forms import FORMS, Form
 from pvqbounds.network.tied import common_side
+from pvqbounds.nn.batches import Data
 from pvqbounds.nn.layers import Layer, find_layers
+from pvqbounds.nn.means import input_means
 from pvqbounds.nn.models import LoadedModel
 from pvqbounds.nn.tied import tied_layers
 from pvqbounds.nn.weights import line
@@ -61,6 +63,8 @@ class Exported:
     """Of them those that are not packed, and why; none of a dense checkpoint."""
     left_out: tuple[str, ...] = ()
     """Names of layers that were left out, and are as the model has them."""
+    corrected: tuple[str, ...] = ()
+    """Names of layers whose mean error was taken off their bias, or off the running mean behind them."""
 
 
 def compressed_model(
@@ -68,6 +72,7 @@ def compressed_model(
     model: nn.Module | LoadedModel,
     choice: Choice = None,
     method: str | None = None,
+    calibration: Data | None = None,
 ) -> nn.Module:
     """A copy of a model with the best weights found in its layers, or those of a method.
 
@@ -79,6 +84,10 @@ def compressed_model(
         Which format each layer has; layers that a mapping leaves out stay dense.
     method
         Name of a method, such as "gptq", whose weights are taken in place of the best ones found.
+    calibration
+        If given, the mean error of each replaced layer's output on these data, given what the dense network
+        gives it, is taken off its bias, or off the running mean of a batch normalisation behind it. Bounds
+        are about layers with their biases as they are: with another one less error is possible.
 
     Raises
     ------
@@ -86,13 +95,27 @@ def compressed_model(
         If a layer has no result in its format, or none of the method, not all of its channels, other weights
         in the model, or weights that something which is not replaced has as well.
     """
+    return _compressed(network, model, choice, method, calibration)[0]
+
+
+def _compressed(
+    network: NetworkReport,
+    model: nn.Module | LoadedModel,
+    choice: Choice,
+    method: str | None = None,
+    calibration: Data | None = None,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The copy, and names of the layers whose mean error was corrected."""
     module = _copied(model.module if isinstance(model, LoadedModel) else model)
     sides = _sides(network, module, choice, method)
     layers = find_layers(module, sides)
     weights = {name: _matrix(sides[name], layer, method) for name, layer in layers.items()}
+    dense = {name: layer.weight for name, layer in layers.items()}
+    means = None if calibration is None else input_means(module, list(layers.values()), calibration)
     for name, layer in layers.items():
         layer.replace_weight(weights[name])
-    return module
+    corrected = () if means is None else means.corrected(module, layers, dense)
+    return module, corrected
 
 
 def _copied(module: nn.Module) -> nn.Module:
@@ -217,6 +240,7 @@ def export_weights(
     path: str | Path,
     form: Form = "dense",
     choice: Choice = None,
+    calibration: Data | None = None,
 ) -> Exported:
     """Write the best weights found for a network; tensors of other layers stay as they are.
 
@@ -226,7 +250,7 @@ def export_weights(
         The dense one that the network's report is about.
     path
         A ``.safetensors`` file, or a folder for compressed-tensors.
-    choice
+    choice, calibration
         As for :func:`compressed_model`.
 
     Raises
@@ -238,13 +262,13 @@ def export_weights(
     """
     path = Path(path)
     check_export_path(path, form)
-    module = compressed_model(network, model, choice)
+    module, corrected = _compressed(network, model, choice, calibration=calibration)
     sides = _sides(network, module, choice)
     formats = {name: side.format for name, side in sides.items()}
     state, left_out = _state(module), network.left_out
     if form == "dense":
         _save(state, path, formats, left_out)
-        return Exported(path, formats, {}, left_out)
+        return Exported(path, formats, {}, left_out, corrected)
     packed: dict[str, PackedLayer] = {}
     dense: dict[str, str] = {}
     for name, layer in find_layers(module, sides).items():
@@ -260,7 +284,7 @@ def export_weights(
             packed[own] = found
     ignored = [own for layer in find_layers(module, left_out).values() for own in _raw_names(module, layer)]
     _write_folder(module, path, lambda file: _save(state, file, formats, left_out), packed, ignored)
-    return Exported(path, formats, dense, left_out)
+    return Exported(path, formats, dense, left_out, corrected)
 
 
 def _raw_names(module: nn.Module, layer: Layer) -> list[str]:

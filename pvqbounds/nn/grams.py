@@ -20,7 +20,7 @@ from pvqbounds.nn.running import as_written, run
 from pvqbounds.nn.signature import Inputs, inputs_of
 from pvqbounds.problems import Gram
 
-__all__ = ["Data", "LayerGrams", "Listener", "Seen", "gram_of_layer", "grams_of_layers"]
+__all__ = ["Data", "LayerGrams", "Listener", "Seen", "gram_of_layer", "grams_of_layers", "heard_by_layers"]
 
 PADDED = (
     "The data hold the padding index of the model's embedding and no mask is passed, so that padded "
@@ -118,13 +118,47 @@ def grams_of_layers(
     names = [layer for layer in layers if not isinstance(layer, Layer)]
     found_by_name = find_layers(model, names)
     targets = [layer if isinstance(layer, Layer) else found_by_name[layer] for layer in layers]
+    listeners = heard_by_layers(
+        model, targets, data, batch_size=batch_size, position_mask=position_mask, goes_on=failed is not None
+    )
+    found = {}
+    for name, listener in listeners.items():
+        try:
+            found[name] = listener.result()
+        except InputError as error:
+            if failed is None:
+                raise
+            failed[name] = error
+    return found
+
+
+def heard_by_layers(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    data: Data,
+    *,
+    batch_size: int = 64,
+    position_mask: Tensor | NDArray[Any] | None = None,
+    goes_on: bool = False,
+    total: type[Accumulator] = Accumulator,
+) -> dict[str, Listener]:
+    """Run the model on the data as :func:`grams_of_layers` does; what was heard of each layer, by its name.
+
+    Parameters
+    ----------
+    goes_on
+        Whether others do where a layer cannot be heard.
+    total
+        What takes in the rows.
+    """
     inputs, turned, seen = inputs_of(model), sequence_first(model), Seen()
     listeners: dict[str, Listener] = {}
     with ExitStack() as stack:
         stack.enter_context(as_written(model))
         routes = Routes(model, lambda: seen.positions, stack)
-        for target in targets:
-            listeners[target.name] = Listener(target, seen, routes.of(target))
+        for target in layers:
+            own = total(target.name, target.groups, target.inputs)
+            listeners[target.name] = Listener(target, seen, routes.of(target), own)
             stack.enter_context(target.kind.listening(listeners[target.name].take))
         for batch in batches_of(data, batch_size, inputs, position_mask):
             seen.begin(batch, inputs, turned)
@@ -136,17 +170,9 @@ def grams_of_layers(
                         raise listener.error from error
                 raise
             for listener in listeners.values():
-                if listener.error is not None and failed is None:
+                if listener.error is not None and not goes_on:
                     raise listener.error
-    found = {}
-    for name, listener in listeners.items():
-        try:
-            found[name] = listener.result()
-        except InputError as error:
-            if failed is None:
-                raise
-            failed[name] = error
-    return found
+    return listeners
 
 
 class Seen:
@@ -176,10 +202,12 @@ class Seen:
 class Listener:
     """Accumulates what one layer is called with."""
 
-    def __init__(self, layer: Layer, seen: Seen, routed: Routed | None = None) -> None:
+    def __init__(
+        self, layer: Layer, seen: Seen, routed: Routed | None = None, total: Accumulator | None = None
+    ) -> None:
         self.layer = layer
         self._seen, self._routed = seen, routed
-        self.total = Accumulator(layer.name, layer.groups, layer.inputs)
+        self.total = total or Accumulator(layer.name, layer.groups, layer.inputs)
         self._notes: dict[str, None] = {}
         self.error: InputError | None = None
         """What kept it from going on."""
