@@ -30,8 +30,9 @@ from torch import nn
 from pvqbounds import methods
 from pvqbounds.network.evaluation import evaluated, first_classes
 from pvqbounds.network.export import compressed_model
-from pvqbounds.nn import find_layers, load_model
+from pvqbounds.nn import load_model
 from pvqbounds.nn.calibration import with_labels
+from pvqbounds.nn.layers import find_layers
 from pvqbounds.nn.means import input_means
 from pvqbounds.results.layer import Side
 from pvqbounds.storage.network_store import Store

@@ -151,6 +151,8 @@ def _sides(
 ) -> dict[str, Side]:
     """The side of each layer that is replaced; of layers that have the very same weights one for all."""
     sides = _chosen(network, choice)
+    if not sides:
+        raise InputError("There are no weights to write: no layer has the format, or all are left out.")
     for tied in tied_layers(module, list(sides)):
         names = " and ".join(map(shown, (*tied.layers, *tied.others)))
         if tied.others:

@@ -150,7 +150,7 @@ def _names(
     """Names of the layers of a run; what a store has are names, whatever letters are in them."""
     if layers is not None:
         names = select_layers(loaded.module, layers)
-    elif kept is not None:
+    elif kept is not None and kept.manifest.layers:
         names = [layer.name for layer in kept.manifest.layers]
     else:
         names = layer_names(loaded.module)

@@ -173,10 +173,22 @@ def read_manifest(path: Path) -> Manifest:
         node.fail("layers", "different layers", names)
     if len(set(manifest.sides)) < len(manifest.sides):
         node.fail("formats", "different names", list(manifest.sides))
+    for name in (*names, *manifest.sides):
+        if not _can_be_told(name):
+            node.fail("layers and formats", "names of letters", name)
     _check_tied(node, manifest)
     if node.text("digest") != manifest.digest:
         node.fail("digest", "that of the layers", node.values["digest"])
     return manifest
+
+
+def _can_be_told(name: str) -> bool:
+    """Whether a name is text, or that of a file that is none: what no file can be called has half letters."""
+    try:
+        name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tied(node: Node) -> Tied:
@@ -201,12 +213,15 @@ def _nodes(node: Node, name: str) -> list[Node]:
 
 def _layer(node: Node, left_out: Mapping[str, Mapping[str, str]]) -> PlannedLayer:
     name = node.text("name")
+    inputs, channels, weights = (node.count(size) for size in ("inputs", "channels", "weights"))
+    if weights == 0 or weights != inputs * channels:
+        node.fail("weights", "the inputs of all channels, and some", weights)
     return PlannedLayer(
         name=name,
         description=node.text("description"),
-        inputs=node.count("inputs"),
-        channels=node.count("channels"),
-        weights=node.count("weights"),
+        inputs=inputs,
+        channels=channels,
+        weights=weights,
         digest=node.text("digest"),
         grams=node.optional("grams", node.text),
         left_out=left_out.get(name, {}),

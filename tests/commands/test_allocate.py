@@ -18,7 +18,7 @@ def store(tmp_path_factory):
     loaded = nn.load_model("digits")
     first = nn.layer_bounds(loaded, "block1.0", formats=["int2", "int4", "25%"], methods=[])
     path = tmp_path_factory.mktemp("runs") / "digits"
-    store_of([(first, 36), (replace(first, layer="other[red]"), 360)], path)
+    store_of([(first, 36), (replace(first, layer="other[red]"), 36)], path)
     return path
 
 
@@ -33,13 +33,13 @@ def test_an_allocation_is_told_written_and_drawn(store, tmp_path, capsys):
     assert document["schema"] == "pvqbounds.allocation/1"
     assert written_as_published(tmp_path / "a.json")
     assert document["error_lower"] <= document["error"]
-    assert document["size_bits"] <= document["budget_bits"] == 3 * 396
+    assert document["size_bits"] <= document["budget_bits"] == 3 * 72
     assert (tmp_path / "f.svg").stat().st_size > 0
 
 
 def test_sensitivities_and_bytes(store, tmp_path, capsys):
     (tmp_path / "s.json").write_text('{"block1.0": 1e6, "other[red]": 0}')
-    budget = ["--bytes", "140", "--sensitivities", str(tmp_path / "s.json")]
+    budget = ["--bytes", "31", "--sensitivities", str(tmp_path / "s.json")]
     assert run("allocate", str(store), *budget, "--json", str(tmp_path / "a.json")) == 0
     layers = json.loads((tmp_path / "a.json").read_text())["layers"]
     assert [layer["format"] for layer in layers] == ["int4", "int2"]

@@ -58,6 +58,7 @@ def test_an_allocation_and_packed_layers(store, tmp_path, capsys):
         (["x.safetensors", "--form", "gguf"], "exported as"),
         (["x.lp", "--format", "int2"], "a store of a network, and the form lp is for a problem"),
         (["x.safetensors", "--format", "int2", "--nnz", "3"], "--nnz is for a problem"),
+        (["x.safetensors", "--format", "int2", "--leave-out", "*"], "no weights to write"),
     ],
 )
 def test_wrong_usage_is_told_in_a_sentence(store, tmp_path, monkeypatch, capsys, arguments, sentence):

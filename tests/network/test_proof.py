@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -88,6 +89,16 @@ def test_a_store_without_results_is_a_sentence(store, capsys):
     ):
         assert run(command[0], str(store.path), *command[1:]) == 2
         assert "result" in capsys.readouterr().err
+
+
+def test_a_store_without_layers_gets_them(store):
+    """A store whose run was ended before it had any layer begins like a new one."""
+    document = json.loads((store.path / "network.json").read_text())
+    document |= {"layers": [], "left_out": [], "tied": [], "digest": hashlib.sha256(b"").hexdigest()}
+    (store.path / "network.json").write_text(json.dumps(document))
+    assert Store.open(store.path).read().planned == 0
+    found = pvq.nn.network_bounds(small_network(), small_data(), store=store.path, methods=["rtn"])
+    assert found.done == found.planned == 6
 
 
 # --------------------------------------------------------------------------- a stranger's store

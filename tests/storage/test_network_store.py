@@ -166,6 +166,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         Store.open(tmp_path)
 
 
+LAYER = {"name": "a", "description": "", "inputs": 6, "channels": 2, "weights": 12, "digest": "0" * 64}
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -176,6 +179,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
         ({"formats": ["int4", "int4"]}, "different names"),
         ({"left_out": None}, r"left_out must be a list of objects, not null\."),
         ({"layers": [{}]}, r"layers\[0\] lacks 'name'\."),
+        ({"layers": [LAYER | {"weights": 0}]}, "weights must be"),
+        ({"layers": [LAYER | {"weights": 2**52}]}, "weights must be the inputs of all channels"),
+        ({"layers": [LAYER | {"name": "\ud800"}]}, "names of letters"),
+        ({"formats": ["\ud800"]}, "names of letters"),
     ],
 )
 def test_a_strangers_manifest_is_refused_in_a_sentence(tmp_path, change, says):
