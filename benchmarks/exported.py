@@ -84,15 +84,15 @@ def held_out_of(model: str, path: Path | None, loaded: Any) -> Any:
     return [test.__getitems__(range(len(test)))[:2]]
 
 
-def tell_network(name: str, model: nn.Module, data: Any, dense: nn.Module) -> Any:
-    """A line about a whole network; on which samples its first class is the dense one's."""
+def tell_network(name: str, model: nn.Module, data: Any, dense: nn.Module, classes: Any) -> Any:
+    """A line about a whole network; on which samples its first class is the dense one's, of these classes."""
     seen = evaluated(model, data, dense)
     right = "" if seen.accuracy is None else f", right on {100.0 * seen.accuracy:.2f} %"
     error = math.nan if seen.output_error is None else seen.output_error
-    if seen.agreement is None:
+    if seen.agreement is None or classes is None:
         print(f"{name:>24}: squared difference of outputs {error:.3e}{right}")
         return None
-    alike = first_classes(model, data) == first_classes(dense, data)
+    alike = first_classes(model, data) == classes
     low, high = binomtest(int(alike.sum()), len(alike)).proportion_ci(method="wilson")
     agreement = f"as the dense one on {alike.sum()} of {len(alike)} ({100 * low:.0f} to {100 * high:.0f} %)"
     print(f"{name:>24}: {agreement}, squared difference of outputs {error:.3e}{right}")
@@ -134,7 +134,8 @@ def main() -> None:
     if arguments.data is None and called != "digits":
         return
     data = held_out_of(called, arguments.data, loaded)
-    tell_network("dense", loaded.module, data, loaded.module)
+    has_classes = evaluated(loaded.module, data, loaded.module).agreement is not None
+    classes = first_classes(loaded.module, data) if has_classes else None
     choice = dict.fromkeys(lines, arguments.format)
     rivals = {name: line.weights for name, line in lines.items()}
     path = arguments.calibration
@@ -142,8 +143,8 @@ def main() -> None:
     for calibration, note in ((None, ""), *([] if given is None else [(given, ", bias corrected")])):
         rival = with_weights(loaded.module, rivals, calibration)
         ours = compressed_model(network, loaded.module, choice, calibration=calibration)
-        theirs_alike = tell_network(f"GPTQ{note}", rival, data, loaded.module)
-        tell_pair(tell_network(f"exported{note}", ours, data, loaded.module), theirs_alike)
+        theirs_alike = tell_network(f"GPTQ{note}", rival, data, loaded.module, classes)
+        tell_pair(tell_network(f"exported{note}", ours, data, loaded.module, classes), theirs_alike)
 
 
 if __name__ == "__main__":
