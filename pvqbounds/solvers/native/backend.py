@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares, Problem, SparseLeastSquares
 from pvqbounds.relaxations.box_hull import BoxHullSDP
@@ -63,9 +65,12 @@ class Native(Backend):
 
     def solve_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
         """Search over levels, or under a support rule."""
+        from pvqbounds.solvers.native.pruning.block_dual import time_before_blocks
         from pvqbounds.solvers.native.quantization.level_solver import solve_codes
 
-        return solve_codes(problem, options)
+        return solve_codes(
+            problem, replace(options, time_limit=time_before_blocks(problem, options.time_limit))
+        )
 
     def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
         """The box-hull relaxation of levels, or under a support rule."""

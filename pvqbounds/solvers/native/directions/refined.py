@@ -89,7 +89,7 @@ def _by_blocks(
     found, value = found.claim(problem)
     if not value > proved:
         return solution
-    return replace(solution, certificate=found, status="by blocks", relaxation=BLOCKS)
+    return replace(solution, certificate=found, status="solved", relaxation=BLOCKS)
 
 
 def cases_of(problem: Problem, options: Options, clock: Clock) -> NearNull | None:

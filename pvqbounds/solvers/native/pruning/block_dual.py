@@ -32,7 +32,7 @@ from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of, has_blo
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 
-__all__ = ["BLOCK_WORK", "block_seconds", "maximise_blocks", "takes_blocks"]
+__all__ = ["block_seconds", "maximise_blocks", "takes_blocks", "time_before_blocks"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -154,6 +154,13 @@ def takes_blocks(problem: Problem) -> bool:
 def block_seconds(n: int) -> float:
     """What a path takes, about."""
     return BLOCK_WORK * float(n) ** 3 / FLOPS_A_SECOND
+
+
+def time_before_blocks(problem: Problem, time_limit: float) -> float:
+    """Seconds of a limit that a search may take, where the bound of blocks comes after it."""
+    if not takes_blocks(problem):
+        return time_limit
+    return max(time_limit - 2.0 * block_seconds(problem.n), 0.5 * time_limit)
 
 
 @np.errstate(all="ignore")  # an iterate that overflows is thrown away
