@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -293,24 +295,25 @@ def test_a_claim_leaves_room_for_other_roundings() -> None:
         assert bounds.error_lower == pytest.approx(dual_bound(problem, bounds.certificate), rel=1e-9)
 
 
-@pytest.mark.parametrize("side", ["pruning", "quantization"])
+@pytest.mark.parametrize("side", ["directions", "perspective", "quantization"])
 def test_a_claim_is_proved_with_any_number_of_threads(side: str) -> None:
     """An ill-conditioned Gram: what is proved moves by 1e-10 with the order of sums."""
     rng = np.random.default_rng(1)
-    n = 384 if side == "pruning" else 160
+    n = 160 if side == "quantization" else 384
     X = rng.standard_normal((1000, n)) * np.logspace(0, -4, n)
     X = X @ np.linalg.qr(rng.standard_normal((n, n)))[0]
     gram, weight = X.T @ X / 1000, rng.standard_normal(n)
-    if side == "pruning":
-        problem = pvq.SparseLeastSquares(gram, weight, pattern=(2, 4))
-        bounds, prove = pvq.solve(problem, method="relax"), dual_bound
-    else:
+    if side == "quantization":
         problem = pvq.IntegerLeastSquares(gram, weight, 0.3, -8, 7)
-        bounds, prove = pvq.solve(problem, method="relax", relaxation="box-hull"), dual_bound
+        bounds = pvq.solve(problem, method="relax", relaxation="box-hull")
+    else:
+        problem = pvq.SparseLeastSquares(gram, weight, pattern=(2, 4))
+        bounds = pvq.solve(problem, method="relax", relaxation=side)
+        assert (bounds.certificate.kind == "blocks") == (side == "directions")
     assert bounds.error_lower > 0.0
     for threads in (1, 2, 3):
         with threadpool_limits(threads, user_api="blas"):
-            assert prove(problem, bounds.certificate) >= bounds.error_lower
+            assert bounds.certificate.prove(problem, Clock(math.inf)) >= bounds.error_lower
     assert pvq.verify(problem, bounds)
 
 

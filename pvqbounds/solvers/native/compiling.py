@@ -124,6 +124,7 @@ def _solve_codes(problem: LeastSquares) -> None:
     from pvqbounds.clock import Clock
     from pvqbounds.solvers.base import Options
     from pvqbounds.solvers.native.backend import Native
+    from pvqbounds.solvers.native.pruning.block_dual import maximise_blocks, takes_blocks
     from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
     from pvqbounds.solvers.native.quantization.shared_values import relax_shared_values
 
@@ -132,6 +133,8 @@ def _solve_codes(problem: LeastSquares) -> None:
     list(relax_shared_values([problem], lambda pilot: relax_finite(pilot, Clock(60.0))))
     raised, found = backend.relax_codes(problem, options), backend.solve_codes(problem, options)
     relaxed = backend.relax_codes(problem, Options(relaxation="box-hull"))
+    if takes_blocks(problem):
+        maximise_blocks(problem, max_iterations=1)
     for solution in (raised, found, relaxed):
         if solution.codes is not None and solution.certificate is not None:
             problem.error(solution.codes)

@@ -481,9 +481,11 @@ class _System(NamedTuple):
     def of(cls, path: _Path) -> _System | None:
         program = path.program
         matrix = np.zeros((len(program.objective),) * 2)
-        _add_products(
-            matrix, path.X, path.Z.inverse, program.first, program.second, program.sign, program.used
+        X, inverse = (
+            np.ascontiguousarray(path.X),
+            np.ascontiguousarray(path.Z.inverse),
         )
+        _add_products(matrix, X, inverse, program.first, program.second, program.sign, program.used)
         for c, x, own in zip(program.classes, path.x, path.z, strict=True):
             left = np.einsum("gkij,gkvjl->gkvil", x, c.parts)
             right = np.einsum("gkvij,gkjl->gkvil", c.parts, own.inverse)
