@@ -14,7 +14,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems.supports import Groups, Pattern
 from pvqbounds.relaxations.blocks import BlockCertificate, Couplings, block_bound, couplings_of, has_blocks
 from pvqbounds.relaxations.dual import dual_bound
-from pvqbounds.solvers.native.pruning.block_dual import maximise_blocks, takes_blocks
+from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective
 
 PATTERNS = [(2, 4), (1, 4), (1, 2), (2, 3), (3, 4)]
@@ -251,3 +251,76 @@ def test_solve_says_so_and_files_keep_it(tmp_path):
     assert pvq.verify(problem, bounds).holds
     false = replace(bounds, error_lower=1.01 * bounds.error_lower)
     assert not pvq.verify(problem, false).holds
+
+
+def test_a_step_whose_arithmetic_breaks_down_ends_the_path():
+    gram = [
+        [0.6440981456833814, 0.11845867835065359, 0.48639545555734964, 0.42386742970450036],
+        [0.11845867835065359, 1.3917687133407284, 0.057920567910308966, -0.0006814993308015509],
+        [0.48639545555734964, 0.057920567910308966, 1.3703498804495113, 0.2093655319204859],
+        [0.42386742970450036, -0.0006814993308015509, 0.2093655319204859, 1.50281750811222],
+    ]
+    weight = [1.4216846227430395, 1.4956732179240155, 0.03430883063776426, 0.0]
+    problem = pvq.SparseLeastSquares(gram, weight, pattern=(3, 4))
+    # nothing is lost, and of a bound of 0 no accuracy is relative
+    bounds = pvq.solve(problem, method="relax")
+    assert 0.0 <= bounds.error_lower <= 1e-12
+    assert pvq.verify(problem, bounds).holds
+    found = maximise_blocks(problem, tolerance=0.0, max_iterations=1000)
+    assert block_bound(problem, found) <= 1e-12
+
+
+def test_it_is_no_less_than_the_perspective_bound():
+    """The best D of an ill-conditioned Gram leaves so little that its proof costs a quarter of the bound."""
+    gram = [
+        [1.7352599836884293, 1.7446480204074313, 1.789954582469963],
+        [1.7446480204074313, 1.754406011760343, 1.800060155631331],
+        [1.789954582469963, 1.800060155631331, 1.8469301319047953],
+    ]
+    weight = [-0.7135924938972312, 0.6700889202803881, 0.6054163887709623]
+    problem = pvq.SparseLeastSquares(gram, weight, pattern=(1, 2))
+    plain = pvq.solve(problem, method="relax", relaxation="perspective")
+    assert pvq.solve(problem, method="relax").error_lower >= (1.0 - 1e-6) * plain.error_lower
+
+
+def test_a_path_is_begun_only_where_there_is_time_and_memory_for_it():
+    rng = np.random.default_rng(13)
+    problem = problem_of(rng, 96, (2, 4))
+    seconds = {
+        pattern: block_seconds(pvq.SparseLeastSquares(problem.gram, problem.weight, pattern=pattern))
+        for pattern in [(2, 4), (4, 8), (14, 16)]
+    }
+    assert seconds[2, 4] < 0.1 < seconds[14, 16] / 100.0
+    assert seconds[2, 4] < seconds[4, 8] < seconds[14, 16]
+    assert has_blocks(pvq.SparseLeastSquares(problem.gram, problem.weight, pattern=(14, 16)))
+    assert not takes_blocks(pvq.SparseLeastSquares(problem.gram, problem.weight, pattern=(14, 16)))
+    few = pvq.SparseLeastSquares(problem.gram[:48, :48], problem.weight[:48], pattern=(14, 16))
+    assert takes_blocks(few)
+    bounds = pvq.solve(few, method="relax", time_limit=2.0)
+    assert bounds.seconds < 2.0  # a path takes half a minute
+    assert not isinstance(bounds.certificate, BlockCertificate)
+
+
+def test_inputs_that_are_all_dead_lose_nothing():
+    problem = pvq.SparseLeastSquares(np.zeros((8, 8)), np.ones(8), pattern=(2, 4))
+    bounds = pvq.solve(problem, method="relax")
+    assert bounds.error_lower == 0.0
+    assert bounds.status == "optimal"
+
+
+def test_one_budget_of_many_inputs_is_not_counted_support_by_support():
+    rng = np.random.default_rng(15)
+    problem = pvq.SparseLeastSquares(np.eye(1200), rng.standard_normal(1200), nnz=600)
+    assert pvq.solve(problem, method="relax", time_limit=20.0).relaxation == "perspective"
+
+
+def test_a_search_that_does_not_end_proves_no_less():
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((500, 128)) @ rng.standard_normal((128, 128)), 0.0)
+    problem = pvq.SparseLeastSquares(x.T @ x / 500, rng.standard_normal(128), pattern=(2, 4))
+    relaxed = pvq.solve(problem, method="relax")
+    assert isinstance(relaxed.certificate, BlockCertificate)
+    for method in ("auto", "exact"):
+        searched = pvq.solve(problem, method=method, time_limit=4.0)
+        assert searched.error_lower >= (1.0 - 1e-3) * relaxed.error_lower
+        assert pvq.verify(problem, searched).holds

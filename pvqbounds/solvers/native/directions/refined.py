@@ -80,10 +80,9 @@ def _by_blocks(
     problem: Problem, solution: ExactSolution, proved: float, options: Options, clock: Clock
 ) -> ExactSolution:
     """The solution with the bound of blocks where that is more, of codes under a support rule."""
-    in_time = block_seconds(problem.n) < clock.remaining
-    if options.relaxation not in TAKING_CASES or not problem.values.is_finite or not in_time:
+    if options.relaxation not in TAKING_CASES or not (problem.values.is_finite and takes_blocks(problem)):
         return solution
-    found = maximise_blocks(problem, clock=clock) if takes_blocks(problem) else None
+    found = maximise_blocks(problem, clock=clock) if block_seconds(problem) < clock.remaining else None
     if found is None:
         return solution
     found, value = found.claim(problem)

@@ -58,8 +58,17 @@ LARGEST_SYSTEM = 3000
 LANCZOS_STEPS = 25
 """Steps for the distance to the boundary of the large cone; a factorisation checks the outcome."""
 
-BLOCK_WORK = 800.0
-"""Operations of a path over n³ at 2:4, about."""
+LARGEST_PARTS = 2**24
+"""Entries of the matrices of all variables up to which it is: 128 MiB, of which a step makes copies."""
+
+STEPS = 25.0
+"""Steps of a path, about: 8 to 33."""
+
+WORK_OF_CONE, WORK_OF_PART = 30.0, 6.0
+"""Operations of a step over n³, and what the products of small matrices take beyond their operations."""
+
+NO_GAP = 1e-13
+"""Gap in units of the signal at which a path ends: a bound of 0 has no relative accuracy."""
 
 
 class Alike(NamedTuple):
@@ -146,21 +155,47 @@ def takes_blocks(problem: Problem) -> bool:
     """Whether a problem has groups of several inputs that the path can take as a whole."""
     if not has_blocks(problem):
         return False
-    restricted = [group for group, most in problem.budgets if 0 < most < len(group)]
-    variables = sum(1 + len(group) + len(group) * (len(group) + 1) // 2 for group in restricted)
-    return any(len(group) > 1 for group in restricted) and bool(variables < LARGEST_SYSTEM)
+    sizes = _sizes(problem)
+    parts = sum(size.supports * size.variables * size.k**2 for size in sizes)
+    several = any(0 < most < len(group) and len(group) > 1 for group, most in problem.budgets)
+    return several and _variables(sizes) < LARGEST_SYSTEM and parts <= LARGEST_PARTS
 
 
-def block_seconds(n: int) -> float:
-    """What a path takes, about."""
-    return BLOCK_WORK * float(n) ** 3 / FLOPS_A_SECOND
+def block_seconds(problem: Problem) -> float:
+    """What a path takes, about, where :func:`takes_blocks`."""
+    sizes, n = _sizes(problem), float(problem.n)
+    small = sum(s.supports * (2.0 * (s.variables * s.k) ** 2 + 8.0 * s.variables * s.k**3) for s in sizes)
+    system = _variables(sizes) ** 3 / 3.0
+    return STEPS * (system + WORK_OF_CONE * n**3 + WORK_OF_PART * small) / FLOPS_A_SECOND
+
+
+class _Size(NamedTuple):
+    """Of a group that has to lose some of its inputs."""
+
+    supports: int
+    variables: int
+    k: int
+    """Rows of the matrix of a support."""
+
+
+def _sizes(problem: Problem) -> list[_Size]:
+    return [
+        _Size(math.comb(size, most), 1 + size + size * (size + 1) // 2, most + 1)
+        for size, most in ((len(group), most) for group, most in problem.budgets)
+        if most < size
+    ]
+
+
+def _variables(sizes: list[_Size]) -> int:
+    """tau, and those of each group."""
+    return 1 + sum(size.variables for size in sizes)
 
 
 def time_before_blocks(problem: Problem, time_limit: float) -> float:
     """Seconds of a limit that a search may take, where the bound of blocks comes after it."""
     if not takes_blocks(problem):
         return time_limit
-    return max(time_limit - 2.0 * block_seconds(problem.n), 0.5 * time_limit)
+    return max(time_limit - 2.0 * block_seconds(problem), 0.5 * time_limit)
 
 
 @np.errstate(all="ignore")  # an iterate that overflows is thrown away
@@ -180,9 +215,11 @@ def maximise_blocks(
 
     Returns
     -------
-    None where the Gram is singular.
+    None where the Gram is singular, or nothing is lost.
     """
     live = np.flatnonzero(problem.shared.live)
+    if not len(live):
+        return None
     shared = scaled_gram(problem.gram[np.ix_(live, live)])
     power = shared.power
     weight = problem.weight[live] * power
@@ -202,7 +239,7 @@ def maximise_blocks(
         value = path.value()
         if value > best_value:
             best, best_value = path.y, value
-        if path.gap < tolerance * best_value and path.infeasible < tolerance:
+        if path.gap < max(tolerance * best_value, NO_GAP) and path.infeasible < tolerance:
             break
     D, nu = program.blocks(best), program.linear(best)
     whole = np.zeros((problem.n, problem.n))
@@ -386,7 +423,13 @@ class _Path:
         return float(own.sum()) - least.tau - sum(float(t.sum()) for t in least.t)
 
     def advance(self) -> bool:
-        """A predictor and a corrector; False where the Newton system fails."""
+        """A predictor and a corrector; False where the arithmetic of a step breaks down."""
+        try:
+            return self._advance()
+        except np.linalg.LinAlgError:  # where numbers that are not finite have no eigenvalues
+            return False
+
+    def _advance(self) -> bool:
         system = _System.of(self)
         if system is None:
             return False

@@ -61,6 +61,12 @@ LARGEST_SINGULAR = 1152
 BLOCK_TOLERANCE = 1e-2
 """Least relative accuracy of the bound of blocks: a tenth of it is what it costs."""
 
+BLOCK_SHARE = 0.3
+"""Share of the time left that a path of blocks is expected to take at most, before claims rise from it."""
+
+RISING_TOLERANCE = 1e-3
+"""The same of the bound that claims rise from."""
+
 LOSSLESS = 1e-12
 """Share of the signal that is nothing, as :func:`pvqbounds.results.bounds.status_of` has it."""
 
@@ -218,8 +224,8 @@ def _rising(
     removed, best
         The best set known, and its cost.
     """
-    certificate = maximise_perspective(problem, clock=clock)
-    relaxed = max(dual_bound(problem, certificate), 0.0)
+    certificate = _relaxed(problem, RISING_TOLERANCE, clock, blocks=True, share=BLOCK_SHARE)
+    relaxed = certificate.prove(problem, clock)
     solution = _solution(factor, removed, 0.0, 0, "time limit")
     if relaxed > 0.0:
         solution = replace(solution, bound=relaxed, certificate=certificate)
@@ -351,15 +357,23 @@ def relaxed_sparse(
 
 
 def _relaxed(
-    problem: SparseLeastSquares, tolerance: float, clock: Clock | None, *, blocks: bool
+    problem: SparseLeastSquares, tolerance: float, clock: Clock | None, *, blocks: bool, share: float = 1.0
 ) -> Certificate:
-    """The bound of blocks where groups are small and there is time for it, else the perspective bound."""
-    in_time = clock is None or block_seconds(problem.n) < clock.remaining
-    if blocks and in_time and takes_blocks(problem):
-        found = maximise_blocks(problem, tolerance=max(tolerance, BLOCK_TOLERANCE), clock=clock)
-        if found is not None and block_bound(problem, found) > 0.0:
-            return found
-    return maximise_perspective(problem, tolerance=tolerance, clock=clock)
+    """The perspective bound, or that of blocks where groups are small, there is time and it proves more.
+
+    Parameters
+    ----------
+    share
+        Of the time left, that a path of blocks may be expected to take.
+    """
+    # first: it takes little, and a path of blocks that is cut short may prove less
+    plain = maximise_perspective(problem, tolerance=tolerance, clock=clock)
+    if not (blocks and takes_blocks(problem)):
+        return plain
+    if clock is not None and block_seconds(problem) > share * clock.remaining:
+        return plain
+    found = maximise_blocks(problem, tolerance=max(tolerance, BLOCK_TOLERANCE), clock=clock)
+    return plain if found is None or block_bound(problem, found) <= dual_bound(problem, plain) else found
 
 
 def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
