@@ -192,7 +192,9 @@ def cases() -> dict[str, Case]:
         brief = {"method": "relax", "relaxation": "splits", "tolerance": 0.4}
         found[f"brief path {n}, 4 bits"] = solving(n, channels, brief, bits=4)
         found[f"perspective {n}, 1/4"] = solving(n, channels, {"method": "relax"}, nnz=n // 4)
-        found[f"perspective {n}, 2:4"] = solving(n, channels, {"method": "relax"}, pattern=(2, 4))
+        perspective = {"method": "relax", "relaxation": "perspective"}
+        found[f"perspective {n}, 2:4"] = solving(n, channels, perspective, pattern=(2, 4))
+        found[f"blocks {n}, 2:4"] = solving(n, channels, {"method": "relax"}, pattern=(2, 4))
     relax = {"method": "relax", "relaxation": "box-hull"}
     found["box-hull 36, 4 bits"] = solving(36, 8, relax, bits=4)
     found["box-hull 576, synthetic"] = solving(576, 1, relax, bits=4)

@@ -37,6 +37,7 @@ CASES = (
     "splits 144, 4 bits",
     "perspective 144, 1/4",
     "perspective 288, 2:4",
+    "blocks 288, 2:4",
     "verify searches 36",
     "verify perspective 288",
     "ranges of a million weights",

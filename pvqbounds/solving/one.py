@@ -79,7 +79,8 @@ def solve(
         on what the multipliers of that (of the SDP alone with other solvers) leave until the time
         limit; left out, the native solver does so in a small share of it, the others solve the
         box-hull SDP alone. Where the Gram has directions of next to no power, "hybrid" and "directions" bound
-        by cases of them, too: for some seconds if left out, else until the time limit.
+        by cases of them, too: for some seconds if left out, else until the time limit. Under N:M,
+        "directions" (and "hybrid" beside its own) takes each group as a whole, which results call "blocks".
     time_limit
         Seconds, 60 unless told. An exact method that reaches it gives the interval proved so far. What is
         compiled when it is first used counts neither here nor in ``Bounds.seconds``.

@@ -32,7 +32,14 @@ from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of, has_blo
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 
-__all__ = ["block_seconds", "maximise_blocks", "takes_blocks", "time_before_blocks"]
+__all__ = [
+    "BlockBound",
+    "block_path",
+    "block_seconds",
+    "maximise_blocks",
+    "takes_blocks",
+    "time_before_blocks",
+]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -198,14 +205,28 @@ def time_before_blocks(problem: Problem, time_limit: float) -> float:
     return max(time_limit - 2.0 * block_seconds(problem), 0.5 * time_limit)
 
 
-@np.errstate(all="ignore")  # an iterate that overflows is thrown away
+class BlockBound(NamedTuple):
+    """Multipliers of a block bound."""
+
+    certificate: BlockCertificate
+    value: float
+    """The bound but for what its proof rounds."""
+    solved: bool
+    """Whether the path reached its tolerance."""
+
+
 def maximise_blocks(
-    problem: Problem,
-    *,
-    tolerance: float = 1e-2,
-    max_iterations: int = 60,
-    clock: Clock | None = None,
+    problem: Problem, *, tolerance: float = 1e-2, max_iterations: int = 60, clock: Clock | None = None
 ) -> BlockCertificate | None:
+    """:func:`block_path` without saying how far it came."""
+    found = block_path(problem, tolerance, max_iterations, clock)
+    return None if found is None else found.certificate
+
+
+@np.errstate(all="ignore")  # an iterate that overflows is thrown away
+def block_path(
+    problem: Problem, tolerance: float, max_iterations: int = 60, clock: Clock | None = None
+) -> BlockBound | None:
     """Find multipliers whose block bound is within about `tolerance` of the best, relatively.
 
     Parameters
@@ -230,23 +251,25 @@ def maximise_blocks(
     path = _Path.begin(program, START * shared.start)
     if path is None:
         return None
-    best, best_value = path.y, -math.inf
+    best, best_value, solved = path.y, -math.inf, False
     for _ in range(max_iterations):
-        if clock is not None and clock.expired:
-            break
-        if not path.advance():
+        if (clock is not None and clock.expired) or not path.advance():
             break
         value = path.value()
         if value > best_value:
             best, best_value = path.y, value
-        if path.gap < max(tolerance * best_value, NO_GAP) and path.infeasible < tolerance:
+        solved = path.gap + path.missed < max(tolerance * best_value, NO_GAP)
+        if solved:
             break
-    D, nu = program.blocks(best), program.linear(best)
-    whole = np.zeros((problem.n, problem.n))
-    whole[np.ix_(live, live)] = D * np.outer(power, power)
-    pairs = couplings_of(problem)
-    lam, linear = np.diagonal(whole).copy(), np.zeros(problem.n)
-    linear[live] = nu * power * unit
+    D, nu = program.blocks(best) * np.outer(power, power), program.linear(best) * power * unit
+    return BlockBound(_certificate(problem, live, D, nu), best_value * unit**2, solved)
+
+
+def _certificate(problem: Problem, live: Indices, D: Array, nu: Array) -> BlockCertificate:
+    """The certificate of D, shape (n, n), and nu of the live inputs."""
+    whole, linear = np.zeros((problem.n, problem.n)), np.zeros(problem.n)
+    whole[np.ix_(live, live)], linear[live] = D, nu
+    pairs, lam = couplings_of(problem), np.diagonal(whole).copy()
     # a group that loses nothing takes no part; its block may be anything definite
     idle = (lam == 0.0) & problem.shared.live
     lam[idle] = IDLE * np.diagonal(problem.gram)[idle]
@@ -404,11 +427,10 @@ class _Path:
         return float((self.X * self.Z.matrix).sum()) + small
 
     @property
-    def infeasible(self) -> float:
-        """By how much X misses its equations, in units of the largest of them."""
-        program = self.program
-        missed = program.objective + program.adjoint(self.X, self.x)
-        return float(np.abs(missed).max() / np.abs(program.objective).max())
+    def missed(self) -> float:
+        """What the equations that X misses may be worth, beside the gap."""
+        missed = self.program.objective + self.program.adjoint(self.X, self.x)
+        return float(np.abs(missed) @ np.abs(self.y))
 
     def value(self) -> float:
         """The bound of the iterate with the least tau and t."""

@@ -23,7 +23,7 @@ from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.history import Moment
 from pvqbounds.solvers.base import ExactSolution
-from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
+from pvqbounds.solvers.native.pruning.block_dual import block_path, block_seconds, takes_blocks
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.pruning.forward_search import forward_search, has_few_supports, suits_forward
 from pvqbounds.solvers.native.pruning.perspective_dual import maximise_perspective, path_fits
@@ -366,14 +366,16 @@ def _relaxed(
     share
         Of the time left, that a path of blocks may be expected to take.
     """
-    # first: it takes little, and a path of blocks that is cut short may prove less
+    found = None
+    left = math.inf if clock is None else share * clock.remaining
+    if blocks and takes_blocks(problem) and block_seconds(problem) < left:
+        found = block_path(problem, max(tolerance, BLOCK_TOLERANCE), clock=clock)
+    proved = -math.inf if found is None else block_bound(problem, found.certificate)
+    if found is not None and found.solved and proved > (1.0 - BLOCK_TOLERANCE) * found.value:
+        return found.certificate
+    # a path of blocks that is cut short may prove less, or one whose proof rounds much
     plain = maximise_perspective(problem, tolerance=tolerance, clock=clock)
-    if not (blocks and takes_blocks(problem)):
-        return plain
-    if clock is not None and block_seconds(problem) > share * clock.remaining:
-        return plain
-    found = maximise_blocks(problem, tolerance=max(tolerance, BLOCK_TOLERANCE), clock=clock)
-    return plain if found is None or block_bound(problem, found) <= dual_bound(problem, plain) else found
+    return plain if found is None or proved <= dual_bound(problem, plain) else found.certificate
 
 
 def good_support(problem: SparseLeastSquares, clock: Clock | None = None) -> NDArray[np.int64]:
