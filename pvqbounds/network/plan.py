@@ -25,6 +25,10 @@ from pvqbounds.storage.network_manifest import Manifest, PlannedLayer, digest_of
 __all__ = ["check_model", "data_digest", "planned", "resumed"]
 
 
+FILE_FORMATS = "file_formats"
+"""Setting: the formats that the weights of each file may be in, where these are dequantized."""
+
+
 def planned(
     loaded: LoadedModel,
     names: Sequence[str],
@@ -71,6 +75,7 @@ def planned(
             "data": data,
             "model_weights": data_digest(loaded.module.state_dict()),
             "contents": {name: _contents(Path(path)) for name, path in files.items()},
+            FILE_FORMATS: {name: [form.name for form in forms] for name in files},
         },
         formats=tuple(form.name for form in forms),
         compressed=files,
@@ -148,7 +153,7 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str
         )
     for name in dict.fromkeys([*stored.settings, *wanted.settings]):
         before, now = stored.settings.get(name), wanted.settings.get(name)
-        if name in ("model_weights", "contents") or (name == "data" and None in (before, now)):
+        if name in ("model_weights", "contents", FILE_FORMATS) or (name == "data" and None in (before, now)):
             continue  # not given again, where the Grams are there; or of a kind that cannot be told
         if before != now:
             word = "the data" if name == "data" else f"{name} = {shown(before)}"
@@ -178,6 +183,9 @@ def resumed(stored: Manifest, wanted: Manifest, store: Path, order: Sequence[str
         )
     settings = dict(stored.settings)
     settings["contents"] = dict(wanted.settings["contents"]) | _known(stored.settings.get("contents", {}))
+    # a file keeps the formats that it was first given beside; of an earlier version's stores none
+    kept = {name: stored.settings.get(FILE_FORMATS, {}).get(name, []) for name in stored.compressed}
+    settings[FILE_FORMATS] = dict(wanted.settings[FILE_FORMATS]) | kept
     return replace(
         stored,
         settings=settings,

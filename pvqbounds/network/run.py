@@ -14,13 +14,13 @@ from pvqbounds.errors import InputError, OutputError
 from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.capture import capture_grams
 from pvqbounds.network.local import Outcome, Pool, failure_of, processes
-from pvqbounds.network.plan import check_model, data_digest, planned, resumed
+from pvqbounds.network.plan import FILE_FORMATS, check_model, data_digest, planned, resumed
 from pvqbounds.network.progress import NetworkProgress, Progress
 from pvqbounds.network.settings import NetworkKeywords, NetworkSettings
 from pvqbounds.network.solved import solve_in_store
 from pvqbounds.network.unit import Unit
 from pvqbounds.nn.carried import CarriedLayer, carried
-from pvqbounds.nn.compressed import CompressedFiles, unreadable
+from pvqbounds.nn.compressed import CompressedFiles, FileInFormats, unreadable
 from pvqbounds.nn.grams import Data
 from pvqbounds.nn.layers import Layer, layer_names, select_layers
 from pvqbounds.nn.models import LoadedModel
@@ -227,12 +227,17 @@ class NetworkRun:
     def _unreadable(self, open_units: Sequence[tuple[str, str]]) -> dict[tuple[str, str], InputError]:
         """Units whose file of compressed weights cannot be read, or is not of their layer."""
         files = self.store.manifest.compressed
-        return {
-            (layer, side): error
-            for layer, side in open_units
-            if side in files
-            for error in unreadable({side: files[side]}, [self.layers[layer]]).values()
-        }
+        found = {}
+        for layer, side in open_units:
+            if side in files:
+                file = FileInFormats(files[side], self._file_formats(side))
+                for error in unreadable({side: file}, [self.layers[layer]]).values():
+                    found[layer, side] = error
+        return found
+
+    def _file_formats(self, side: str) -> tuple[str, ...]:
+        """Formats that the weights of a file may be in."""
+        return tuple(self.store.manifest.settings.get(FILE_FORMATS, {}).get(side, ()))
 
     def _work(
         self,
@@ -276,6 +281,7 @@ class NetworkRun:
             layer=self._carried[layer],
             side=side,
             compressed=self.store.manifest.compressed.get(side),
+            file_formats=self._file_formats(side),
             settings=self.settings,
         )
 

@@ -11,7 +11,7 @@ from pvqbounds.methods import chosen, proposals, proposing
 from pvqbounds.network.settings import NetworkSettings
 from pvqbounds.nn.bounds import bound_layer
 from pvqbounds.nn.carried import CarriedLayer, model_of
-from pvqbounds.nn.compressed import compressed_sides
+from pvqbounds.nn.compressed import FileInFormats, compressed_sides
 from pvqbounds.nn.grams import LayerGrams
 from pvqbounds.nn.layer_inputs import LayerInputs
 from pvqbounds.nn.layer_options import LayerOptions
@@ -49,6 +49,8 @@ class Unit:
     """Name of the format, or what the compressed weights are called."""
     compressed: str | None
     """File or folder of the compressed weights; None for a format."""
+    file_formats: tuple[str, ...]
+    """Formats that the weights of the file may be in, where these are dequantized."""
     settings: NetworkSettings
     total_time: float | None = None
     """Seconds for all of its channels; None where each has its own limit alone."""
@@ -59,6 +61,13 @@ class Unit:
     def key(self) -> tuple[str, str]:
         """Names of its layer and its side."""
         return self.layer.name, self.side
+
+    @property
+    def files(self) -> dict[str, FileInFormats] | None:
+        """The file with what it is called and may be in; None for a format."""
+        if self.compressed is None:
+            return None
+        return {self.side: FileInFormats(self.compressed, self.file_formats)}
 
     @property
     def cost(self) -> float:
@@ -106,8 +115,7 @@ class UnitBounds:
         if self.unit.compressed is None:
             form = parse(self.unit.side)
             return form, problems_of(form, self.layer, self.grams.grams, slices, AskedScales())
-        files = {self.unit.side: self.unit.compressed}
-        side = compressed_sides(files, self.layer)[0]
+        side = compressed_sides(self.unit.files, self.layer)[0]
         return side.form, side.problems(slices)
 
     def report(
@@ -132,10 +140,9 @@ class UnitBounds:
             Fields of :class:`~pvqbounds.solving.options.SolveOptions` that are others here.
         """
         unit, settings = self.unit, self.unit.settings
-        files = None if unit.compressed is None else {unit.side: unit.compressed}
         options = LayerOptions(
-            formats=[unit.side] if files is None else None,
-            compressed=files,
+            formats=[unit.side] if unit.files is None else None,
+            compressed=unit.files,
             out_channels=channels,
             mask_cost=settings.mask_cost,
             range_method=settings.range_method,

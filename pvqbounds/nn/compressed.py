@@ -29,9 +29,26 @@ from pvqbounds.storage.checkpoints import (
     read_layer,
 )
 
-__all__ = ["CompressedFiles", "CompressedSide", "compressed_sides", "named_files", "notes_of", "unreadable"]
+__all__ = [
+    "CompressedFiles",
+    "CompressedSide",
+    "FileInFormats",
+    "compressed_sides",
+    "named_files",
+    "notes_of",
+    "unreadable",
+]
 
-CompressedFiles = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+@dataclass(frozen=True)
+class FileInFormats:
+    """A file or folder with the formats that its weights may be in, where they are dequantized."""
+
+    path: str | Path
+    formats: tuple[str, ...]
+
+
+CompressedFiles = str | Path | Sequence[str | Path] | Mapping[str, str | Path | FileInFormats]
 """Files or folders of compressed weights, by what to call them where that is said."""
 
 
@@ -91,7 +108,7 @@ def compressed_sides(
     Parameters
     ----------
     formats
-        Names of formats that dequantized weights may be in.
+        Names of formats that dequantized weights may be in, of files that do not come with their own.
     error_log
         A log of the quantizer's losses; if None one that lies beside the weights.
 
@@ -103,7 +120,13 @@ def compressed_sides(
     named = named_files(files)
     if error_log is not None and len(named) != 1:
         raise InputError(f"An error log belongs to one file of compressed weights, not to {len(named)}.")
-    return [_side(name, path, layer, formats, error_log) for name, path in named.items()]
+    own = files if isinstance(files, Mapping) else {}
+    sides = []
+    for name, path in named.items():
+        given = own.get(name)
+        known = given.formats if isinstance(given, FileInFormats) else formats
+        sides.append(_side(name, path, layer, known, error_log))
+    return sides
 
 
 def unreadable(
@@ -136,7 +159,7 @@ def named_files(files: CompressedFiles | None) -> dict[str, Path]:
     if isinstance(files, Mapping):
         if not all(isinstance(name, str) and name for name in files):
             raise InputError("Compressed weights are called by names that are texts.")
-        return {name: Path(path) for name, path in files.items()}
+        return {name: Path(f.path if isinstance(f, FileInFormats) else f) for name, f in files.items()}
     listed = [files] if isinstance(files, str | Path) else files
     if not isinstance(listed, Sequence) or not all(isinstance(path, str | Path) for path in listed):
         raise InputError("Compressed weights are a file or folder, several of them in a list, or a mapping.")

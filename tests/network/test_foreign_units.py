@@ -77,6 +77,35 @@ def test_compressed_weights_are_held_to_their_contents(tmp_path):
     assert not (tmp_path / "t").exists()
 
 
+def test_plain_weights_of_levels_are_read_in_the_formats_that_they_were_given_beside(tmp_path):
+    from safetensors.torch import save_file
+
+    from pvqbounds.problems.formats.nf4 import NF4_LEVELS
+
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(a=nn.Linear(48, 48), b=nn.Linear(48, 3))).eval()
+    file, levels, state = tmp_path / "q.safetensors", np.array(NF4_LEVELS), model.state_dict()
+    for name in ("a.weight", "b.weight"):
+        weight = state[name].double().numpy()
+        largest = np.abs(weight).max(axis=1, keepdims=True)
+        nearest = np.abs(weight[..., None] / largest[..., None] - levels).argmin(axis=-1)
+        state[name] = torch.from_numpy((levels[nearest] * largest).astype(np.float32))
+    save_file(state, file)
+
+    def asked(store: str, **options):
+        limits = {"methods": [], "time_limit": 0.1}
+        return network_bounds(model, some_data(48), store=tmp_path / store, **limits, **options)
+
+    mine = {"mine": str(file)}
+    assert asked("alone", layers=["b"], compressed=mine).failed == 1  # a format has to name the levels
+    found = asked("s", layers=["b"], formats=["nf4:b48"], compressed=mine)
+    assert found.failed == 0
+    assert not found.layers[0].report.sides[1].compressed.steps
+    again = asked("s", layers=["a"], formats=["int3"])  # the file keeps the formats of before
+    assert again.failed == 0
+    assert Store.open(tmp_path / "s").manifest.settings["file_formats"] == {"mine": ["nf4:b48"]}
+
+
 def test_a_network_without_error_has_a_page(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(144, 2)).eval()
