@@ -277,3 +277,28 @@ def test_a_block_with_a_weight_off_its_grid_is_told() -> None:
     (told,) = (note for note in found.notes if "off its grid" in note)
     assert told.startswith("In 1 of 20 blocks the weights need up to 8 bits, in most others 4; the first is")
     assert "of input 0 of output channel 3:" in told
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "few"),
+    [("bf16", 6, [19, 20]), ("bf16", 6, [13, 22]), ("f16", 8, [-59, 100]), ("f16", 8, [51, 88])],
+)
+def test_another_step_that_rounding_to_16_bits_hides_is_allowed(kind: str, bits: int, few: list[int]) -> None:
+    half, rng = 2 ** (bits - 1), np.random.default_rng(0)
+    codes = rng.integers(-half // 2, half // 2, (6, 32))
+    codes[:, 0], codes[:, 1], codes[:, 2] = -half, half - 1, 1
+    codes[3], codes[3, :2] = 0, few
+    told = False
+    for seed in range(20):
+        step = np.random.default_rng(seed).uniform(0.01, 0.03, (6, 1))
+        step = torch.tensor(step).to(KINDS[kind]).double().numpy()
+        found = find_grid(_stored(step * codes, kind), kind)
+        assert found is not None
+        assert found.name == f"int{bits}:channel"
+        values = found.grid.values(3)
+        assert isinstance(values, Levels)
+        allowed = _stored(step[3] * np.arange(-half, half), kind)
+        apart = np.abs(allowed[:, None] - values.levels[0]).min(axis=1)
+        assert (apart <= LAST_PLACE[kind] * np.abs(allowed)).all()
+        told = told or found.mixed == (3,)
+    assert told

@@ -7,7 +7,9 @@ fewest bits that hold those of every block, or those of a format that is named. 
 that uses few codes is left open: where its codes, doubled or trebled, are codes of so many bits too, its step
 may have been a half or a third; where boxes are not symmetric its zero point is any that holds its codes.
 Such a block has the values of all steps and zero points that are possible, so that the bound holds for
-whichever it was. What is presumed nevertheless is said (:attr:`FoundGrid.presumed`).
+whichever it was. In 16 bits few codes may be those of another step too (19 and 20 of one step, 17 and 18 of
+another): such steps count among the possible ones. What is presumed nevertheless is said
+(:attr:`FoundGrid.presumed`).
 """
 
 from __future__ import annotations
@@ -109,18 +111,26 @@ def _fitted(blocks: Array, kind: NumberType) -> _Fitted | None:
         if len(sizes) > LARGEST_CODE or (sizes < ORDINARY[0]).any() or (sizes > ORDINARY[1]).any():
             return None
         if len(sizes):
-            step = _step(sizes, kind)
+            step = next(_steps(sizes, kind), None)
             if step is None:
                 return None
             steps[i], codes[i] = step, np.rint(block / step)
     return _Fitted(steps, codes)
 
 
-def _step(sizes: Array, kind: NumberType) -> float | None:
-    """The coarsest step that all of some rising magnitudes are multiples of, once rounded; None without."""
+def _steps(sizes: Array, kind: NumberType, largest: int = LARGEST_CODE) -> Iterator[float]:
+    """Steps that all of some rising magnitudes are multiples of, once rounded, the coarsest first.
+
+    Of those at which the codes are the same there is one.
+
+    Parameters
+    ----------
+    largest
+        Magnitude that a code may have.
+    """
     kind = FP32 if kind == FP64 else kind  # whatever computed them may have had 32 bits
     unit, (below, above) = 2.0 ** -(kind.mantissa + 1), _rounded_to(sizes, kind)
-    for times in range(1, int(LARGEST_CODE * sizes[0] / sizes[-1] * (1.0 + unit)) + 1):
+    for times in range(1, int(largest * sizes[0] / sizes[-1] * (1.0 + 2.0 * unit)) + 1):
         ratios = sizes * (times / sizes[0])
         whole = np.rint(ratios)
         doubt = 2.0 * unit * ratios
@@ -130,8 +140,8 @@ def _step(sizes: Array, kind: NumberType) -> float | None:
         for candidate in _numbers_between(float(low), float(high)):
             apart = np.abs(kind.nearest(candidate * whole) - sizes)
             if (apart <= (2.0 * ROUNDINGS * unit * sizes if kind == FP32 else 0.0)).all():
-                return candidate
-    return None
+                yield candidate
+                break
 
 
 def _rounded_to(sizes: Array, kind: NumberType) -> tuple[Array, Array]:
@@ -219,11 +229,20 @@ def _uniform(weight: Array, fitted: _Fitted, kind: NumberType, rules: Sequence[V
     empty = (low == 0) & (high == 0)
     times = np.where(empty, 1, width.times(low, high))
     ends = width.ends(low, high)
-    hidden = _parts(times) << width.bits > MOST_CODES
-    open_ones = ((times > 1) & ~hidden) | (~empty & (ends[1] - ends[0] >= 1 << width.bits))
+    rounded = kind.mantissa < FP32.mantissa
+    steps = (
+        _possible_steps(weight.reshape(blocks, size), fitted.step, times, width, kind) if rounded else None
+    )
+    count = times if steps is None else np.array([len(own) for own in steps])
+    hidden = (_parts(times) << width.bits > MOST_CODES) | (count << width.bits > MOST_CODES) | (count == 0)
+    open_ones = ((count > 1) & ~hidden) | (~empty & (ends[1] - ends[0] >= 1 << width.bits))
     block = (np.arange(weight.size) // size).reshape(weight.shape)
     box = tuple(np.where(empty, 0, end) for end in ends)
-    grid, on_it = _grid(block, fitted, (box[0], box[1]), np.where(hidden, 1, times), kind)
+    if steps is None:
+        grid, on_it = _exact(block, fitted, (box[0], box[1]), np.where(hidden, 1, times))
+    else:
+        table = [fitted.step[i : i + 1] if hidden[i] else own for i, own in enumerate(steps)]
+        grid, on_it = LevelGrid(block, _decoder(table, box[0], box[1], kind)), None
     notes = (
         "The grid is found from the weights: no file says it.",
         *_of_wide_blocks(low, high, size, shape[1]),
@@ -259,7 +278,10 @@ def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: 
     if rounded:
         told.append("values that no weight of a block has are known to the last place of 16 bits")
     if hidden:
-        told.append(f"in {hidden} of {blocks} blocks the step that is seen, which may have been a part of it")
+        other = " or another" * rounded
+        told.append(
+            f"in {hidden} of {blocks} blocks the step that is seen, which may have been a part of it{other}"
+        )
     if empty:
         told.append(f"in {empty} of {blocks} blocks, whose weights are all 0, nothing else")
     if open_ones:
@@ -306,14 +328,13 @@ def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, 
     ]
 
 
-def _grid(
+def _exact(
     block: NDArray[np.int64],
     fitted: _Fitted,
     ends: tuple[NDArray[np.int64], NDArray[np.int64]],
     times: NDArray[np.int64],
-    kind: NumberType,
-) -> tuple[Grid, Array | None]:
-    """Exact multiples, and weights on them, where the file rounds to 32 bits or more; else levels.
+) -> tuple[Grid, Array]:
+    """Exact multiples, and weights on them, where the file rounds to 32 bits or more.
 
     Parameters
     ----------
@@ -322,28 +343,61 @@ def _grid(
         all values are there.
     """
     low, high = ends
-    if kind.mantissa >= FP32.mantissa:
-        parts = _parts(times)
-        step = fitted.step / parts
-        codes = parts[:, None] * fitted.codes
-        return StepGrid.of(block, step, parts * low, parts * high), step[:, None] * codes
-    return LevelGrid(block, _decoder(fitted.step, low, high, times, kind)), None
+    parts = _parts(times)
+    step = fitted.step / parts
+    codes = parts[:, None] * fitted.codes
+    return StepGrid.of(block, step, parts * low, parts * high), step[:, None] * codes
+
+
+def _possible_steps(
+    blocks: Array, seen: Array, times: NDArray[np.int64], width: _Width, kind: NumberType
+) -> list[Array]:
+    """Every step that each block may have had, that which is seen first; none where rounding hides some.
+
+    Parameters
+    ----------
+    seen
+        The coarsest step of each block.
+    times
+        Into how many parts it may have been cut.
+    """
+    largest = (1 << width.bits) - 1 if width.asymmetric else 1 << (width.bits - 1)
+    found = []
+    for block, step, most in zip(blocks, seen, times, strict=True):
+        cuts = step / np.arange(1, most + 1)
+        sizes = np.unique(np.abs(block))
+        sizes = sizes[sizes > 0.0]
+        if not len(sizes) or largest * sizes[0] < (np.rint(sizes[0] / step) + 0.5) * sizes[-1]:
+            found.append(cuts)  # no other step leaves codes that are few enough
+        elif 2.0**-kind.mantissa * largest > MOST_DOUBT:
+            found.append(cuts[:0])
+        else:
+            codes = [np.rint(block / other) for other in cuts]
+            others = [
+                other
+                for other in _steps(sizes, kind, largest)
+                if width.holds(*_ends_of(block, other))
+                and not any(np.array_equal(np.rint(block / other), own) for own in codes)
+            ]
+            found.append(np.array([*cuts, *others]))
+    return found
+
+
+def _ends_of(block: Array, step: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The least and the largest code of a block at a step."""
+    return tuple(np.rint([end / step]).astype(np.int64) for end in (block.min(), block.max()))  # type: ignore[return-value]
 
 
 def _decoder(
-    step: Array,
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-    times: NDArray[np.int64],
-    kind: NumberType,
+    steps: Sequence[Array], low: NDArray[np.int64], high: NDArray[np.int64], kind: NumberType
 ) -> Callable[[NDArray[np.int64]], Array]:
     """What a file of some type can hold of the multiples of every step that blocks may have had."""
 
     def decoded(asked: NDArray[np.int64]) -> Array:
-        bottom, most = low[asked, None], int(times[asked].max())
+        bottom, most = low[asked, None], max(len(steps[number]) for number in asked)
         codes = np.minimum(bottom + np.arange(int((high[asked] - low[asked]).max()) + 1), high[asked, None])
-        parts = (np.minimum(cut, times[asked]) for cut in range(1, most + 1))
-        return np.concatenate([kind.nearest((step[asked] / cut)[:, None] * codes) for cut in parts], axis=1)
+        padded = np.stack([np.pad(steps[number], (0, most - len(steps[number])), "edge") for number in asked])
+        return np.concatenate([kind.nearest(own[:, None] * codes) for own in padded.T], axis=1)
 
     return decoded
 
