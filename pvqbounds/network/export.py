@@ -31,6 +31,7 @@ from pvqbounds.nn.tied import tied_layers
 from pvqbounds.nn.weights import line
 from pvqbounds.problems.least_squares import LeastSquares
 from pvqbounds.problems.values import Steps
+from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 from pvqbounds.results.network import LayerEntry, NetworkReport
 from pvqbounds.storage.archive import check_writable, replacing
@@ -195,14 +196,17 @@ def _matrix(side: Side, layer: Layer, method: str | None = None) -> NDArray[np.f
         raise InputError(f"Layer '{layer.name}' has no {side.format} of {shown(method)}, {listed}.")
     dense, weights = layer.weight, np.empty((layer.channels, layer.inputs))
     points = [s.bounds.weight for s in side.slices] if method is None else side.methods[method]
-    for result, point in zip(side.slices, points, strict=True):
+    mixed = () if side.compressed is None else side.compressed.mixed
+    for number, (result, point) in enumerate(zip(side.slices, points, strict=True)):
         problem = result.problem
         if not np.array_equal(problem.weight, dense[result.channel]):
             raise InputError(
                 f"Layer '{layer.name}' of the model has other weights than those that were bounded; give the "
                 "model, and its weights, as they were then."
             )
-        if method is not None and isinstance(problem, LeastSquares):
+        if method is None and result.channel in mixed:  # what was found there may be no weights of the format
+            point = side.methods[AS_STORED][number]
+        if (method is not None or result.channel in mixed) and isinstance(problem, LeastSquares):
             point = problem.weight_of(point)
         weights[result.channel] = point
     return weights

@@ -13,6 +13,7 @@ from rich.text import Text
 from pvqbounds.methods import label_of
 from pvqbounds.report.frames import layer_rows
 from pvqbounds.results.bounds import sqnr
+from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.decibels import interval_text, rounded_down, sqnr_text
 from pvqbounds.results.layer import Side
 from pvqbounds.results.network import LayerEntry, NetworkReport
@@ -132,5 +133,6 @@ def _side_cells(side: Side) -> list[list[str]]:
 def _best_method(side: Side) -> str:
     if not side.methods:
         return ""
-    name = min(side.methods, key=side.method_error)
+    mixed = side.compressed is not None and side.compressed.mixed  # methods took values of several grids
+    name = AS_STORED if mixed else min(side.methods, key=side.method_error)
     return f"{rounded_down(side.method_sqnr(name))} dB {label_of(name)}"
