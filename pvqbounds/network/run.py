@@ -11,6 +11,7 @@ from typing import Unpack
 from torch import nn
 
 from pvqbounds.errors import InputError, OutputError
+from pvqbounds.methods import asked_for
 from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.capture import capture_grams
 from pvqbounds.network.local import Outcome, Pool, failure_of, processes
@@ -118,6 +119,7 @@ def network_bounds(
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
     refuse_unknown("network_bounds", options, NetworkKeywords.__optional_keys__)
+    asked_for(methods)  # not one text, whose letters would be names
     own = {"methods": None if methods is None else tuple(methods), "sample": sample}
     settings = carried_by(NetworkSettings, own | options | {"solve": carried_by(SolveOptions, options)})
     execution = Execution(jobs, total_time=total_time)

@@ -38,7 +38,8 @@ def common_side(reports: Sequence[LayerReport], form: str) -> Side:
             names = f"{shown(reports[0].layer)} and {shown(report.layer)}"
             raise InputError(
                 f"Layers {names} share their weights, but no weights in {form} are known to suit both, as "
-                "they hold them in other rows or were looked at on other channels; leave one of them out."
+                "they hold them in other rows, were looked at on other channels or are on a grid that is "
+                "presumed to have several steps; leave one of them out."
             )
     signals = [side.signal_enclosure.lower for side in sides]
     channels = zip(*(side.slices for side in sides), strict=True)
@@ -57,6 +58,8 @@ def error_in(side: Side, common: Side) -> float:
 
 def _alike(first: Side, second: Side) -> bool:
     """Whether two sides allow the same weights in place of the same ones."""
+    if any(side.compressed is not None and side.compressed.mixed for side in (first, second)):
+        return False  # what was found there may be no weights of the format
     return len(first.slices) == len(second.slices) and all(
         (a.channel, a.inputs) == (b.channel, b.inputs)
         and np.array_equal(a.problem.weight, b.problem.weight)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, shown
 from pvqbounds.nn.experts import experts_of
 from pvqbounds.nn.layer_kinds import KINDS_IN_WORDS, LayerKind, kind_of, projections
 from pvqbounds.problems.validation import as_real_array
@@ -166,8 +166,10 @@ def select_layers(model: nn.Module, wanted: Sequence[str]) -> list[str]:
     Raises
     ------
     InputError
-        If one stands for none.
+        If one stands for none, or they are one text.
     """
+    if isinstance(wanted, str):
+        raise InputError(f"The layers are a list of names, not one text; give [{shown(wanted)}].")
     known = layer_names(model)
     plain = [name for name in wanted if not is_pattern(name)]
     named = find_layers(model, plain)

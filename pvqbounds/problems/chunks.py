@@ -58,7 +58,8 @@ def chunk_ranges(inputs: int, opt_dim: int, block: int = 1) -> list[tuple[int, i
         If a number is not positive.
     """
     for name, value in (("inputs", inputs), ("opt_dim", opt_dim), ("block", block)):
-        if isinstance(value, bool) or int(value) != value or value < 1:
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not number or int(value) != value or value < 1:
             raise InputError(f"{name} must be a positive whole number, not {shown(value)}.")
     if block > opt_dim:
         return [

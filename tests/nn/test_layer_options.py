@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from pvqbounds import nn  # noqa: E402
+from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.network.settings import SOLVE_SETTINGS, NetworkKeywords, NetworkSettings  # noqa: E402
 from pvqbounds.nn.layer_options import LayerKeywords, LayerOptions  # noqa: E402
 from pvqbounds.solving.execution import Execution  # noqa: E402
@@ -44,6 +45,25 @@ def test_the_keywords_of_a_network_are_the_fields_of_what_carries_them():
     assert get_type_hints(NetworkKeywords) == own | of_solve
     kept = NetworkSettings().document()
     assert set(kept) == {*of_solve, *(field.name for field in fields(NetworkSettings))} - {"solve"}
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"density": "no"}, "density must be a number"),
+        ({"opt_dim": "no"}, "opt_dim must be a positive whole number"),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_a_sentence(option, sentence):
+    with pytest.raises(InputError, match=sentence):
+        nn.layer_bounds(torch.nn.Linear(3, 2), "", torch.ones(4, 3), **option)
+
+
+@pytest.mark.parametrize("option", [{"layers": "01"}, {"leave_out": "01"}, {"methods": "rtn"}])
+def test_one_text_is_no_list_of_names(option, tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    with pytest.raises(InputError, match="list of names, not one text"):
+        nn.network_bounds(model, torch.ones(4, 3), store=tmp_path / "s", **option)
 
 
 @pytest.mark.parametrize("name", ["format", "found", "time_limt"])

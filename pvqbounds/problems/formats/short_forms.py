@@ -83,6 +83,8 @@ def _short_forms(bits: int, density: float | None, pattern: tuple[int, int] | No
     """Quantization beside pruning to a pattern, a density, or the size of so many bits without the mask."""
     if pattern is not None and density is not None:
         raise InputError("Give either a density or an N:M pattern for pruning, not both.")
+    if density is not None and (isinstance(density, bool) or not isinstance(density, int | float)):
+        raise InputError(f"The density must be a number in (0, 1], not {shown(density)}.")
     quantized = int_format(bits)
     if pattern is not None:
         return [quantized, pattern_format(pattern)]
