@@ -71,6 +71,10 @@ class CompressedSide:
         """What the file allowed, as a format."""
         return self.origin.form
 
+    def mixes(self, channels: Sequence[int]) -> bool:
+        """Whether the values of some of the channels are of several steps; the compression had one."""
+        return not set(self.stored.mixed).isdisjoint(channels)
+
     def problems(self, slices: Sequence[Slice]) -> list[Problem]:
         """One for each slice, with the values and the support rule of the file."""
         return [self._problem(piece) for piece in slices]
@@ -239,6 +243,11 @@ def notes_of(side: CompressedSide, layer: Layer, grams: Sequence[Gram]) -> tuple
         )
     if (weight == dense).all():
         notes.append(f"{side.name} has this layer as the model has it: it is not compressed there.")
+    if side.stored.mixed:
+        notes.append(
+            f"No methods stand beside {side.name}: the values of {len(side.stored.mixed)} of its channels "
+            "are of several steps, which they would mix."
+        )
     if side.claimed is not None:
         notes.append(_claim_text(side, side.claimed, layer, grams))
     return tuple(notes)

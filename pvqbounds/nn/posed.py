@@ -62,6 +62,9 @@ def pose(plan: LayerPlan, target: Layer, captured: LayerGrams, solve: SolveOptio
     given += [{AS_STORED: side.points(slices)} for side in plan.stored]
     fitting = [proposing(own, posed) for own, posed in zip(plan.methods, problems, strict=True)]
     _refuse_unused(plan.named_methods, fitting)
+    for number, side in enumerate(plan.stored, start=len(forms)):
+        if side.mixes(plan.channels):  # what a method proposes may be no weights of the format
+            fitting[number] = []
     return Posed(slices, problems, starts, given, fitting)
 
 

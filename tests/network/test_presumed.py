@@ -30,7 +30,7 @@ def test_presumed_grids_are_told_and_channels_that_mix_are_exported_as_stored(tm
     side = network.layers[0].report.sides[0]
     assert side.compressed.mixed == (2,)
     assert any("grids that are found from the weights and presumed" in note for note in notes_of(network))
-    assert side.method_error("rtn") < side.method_error("compressed")
+    assert set(side.methods) == {"compressed"}  # others would mix steps
     assert _best_method(side).endswith("dB compressed")
     export_weights(network, model, tmp_path / "e.safetensors")
     written = load_file(tmp_path / "e.safetensors")["0.weight"]
