@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.definite import equilibration, proof_margin, proved_shift
 from pvqbounds.arithmetic.enclosures import TINY, down, gamma, total
 from pvqbounds.problems.least_squares import Problem
+from pvqbounds.problems.supports import Groups
 from pvqbounds.problems.units import Units
 from pvqbounds.relaxations.certificates import (
     NOTHING,
@@ -51,7 +52,7 @@ from pvqbounds.relaxations.dual import FINE_STEPS, STEADY, STEPS_BACK, minus_inv
 if TYPE_CHECKING:
     from pvqbounds.clock import Clock
 
-__all__ = ["MOST_SUPPORTS", "BlockCertificate", "Couplings", "block_bound", "couplings_of", "has_blocks"]
+__all__ = ["LARGEST_GROUP", "BlockCertificate", "Couplings", "block_bound", "couplings_of", "has_blocks"]
 
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -117,9 +118,7 @@ class BlockCertificate(Certificate):
                 return False
             if indices.shape != self.coupling.shape or (indices < 0).any() or (indices >= n).any():
                 return False
-        group = np.full(n, -1)
-        for number, (members, _) in enumerate(problem.budgets):
-            group[members] = number
+        group = Groups.of(problem.rule, n).group
         once = np.unique(first.astype(np.int64) * n + second).size == first.size
         return once and bool((second < first).all() and (group[first] == group[second]).all())
 
@@ -205,12 +204,9 @@ class _Live(NamedTuple):
         inside = live[certificate.pairs.first] & live[certificate.pairs.second]
         i, j = place[certificate.pairs.first[inside]], place[certificate.pairs.second[inside]]
         D[i, j] = D[j, i] = np.ldexp(certificate.coupling[inside], -power[i] - power[j])
-        group = np.full(problem.n, -1)
-        for number, (members, _) in enumerate(problem.budgets):
-            group[members] = number
-        most = np.array([kept for _, kept in problem.budgets])
+        groups = Groups.of(problem.rule, problem.n)
         nu, weight = np.ldexp(certificate.nu[live], -power), np.ldexp(problem.weight[live], power)
-        return cls(D, nu, weight, group[live], most)
+        return cls(D, nu, weight, groups.group[live], groups.most)
 
     def alike(self) -> Iterator[tuple[Indices, int]]:
         """Groups of one size and budget together: their inputs, shape (groups, size), and what they keep."""

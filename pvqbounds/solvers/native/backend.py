@@ -65,12 +65,10 @@ class Native(Backend):
 
     def solve_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
         """Search over levels, or under a support rule."""
-        from pvqbounds.solvers.native.pruning.block_dual import time_before_blocks
+        from pvqbounds.solvers.native.directions.refined import search_time
         from pvqbounds.solvers.native.quantization.level_solver import solve_codes
 
-        return solve_codes(
-            problem, replace(options, time_limit=time_before_blocks(problem, options.time_limit))
-        )
+        return solve_codes(problem, replace(options, time_limit=search_time(problem, options)))
 
     def relax_codes(self, problem: LeastSquares, options: Options) -> ExactSolution:
         """The box-hull relaxation of levels, or under a support rule."""

@@ -19,7 +19,7 @@ from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
 from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS
 
-__all__ = ["cases_of", "refined"]
+__all__ = ["cases_of", "refined", "search_time"]
 
 TAKING_CASES = ("hybrid", DIRECTIONS)
 """Relaxations that cases belong to."""
@@ -76,13 +76,26 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     return replace(solution, certificate=found, status=status, relaxation=found.relaxation)
 
 
+def search_time(problem: Problem, options: Options) -> float:
+    """Seconds that a search for codes may take: what the bound of blocks needs afterwards is left."""
+    limit = options.time_limit
+    if not _looks_at_blocks(problem, options):
+        return limit
+    return max(limit - 2.0 * block_seconds(problem), 0.5 * limit)
+
+
+def _looks_at_blocks(problem: Problem, options: Options) -> bool:
+    """Whether codes are held against the bound of blocks."""
+    return options.relaxation in TAKING_CASES and problem.values.is_finite and takes_blocks(problem)
+
+
 def _by_blocks(
     problem: Problem, solution: ExactSolution, proved: float, options: Options, clock: Clock
 ) -> ExactSolution:
     """The solution with the bound of blocks where that is more, of codes under a support rule."""
-    if options.relaxation not in TAKING_CASES or not (problem.values.is_finite and takes_blocks(problem)):
+    if not _looks_at_blocks(problem, options) or block_seconds(problem) >= clock.remaining:
         return solution
-    found = maximise_blocks(problem, clock=clock) if block_seconds(problem) < clock.remaining else None
+    found = maximise_blocks(problem, clock=clock)
     if found is None:
         return solution
     found, value = found.claim(problem)

@@ -29,6 +29,7 @@ from scipy.linalg import lapack, solve_triangular
 from pvqbounds.clock import Clock
 from pvqbounds.problems import Problem
 from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of, has_blocks
+from pvqbounds.solvers.native.linalg.lanczos import lanczos
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import scaled_gram
 
@@ -38,7 +39,6 @@ __all__ = [
     "block_seconds",
     "maximise_blocks",
     "takes_blocks",
-    "time_before_blocks",
 ]
 
 Array = NDArray[np.float64]
@@ -76,6 +76,10 @@ WORK_OF_CONE, WORK_OF_PART = 30.0, 6.0
 
 NO_GAP = 1e-13
 """Gap in units of the signal at which a path ends: a bound of 0 has no relative accuracy."""
+
+
+IDLE = 1e-9
+"""Diagonal of blocks that take no part, in units of the Gram's."""
 
 
 class Alike(NamedTuple):
@@ -125,8 +129,8 @@ class _Program:
         """What the variables add to Z, shape (n + 1, n + 1)."""
         found = np.zeros((len(self.gram) + 1,) * 2)
         values = self.sign * y[self.used]
-        np.add.at(found, (self.first, self.second), values)
-        np.add.at(found, (self.second, self.first), values)
+        found[self.first, self.second] += values
+        found[self.second, self.first] += values
         return found
 
     def small(self, y: Array) -> list[Array]:
@@ -138,7 +142,7 @@ class _Program:
         found = np.zeros(len(self.objective))
         found[self.used] = 2.0 * self.sign * large[self.first, self.second]
         for c, own in zip(self.classes, small, strict=True):
-            np.add.at(found, c.places, np.einsum("gkvij,gkij->gv", c.parts, own))
+            found[c.places] += np.einsum("gkvij,gkij->gv", c.parts, own)
         return found
 
     def blocks(self, y: Array) -> Array:
@@ -196,13 +200,6 @@ def _sizes(problem: Problem) -> list[_Size]:
 def _variables(sizes: list[_Size]) -> int:
     """tau, and those of each group."""
     return 1 + sum(size.variables for size in sizes)
-
-
-def time_before_blocks(problem: Problem, time_limit: float) -> float:
-    """Seconds of a limit that a search may take, where the bound of blocks comes after it."""
-    if not takes_blocks(problem):
-        return time_limit
-    return max(time_limit - 2.0 * block_seconds(problem), 0.5 * time_limit)
 
 
 class BlockBound(NamedTuple):
@@ -274,10 +271,6 @@ def _certificate(problem: Problem, live: Indices, D: Array, nu: Array) -> BlockC
     idle = (lam == 0.0) & problem.shared.live
     lam[idle] = IDLE * np.diagonal(problem.gram)[idle]
     return BlockCertificate(lam, linear, pairs, whole[pairs.first, pairs.second])
-
-
-IDLE = 1e-9
-"""Diagonal of blocks that take no part, in units of the Gram's."""
 
 
 def _program(problem: Problem, live: Indices, gram: Array, weight: Array) -> _Program:
@@ -650,21 +643,6 @@ def _reach_of_large(factor: Array, change: Array) -> float:
 
 def _least_eigenvalue(matrix: Array) -> float:
     """A lower estimate of the least eigenvalue: a Ritz value less its residual."""
-    n = len(matrix)
-    steps = min(LANCZOS_STEPS, n)
-    basis = np.empty((steps, n))
-    x = np.random.default_rng(0).standard_normal(n)
-    alpha: list[float] = []
-    beta: list[float] = []
-    for k in range(steps):
-        basis[k] = x / np.linalg.norm(x)
-        x = matrix @ basis[k]
-        alpha.append(float(basis[k] @ x))
-        for _ in range(2):
-            x -= basis[: k + 1].T @ (basis[: k + 1] @ x)
-        beta.append(float(np.linalg.norm(x)))
-        if beta[-1] <= 1e-12 * max(map(abs, alpha)):
-            break
-    tridiagonal = np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1)
-    values, vectors = np.linalg.eigh(tridiagonal)
-    return float(values[0]) - beta[-1] * abs(float(vectors[-1, 0]))
+    alpha, beta = lanczos(lambda x: matrix @ x, len(matrix), LANCZOS_STEPS)
+    values, vectors = np.linalg.eigh(np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1))
+    return float(values[0]) - float(beta[-1]) * abs(float(vectors[-1, 0]))

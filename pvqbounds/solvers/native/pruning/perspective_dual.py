@@ -23,6 +23,7 @@ from scipy.linalg import blas, eigh_tridiagonal, lapack
 from pvqbounds.clock import Clock
 from pvqbounds.problems import SparseLeastSquares
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
+from pvqbounds.solvers.native.linalg.lanczos import lanczos
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
 from pvqbounds.solvers.native.pruning.perspective_splitting import (
     RowBudget,
@@ -508,18 +509,10 @@ def _reach(
 
 def _largest_eigenvalue(factor: NDArray[np.float64], change: NDArray[np.float64]) -> float:
     """Lanczos estimate of the largest eigenvalue of F⁻¹ diag(change) F⁻ᵀ."""
-    n = len(factor)
-    x = np.random.default_rng(0).standard_normal(n)
-    basis = np.empty((min(LANCZOS_STEPS, n), n))
-    alpha: list[float] = []
-    beta: list[float] = []
-    for k in range(len(basis)):
-        basis[k] = x / np.linalg.norm(x)
-        x = blas.dtrsv(factor, basis[k], lower=1, trans=1)
-        x = blas.dtrsv(factor, change * x, lower=1)
-        alpha.append(float(basis[k] @ x))
-        x -= basis[: k + 1].T @ (basis[: k + 1] @ x)
-        beta.append(float(np.linalg.norm(x)))
-        if beta[-1] <= 1e-12 * abs(alpha[0]):
-            break
-    return float(eigh_tridiagonal(np.array(alpha), np.array(beta[:-1]), eigvals_only=True)[-1])
+
+    def times(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        half = blas.dtrsv(factor, x, lower=1, trans=1)
+        return np.asarray(blas.dtrsv(factor, change * half, lower=1))
+
+    alpha, beta = lanczos(times, len(factor), LANCZOS_STEPS)
+    return float(eigh_tridiagonal(alpha, beta[:-1], eigvals_only=True)[-1])
