@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems.formats.rules import levels_of
 from pvqbounds.problems.values import Levels, Steps, ValueSet
 
-__all__ = ["Grid", "LevelGrid", "StepGrid", "block_numbers"]
+__all__ = ["FoundGrid", "Grid", "LevelGrid", "StepGrid", "block_numbers"]
 
 Array = NDArray[np.float64]
 
@@ -127,6 +127,24 @@ class LevelGrid(Grid):
             return found
 
         return LevelGrid(np.concatenate([self.block, other.block + own]), decoded)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundGrid:
+    """A grid that all weights of a layer lie on, found from them."""
+
+    name: str
+    grid: Grid
+    weight: Array
+    """The weights on it, shape (channels, inputs): those of the file but for its rounding to 32 bits."""
+    bits: int
+    scales: int
+    """Number of scales."""
+    presumed: str
+    """What its bound holds for, and what in it is beyond the one grid that the quantizer had."""
+    mixed: tuple[int, ...]
+    """Channels whose grid holds more than any one step and zero point does."""
+    notes: tuple[str, ...]
 
 
 def block_numbers(shape: tuple[int, int], scales: tuple[int, ...]) -> NDArray[np.int64] | None:

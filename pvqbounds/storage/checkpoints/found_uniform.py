@@ -1,0 +1,287 @@
+"""The uniform grid of dequantized weights whose blocks have steps, and what of it nobody can see.
+
+Codes have the fewest bits that hold those of every block, or those of a format that is named. What nobody can
+see of a block that uses few codes is left open: where its codes, doubled or trebled, are codes of so many
+bits too, its step may have been a half or a third; where boxes are not symmetric its zero point is any that
+holds its codes. Such a block has the values of all steps and zero points that are possible, so that the bound
+holds for whichever it was. In 16 bits few codes may be those of another step too (19 and 20 of one step, 17
+and 18 of another): such steps count among the possible ones. What is presumed nevertheless is said
+(:attr:`FoundGrid.presumed`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pvqbounds.problems.formats.number_types import FP32, FP64, NumberType
+from pvqbounds.problems.formats.rules import ValueRule
+from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, steps_of
+from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
+from pvqbounds.storage.checkpoints.pack_quantized import grid_name
+
+__all__ = ["holds", "least_width", "on_steps"]
+
+Array = NDArray[np.float64]
+
+FEW_BLOCKS, MORE_BITS = 0.1, 2
+"""At most such a part of the blocks needs so many bits more than most where a weight is held to be off."""
+
+MOST_CODES = 2**14
+"""Codes of a block at most, where its step may be many parts of what is seen."""
+
+
+@dataclass(frozen=True)
+class _Width:
+    """How many codes a block has, and how they lie about 0."""
+
+    bits: int
+    asymmetric: bool
+
+    def holds(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> bool:
+        """Whether the codes of every block are some of them."""
+        return bool((self.times(low, high) > 0).all())
+
+    def times(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> NDArray[np.int64]:
+        """By how much the codes of blocks can be multiplied at most; 1 where all are 0."""
+        least, most, half = -np.minimum(low, 0), np.maximum(high, 0), 1 << (self.bits - 1)
+        if self.asymmetric:
+            found = (2 * half - 1) // np.maximum(least + most, 1)
+        else:
+            found = np.minimum(half // np.maximum(least, 1), (half - 1) // np.maximum(most, 1))
+            found = np.where(most == 0, half // np.maximum(least, 1), found)
+        return np.where(least + most == 0, 1, found)
+
+    def ends(
+        self, low: NDArray[np.int64], high: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The box of each block; of all zero points that it can have had."""
+        half, top = 1 << (self.bits - 1), (1 << self.bits) - 1
+        if self.asymmetric:
+            return np.maximum(high - top, -top), np.minimum(low + top, top)
+        return np.full(len(low), -half), np.full(len(low), half - 1)
+
+
+WIDTHS = tuple(
+    _Width(bits, asymmetric) for bits in range(2, LARGEST_BITS + 1) for asymmetric in (False, True)
+)
+"""The fewest bits first."""
+
+
+def least_width(fitted: Fitted) -> _Width | None:
+    """The fewest bits that hold the codes of all blocks, without zero points where that does; if any do."""
+    low, high = fitted.codes.min(axis=1), fitted.codes.max(axis=1)
+    return next((width for width in WIDTHS if width.holds(low, high)), None)
+
+
+def holds(rule: ValueRule, fitted: Fitted) -> bool:
+    """Whether blocks with such steps may be those of a format."""
+    if not rule.has_steps or rule.code_bits > LARGEST_BITS or fitted.codes.shape[1] % (rule.group or 1):
+        return False
+    return _named(rule).holds(fitted.codes.min(axis=1), fitted.codes.max(axis=1))
+
+
+def _named(rule: ValueRule) -> _Width:
+    """That of a format with steps."""
+    return _Width(rule.code_bits, "asym" in rule.name.split(":"))
+
+
+def _width(fitted: Fitted, rules: Sequence[ValueRule]) -> _Width:
+    """That of a format that is named and holds the codes, else the least that does."""
+    least = least_width(fitted)
+    assert least is not None
+    fitting = [_named(rule) for rule in rules if holds(rule, fitted)]
+    return min(fitting, key=lambda width: (width.bits, width != least), default=least)
+
+
+def on_steps(weight: Array, fitted: Fitted, kind: NumberType, rules: Sequence[ValueRule]) -> FoundGrid:
+    """The grid of steps that were found, its codes in the fewest bits that hold them, or in those named."""
+    low, high = fitted.codes.min(axis=1), fitted.codes.max(axis=1)
+    width, size = _width(fitted, rules), fitted.codes.shape[1]
+    shape, blocks = (weight.shape[0], weight.shape[1]), len(low)
+    scales = (1,) if blocks == 1 else (shape[0], blocks // shape[0])
+    name = grid_name(width.bits, shape, scales, asymmetric=width.asymmetric)
+    empty = (low == 0) & (high == 0)
+    times = np.where(empty, 1, width.times(low, high))
+    ends = width.ends(low, high)
+    rounded = kind.mantissa < FP32.mantissa
+    steps = _possible_steps(weight.reshape(blocks, size), fitted.step, times, width, kind, rounded)
+    count = np.array([len(own) for own in steps])
+    hidden = (count * (ends[1] - ends[0] + 1) > MOST_CODES) | (count == 0)
+    open_ones = ((count > 1) & ~hidden) | (~empty & (ends[1] - ends[0] >= 1 << width.bits))
+    block = (np.arange(weight.size) // size).reshape(weight.shape)
+    box = np.where(empty, 0, ends[0]), np.where(empty, 0, ends[1])
+    parts = _parts(np.where(hidden, 1, times))
+    if rounded or (parts << width.bits > MOST_CODES).any():
+        table = [fitted.step[i : i + 1] if hidden[i] else own for i, own in enumerate(steps)]
+        grid: Grid = LevelGrid(block, _decoder(table, *box, kind if rounded else FP64))
+        on_it = weight.ravel() if rounded else (fitted.step[:, None] * fitted.codes).ravel()
+    else:
+        grid, on_it = _exact(block, fitted, box, parts)
+    notes = (
+        "The grid is found from the weights: no file says it.",
+        *_of_wide_blocks(low, high, size, shape[1]),
+    )
+    return FoundGrid(
+        name=name,
+        grid=grid,
+        weight=on_it.reshape(weight.shape),
+        bits=width.bits,
+        scales=blocks,
+        presumed=_presumed(
+            name, blocks, (int(open_ones.sum()), int(hidden.sum()), int(empty.sum())), rounded=rounded
+        ),
+        mixed=tuple(np.flatnonzero(open_ones[block].any(axis=1)).tolist()),
+        notes=(*notes, *_beside(name, rules, width, size)),
+    )
+
+
+def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: bool) -> str:
+    """What a bound on a grid that was found holds for.
+
+    Parameters
+    ----------
+    unseen
+        How many blocks have all values that are possible; may have a step too far below what is seen for
+        that; and are all 0.
+    rounded
+        Whether the file has rounded multiples to 16 bits, which leaves open what exactly those were that no
+        weight has.
+    """
+    open_ones, hidden, empty = unseen
+    told = [f"presumes {name}, found from the weights"]
+    if rounded:
+        told.append("values that no weight of a block has are known to the last two places of 16 bits")
+    if hidden:
+        other = " or another" * rounded
+        told.append(
+            f"in {hidden} of {blocks} blocks the step that is seen, which may have been a part of it{other}"
+        )
+    if empty:
+        told.append(f"in {empty} of {blocks} blocks, whose weights are all 0, nothing else")
+    if open_ones:
+        told.append(
+            f"in {open_ones} of {blocks} blocks, which use few codes, it holds for every step and zero point "
+            "that they can have had; what was found in their channels, which may mix them, is not counted as "
+            "reached"
+        )
+    return "; ".join(told)
+
+
+def _beside(name: str, rules: Sequence[ValueRule], width: _Width, size: int) -> list[str]:
+    """Say where no format that is asked for beside the weights is theirs."""
+    fitting = any(
+        rule.has_steps
+        and (rule.code_bits, "asym" in rule.name.split(":")) == (width.bits, width.asymmetric)
+        and (rule.group is None or size % rule.group == 0)
+        for rule in rules
+    )
+    if fitting or not rules:
+        return []
+    named = " or ".join(dict.fromkeys(rule.name for rule in rules))
+    return [f"The weights are off {named}, asked for beside them: the grid that they lie on is {name}."]
+
+
+def _parts(times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fewest equal parts of each step that hold its half, its third and so on, up to one of so many."""
+    known = [math.lcm(*range(1, most + 1)) for most in range(17)]
+    return np.array([*known, MOST_CODES])[np.minimum(times, len(known))]
+
+
+def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, inputs: int) -> list[str]:
+    """Say where few blocks need many more bits than others: a weight off its grid leads to small steps."""
+    needed = np.ceil(np.log2(np.maximum(high, 0) - np.minimum(low, 0) + 1.0))
+    usual = float(np.median(needed))
+    wide = np.flatnonzero(needed >= usual + MORE_BITS)
+    if not 0 < len(wide) <= FEW_BLOCKS * len(low):
+        return []
+    channel, first = divmod(int(wide[0]) * size, inputs)
+    return [
+        f"In {len(wide)} of {len(low)} blocks the weights need up to {needed.max():.0f} bits, in most others "
+        f"{usual:.0f}; the first is that of input {first} of output channel {channel}: is a weight there off "
+        "its grid? All blocks have the codes of the widest, so that the bound says less."
+    ]
+
+
+def _exact(
+    block: NDArray[np.int64],
+    fitted: Fitted,
+    ends: tuple[NDArray[np.int64], NDArray[np.int64]],
+    parts: NDArray[np.int64],
+) -> tuple[Grid, Array]:
+    """Exact multiples, and weights on them, where the file rounds to 32 bits or more.
+
+    Parameters
+    ----------
+    parts
+        Into how many the step of each block is cut, so that all values of the steps that it may have had are
+        there.
+    """
+    low, high = ends
+    step = fitted.step / parts
+    codes = parts[:, None] * fitted.codes
+    return StepGrid.of(block, step, parts * low, parts * high), step[:, None] * codes
+
+
+def _possible_steps(
+    blocks: Array,
+    seen: Array,
+    times: NDArray[np.int64],
+    width: _Width,
+    kind: NumberType,
+    rounded: bool,
+) -> list[Array]:
+    """Every step that each block may have had, that which is seen first; none where rounding hides some.
+
+    Parameters
+    ----------
+    seen
+        The coarsest step of each block.
+    times
+        Into how many parts it may have been cut.
+    rounded
+        Whether the file rounds to 16 bits, so that steps that are no parts of it may have the same weights.
+    """
+    largest = (1 << width.bits) - 1 if width.asymmetric else 1 << (width.bits - 1)
+    found = []
+    for block, step, most in zip(blocks, seen, times, strict=True):
+        cuts = step / np.arange(1, most + 1)
+        sizes = np.unique(np.abs(block))
+        sizes = sizes[sizes > 0.0]
+        if not rounded or not len(sizes) or largest * sizes[0] < (np.rint(sizes[0] / step) + 0.5) * sizes[-1]:
+            found.append(cuts)  # no other step leaves codes that are few enough
+        elif hides_steps(sizes, largest, kind):
+            found.append(cuts[:0])
+        else:
+            codes = [np.rint(block / other) for other in cuts]
+            others = [
+                other
+                for other in steps_of(sizes, kind, largest)
+                if width.holds(*_ends_of(block, other))
+                and not any(np.array_equal(np.rint(block / other), own) for own in codes)
+            ]
+            found.append(np.array([*cuts, *others]))
+    return found
+
+
+def _ends_of(block: Array, step: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The least and the largest code of a block at a step."""
+    return tuple(np.rint([end / step]).astype(np.int64) for end in (block.min(), block.max()))  # type: ignore[return-value]
+
+
+def _decoder(
+    steps: Sequence[Array], low: NDArray[np.int64], high: NDArray[np.int64], kind: NumberType
+) -> Callable[[NDArray[np.int64]], Array]:
+    """What a file of some type can hold of the multiples of every step that blocks may have had."""
+
+    def decoded(asked: NDArray[np.int64]) -> Array:
+        bottom, most = low[asked, None], max(len(steps[number]) for number in asked)
+        codes = np.minimum(bottom + np.arange(int((high[asked] - low[asked]).max()) + 1), high[asked, None])
+        padded = np.stack([np.pad(steps[number], (0, most - len(steps[number])), "edge") for number in asked])
+        return np.concatenate([kind.nearest(own[:, None] * codes) for own in padded.T], axis=1)
+
+    return decoded
