@@ -11,6 +11,7 @@ from checkpoint_files import LAYER, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pvqbounds.errors import InputError
 from pvqbounds.problems.formats import parse
 from pvqbounds.problems.values import Levels, Steps
 from pvqbounds.storage.checkpoints import open_checkpoint, read_layer
@@ -275,7 +276,8 @@ def test_a_block_with_a_weight_off_its_grid_is_told() -> None:
     assert found is not None
     (told,) = (note for note in found.notes if "off its grid" in note)
     assert told.startswith("In 1 of 20 blocks the weights need up to 8 bits, in most others 4; the first is")
-    assert "of input 0 of output channel 3:" in told
+    assert "of input 0 of output channel 3: the weight" in told
+    assert "of input 5 of output channel 3 is off its grid, on which the others there lie" in told
 
 
 @pytest.mark.parametrize(
@@ -409,3 +411,37 @@ def test_a_block_of_few_levels_has_those_of_every_scale_that_fits() -> None:
     few = find_grid(rng.integers(-1, 2, (4, 32)).astype(float), "f32", ["mxfp4"])
     assert few is not None
     assert few.name == "int2"
+
+
+@pytest.mark.parametrize("scope", ["tensor", "channel", "g16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_weight_that_leaves_no_grid_is_named(tmp_path: Path, scope: str, kind: str) -> None:
+    step = _steps(scope)
+    weight = _stored(step * _codes(4, False, scope=scope), kind)
+    weight[4, 37] = _stored(np.array([step[4, 37] * 2.3713]), kind)[0]
+    path = write(tmp_path, {"weight": torch.tensor(weight).to(KINDS[kind])})
+    with pytest.raises(InputError) as refused:
+        read_layer(open_checkpoint(path), LAYER)
+    text = str(refused.value)
+    assert f"the weight {weight[4, 37]:.9g} of input 37 of output channel 4 is off its grid" in text
+    nearest = float(text.partition("nearest value is ")[2].partition(")")[0])
+    assert nearest == pytest.approx(2 * step[4, 37], rel=LAST_PLACE[kind])
+    assert LAYER in text
+    assert text.count(": ") == 1
+
+
+def test_weights_of_which_many_are_off_are_not_named(tmp_path: Path) -> None:
+    weight = torch.tensor(np.random.default_rng(3).normal(size=(CHANNELS, INPUTS)), dtype=torch.float32)
+    with pytest.raises(
+        InputError, match="no uniform grid of 8 bits or fewer is found, and which are not pruned: if"
+    ):
+        read_layer(open_checkpoint(write(tmp_path, {"weight": weight})), LAYER)
+
+
+def test_levels_that_fit_are_not_said_to_be_off() -> None:
+    few = np.random.default_rng(0).integers(-1, 2, (4, 32)).astype(float)
+    found = find_grid(few, "f32", ["mxfp4", "nf4"])
+    assert found is not None
+    assert found.name == "int2"
+    assert not any("mxfp4" in note for note in found.notes)
+    assert any("are off nf4," in note for note in found.notes)

@@ -19,11 +19,12 @@ from pvqbounds.problems.formats import parse
 from pvqbounds.problems.formats.number_types import BF16, FP16, FP32, FP64, NumberType
 from pvqbounds.problems.formats.rules import LevelRule, ValueRule
 from pvqbounds.storage.checkpoints.found_levels import on_levels
+from pvqbounds.storage.checkpoints.found_off import off_weight
 from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, fitted_blocks
 from pvqbounds.storage.checkpoints.found_uniform import holds, least_width, on_steps
 from pvqbounds.storage.checkpoints.grids import FoundGrid
 
-__all__ = ["FoundGrid", "find_grid"]
+__all__ = ["FoundGrid", "find_grid", "weight_off"]
 
 Array = NDArray[np.float64]
 
@@ -69,7 +70,23 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
         best = min(found, key=lambda grid: grid.bits * weight.size + SCALE_BITS * grid.scales)
         if steps is None or best.bits * weight.size + SCALE_BITS * best.scales < steps.size:
             return best
-    return None if steps is None else on_steps(weight, steps.fitted, TYPES[kind], rules)
+    if steps is None:
+        return None
+    others = [rule for rule in rules if rule.name not in {grid.name for grid in found}]
+    return on_steps(weight, steps.fitted, TYPES[kind], others)
+
+
+def weight_off(weight: Array, kind: str, hints: Sequence[str] = ()) -> str:
+    """Which weight keeps the others from having a grid, in brackets; empty where none alone does.
+
+    Parameters
+    ----------
+    hints
+        As for :func:`find_grid`.
+    """
+    rules = [form.values for form in map(parse, hints) if form.values is not None]
+    found = off_weight(weight, TYPES[kind], _block_sizes(weight, rules))
+    return "" if found is None else f" ({found.text(weight.shape[1])})"
 
 
 def _with_steps(weight: Array, kind: NumberType, rules: Sequence[ValueRule]) -> _Candidate | None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP32, FP64, NumberType
 from pvqbounds.problems.formats.rules import ValueRule
+from pvqbounds.storage.checkpoints.found_off import MORE_BITS, one_off
 from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, steps_of
 from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
@@ -28,8 +29,8 @@ __all__ = ["holds", "least_width", "on_steps"]
 
 Array = NDArray[np.float64]
 
-FEW_BLOCKS, MORE_BITS = 0.1, 2
-"""At most such a part of the blocks needs so many bits more than most where a weight is held to be off."""
+FEW_BLOCKS = 0.1
+"""At most such a part of the blocks needs more bits than others where a weight is held to be off."""
 
 MOST_CODES = 2**14
 """Codes of a block at most, where its step may be many parts of what is seen."""
@@ -124,7 +125,7 @@ def on_steps(weight: Array, fitted: Fitted, kind: NumberType, rules: Sequence[Va
         grid, on_it = _exact(block, fitted, box, parts)
     notes = (
         "The grid is found from the weights: no file says it.",
-        *_of_wide_blocks(low, high, size, shape[1]),
+        *_of_wide_blocks(weight, kind, low, high, size),
     )
     return FoundGrid(
         name=name,
@@ -192,18 +193,25 @@ def _parts(times: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([*known, MOST_CODES])[np.minimum(times, len(known))]
 
 
-def _of_wide_blocks(low: NDArray[np.int64], high: NDArray[np.int64], size: int, inputs: int) -> list[str]:
+def _of_wide_blocks(
+    weight: Array, kind: NumberType, low: NDArray[np.int64], high: NDArray[np.int64], size: int
+) -> list[str]:
     """Say where few blocks need many more bits than others: a weight off its grid leads to small steps."""
     needed = np.ceil(np.log2(np.maximum(high, 0) - np.minimum(low, 0) + 1.0))
     usual = float(np.median(needed))
     wide = np.flatnonzero(needed >= usual + MORE_BITS)
     if not 0 < len(wide) <= FEW_BLOCKS * len(low):
         return []
-    channel, first = divmod(int(wide[0]) * size, inputs)
+    inputs, start = weight.shape[1], int(wide[0]) * size
+    channel, first = divmod(start, inputs)
+    found = one_off(weight.ravel()[start : start + size], kind, int(usual))
+    off = "is a weight there off its grid?"
+    if found is not None:
+        off = f"{replace(found, place=start + found.place).text(inputs)}."
     return [
         f"In {len(wide)} of {len(low)} blocks the weights need up to {needed.max():.0f} bits, in most others "
-        f"{usual:.0f}; the first is that of input {first} of output channel {channel}: is a weight there off "
-        "its grid? All blocks have the codes of the widest, so that the bound says less."
+        f"{usual:.0f}; the first is that of input {first} of output channel {channel}: {off} All blocks have "
+        "the codes of the widest, so that the bound says less."
     ]
 
 

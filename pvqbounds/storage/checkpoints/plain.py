@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.storage.checkpoints.base import FLOATS, LARGEST_LAYER, LayerFormat, Parts
-from pvqbounds.storage.checkpoints.found_grids import find_grid
+from pvqbounds.storage.checkpoints.found_grids import find_grid, weight_off
 from pvqbounds.storage.checkpoints.layer import CompressedLayer, found_pattern
 
 __all__ = ["Plain"]
@@ -49,10 +49,11 @@ class Plain(LayerFormat):
         zeros = float((weight == 0.0).mean())
         pruned = pattern is not None or zeros >= FEWEST_ZEROS
         if found is None and not (pruned and _different(weight) >= FEWEST_DIFFERENT):
+            off = weight_off(weight, kind, parts.hints)
             parts.fail(
                 "holds plain weights in which no uniform grid of 8 bits or fewer is found, and which are not "
-                "pruned: if it is compressed there, name the format that it is in, such as int4:g128, or "
-                "give the file that the quantizer wrote."
+                f"pruned{off}: if it is compressed there, name the format that it is in, such as int4:g128, "
+                "or give the file that the quantizer wrote."
             )
         if found is None:
             kept = STORED_BITS[kind] * (1.0 - zeros)
