@@ -144,7 +144,7 @@ def notes_of(network: NetworkReport) -> tuple[str, ...]:
     waiting = network.planned - network.done - network.failed
     together = [own.layers for own in network.tied or () if len(own.layers) > 1]
     held = [f"{shown(own.layers[0])} ({shown(own.others[0])})" for own in network.tied or () if own.others]
-    presumed = [own.layer for own in reports if any("presumed" in side.proof for side in own.sides)]
+    presumed = [own.layer for own in reports if any(side.presumption for side in own.sides)]
     lacking = [name for name in network.formats if any(_lack(network, names, name) for names in together)]
     told = {
         "Counted once and given one format, as they have the very same weights: "
@@ -161,7 +161,7 @@ def notes_of(network: NetworkReport) -> tuple[str, ...]:
         f"Not to be chosen, as they have no result yet: {waiting} of the sides": waiting,
         f"Looked at on some channels only, whose error over signal stands for the layer's, in the bound too: "
         f"{_layers(part)}": part,
-        "Bounded on grids that are found from the weights and presumed, in the bound too: "
+        "Bounded on grids that are found from the weights and presumed, or on such pruning, in the bound too: "
         f"{_layers(presumed)}": presumed,
         "Solved on a sample of channels, with ends that are certified for all channels, but wide: "
         f"{sampled} of the sides": sampled,

@@ -175,7 +175,11 @@ class UnitBounds:
         problems, bounds = [s.problem for s in side.slices], [s.bounds for s in side.slices]
         names = [name for name in proposing(CANDIDATES, problems) if name not in side.methods]
         better = at_least_methods(problems, bounds, proposals(names, problems, self.unit.settings.solve.seed))
-        slices = tuple(replace(s, bounds=own) for s, own in zip(side.slices, better, strict=True))
+        mixed = () if side.compressed is None else side.compressed.mixed  # methods may mix their steps
+        slices = tuple(
+            s if s.channel in mixed else replace(s, bounds=own)
+            for s, own in zip(side.slices, better, strict=True)
+        )
         return replace(report, sides=(replace(side, slices=slices),))
 
     def _methods(self) -> list[str] | None:

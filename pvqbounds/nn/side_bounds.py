@@ -17,8 +17,9 @@ from pvqbounds.nn.sides import results_of
 from pvqbounds.problems import AnyScaleLeastSquares, Problem, SparseLeastSquares, all_of
 from pvqbounds.problems.formats import Format
 from pvqbounds.results.bounds import Bounds
+from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.layer import SharedBudget, SharedScale, Side, SliceResult
-from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together
+from pvqbounds.solving.candidates import at_least_methods, at_least_methods_together, with_point
 from pvqbounds.solving.channels import solve_all
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.kinds import kind_of
@@ -39,6 +40,11 @@ def bounded_side(
     if number < len(plan.own_forms):
         return _side(plan.own_forms[number], results, found, shape, plan.mask)
     file = plan.stored[number - len(plan.own_forms)]
+    mixed, own = file.stored.mixed, found.points[AS_STORED]
+    results = tuple(  # what was found on values of several steps may be no weights of the format
+        replace(r, bounds=with_point(r.problem, r.bounds, own[i])) if r.channel in mixed else r
+        for i, r in enumerate(results)
+    )
     return Side(file.name, file.stored.bits_per_weight, results, found.points, compressed=file.origin)
 
 

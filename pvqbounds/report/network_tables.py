@@ -125,7 +125,8 @@ def _side_cells(side: Side) -> list[list[str]]:
         found, signal = side.estimate, side.signal_enclosure.middle
         ends = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)
         outer = sqnr(signal, found.error_upper.high), sqnr(signal, found.error_lower.low)
-        rows.append(["", interval_text(*ends), f"estimated ({len(found.sample)} channels)", ""])
+        label = ", ".join(filter(None, (f"estimated ({len(found.sample)} channels)", side.presumption)))
+        rows.append(["", interval_text(*ends), label, ""])
         rows.append(["", interval_text(*outer), "with 95 % confidence", ""])
     return rows
 

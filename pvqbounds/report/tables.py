@@ -169,10 +169,11 @@ def estimate_text(side: Side) -> str:
     """What a sample of the channels says of the whole layer, with its label."""
     assert side.estimate is not None
     signal, found = side.signal_enclosure.middle, side.estimate
+    label = ", ".join(filter(None, ("no bound", side.presumption)))
     low, high = sqnr(signal, found.error_upper.value), sqnr(signal, found.error_lower.value)
     least, most = sqnr(signal, found.error_upper.high), sqnr(signal, found.error_lower.low)
     return (
-        f"{side.format}, estimated from {len(found.sample)} of {len(side.slices)} channels, no bound: "
+        f"{side.format}, estimated from {len(found.sample)} of {len(side.slices)} channels, {label}: "
         f"{interval_text(low, high)}, its ends with 95 % confidence within {interval_text(least, most)}."
     )
 
@@ -267,11 +268,12 @@ def _side_table(report: LayerReport) -> Table:
 def _held_out_rows(report: LayerReport, held: HeldOut) -> list[Column]:
     """What the solutions reach on other data, a row each."""
     names = dict.fromkeys(name for errors in held.errors for name in errors)
+    presumed = [f" ({side.presumption})" if side.presumption else "" for side in report.sides]
     return [
         (
             f"held out: {'best found' if name == BEST else label_of(name)}",
             [
-                f"{held.sqnr(i, name):.2f} dB" if name in errors else ""
+                f"{held.sqnr(i, name):.2f} dB{presumed[i] * (name != AS_STORED)}" if name in errors else ""
                 for i, errors in enumerate(held.errors)
             ],
         )
@@ -461,10 +463,10 @@ def verdict_text(report: LayerReport) -> str:
         text = _chunked_verdict(report)
     else:
         text = _pair_verdict(report) if len(report.sides) == 2 else order_text(report)
-    presumed = [
-        side.format for side in report.sides if side.compressed is not None and side.compressed.presumed
-    ]
-    return f"{text} The grid of {' and '.join(presumed)} is presumed." if presumed else text
+    found = [(side.format, side.presumption.partition(" ")[0]) for side in report.sides if side.presumption]
+    for what in dict.fromkeys(word for _, word in found):
+        text += f" The {what} of {' and '.join(name for name, word in found if word == what)} is presumed."
+    return text
 
 
 def _pair_verdict(report: LayerReport) -> str:

@@ -41,6 +41,13 @@ class Compressed:
     what was found on them may be out of its reach, so that the file's own weights are what is reached."""
 
     @property
+    def label(self) -> str:
+        """What is presumed, in two words, to stand behind what an interval is; empty where nothing is."""
+        if not self.presumed:
+            return ""
+        return "grid presumed" if self.values else "pruning presumed"
+
+    @property
     def condition(self) -> str:
         """What is presumed, as a sentence; empty where the file says what it allowed."""
         return f"The interval {self.presumed}." if self.presumed else ""

@@ -180,9 +180,13 @@ class Side:
 
     @property
     def proof(self) -> str:
-        """`lower_kind`, and that a grid is presumed where a file does not say what it allowed."""
-        presumed = self.compressed is not None and self.compressed.presumed
-        return f"{self.lower_kind}, grid presumed" if presumed else self.lower_kind
+        """`lower_kind`, and what is presumed where a file does not say what it allowed."""
+        return f"{self.lower_kind}, {self.presumption}" if self.presumption else self.lower_kind
+
+    @property
+    def presumption(self) -> str:
+        """What is presumed, in two words, where a file does not say what it allowed; else empty."""
+        return "" if self.compressed is None else self.compressed.label
 
     @cached_property
     def expected_errors(self) -> tuple[float, ...]:

@@ -15,7 +15,7 @@ from pvqbounds.errors import ContradictionError
 from pvqbounds.problems import Problem, SparseLeastSquares
 from pvqbounds.results.bounds import Bounds, status_of
 
-__all__ = ["at_least_methods", "at_least_methods_together", "combined", "with_candidates"]
+__all__ = ["at_least_methods", "at_least_methods_together", "combined", "with_candidates", "with_point"]
 
 
 def at_least_methods(
@@ -144,3 +144,17 @@ def with_candidates(problem: Problem, bounds: Bounds, candidates: Iterable[NDArr
         best = replace(best, error_lower=0.0, note=note, history=())
     status = status_of(best.error_lower, best.error_upper, problem.signal.lower)
     return replace(best, status=status)
+
+
+def with_point(problem: Problem, bounds: Bounds, allowed: NDArray[Any]) -> Bounds:
+    """The bounds with these weights, and no better ones, as those that are reached.
+
+    For values that hold more than could be chosen: what was found may be none that could.
+
+    Parameters
+    ----------
+    allowed
+        Codes (quantization) or weights (pruning), shape (n,).
+    """
+    reached = replace(bounds, error_upper=math.inf, history=())
+    return with_candidates(problem, reached, [allowed])

@@ -23,7 +23,7 @@ from pvqbounds.nn import layer_bounds
 from pvqbounds.report.frames import layer_rows
 from pvqbounds.report.layers_table import layers_text
 from pvqbounds.report.plot import plot_layer
-from pvqbounds.report.tables import compressed_text
+from pvqbounds.report.tables import compressed_text, layer_text
 from pvqbounds.solving.verified_files import verify_file
 from pvqbounds.storage.checkpoints import claimed_loss, read_claims
 from pvqbounds.storage.results_read import read_layer
@@ -329,7 +329,9 @@ def test_what_a_found_grid_presumes_stands_at_every_interval(
     reached = (
         side.method_errors["compressed"][0] + side.slices[1].bounds.error_upper
     )  # the file's own of the first
-    assert reached > sum(s.bounds.error_upper for s in side.slices)
+    assert reached == pytest.approx(sum(s.bounds.error_upper for s in side.slices))
+    assert side.slices[0].bounds.error_upper == pytest.approx(side.method_errors["compressed"][0])
+    assert np.array_equal(side.slices[0].bounds.codes, side.methods["compressed"][0])
     assert side.error_upper == pytest.approx(reached)
     assert (side.left[0], side.status) == (pytest.approx(0.0, abs=1e-9), "bounded")
     assert {row["presumed"] for row in layer_rows(report, per_channel=True)} == {told}
@@ -549,3 +551,32 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.parametrize("name", ["compressed"])
 def test_the_name_of_a_file_s_weights_is_nobody_else_s(name: str) -> None:
     assert name not in pvq.methods.names()
+
+
+def test_held_out_rows_on_presumed_grids_say_so(tmp_path: Path) -> None:
+    _, step, codes = quantized(tmp_path / "mine")
+    path = _plain(tmp_path / "plain", step * codes, torch.float32)
+    report = layer_bounds(
+        Model(), LAYER, data(), compressed=path, formats=["int2:g4"], methods=["rtn"], held_out=data()
+    )
+    rows = [line for line in layer_text(report).splitlines() if "held out" in line]
+    told = [line for line in rows if "grid presumed" in line]
+    assert len(rows) > len(told) >= 1
+    assert any("best found" in line for line in told)
+    assert not any("compressed" in line for line in told)
+
+
+def test_what_zeros_of_a_plain_file_tell_is_presumed(tmp_path: Path) -> None:
+    """Each channel keeps as many; whoever pruned may have had one budget for the layer."""
+    weight = Model().state_dict()[f"{LAYER}.weight"].clone()
+    flat = weight.flatten(1)
+    flat[flat.abs() < flat.abs().median()] = 0.0
+    flat[:, 0] = 1.5
+    flat[0, 1:3] = 0.25
+    save_file({f"{LAYER}.weight": weight}, tmp_path / "p.safetensors")
+    report = layer_bounds(Model(), LAYER, data(), compressed=tmp_path / "p.safetensors", formats=["int4"])
+    side = report.side("p")
+    assert side.proof == "certified, pruning presumed"
+    text = " ".join(layer_text(report).split())
+    assert "The interval presumes that each channel keeps so many weights, rather than the layer" in text
+    assert "The pruning of p is presumed." in text

@@ -36,7 +36,7 @@ __all__ = ["check_page_packages", "page_html", "write_page"]
 LABELS = {
     "certified": "proved from the stored data, with rounding accounted for, whatever solver proposed it",
     "reported": "stated by a solver in floating point and not proved",
-    "presumed": "on a grid that is found from the weights of a file, which does not say it",
+    "presumed": "on a grid, or for pruning, that is found from the weights of a file, which does not say it",
     "estimated": "from a sample of channels, with its 95 % confidence interval; never a bound",
     "expected": "a typical value on a fine, wide grid; never a bound",
 }

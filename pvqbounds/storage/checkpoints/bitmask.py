@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.storage.checkpoints.base import FLOATS, LayerFormat, Parts, checked_shape
-from pvqbounds.storage.checkpoints.layer import CompressedLayer, found_pattern
+from pvqbounds.storage.checkpoints.layer import AS_KEPT, CompressedLayer, found_pattern
 from pvqbounds.storage.checkpoints.scaled import FLOAT8, SCALES, scaled_layer
 
 __all__ = ["Bitmask"]
@@ -52,6 +52,7 @@ class Bitmask(LayerFormat):
             parts.fail(f"holds {kind} codes without scales.")
         assert kind in FLOATS
         rows = parts.rows(dense)
+        pattern = found_pattern(rows, parts.dense_shape(shape), sure=True)
         return CompressedLayer(
             name=parts.layer,
             kind=self.name,
@@ -61,8 +62,9 @@ class Bitmask(LayerFormat):
             grid=None,
             code_bits=BITS[kind],
             bits_per_weight=parts.bits_per_weight(dense.size),
-            pattern=found_pattern(rows, parts.dense_shape(shape), sure=True),
+            pattern=pattern,
             pruned=True,
+            presumed="" if pattern is not None else AS_KEPT,
         )
 
 

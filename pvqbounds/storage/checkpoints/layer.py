@@ -11,11 +11,14 @@ from pvqbounds.errors import InputError, shown
 from pvqbounds.problems.supports import ALL, AtMost, Pattern, SupportRule
 from pvqbounds.storage.checkpoints.grids import Grid
 
-__all__ = ["CompressedLayer", "found_pattern", "joined"]
+__all__ = ["AS_KEPT", "CompressedLayer", "found_pattern", "joined"]
 
 Array = NDArray[np.float64]
 
 TWO_FOUR = (2, 4)
+
+AS_KEPT = "presumes that each channel keeps so many weights, rather than the layer as many in all"
+"""Where the zeros of a file say how many there are, and nothing says what counted them."""
 
 MOST_CHANCE = 1e-6
 """Probability that as many zeros, thrown in at random, follow 2:4 throughout: above it they may have."""

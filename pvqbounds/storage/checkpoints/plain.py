@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from pvqbounds.storage.checkpoints.base import FLOATS, LARGEST_LAYER, LayerFormat, Parts
 from pvqbounds.storage.checkpoints.found_grids import find_grid, weight_off
-from pvqbounds.storage.checkpoints.layer import CompressedLayer, found_pattern
+from pvqbounds.storage.checkpoints.layer import AS_KEPT, CompressedLayer, found_pattern
 
 __all__ = ["Plain"]
 
 STORED_BITS = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+
+FROM_ZEROS = "2:4, which the zeros of the file follow"
 
 FEWEST_ZEROS = 0.02
 """Part of the weights of a layer that is zero where somebody pruned it."""
@@ -68,6 +70,7 @@ class Plain(LayerFormat):
                 bits_per_weight=kept + 1.0,
                 pattern=pattern,
                 pruned=True,
+                presumed=f"presumes {FROM_ZEROS}" if pattern is not None else AS_KEPT,
                 notes=(f"The size counts {kind} numbers that are kept and a bit a weight for the mask.",),
             )
         return CompressedLayer(
@@ -80,7 +83,7 @@ class Plain(LayerFormat):
             code_bits=found.bits,
             bits_per_weight=found.bits + found.scales * 16 / np.float64(weight.size),
             pattern=pattern,
-            presumed=found.presumed,
+            presumed="; ".join([found.presumed, *[FROM_ZEROS] * (pattern is not None)]),
             mixed=found.mixed,
             notes=found.notes,
         )
