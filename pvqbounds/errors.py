@@ -20,6 +20,7 @@ __all__ = [
     "SolverError",
     "SolverFailedError",
     "TrainingError",
+    "checked_flags",
     "did_you_mean",
     "nearest_name",
     "one_line",
@@ -126,3 +127,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """What stands before the list of all names: the nearest one, where one is near."""
     near = nearest_name(name, known)
     return "they are:" if near is None else f"did you mean {near}?"
+
+
+def checked_flags(**flags: object) -> None:
+    """Refuse what is neither true nor false, by its name: a text, even "no", would count as true.
+
+    Raises
+    ------
+    InputError
+        For the first of them.
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool) and type(value).__name__ not in ("bool_", "bool"):  # numpy's, too
+            raise InputError(f"{name} is True or False, not {shown(value)}.")

@@ -161,7 +161,7 @@ def notes_of(network: NetworkReport) -> tuple[str, ...]:
         f"Not to be chosen, as they have no result yet: {waiting} of the sides": waiting,
         f"Looked at on some channels only, whose error over signal stands for the layer's, in the bound too: "
         f"{_layers(part)}": part,
-        "Bounded on grids that are found from the weights and presumed, or on such pruning, in the bound too: "
+        "Bounded on grids that are found from the weights and presumed, or such pruning, in the bound too: "
         f"{_layers(presumed)}": presumed,
         "Solved on a sample of channels, with ends that are certified for all channels, but wide: "
         f"{sampled} of the sides": sampled,

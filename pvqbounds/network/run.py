@@ -10,7 +10,7 @@ from typing import Unpack
 
 from torch import nn
 
-from pvqbounds.errors import InputError, OutputError
+from pvqbounds.errors import InputError, OutputError, checked_flags
 from pvqbounds.methods import asked_for
 from pvqbounds.network.agenda import Agenda, TimedAgenda
 from pvqbounds.network.capture import capture_grams
@@ -118,6 +118,7 @@ def network_bounds(
     """
     loaded = model if isinstance(model, LoadedModel) else LoadedModel(type(model).__name__, model, None)
     data = loaded.data if data is None else data
+    checked_flags(keep_grams=keep_grams)
     refuse_unknown("network_bounds", options, NetworkKeywords.__optional_keys__)
     asked_for(methods)  # not one text, whose letters would be names
     own = {"methods": None if methods is None else tuple(methods), "sample": sample}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
-from pvqbounds.errors import InputError, SolverError, shown
+from pvqbounds.errors import InputError, SolverError, checked_flags, shown
 from pvqbounds.methods import asked_for, get
 from pvqbounds.problems.formats import Format
 from pvqbounds.problems.formats.sparsity import USUAL_MASK, checked_mask
@@ -67,6 +67,7 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         asked_for(self.methods)
+        checked_flags(per_channel=self.per_channel)
         checked_range_method(self.range_method)
         checked_mask(self.mask_cost)
         if self.sample is not None:

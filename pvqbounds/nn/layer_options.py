@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pvqbounds.errors import checked_flags
 from pvqbounds.nn.compressed import CompressedFiles
 from pvqbounds.solving.options import SolveKeywords
 
@@ -35,6 +36,11 @@ class LayerOptions:
     search_scales: bool = False
     scales: float | Sequence[float] | None = None
     methods: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        checked_flags(
+            per_channel=self.per_channel, any_scale=self.any_scale, search_scales=self.search_scales
+        )
 
 
 class LayerKeywords(SolveKeywords, total=False):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.arithmetic.enclosures import Enclosure, down, up
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, checked_flags, shown
 from pvqbounds.problems import IntegerLeastSquares, Problem, Task
 from pvqbounds.problems.formats import Format, parse
 from pvqbounds.problems.gram import Gram
@@ -391,6 +391,7 @@ class LayerReport:
         InputError
             If pandas is not installed.
         """
+        checked_flags(per_channel=per_channel)
         return _ask("frame", _ask("rows", self, per_channel=per_channel))
 
     def plot(self, path: str | Path, *, words: bool = True) -> None:
@@ -408,6 +409,7 @@ class LayerReport:
         OutputError
             If the path cannot be written.
         """
+        checked_flags(words=words)
         _ask("picture", self, path, words=words)
 
     @property

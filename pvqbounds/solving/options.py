@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
-from pvqbounds.errors import InputError, shown
+from pvqbounds.errors import InputError, checked_flags, shown
 from pvqbounds.problems.validation import whole_number
 
 __all__ = ["METHODS", "SolveKeywords", "SolveOptions"]
@@ -64,6 +64,7 @@ class SolveOptions:
         )
         in_range = self.tolerance is None or (_is_positive(self.tolerance) and self.tolerance < 1.0)
         _check(in_range, "The tolerance must be a number between 0 and 1", self.tolerance)
+        checked_flags(verbose=self.verbose)
         object.__setattr__(self, "threads", whole_number(self.threads, "The number of threads", 1, 2**16))
         object.__setattr__(self, "seed", whole_number(self.seed, "The seed", 0, 2**63))
         event = self.cancelled is None or isinstance(self.cancelled, threading.Event)

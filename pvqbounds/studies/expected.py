@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.ranges import best_scale
 from pvqbounds.results.bounds import sqnr
@@ -151,6 +151,7 @@ def expected_errors(
     InputError
         If a bit width, the group size or the number of draws cannot be used.
     """
+    checked_flags(narrow=narrow)
     if monte_carlo < 0 or monte_carlo == 1:
         raise InputError(f"Monte Carlo needs two draws at least, not {monte_carlo}.")
     exists = math.isfinite(distribution.signal)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.problems.ranges import SortedWeights
 from pvqbounds.problems.validation import as_real_array
 from pvqbounds.results.bounds import sqnr
@@ -116,6 +116,7 @@ def tensor_errors(
     InputError
         If the weights are empty, not real or not finite, or a bit width cannot be used.
     """
+    checked_flags(narrow=narrow, overwrite=overwrite)
     if overwrite and isinstance(weights, np.ndarray):
         flat = weights
         if flat.dtype != np.float64 or flat.ndim != 1 or not flat.flags.writeable:

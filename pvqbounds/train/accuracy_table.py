@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.train.data import TrainingData
 from pvqbounds.train.engine import Engine
@@ -97,6 +97,7 @@ def accuracy_table(
     InputError
         As :func:`fine_tune`, or if a recipe is for the other task.
     """
+    checked_flags(skip_corrupt=skip_corrupt)
     start = time.perf_counter()
     inner = quantization.compression, pruning.compression
     if not (isinstance(inner[0], Quantization) and isinstance(inner[1], Pruning)):

@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 
-from pvqbounds.errors import InputError, TrainingError
+from pvqbounds.errors import InputError, TrainingError, checked_flags
 from pvqbounds.train.accuracy import accuracy
 from pvqbounds.train.batchnorm import reestimate
 from pvqbounds.train.checkpoint import load_checkpoint, restore, save_checkpoint
@@ -218,6 +218,7 @@ def fine_tune(
     TrainingError
         If the loss is not finite, or memory runs out; the checkpoint of the last epoch stays.
     """
+    checked_flags(resume=resume, skip_corrupt=skip_corrupt)
     recipe.check()
     engine = engine or Engine(precision=recipe.precision)
     gpu = [engine.device] if engine.device.type == "cuda" else []

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.problems import AnyScaleLeastSquares, Problem
@@ -161,6 +161,7 @@ def against_bounds(
     InputError
         If a layer does not fit the model, its codes leave the grid, or it has no latent weights.
     """
+    checked_flags(any_scale=any_scale)
     found = find_layers(reference_model, layers)
     chosen = {name: _chosen_channels(found[name], outcome, out_channels) for name, outcome in layers.items()}
     rounds = {name: 1 + (any_scale and isinstance(layers[name], QuantizedLayer)) for name in layers}

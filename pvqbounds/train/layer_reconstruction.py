@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.heuristics.rounding import improve
 from pvqbounds.methods.adaround import AdaRound
 from pvqbounds.methods.base import RoundingMethod
@@ -128,6 +128,7 @@ def reconstruct_pruning(
     InputError
         If shapes disagree, a value is not finite or the budget is missing, given twice or out of range.
     """
+    checked_flags(together=together)
     shared, rows = _checked(gram, weight)
     (progress or (lambda stage: None))(OptimalBrainSurgeon.label)
     if not together:

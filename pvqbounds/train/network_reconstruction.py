@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.nn.grams import gram_of_layer
 from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.problems import Gram
@@ -62,6 +62,7 @@ def reconstruct_network(
     InputError
         If model, data and recipe do not fit together, or the recipe asks for what there is not.
     """
+    checked_flags(skip_corrupt=skip_corrupt)
     recipe.check()
     start = time.perf_counter()
     settings = recipe.compression

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pvqbounds.errors import InputError
+from pvqbounds.errors import InputError, checked_flags
 from pvqbounds.nn.layers import Layer, find_layers
 from pvqbounds.nn.models import load_module
 from pvqbounds.train.data import Corrupt, calibration_batches
@@ -44,6 +44,7 @@ def gaps_of_run(
     InputError
         If the folder holds no run, or a layer is unknown.
     """
+    checked_flags(any_scale=any_scale, skip_corrupt=skip_corrupt)
     start = time.perf_counter()
     weights = REFERENCES.get(reference)
     if weights is None:
