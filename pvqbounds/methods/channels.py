@@ -99,6 +99,13 @@ def values_next_to(values: Sequence[ValueSet]) -> Callable[[int, Array], Array]:
         return lambda i, points: step[i] * np.rint(np.clip(points / step[i], low[i], high[i]))
     tables = [own.table for own in values if isinstance(own, Tabulated)]
     if len(tables) == len(values):
+        widest = max(table.shape[1] for table in tables)
+        tables = [
+            table
+            if table.shape[1] == widest
+            else np.pad(table, ((0, 0), (0, widest - table.shape[1])), mode="edge")
+            for table in tables
+        ]
 
         def of_tables(i: int, points: Array) -> Array:
             levels = np.stack([table[i] for table in tables])

@@ -580,3 +580,24 @@ def test_what_zeros_of_a_plain_file_tell_is_presumed(tmp_path: Path) -> None:
     text = " ".join(layer_text(report).split())
     assert "The interval presumes that each channel keeps so many weights, rather than the layer" in text
     assert "The pruning of p is presumed." in text
+
+
+def test_channels_of_different_numbers_of_levels_stand_beside_methods(tmp_path: Path) -> None:
+    """A channel whose scales are all 0 has the one level 0."""
+    model = nn.Sequential(nn.Linear(16, 4)).eval()
+    scale = torch.ones(4, 1, dtype=torch.float32)
+    scale[2] = 0.0
+    codes = torch.randint(0, 256, (4, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    save_file(
+        {
+            "0.weight_packed": codes,
+            "0.weight_scale": scale.to(torch.float8_e4m3fn),
+            "0.weight_global_scale": torch.tensor([10.0]),
+        },
+        tmp_path / "q.safetensors",
+    )
+    inputs = torch.randn(40, 16, generator=torch.Generator().manual_seed(1))
+    report = layer_bounds(model, "0", inputs, compressed=tmp_path / "q.safetensors", methods=["gptq", "rtn"])
+    side = report.side("q")
+    assert side.method_sqnr("gptq") <= side.sqnr_interval[1]
+    assert not side.slices[2].bounds.weight.any()

@@ -137,7 +137,10 @@ def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
     sure = find_grid(np.delete(weight, 4, axis=0), kind)
     assert sure is not None
     assert sure.mixed == ()
-    rounded = "; values that no weight of a block has are known to the last two places of 16 bits"
+    rounded = (
+        "; values that no weight of a block has may be neighbours in 16 bits: it holds for all, and what was "
+        "found may have any"
+    )
     assert sure.presumed == f"presumes {found.name}, found from the weights" + rounded * (kind != "f32")
 
 
@@ -445,3 +448,23 @@ def test_levels_that_fit_are_not_said_to_be_off() -> None:
     assert found.name == "int2"
     assert not any("mxfp4" in note for note in found.notes)
     assert any("are off nf4," in note for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", ["f16", "bf16"])
+def test_values_that_16_bits_leave_open_are_all_there(kind: str) -> None:
+    """Whatever the step was, to the last bit: no weight of its largest codes shows how those are rounded."""
+    rng = np.random.default_rng(0)
+    several = 0
+    for _ in range(200):
+        step = rng.uniform(0.01, 0.03)
+        codes = rng.integers(-8, 8, (1, 16))
+        codes[0, :3] = -8, 3, 1
+        codes[codes == 7] = 6
+        found = find_grid(_stored(step * codes, kind), kind, ["int4"])
+        assert found is not None
+        values = found.grid.values(0)
+        assert isinstance(values, Levels)
+        levels = np.unique(values.levels[0])
+        assert np.isin(_stored(step * np.arange(-8, 8), kind), levels).all()
+        several += len(levels) > 16
+    assert several

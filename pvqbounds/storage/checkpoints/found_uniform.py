@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.formats.number_types import FP32, FP64, NumberType
+from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.storage.checkpoints.found_off import MORE_BITS, one_off
-from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, steps_of
+from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, rounded_to, steps_of
 from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
 
@@ -119,8 +119,8 @@ def on_steps(weight: Array, fitted: Fitted, kind: NumberType, rules: Sequence[Va
     parts = _parts(np.where(hidden, 1, times))
     if rounded or (parts << width.bits > MOST_CODES).any():
         table = [fitted.step[i : i + 1] if hidden[i] else own for i, own in enumerate(steps)]
-        grid: Grid = LevelGrid(block, _decoder(table, *box, kind if rounded else FP64))
-        on_it = weight.ravel() if rounded else (fitted.step[:, None] * fitted.codes).ravel()
+        on_it = weight if rounded else fitted.step[:, None] * fitted.codes
+        grid: Grid = LevelGrid(block, _decoder(on_it.reshape(blocks, size), table, *box, kind))
     else:
         grid, on_it = _exact(block, fitted, box, parts)
     notes = (
@@ -150,13 +150,16 @@ def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: 
         How many blocks have all values that are possible; may have a step too far below what is seen for
         that; and are all 0.
     rounded
-        Whether the file has rounded multiples to 16 bits, which leaves open what exactly those were that no
+        Whether the file has rounded multiples to 16 bits, which leaves open what exactly those are that no
         weight has.
     """
     open_ones, hidden, empty = unseen
     told = [f"presumes {name}, found from the weights"]
     if rounded:
-        told.append("values that no weight of a block has are known to the last two places of 16 bits")
+        told.append(
+            "values that no weight of a block has may be neighbours in 16 bits: it holds for all, and what "
+            "was found may have any"
+        )
     if hidden:
         other = " or another" * rounded
         told.append(
@@ -282,14 +285,38 @@ def _ends_of(block: Array, step: float) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _decoder(
-    steps: Sequence[Array], low: NDArray[np.int64], high: NDArray[np.int64], kind: NumberType
+    blocks: Array, steps: Sequence[Array], low: NDArray[np.int64], high: NDArray[np.int64], kind: NumberType
 ) -> Callable[[NDArray[np.int64]], Array]:
     """What a file of some type can hold of the multiples of every step that blocks may have had."""
 
     def decoded(asked: NDArray[np.int64]) -> Array:
-        bottom, most = low[asked, None], max(len(steps[number]) for number in asked)
-        codes = np.minimum(bottom + np.arange(int((high[asked] - low[asked]).max()) + 1), high[asked, None])
-        padded = np.stack([np.pad(steps[number], (0, most - len(steps[number])), "edge") for number in asked])
-        return np.concatenate([kind.nearest(own[:, None] * codes) for own in padded.T], axis=1)
+        rows = [_values_of(blocks[i], steps[i], np.arange(low[i], high[i] + 1), kind) for i in asked]
+        most = max(map(len, rows))
+        return np.stack([np.pad(row, (0, most - len(row)), "edge") for row in rows])
 
     return decoded
+
+
+def _values_of(block: Array, steps: Array, codes: NDArray[np.int64], kind: NumberType) -> Array:
+    """The values of some codes at steps that a block may have had.
+
+    In 16 bits a step is known to a small interval only: where a code's multiples in it are rounded to several
+    numbers, and no weight shows which, all of them are values.
+    """
+    stored = np.unique(block)
+    found = []
+    for step in steps:
+        values = step * codes[None]
+        if kind.mantissa < FP32.mantissa and stored.any():
+            own = np.rint(stored / step).astype(np.int64)
+            below, above = rounded_to(np.abs(stored[own != 0]), kind)
+            whole = np.abs(own[own != 0])
+            between = np.linspace((below / whole).max(), (above / whole).min(), PLACES)
+            values = kind.nearest(between[:, None] * codes)
+            values[:, own - codes[0]] = stored
+        found.append(values.ravel())
+    return np.unique(np.concatenate(found))
+
+
+PLACES = 5
+"""Of an interval of steps that are looked at: no two numbers of 16 bits lie between the multiples of two."""
