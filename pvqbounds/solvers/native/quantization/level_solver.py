@@ -179,15 +179,13 @@ def _searched(
     """What a search of the trees makes of a relaxation's bound and the best codes known."""
     status, share = "time limit", options.search_share
     if options.only_if_it_finishes:
-        searches.advance(max(TRIAL, nodes_for(share, options.time_limit)), clock)
-        expected = searches.nodes_to_go
-        if expected > NODES_A_SECOND * clock.remaining:
-            status = unended(expected)
-            if share == 0.0:
-                return Found.by(relaxed, better_codes(problem, codes, searches.chosen[1]), status)
-            nodes = nodes_for(spent_share(share, problem.n), options.time_limit)
-            codes = _better(problem, codes, *more_codes(nodes, clock))
-            searches.advance(nodes, clock)
+        trial = max(TRIAL, nodes_for(share, options.time_limit))
+        if not (searches.may_end(trial, clock) and searches.ends_stage_by_stage(clock)):
+            status = unended(searches.nodes_to_go)
+            if share > 0.0:
+                nodes = nodes_for(spent_share(share, problem.n), options.time_limit)
+                codes = _better(problem, codes, *more_codes(nodes, clock))
+                searches.advance(nodes, clock)
             chosen, outcome = searches.chosen
             if not outcome.exhausted:
                 found = replace(raised_by(problem, relaxed, codes, chosen, outcome), status=status)

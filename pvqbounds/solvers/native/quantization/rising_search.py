@@ -65,7 +65,10 @@ much then."""
 
 TRIED_SHARE, EXPECTED_SHARE = 0.15, 0.5
 """Share of the time after which the stages of a search must foretell its end, and the same where its end was
-foretold already: a stage that the clock ends is lost."""
+foretold already."""
+
+PATIENCE = 3.0
+"""A stage that has taken so many times what it was expected to must be foretold again before it goes on."""
 
 
 class RisingSearch:
@@ -86,12 +89,15 @@ class RisingSearch:
         self._limit = FIRST_LIMIT * FIRST
         self._exponent = EXPONENT
         self._ended: tuple[float, int] | None = None
-        self._rate = NODES_A_SECOND
+        self._open: tuple[float, SearchRun] | None = None
+        self._unended: tuple[float, int] | None = None
         self._codes: NDArray[np.int64] | None = None
         self._proved = 0.0
         self._history: list[Moment] = []
         self.nodes = 0
         """Nodes visited so far."""
+        self.rate = NODES_A_SECOND
+        """Nodes a second."""
         self.exhausted = False
         """Whether the best codes are proved to be the best."""
 
@@ -100,26 +106,41 @@ class RisingSearch:
         """What was found and proved so far."""
         return Outcome(self._codes, self._proved, self.nodes, self.exhausted, tuple(self._history))
 
-    def advance(self, nodes: float, clock: Clock) -> None:
-        """Run stages until about `nodes` more nodes are visited or the clock runs out."""
+    def advance(self, nodes: float, clock: Clock, patience: float = math.inf) -> None:
+        """Run stages until about `nodes` more nodes are visited or the clock runs out.
+
+        A stage that was left open is gone on with where it does for the nodes that there are now.
+
+        Parameters
+        ----------
+        patience
+            If told, one stage is all, and that ends when it took so many times what it was expected to.
+        """
         end = self.nodes + nodes
         while not self.exhausted:
-            left = min(end - self.nodes, self._rate * clock.remaining)
-            if self._ended is None:
-                threshold, limit = self._next, min(left, self._limit)
-            else:
-                cost = self._ended[1]
-                target = min(GROWTH * cost + FIRST, LAST * left)
-                if target < WORTHWHILE * cost:
-                    return
-                threshold = self._threshold_of(target)
-                limit = left
-            if limit < 1.0:
+            left = min(end - self.nodes, self.rate * clock.remaining)
+            run, limit = self._next_stage(left, patience)
+            if run is None or limit < 1.0:
                 return
-            if not self._stage(threshold, limit, clock):
-                if self._ended is not None:
-                    return
+            ended = self._stage(*run, limit, clock)
+            if self._ended is None:
                 self._next, self._limit = 0.5 * self._next, 2.0 * self._limit
+            elif not ended or patience < math.inf:
+                return
+
+    def _next_stage(self, left: float, patience: float) -> tuple[tuple[float, SearchRun] | None, float]:
+        """The threshold of the next stage and its search, None if it is not worthwhile, and nodes for it."""
+        if self._ended is None:
+            return (self._next, SearchRun(self._tree, self._next)), min(left, self._limit)
+        cost = self._ended[1]
+        target = min(GROWTH * cost + FIRST, LAST * left)
+        if target < WORTHWHILE * cost:
+            return None, 0.0
+        threshold = self._threshold_of(target)
+        if self._open is not None and min(self._open[0], self._goal) <= threshold:
+            spent = self._open[1].nodes
+            return self._open, min(left, max(patience * target - spent, spent))
+        return (threshold, SearchRun(self._tree, threshold)), min(left, patience * target)
 
     def promise(self, nodes: float) -> tuple[float, float]:
         """Bound on E that so many nodes more are expected to prove, and minus the nodes to the goal."""
@@ -131,6 +152,21 @@ class RisingSearch:
         # all goals stand for one error: trees that are expected to reach theirs differ in cost alone
         return self._tree.bound_at(reached * (1.0 - 1e-6)), -to_goal
 
+    @property
+    def nodes_to_go(self) -> float:
+        """Nodes that the search is expected to take until its codes are proved to be the best.
+
+        As its last stage that ended foretells; one that did not end at a higher threshold is expected to take
+        as many nodes again as it has.
+        """
+        to_goal, ended, unended = -self.promise(0.0)[1], self._ended, self._unended
+        if self.exhausted or ended is None or unended is None or unended[0] <= ended[0]:
+            return to_goal
+        threshold, spent = unended
+        power = max(self._exponent, self._power_between(ended, (threshold, 2 * spent)))
+        further = 2.0 * spent * math.pow(max(self._goal / threshold, 1.0), power + 1.0)
+        return max(to_goal, further - (spent if self._open is not None else 0))
+
     def _threshold_of(self, nodes: float) -> float:
         """Threshold that costs about so many nodes, at most the goal; the power itself grows slowly."""
         assert self._ended is not None
@@ -139,20 +175,23 @@ class RisingSearch:
         power = self._exponent + 0.5 * (1.0 + math.log10(max(1.0, growth)))
         return float(min(threshold * growth ** (1.0 / power), self._goal))
 
-    def _stage(self, threshold: float, nodes: float, clock: Clock) -> bool:
-        """One search below `threshold`; False where the budget ended it."""
-        run = SearchRun(self._tree, threshold)
-        started, ended = time.perf_counter(), False
-        while not ended and run.nodes < nodes and not clock.expired:
-            ended = run.advance(int(min(NODES_A_LOOK, nodes - run.nodes + 1)))
-        self.nodes += run.nodes
-        if run.nodes >= NODES_A_LOOK:
-            self._rate = run.nodes / max(time.perf_counter() - started, 1e-9)
+    def _stage(self, threshold: float, run: SearchRun, nodes: float, clock: Clock) -> bool:
+        """One search below `threshold`, begun or gone on with; False where the budget ended it."""
+        before, started, ended = run.nodes, time.perf_counter(), False
+        end = before + nodes
+        while not ended and run.nodes < end and not clock.expired:
+            ended = run.advance(int(min(NODES_A_LOOK, end - run.nodes + 1)))
+        visited = run.nodes - before
+        self.nodes += visited
+        if visited >= NODES_A_LOOK:
+            self.rate = visited / max(time.perf_counter() - started, 1e-9)
         if run.codes is not None:
             self._codes, self._goal = run.codes, run.best
         self._proved = max(self._proved, min(run.open_threshold, self._goal))
         self._record()
+        self._open = None if ended else (threshold, run)
         if not ended:
+            self._unended = threshold, run.nodes
             return False
         self.exhausted = run.codes is not None or threshold >= self._goal
         self._learn(threshold, max(run.nodes, 1))
@@ -165,10 +204,17 @@ class RisingSearch:
 
     def _learn(self, threshold: float, cost: int) -> None:
         """Fit the power by which nodes grow with the threshold to the last two stages."""
-        if self._ended is not None and cost > self._ended[1] > 100:
-            power = math.log(cost / self._ended[1]) / math.log(threshold / self._ended[0])
-            self._exponent = min(max(power, 1.0), 0.5 * self._tree.n + 1.0)
+        if self._ended is not None:
+            self._exponent = self._power_between(self._ended, (threshold, cost))
         self._ended = threshold, cost
+
+    def _power_between(self, known: tuple[float, int], further: tuple[float, int]) -> float:
+        """The power by which nodes grow from a threshold to another, or as before where few nodes tell."""
+        (threshold, cost), (at, nodes) = known, further
+        if not nodes > cost > 100:
+            return self._exponent
+        power = math.log(nodes / cost) / math.log(at / threshold)
+        return min(max(power, 1.0), 0.5 * self._tree.n + 1.0)
 
     def _first_threshold(self) -> float:
         """Where the volume heuristic expects `FIRST` nodes, by bisection; at most the goal."""
@@ -202,14 +248,14 @@ class TreeSearches:
         root = max(candidate.tree.root for candidate in trees)
         self._begun = Moment(time.perf_counter(), 0, root, incumbent_error)
 
-    def advance(self, nodes: float, clock: Clock) -> None:
-        """Visit about so many nodes more, inf where the clock alone ends the search."""
+    def advance(self, nodes: float, clock: Clock, patience: float = math.inf) -> None:
+        """Visit about so many nodes more, inf for all of the time; one stage where `patience` is told."""
         budget = min(nodes, NODES_A_SECOND * clock.remaining)
         before = sum(search.nodes for search in self._searches)
         if self._best is None:
             self._best = self._tried(budget, clock)
         tried = sum(search.nodes for search in self._searches) - before
-        self._searches[self._best].advance(nodes - tried, clock)
+        self._searches[self._best].advance(nodes - tried, clock, patience)
 
     def _tried(self, budget: float, clock: Clock) -> int:
         """The most promising search, once each has had a small share of the budget."""
@@ -254,8 +300,7 @@ class TreeSearches:
         share = EXPECTED_SHARE
         if expected > NODES_A_SECOND * clock.remaining:
             share = TRIED_SHARE
-            self.advance(TRIED, clock)
-            if self.nodes_to_go > DOUBT * NODES_A_SECOND * clock.remaining:
+            if not self.may_end(TRIED, clock):
                 return False
         while not self.chosen[1].exhausted:
             before = self.chosen[1].nodes
@@ -266,10 +311,30 @@ class TreeSearches:
             share = EXPECTED_SHARE
         return self.chosen[1].exhausted
 
+    def may_end(self, nodes: float, clock: Clock) -> bool:
+        """Whether an end in time is in reach, with a margin for doubt, after so many nodes."""
+        self.advance(nodes, clock)
+        return self.nodes_to_go <= DOUBT * NODES_A_SECOND * clock.remaining
+
+    def ends_stage_by_stage(self, clock: Clock) -> bool:
+        """Search as long as what each stage took foretells an end in time, also if it did not end itself."""
+        while not self._chosen.exhausted:
+            before = self._chosen.nodes
+            self.advance(math.inf, clock, PATIENCE)
+            stuck = self._chosen.nodes == before
+            if stuck or self.nodes_to_go > self._chosen.rate * clock.remaining:
+                break
+        return self._chosen.exhausted
+
+    @property
+    def _chosen(self) -> RisingSearch:
+        """The search that goes on."""
+        return self._searches[self._best or 0]
+
     @property
     def nodes_to_go(self) -> float:
         """Nodes that the search is expected to visit until its codes are proved to be the best."""
-        return -self._searches[self._best or 0].promise(0.0)[1]
+        return self._chosen.nodes_to_go
 
 
 def search_best(
