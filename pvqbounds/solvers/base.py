@@ -27,6 +27,7 @@ from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.results.history import Moment
 
 if TYPE_CHECKING:
+    from pvqbounds.solvers.kept import KeptBound
     from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
@@ -79,6 +80,8 @@ class Options:
     """Passed on under the backend's own names."""
     relaxed: Relaxed | None = None
     """The problem's relaxation, where it was solved together with others of its layer."""
+    kept: KeptBound | None = None
+    """Of the problem with other values, where it is solved again and again: what none of them change."""
 
     @property
     def small_seed(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,8 +22,10 @@ from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate, range_of
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.kept import KeptBound
 from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solvers.native.quantization.shared import fitted
+from pvqbounds.solvers.relaxation import BLOCKS
 from pvqbounds.solving.scale_cover import AtScale, covered
 from pvqbounds.solving.scale_search import searched_scales
 
@@ -32,6 +35,7 @@ __all__ = [
     "Proved",
     "Relaxations",
     "SolveAt",
+    "at_least_kept",
     "bound_every_scale",
     "nothing_of",
     "proved_of",
@@ -56,7 +60,9 @@ SINGULAR = "the Gram is singular: steps of any size may lie along what costs not
 """Status where no scale is too large."""
 
 
-def bound_every_scale(problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock) -> ExactSolution:
+def bound_every_scale(
+    problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock, kept: KeptBound
+) -> ExactSolution:
     """Bounds for every scale, and the best codes found.
 
     Parameters
@@ -67,16 +73,29 @@ def bound_every_scale(problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: C
         Solves it at one scale.
     clock
         Ends it between two scales.
+    kept
+        Takes in a bound that no scale changes, once a solve has found it.
     """
     codes = searched_scales(problem, clock.part(SHARE))
     if not problem.signal.lower > 0.0:
         return ExactSolution(codes, None, None, nothing_of(problem), "every weight is zero")
-    prover = Channel(problem, solve_at, clock, codes)
+    prover = Channel(problem, solve_at, clock, codes, kept)
     first = prover.solve(float(problem.settled.step[0]))
     found = proved_of(prover, first, clock)
     relaxation = None if found.status == "optimal" else found.relaxation
     certificate = found.certificate or nothing_of(problem)
     return ExactSolution(prover.codes, None, None, certificate, found.status, relaxation)
+
+
+def at_least_kept(problem: AnyScaleLeastSquares, solution: ExactSolution, kept: KeptBound) -> ExactSolution:
+    """The solution, or what no scale changes where that proves more."""
+    known = kept.of(problem)
+    if known is None or solution.certificate is None:
+        return solution
+    if not known.value > solution.certificate.claim(problem)[1]:
+        return solution
+    status = "solved" if solution.status == SINGULAR else solution.status
+    return replace(solution, certificate=known.certificate, status=status, relaxation=BLOCKS)
 
 
 class Proved(NamedTuple):
@@ -179,12 +198,23 @@ class Channel:
     """One channel at one scale after the other, and the best codes found on the way."""
 
     def __init__(
-        self, problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock, codes: NDArray[np.int64]
+        self,
+        problem: AnyScaleLeastSquares,
+        solve_at: SolveAt,
+        clock: Clock,
+        codes: NDArray[np.int64],
+        kept: KeptBound,
     ) -> None:
         self.problem, self.codes, self.error = problem, codes, problem.error(codes).upper
-        self._solve_at, self._clock = solve_at, clock
+        self._solve_at, self._clock, self._kept = solve_at, clock, kept
         self._relaxations = Relaxations(problem, clock)
         self._longest = 0.0
+
+    @property
+    def everywhere(self) -> float:
+        """What is proved of all scales at once."""
+        known = self._kept.of(self.problem)
+        return 0.0 if known is None else known.value
 
     def solve(self, scale: float) -> AtScale[Certificate]:
         """Its bounds at a scale; the codes, at their own best scale, are candidates."""

@@ -12,6 +12,7 @@ from pvqbounds.heuristics.scales import alternated
 from pvqbounds.problems import AnyScaleLeastSquares
 from pvqbounds.relaxations.zero_points import ZeroPointsCertificate, boxes_of
 from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.kept import KeptBound
 from pvqbounds.solving.every_scale import Channel, Proved, SolveAt, nothing_of, proved_of
 from pvqbounds.solving.scale_search import searched_scales
 
@@ -30,7 +31,9 @@ NEAR = 2
 """Zero points on either side of that one whose scales are searched."""
 
 
-def bound_every_zero_point(problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock) -> ExactSolution:
+def bound_every_zero_point(
+    problem: AnyScaleLeastSquares, solve_at: SolveAt, clock: Clock, kept: KeptBound
+) -> ExactSolution:
     """Bounds for every scale and zero point, and the best codes found.
 
     The box of the best codes comes first, then the others outwards from it: what is proved of it is enough
@@ -44,6 +47,8 @@ def bound_every_zero_point(problem: AnyScaleLeastSquares, solve_at: SolveAt, clo
         Solves it at one scale.
     clock
         Ends it between two scales.
+    kept
+        Takes in a bound that no scale and zero point changes, once a solve has found it.
     """
     codes = _searched(problem, clock.part(SEARCH))
     if not problem.signal.lower > 0.0:
@@ -54,7 +59,7 @@ def bound_every_zero_point(problem: AnyScaleLeastSquares, solve_at: SolveAt, clo
     proved: list[Proved] = []
     for i, box in enumerate(boxes):
         inner, part = problem.in_box(*box), clock.part(max(SHARE, 1.0 / (len(boxes) - i)))
-        prover = Channel(inner, solve_at, part, _clipped(inner, best.codes))
+        prover = Channel(inner, solve_at, part, _clipped(inner, best.codes), kept)
         prover.error = min(prover.error, best.error)
         start = float(inner.settled.step[0])
         first = prover.relax(start) if proved else prover.solve(start)

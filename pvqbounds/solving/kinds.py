@@ -27,6 +27,7 @@ from pvqbounds.problems import (
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.certificates import Certificate
 from pvqbounds.solvers.base import Backend, Capability, ExactSolution, Options, remaining
+from pvqbounds.solvers.kept import KeptBound
 from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS, QUANTIZATION_RELAXATIONS, relax
 
 __all__ = [
@@ -247,13 +248,14 @@ class EveryScaleKind(CodedKind):
     def _bounded(
         self, backend: Backend, problem: AnyScaleLeastSquares, options: Options, method: str
     ) -> ExactSolution:
-        from pvqbounds.solving.every_scale import bound_every_scale
+        from pvqbounds.solving.every_scale import at_least_kept, bound_every_scale
         from pvqbounds.solving.every_zero_point import bound_every_zero_point
         from pvqbounds.solving.one import solver_at_scales
 
-        clock = Clock(options.time_limit, options.cancelled)
+        clock, kept = Clock(options.time_limit, options.cancelled), KeptBound()
         bound = bound_every_scale if problem.values.span is None else bound_every_zero_point
-        return bound(problem, solver_at_scales(backend, method, options), clock)
+        solve_at = solver_at_scales(backend, method, replace(options, kept=kept))
+        return at_least_kept(problem, bound(problem, solve_at, clock, kept), kept)
 
     def point(self, problem: LeastSquares, solution: ExactSolution) -> Point:
         """The codes at their best scale."""

@@ -142,6 +142,11 @@ class _Layer:
         self._relaxations = [Relaxations(problem, clock) for problem in problems]
         self._asked, self._execution, self._clock = asked, execution, clock
 
+    @property
+    def everywhere(self) -> float:
+        """Nothing: what is known of each channel is known at each scale."""
+        return 0.0
+
     def bounds_at(self, scale: float) -> list[Bounds]:
         """The bounds of all channels at a scale."""
         each = SHARE * self._clock.remaining * self._execution.jobs / len(self.problems)

@@ -69,6 +69,10 @@ class Prover(Protocol[T]):
     error: float
     """The least error found so far at any scale."""
 
+    @property
+    def everywhere(self) -> float:
+        """What is proved of all scales at once, beside what is at each of them; 0 if nothing."""
+
     def solve(self, scale: float) -> AtScale[T]:
         """As well as it can be by itself."""
 
@@ -101,7 +105,7 @@ def covered(
         scales, bounds = (
             np.array(values) for values in zip(*((p.scale, p.bound) for p in parts), strict=True)
         )
-        value = largest_value(scales, bounds, within)
+        value = max(largest_value(scales, bounds, within), prover.everywhere)
         goal = min([prover.error, *(part.bound for part in parts if part.solved)])
         exact = goal >= (1.0 - EQUAL) * prover.error
         if value >= min((1.0 - (CLOSED if exact else LOSS)) * goal, enough):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
+from pvqbounds.relaxations.blocks import BlockCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate
+from pvqbounds.results.layer import SliceResult
+from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.kept import KeptBound, Stated
+from pvqbounds.solvers.native.directions import refined
+from pvqbounds.solvers.native.pruning.block_dual import block_path
+from pvqbounds.solving import scale_cover
+from pvqbounds.solving.every_scale import SINGULAR, at_least_kept, nothing_of
+from pvqbounds.storage.results_read import read_record
+from pvqbounds.storage.results_written import write_problem
 from tests.truth import least_error_at_any_scale, random_any_scale_problem
 
 
@@ -188,3 +200,69 @@ def test_another_solver_bounds_the_scales_too() -> None:
 def test_an_unknown_relaxation_is_refused() -> None:
     with pytest.raises(InputError, match="at any scale"):
         pvq.solve(_channel(4, 2), relaxation="perspective")
+
+
+def _two_of_four(n: int, seed: int = 1) -> pvq.AnyScaleLeastSquares:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(2 * n, n))
+    return pvq.AnyScaleLeastSquares(X.T @ X / len(X), rng.normal(size=n), -8, 7, pattern=(2, 4))
+
+
+def test_the_bound_of_blocks_is_found_once_for_every_scale(monkeypatch) -> None:
+    calls = []
+
+    def counted(*args, **options):
+        calls.append(args)
+        return block_path(*args, **options)
+
+    monkeypatch.setattr(refined, "block_path", counted)
+    problem = _two_of_four(64)
+    bounds = pvq.solve(problem, method="relax")
+    assert len(calls) == 1
+    assert pvq.verify(problem, bounds)
+    alone = block_path(problem.normalised, refined.BLOCK_TOLERANCE).certificate
+    assert bounds.error_lower >= alone.claim(problem)[1]
+
+
+def test_where_scales_are_left_uncovered_the_bound_of_blocks_stands(monkeypatch, tmp_path) -> None:
+    """One scale covers no others, and proves nothing for all of them."""
+    monkeypatch.setattr(scale_cover, "MOST", 1)
+    monkeypatch.setattr(scale_cover, "MOST_UNCOVERED", 1)
+    problem = _two_of_four(64)
+    bounds = pvq.solve(problem, method="relax")
+    assert isinstance(bounds.certificate, BlockCertificate)
+    assert bounds.relaxation == "blocks"
+    assert bounds.error_lower > 0.0
+    assert pvq.verify(problem, bounds)
+    path = tmp_path / "found.json"
+    write_problem(SliceResult(0, (0, problem.n), problem, bounds), "p.npz", path)
+    assert pvq.verify(problem, read_record(path).result.bounds)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_bound_of_blocks_holds_at_every_scale(seed) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(30, 6)) @ (np.eye(6) + 0.5 * rng.normal(size=(6, 6)))
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 30, rng.normal(size=6), -2, 1, pattern=(1, 2))
+    stated = block_path(problem, 1e-2).certificate.claim(problem)
+    kept = KeptBound()
+    kept.keep(problem, Stated(*stated))
+    nothing = ExactSolution(problem.codes_of_nearest(), None, None, nothing_of(problem), SINGULAR)
+    found = at_least_kept(problem, nothing, kept)
+    assert found.certificate is stated[0]
+    least = min(
+        problem.error(np.array(codes)).upper
+        for codes in itertools.product(range(-2, 2), repeat=6)
+        if all(codes[i] == 0 or codes[i + 1] == 0 for i in (0, 2, 4))
+    )
+    assert 0.0 < stated[1] <= least
+
+
+def test_what_is_kept_is_for_the_gram_weights_and_rule_it_was_kept_for() -> None:
+    problem, kept = _two_of_four(8), KeptBound()
+    kept.keep(problem.at(0.5), Stated(nothing_of(problem), 1.0))
+    assert kept.of(problem.at(0.25)) is not None
+    other = pvq.AnyScaleLeastSquares(problem.shared, problem.weight + 1.0, -8, 7, pattern=(2, 4))
+    free = pvq.AnyScaleLeastSquares(problem.shared, problem.weight, -8, 7, pattern=(3, 4))
+    apart = pvq.AnyScaleLeastSquares(problem.gram.copy(), problem.weight, -8, 7).under(problem.rule)
+    assert [kept.of(own.at(0.5)) for own in (other, free, apart)] == [None, None, None]

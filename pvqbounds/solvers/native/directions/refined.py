@@ -12,11 +12,12 @@ from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.results.history import Moment, after
 from pvqbounds.solvers.base import ExactSolution, Options
+from pvqbounds.solvers.kept import Stated
 from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
 from pvqbounds.solvers.native.directions.pruning import pruning_cases
 from pvqbounds.solvers.native.linalg.lapack import FLOPS_A_SECOND
-from pvqbounds.solvers.native.pruning.block_dual import block_seconds, maximise_blocks, takes_blocks
+from pvqbounds.solvers.native.pruning.block_dual import block_path, block_seconds, takes_blocks
 from pvqbounds.solvers.relaxation import BLOCKS, DIRECTIONS
 
 __all__ = ["cases_of", "refined", "search_time"]
@@ -33,6 +34,9 @@ LEAST_EFFORT = 600.0
 MOST_WITHOUT_ENDS = 1
 """Directions at most where t has no ends: slabs that reach a thousand times as far as good weights lie are
 some twenty for one direction, and hundreds for two (at 8 to 40 inputs 150 of them proved nothing)."""
+
+BLOCK_TOLERANCE = 1e-2
+"""Relative gap of the bound of blocks."""
 
 NARROW = 0.98
 """An interval of which so much is proved is left as it is."""
@@ -79,7 +83,7 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
 def search_time(problem: Problem, options: Options) -> float:
     """Seconds that a search for codes may take: what the bound of blocks needs afterwards is left."""
     limit = options.time_limit
-    if not _looks_at_blocks(problem, options):
+    if not _looks_at_blocks(problem, options) or _kept(problem, options) is not None:
         return limit
     return max(limit - 2.0 * block_seconds(problem), 0.5 * limit)
 
@@ -93,15 +97,29 @@ def _by_blocks(
     problem: Problem, solution: ExactSolution, proved: float, options: Options, clock: Clock
 ) -> ExactSolution:
     """The solution with the bound of blocks where that is more, of codes under a support rule."""
-    if not _looks_at_blocks(problem, options) or block_seconds(problem) >= clock.remaining:
+    found = _blocks(problem, options, clock) if _looks_at_blocks(problem, options) else None
+    if found is None or not found.value > proved:
         return solution
-    found = maximise_blocks(problem, clock=clock)
+    return replace(solution, certificate=found.certificate, status="solved", relaxation=BLOCKS)
+
+
+def _kept(problem: Problem, options: Options) -> Stated | None:
+    """The bound of blocks where it is known."""
+    return None if options.kept is None else options.kept.of(problem)
+
+
+def _blocks(problem: Problem, options: Options, clock: Clock) -> Stated | None:
+    """The bound of blocks, found where it is not known; None without any, or without the time for it."""
+    known = _kept(problem, options)
+    if known is not None or block_seconds(problem) >= clock.remaining:
+        return known
+    found = block_path(problem, BLOCK_TOLERANCE, clock=clock)
     if found is None:
-        return solution
-    found, value = found.claim(problem)
-    if not value > proved:
-        return solution
-    return replace(solution, certificate=found, status="solved", relaxation=BLOCKS)
+        return None
+    stated = Stated(*found.certificate.claim(problem))
+    if options.kept is not None and found.solved:
+        options.kept.keep(problem, stated)
+    return stated
 
 
 def cases_of(problem: Problem, options: Options, clock: Clock) -> NearNull | None:
