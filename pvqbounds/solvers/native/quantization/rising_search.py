@@ -5,7 +5,8 @@ still. A search for codes below a lower threshold that ends is a proof by itself
 grows about as a power of its threshold, so that each stage tells where the next one has to stop,
 and all the stages before the last cost little beside it.
 
-The same stages tell which of several trees (:mod:`.search_trees`) promises most.
+The same stages tell which of several trees (:mod:`.search_trees`) promises most, and whether an end is in
+reach. So does a stage that outlasts what it was expected to take: it needs at least the nodes that it had.
 """
 
 from __future__ import annotations
