@@ -49,11 +49,19 @@ def decibels(ratio: float) -> float:
     return 10.0 * math.log10(ratio)
 
 
-def intervals(name: str, gram: pvq.Gram, weights: Array, bits: int, count: int, limit: float) -> None:
+def intervals(
+    name: str,
+    gram: pvq.Gram,
+    weights: Array,
+    bits: int,
+    count: int,
+    limit: float,
+    pattern: tuple[int, int] | None,
+) -> None:
     """Of each channel: at the scale of least weight error, at the best one found, and at every scale."""
     half = 2 ** (bits - 1)
     for channel in channels_of(weights, count):
-        problem = pvq.AnyScaleLeastSquares(gram, weights[channel], -half, half - 1)
+        problem = pvq.AnyScaleLeastSquares(gram, weights[channel], -half, half - 1, pattern=pattern)
         fixed = pvq.solve(problem.settled, time_limit=limit)
         start = time.process_time()
         free = pvq.solve(problem, time_limit=limit)
@@ -66,7 +74,8 @@ def intervals(name: str, gram: pvq.Gram, weights: Array, bits: int, count: int, 
         ratio = free.scale / float(problem.settled.step[0])
         print(
             f"{name} {bits} bits, channel {channel}: {'; '.join(texts)} dB, "
-            f"{alone:.2f} and {spent:.1f} s, scale {ratio:.3f}"
+            f"{alone:.2f} and {spent:.1f} s, scale {ratio:.3f}",
+            flush=True,
         )
 
 
@@ -113,6 +122,7 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=6)
     parser.add_argument("--largest", type=int, default=384)
     parser.add_argument("--time-limit", type=float, default=300.0)
+    parser.add_argument("--pattern", type=int, nargs=2, metavar=("N", "M"), help="of intervals: under N:M")
     given = parser.parse_args()
     for layer in layers_of(given.grams, given.largest):
         if given.what == "groups":
@@ -122,7 +132,8 @@ def main() -> None:
             if given.what == "gains":
                 gains(*layer, bits, given.channels)
             else:
-                intervals(*layer, bits, given.channels, given.time_limit)
+                pattern = tuple(given.pattern) if given.pattern else None
+                intervals(*layer, bits, given.channels, given.time_limit, pattern)
 
 
 if __name__ == "__main__":
