@@ -26,7 +26,10 @@ TAKING_CASES = ("hybrid", DIRECTIONS)
 """Relaxations that cases belong to."""
 
 EFFORT = 2000.0
-"""Operations over n³ that cases may take unasked: 5.7 seconds at 384 inputs."""
+"""Operations over n³ that cases of supports may take unasked: 5.7 seconds at 384 inputs, at most."""
+
+CODES_EFFORT = 3000.0
+"""The same for codes: their cases all prove about as much, so that each wants its share."""
 
 LEAST_EFFORT = 600.0
 """Without the time for so many, cases are not begun."""
@@ -52,7 +55,8 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     solution
         A native one.
     options
-        Unless the relaxation was asked for by name (`search_share` is 1), cases take no more than `EFFORT`.
+        Unless the relaxation was asked for by name (`search_share` is 1), cases take no more than `EFFORT` or
+        `CODES_EFFORT`.
     """
     known = solution.certificate
     if known is None or solution.status == "optimal" or known.relaxation == BLOCKS:
@@ -67,7 +71,8 @@ def refined(problem: Problem, solution: ExactSolution, options: Options, clock: 
     proved = solution.certificate.claim(problem)[1]
     moment = Moment(time.perf_counter(), 0, proved, error)
     solution = replace(solution, history=after(solution.history, [moment]))
-    allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, EFFORT)
+    effort = EFFORT if isinstance(problem, SparseLeastSquares) else CODES_EFFORT
+    allowed = math.inf if options.search_share >= 1.0 else _seconds(problem, effort)
     told: list[Moment] = []
     found, solution = _by_cases(problem, near, solution, allowed, clock, told)
     solution = replace(solution, history=after(solution.history, told))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,14 +44,27 @@ __all__ = [
     "priced_form",
 ]
 
-LARGEST_STEP = 0.8
-"""Fraction of the way to the boundary."""
 
-CENTRED = 0.5
-"""Promised rise, in units of mu, under which an iterate is near enough to the central path."""
+class _Pace(NamedTuple):
+    """How boldly a path is followed."""
 
-SHRINK = 0.15
-"""Ratio of one mu to the next."""
+    largest_step: float
+    """Fraction of the way to the boundary."""
+    centred: float
+    """Promised rise, in units of mu, under which an iterate is near enough to the central path."""
+    shrink: float
+    """Ratio of one mu to the next."""
+
+
+BOLD = _Pace(0.8, 0.5, 0.15)
+"""Of a path of few steps: it is as far as can be when it breaks off."""
+
+CAREFUL = _Pace(0.55, 1.0, 0.2)
+"""Of one that may take its steps. What comes very close to the boundary no more than doubles in each later
+step: bold paths creep for a dozen steps at each mu where the spectrum is wide."""
+
+MANY_STEPS = 40
+"""Steps that a path may take from where on it is careful: most need 30 to 50."""
 
 START = 0.5
 """Fraction of the starting diagonal that the path begins with."""
@@ -251,6 +265,7 @@ def central_path(
     gram, n = form.gram, len(form.weight)
     used = np.flatnonzero(form.group >= 0)
     w, g, need = form.weight[used], form.group[used], form.need
+    pace = CAREFUL if max_iterations >= MANY_STEPS else BOLD
     if price is not None:
         g, need = np.zeros(len(used), dtype=np.int64), np.zeros(0)
     point, mu = _first(START * form.start[used], w, g, need, price, n)
@@ -271,17 +286,17 @@ def central_path(
         if newton is None:
             break
         direction, decrement = newton
-        step = min(1.0, LARGEST_STEP * _reach(factor, used, w, g, point, direction))
+        step = min(1.0, pace.largest_step * _reach(factor, used, w, g, point, direction))
         for _ in range(30):
             factor = _factor(gram, used, point.D + step * direction.D)
             if factor is not None:
                 break
             step *= 0.7
         point = point.along(direction, step)
-        if decrement < mu * CENTRED:
+        if decrement < mu * pace.centred:
             if 4 * n * mu < tolerance * best_value:
                 break
-            mu *= SHRINK
+            mu *= pace.shrink
     return best
 
 
