@@ -10,6 +10,7 @@ import numpy as np
 from numpy.random import Generator
 
 from pvqbounds.problems import Problem
+from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
@@ -20,7 +21,15 @@ from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
 from .rational import values_of
 
-__all__ = ["changed", "noise", "random_dual", "random_search", "random_splits"]
+__all__ = [
+    "changed",
+    "changed_blocks",
+    "noise",
+    "random_blocks",
+    "random_dual",
+    "random_search",
+    "random_splits",
+]
 
 Array = np.ndarray
 
@@ -143,6 +152,30 @@ def changed(rng: Generator, problem: Problem, certificate: DualCertificate) -> D
             step = np.abs(nu) + np.abs(lam) * np.abs(problem.weight)
             nu = nu + where * size * rng.standard_normal(n) * step
     return DualCertificate(_finite(lam), _finite(nu), certificate.splits)
+
+
+def random_blocks(rng: Generator, problem: Problem) -> BlockCertificate:
+    """Finite multipliers that couple inputs of one group: shares of the Gram's entries, or of any size."""
+    pairs = couplings_of(problem)
+    share, own = rng.uniform(-1.5, 1.5), problem.gram[pairs.first, pairs.second]
+    with np.errstate(all="ignore"):
+        coupling = share * own * (1.0 + 10.0 ** -rng.uniform(0.0, 16.0) * rng.standard_normal(len(own)))
+        if rng.random() < 0.2:
+            coupling = rng.standard_normal(len(own)) * 10.0 ** rng.uniform(-200.0, 200.0)
+        coupling = _finite(_some_odd(rng, coupling))
+    made = random_dual(rng, problem)
+    return BlockCertificate(made.lam, made.nu, pairs, coupling)
+
+
+def changed_blocks(rng: Generator, problem: Problem, certificate: BlockCertificate) -> BlockCertificate:
+    """The multipliers with some of them moved a little, or by much."""
+    moved = changed(rng, problem, DualCertificate(certificate.lam, certificate.nu))
+    coupling, size = certificate.coupling, 10.0 ** -rng.uniform(0.0, 15.0)
+    if rng.random() < 0.5:
+        with np.errstate(all="ignore"):
+            step = np.maximum(np.abs(coupling), 1e-3) * rng.standard_normal(len(coupling))
+            coupling = _finite(coupling + size * step)
+    return replace(certificate, lam=moved.lam, nu=moved.nu, coupling=coupling)
 
 
 def random_search(rng: Generator, problem: Problem, lie: float) -> Certificate:

@@ -19,10 +19,12 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import LeastSquares, Problem
 from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.supports import AtMost
+from pvqbounds.relaxations.blocks import has_blocks
 from pvqbounds.results.bounds import sqnr_interval
 from pvqbounds.solvers.native.directions.codes import code_cases
 from pvqbounds.solvers.native.directions.near_null import NearNull, near_null
 from pvqbounds.solvers.native.directions.pruning import pruning_cases
+from pvqbounds.solvers.native.pruning.block_dual import maximise_blocks
 from pvqbounds.solving.channels import SHARED
 from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
@@ -39,6 +41,7 @@ from .checks import (
     solve_all,
 )
 from .families import draw
+from .multipliers import changed_blocks, random_blocks
 from .planted import planted
 from .problems import Known, random_kind, random_problem, rebuilt, small
 from .rational import least_layer_error, least_sparse_errors, truth_of
@@ -268,6 +271,33 @@ def _cases(case: Case) -> None:
             tampering.prove(case, problem, other, truth, other.value)
 
 
+def _blocks(case: Case) -> None:
+    """The dual that takes groups as a whole: what its engine claims, and what any other multipliers prove."""
+    rng = case.rng
+    known = small(case, ("sparse", "joint")[int(rng.integers(2))], most=1000)
+    if known is None or known.truth is None or not has_blocks(known.problem):
+        case.count("without blocks")
+        return
+    problem, truth = known.problem, known.truth
+    case.script = script_of(problem)
+    best, proved_best = random_blocks(rng, problem), -math.inf
+    call = "maximise_blocks(p.normalised, clock=Clock(5.0))"
+    case.step("blocks", 10.0, call)
+    with case.guarded("blocks", call, refusals=False):
+        found = maximise_blocks(problem.normalised, clock=Clock(5.0))
+        case.count("bounds of blocks", found is not None)
+        if found is not None:
+            best = found.in_units(problem.units.inverse)
+            tampering.claimed(case, problem, best)
+    for number in range(40):
+        certificate = best if number == 0 else random_blocks(rng, problem)
+        if number % 3:
+            certificate = changed_blocks(rng, problem, best)
+        proved = tampering.prove(case, problem, certificate, truth, math.inf)
+        if proved >= proved_best:
+            best, proved_best = certificate, proved
+
+
 def _some_directions(case: Case, problem: Problem) -> NearNull:
     """Random orthonormal directions, zero at dead inputs, with a guess of their power."""
     rng, live = case.rng, problem.shared.live
@@ -340,6 +370,7 @@ SCENARIOS: dict[str, Scenario] = {
     "layer-multipliers": Scenario(_layer_multipliers, 0.7),
     "multipliers": Scenario(_multipliers, 3.0),
     "cases": Scenario(_cases, 2.0),
+    "blocks": Scenario(_blocks, 2.0),
     "tampered": Scenario(_tampered, 3.0),
     "files": Scenario(files.attack, 2.0),
     "problem-files": Scenario(doors.problem_files, 1.0),

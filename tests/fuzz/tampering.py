@@ -16,6 +16,7 @@ from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
+from pvqbounds.relaxations.blocks import BlockCertificate
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, SearchedCertificate
 from pvqbounds.relaxations.dual import DualCertificate
@@ -38,6 +39,9 @@ from .rational import (
 )
 
 __all__ = ["HOSTILE", "attack", "attack_layer", "attack_with_noise", "lie_above", "spoilt_array"]
+
+Stating = DualCertificate | CasesCertificate | BlockCertificate
+"""Multipliers that state a bound of their own."""
 
 HOSTILE: tuple[Any, ...] = (
     None, True, "x", "1.0", b"x", math.nan, math.inf, -math.inf, 10**400, -(10**400), -1, 0, 1, 0.5, 1e308,
@@ -373,7 +377,7 @@ def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fractio
     with case.guarded(place, call, refusals=False):
         if certificate.fits(problem):
             proved = certificate.prove(problem, Clock(5.0))
-        stating = isinstance(certificate, DualCertificate | CasesCertificate) and not searched
+        stating = isinstance(certificate, Stating) and not searched
         if stating and case.rng.random() < 0.2:  # a search is believed by whoever made it
             proved = max(proved, claimed(case, problem, certificate))
     case.count("searches from noise" if searched else "proofs from noise")
@@ -385,7 +389,7 @@ def prove(case: Case, problem: Problem, certificate: Certificate, truth: Fractio
     return proved
 
 
-def claimed(case: Case, problem: Problem, certificate: DualCertificate | CasesCertificate) -> float:
+def claimed(case: Case, problem: Problem, certificate: Stating) -> float:
     """What is stated from multipliers, which those that it comes with prove again."""
     steady, stated = certificate.claim(problem)
     again = steady.prove(problem, Clock(5.0)) if steady.fits(problem) else 0.0
