@@ -35,7 +35,7 @@ SCALE_BITS = 16
 """What a scale counts."""
 
 FEW_BLOCKS = 16
-"""Blocks of a format that is named: of fewer, a step of larger ones is taken for chance."""
+"""Blocks of a format that is named: of fewer, steps of other blocks than its own are taken for chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +69,8 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
     if found:
         best = min(found, key=lambda grid: grid.bits * weight.size + SCALE_BITS * grid.scales)
         if steps is None or best.bits * weight.size + SCALE_BITS * best.scales < steps.size:
+            return best
+        if best.scales < FEW_BLOCKS and best.bits <= steps.bits and not steps.named:
             return best
     if steps is None:
         return None

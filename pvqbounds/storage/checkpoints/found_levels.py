@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import LevelRule
+from pvqbounds.storage.checkpoints.found_steps import in_parts
+from pvqbounds.storage.checkpoints.found_unseen import NEIGHBOURS, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, LevelGrid
 
 __all__ = ["on_levels"]
@@ -22,31 +24,31 @@ def on_levels(weight: Array, rule: LevelRule, kind: NumberType) -> FoundGrid | N
     units, size = rule.units, rule.group or weight.shape[1]
     if units is None or weight.shape[1] % size:
         return None
-    blocks = weight.reshape(-1, size)
-    found: list[Array] = []
-    for row in blocks:
-        levels = _levels_of_block(row, units, kind)
-        if levels is None:
-            return None
-        found.append(levels)
-    several = np.array([len(levels) > len(units) for levels in found])
-    widest = max(map(len, found))
-    table = np.stack([np.pad(levels, (0, widest - len(levels)), "edge") for levels in found])
+    blocks, units = weight.reshape(-1, size), np.sort(units)
+    scales = _scales(blocks, units, kind)
+    if scales is None:
+        return None
+    several = (scales[:, 1:] != scales[:, :1]).any(axis=1)
     block = (np.arange(weight.size) // size).reshape(weight.shape)
+
+    def decoded(asked: NDArray[np.int64]) -> Array:
+        levels = [_levels_at(blocks[asked], scale, units, kind) for scale in scales[asked].T]
+        return np.concatenate(levels, axis=1)
+
     empty = int((~blocks.any(axis=1)).sum())
     return FoundGrid(
         name=rule.name,
-        grid=LevelGrid.of_table(block, table),
+        grid=LevelGrid(block, decoded),
         weight=weight,
         bits=rule.code_bits,
         scales=len(blocks),
-        presumed=_presumed(rule, len(blocks), int(several.sum()), empty),
+        presumed=_presumed(rule, len(blocks), int(several.sum()), empty, rounded=_rounds(kind)),
         mixed=tuple(np.flatnonzero(several[block].any(axis=1)).tolist()),
         notes=(f"The scales of {rule.name} are found from the weights: no file says them.",),
     )
 
 
-def _presumed(rule: LevelRule, blocks: int, several: int, empty: int) -> str:
+def _presumed(rule: LevelRule, blocks: int, several: int, empty: int, *, rounded: bool) -> str:
     """What a bound on such levels holds for.
 
     Parameters
@@ -55,10 +57,14 @@ def _presumed(rule: LevelRule, blocks: int, several: int, empty: int) -> str:
         How many blocks may have had more scales than one.
     empty
         How many are all 0.
+    rounded
+        Whether the file has rounded levels to 16 bits.
     """
     units = rule.units
     assert units is not None
     told = [f"presumes {rule.name} with scales found from the weights"]
+    if rounded:
+        told.append(NEIGHBOURS)
     if len(units) > FEW_LEVELS:
         told.append("the largest of each block has the largest level that fits")
     if empty:
@@ -71,31 +77,63 @@ def _presumed(rule: LevelRule, blocks: int, several: int, empty: int) -> str:
     return "; ".join(told)
 
 
-def _levels_of_block(row: Array, units: Array, kind: NumberType) -> Array | None:
-    """The levels at every scale that a block may have had; at the first of them where there are many."""
-    largest = float(row[np.abs(row).argmax()])
-    if not largest:
-        return np.zeros(len(units))
-    stored = np.unique(row)
-    if len(stored) > len(units):
-        return None
+def _rounds(kind: NumberType) -> bool:
+    """Whether a file has 16 bits, which hide what exactly a scale is."""
+    return kind.mantissa < FP32.mantissa
+
+
+def _scales(blocks: Array, units: Array, kind: NumberType) -> Array | None:
+    """Every scale that each block may have had, 0 where all is 0; of many levels the first that fits.
+
+    Shape (blocks, any number), again the first where a block has fewer; None if one has none.
+    """
+    largest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)[:, 0]
+    reached = units[np.argsort(-np.abs(units), kind="stable")]
+    reached = reached[reached > 0.0 if np.array_equal(units, -units[::-1]) else reached != 0.0]
+    few = len(units) <= FEW_LEVELS
+    found = np.zeros((len(blocks), len(reached) if few else 1))
+    for part in in_parts(blocks):
+        rising = np.sort(blocks[part], axis=1)
+        own = np.full((len(part), found.shape[1]), np.nan)
+        for place, unit in enumerate(reached):
+            left = np.arange(len(part)) if few else np.flatnonzero(np.isnan(own[:, 0]))
+            scale = largest[part[left]] / unit
+            fits = _fits(rising[left], scale, units, kind)
+            own[left[fits], place if few else 0] = scale[fits]
+        own = np.take_along_axis(own, np.argsort(np.isnan(own), axis=1, kind="stable"), axis=1)
+        if np.isnan(own[:, 0]).any():
+            return None
+        found[part] = np.where(np.isnan(own), own[:, :1], own)
+    return found[:, : 1 + int((found[:, 1:] != found[:, :1]).sum(axis=1).max(initial=0))]
+
+
+def _fits(rising: Array, scale: Array, units: Array, kind: NumberType) -> NDArray[np.bool_]:
+    """Whether each number of a block is a level at a scale, and different ones are different levels."""
     doubt = 4.0 * 2.0 ** -(min(kind.mantissa, FP32.mantissa) + 1)
-    matches: dict[tuple[float, ...], None] = {}  # of E2M1 a scale and its negative have the same levels
-    for reached in units[np.argsort(-np.abs(units))]:
-        levels = _matched(stored, largest / reached, units, kind, doubt) if reached else None
-        if levels is not None:
-            matches.setdefault(tuple(np.sort(levels).tolist()))
-            if len(units) > FEW_LEVELS:
-                break
-    return np.concatenate([np.array(levels) for levels in matches]) if matches else None
+    nearest = _nearest(rising, scale, units)
+    apart = np.abs(rising - kind.nearest(scale[:, None] * units[nearest])) > doubt * np.abs(rising)
+    same = (np.diff(rising, axis=1) > 0.0) & (np.diff(nearest, axis=1) == 0)
+    found: NDArray[np.bool_] = ~(apart.any(axis=1) | same.any(axis=1))
+    return found
 
 
-def _matched(stored: Array, scale: float, units: Array, kind: NumberType, doubt: float) -> Array | None:
-    """The levels at a scale, those that numbers have as the file has them; None if one has none."""
-    decoded = kind.nearest(scale * units)
-    nearest = np.abs(stored[:, None] - decoded).argmin(axis=1)
-    apart = np.abs(stored - decoded[nearest])
-    if (apart > doubt * np.abs(stored)).any() or len(np.unique(nearest)) < len(nearest):
-        return None
-    decoded[nearest] = stored
-    return decoded
+def _nearest(blocks: Array, scale: Array, units: Array) -> NDArray[np.int64]:
+    """Which level is nearest to each number of a block at a scale; any where that is 0."""
+    divisor = np.where(scale == 0.0, 1.0, scale)[:, None]
+    return np.searchsorted(0.5 * (units[1:] + units[:-1]), blocks / divisor)
+
+
+def _levels_at(blocks: Array, scale: Array, units: Array, kind: NumberType) -> Array:
+    """The levels of each block at a scale, those that numbers have as the file has them.
+
+    In 16 bits a scale is known to a small interval only: of a level that no number has, all that its product
+    with such a scale may be stored as.
+    """
+    nearest, values = _nearest(blocks, scale, units), kind.nearest(scale[:, None] * units)[None]
+    if _rounds(kind):
+        low, high = of_scale(np.abs(blocks), np.abs(units[nearest]), kind)
+        turned = units * np.sign(scale)[:, None]
+        low, high = (np.where(np.isfinite(end), end, 0.0)[:, None] for end in (low, high))
+        values = stored_between(low * turned, high * turned, kind)
+    values[:, np.arange(len(blocks))[:, None], nearest] = blocks
+    return values.transpose(1, 0, 2).reshape(len(blocks), -1)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import NumberType
-from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, bits_of, fitted_blocks
+from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, WEIGHTS_AT_ONCE, bits_of, coarsest
 
 __all__ = ["MORE_BITS", "OffWeight", "off_weight", "one_off"]
 
@@ -54,33 +54,38 @@ def off_weight(weight: Array, kind: NumberType, sizes: Sequence[int]) -> OffWeig
     for size in sizes:
         blocks = weight.reshape(-1, size)
         sample = blocks[:: -(-len(blocks) // SAMPLE)]
-        usual = [bits for bits in map(lambda block: _bits(block, kind), sample) if bits is not None]
+        usual = _bits(sample, kind)
+        usual = usual[usual <= LARGEST_BITS]
         if len(blocks) > 1 and len(usual) < (1.0 - MOST_FAULTY) * len(sample):
             continue
-        most = max(usual, default=LARGEST_BITS)
-        for number, block in enumerate(blocks):
-            if _bits(block, kind) is None and (found := one_off(block, kind, most)) is not None:
+        most = int(usual.max(initial=0)) or LARGEST_BITS
+        parts = np.array_split(blocks, -(-blocks.size // WEIGHTS_AT_ONCE))
+        bits = np.concatenate([_bits(part, kind) for part in parts])
+        for number in np.flatnonzero(bits > LARGEST_BITS).tolist():
+            if (found := one_off(blocks[number], kind, most)) is not None:
                 return OffWeight(number * size + found.place, found.value, found.nearest)
     return None
 
 
 def one_off(block: Array, kind: NumberType, most: int) -> OffWeight | None:
     """The weight without which a block has a step, and codes of the fewest bits, not above `most`."""
-    sizes = np.unique(np.abs(block))
-    found: tuple[int, float, float] | None = None
-    for size in sizes[sizes > 0.0] if len(sizes) <= 1 << LARGEST_BITS else ():
-        rest = np.where(np.abs(block) == size, 0.0, block)[None]
-        fitted = fitted_blocks(rest, kind, most) if rest.any() else None
-        if fitted is not None and (found is None or bits_of(fitted.codes) < found[0]):
-            found = bits_of(fitted.codes), float(size), float(fitted.step[0])
-    if found is None:
+    stored = np.unique(block)
+    sizes = np.unique(np.abs(stored[stored != 0.0]))
+    if not 1 < len(sizes) <= 1 << LARGEST_BITS:
         return None
-    place = int(np.flatnonzero(np.abs(block) == found[1])[0])
+    rests = np.where(np.abs(stored) == sizes[:, None], 0.0, stored)
+    bits = _bits(rests, kind)
+    best = int(bits.argmin())
+    if bits[best] > most:
+        return None
+    step = float(coarsest(rests[best : best + 1], kind)[0])
+    place = int(np.flatnonzero(np.abs(block) == sizes[best])[0])
     value = float(block[place])
-    return OffWeight(place, value, float(found[2] * np.rint(value / found[2])))
+    return OffWeight(place, value, float(step * np.rint(value / step)))
 
 
-def _bits(block: Array, kind: NumberType) -> int | None:
-    """Bits of the codes of a block; None where it has no step."""
-    fitted = fitted_blocks(block[None], kind)
-    return None if fitted is None else bits_of(fitted.codes)
+def _bits(blocks: Array, kind: NumberType) -> NDArray[np.int64]:
+    """Bits of the codes of each block, too many where it has no step."""
+    step = coarsest(blocks, kind)
+    codes = np.rint(blocks / np.where(np.isnan(step), np.inf, step)[:, None]).astype(np.int64)
+    return np.where(np.isnan(step), LARGEST_BITS + 1, bits_of(codes))

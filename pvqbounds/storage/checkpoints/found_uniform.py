@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.storage.checkpoints.found_off import MORE_BITS, one_off
-from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, rounded_to, steps_of
+from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, magnitudes, steps_of
+from pvqbounds.storage.checkpoints.found_unseen import NEIGHBOURS, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
 
@@ -156,10 +157,7 @@ def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: 
     open_ones, hidden, empty = unseen
     told = [f"presumes {name}, found from the weights"]
     if rounded:
-        told.append(
-            "values that no weight of a block has may be neighbours in 16 bits: it holds for all, and what "
-            "was found may have any"
-        )
+        told.append(NEIGHBOURS)
     if hidden:
         other = " or another" * rounded
         told.append(
@@ -257,31 +255,30 @@ def _possible_steps(
     rounded
         Whether the file rounds to 16 bits, so that steps that are no parts of it may have the same weights.
     """
+    found = [step / np.arange(1, most + 1) for step, most in zip(seen, times, strict=True)]
+    if not rounded:
+        return found
     largest = (1 << width.bits) - 1 if width.asymmetric else 1 << (width.bits - 1)
-    found = []
-    for block, step, most in zip(blocks, seen, times, strict=True):
-        cuts = step / np.arange(1, most + 1)
-        sizes = np.unique(np.abs(block))
-        sizes = sizes[sizes > 0.0]
-        if not rounded or not len(sizes) or largest * sizes[0] < (np.rint(sizes[0] / step) + 0.5) * sizes[-1]:
-            found.append(cuts)  # no other step leaves codes that are few enough
-        elif hides_steps(sizes, largest, kind):
-            found.append(cuts[:0])
-        else:
-            codes = [np.rint(block / other) for other in cuts]
-            others = [
-                other
-                for other in steps_of(sizes, kind, largest)
-                if width.holds(*_ends_of(block, other))
-                and not any(np.array_equal(np.rint(block / other), own) for own in codes)
-            ]
-            found.append(np.array([*cuts, *others]))
+    sizes = magnitudes(blocks)
+    least, most = sizes[:, 0], sizes[:, -1]
+    # of the others no other step leaves codes that are few enough
+    doubtful = np.flatnonzero((most > 0.0) & (largest * least >= (np.rint(least / seen) + 0.5) * most))
+    hidden = hides_steps(sizes[doubtful], largest, kind)
+    for place in doubtful[hidden]:
+        found[place] = found[place][:0]
+    doubtful = doubtful[~hidden]
+    others: dict[int, list[float]] = {}
+    for places, steps in steps_of(sizes[doubtful], kind, largest):
+        own = doubtful[places]
+        low, high = (np.rint(end(blocks[own], axis=1) / steps).astype(np.int64) for end in (np.min, np.max))
+        cut = np.rint(seen[own] / steps)  # the one part of the step seen that may have the same codes
+        alike = np.rint(sizes[own] / steps[:, None]) == np.rint(sizes[own] / (seen[own] / cut)[:, None])
+        new = (width.times(low, high) > 0) & ~(alike.all(axis=1) & (cut <= times[own]))
+        for place, step in zip(own[new].tolist(), steps[new].tolist(), strict=True):
+            others.setdefault(place, []).append(step)
+    for place, more in others.items():
+        found[place] = np.array([*found[place], *more])
     return found
-
-
-def _ends_of(block: Array, step: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The least and the largest code of a block at a step."""
-    return tuple(np.rint([end / step]).astype(np.int64) for end in (block.min(), block.max()))  # type: ignore[return-value]
 
 
 def _decoder(
@@ -290,33 +287,29 @@ def _decoder(
     """What a file of some type can hold of the multiples of every step that blocks may have had."""
 
     def decoded(asked: NDArray[np.int64]) -> Array:
-        rows = [_values_of(blocks[i], steps[i], np.arange(low[i], high[i] + 1), kind) for i in asked]
-        most = max(map(len, rows))
-        return np.stack([np.pad(row, (0, most - len(row)), "edge") for row in rows])
+        count = np.array([len(steps[i]) for i in asked])
+        codes = np.minimum(low[asked, None] + np.arange((high - low)[asked].max() + 1), high[asked, None])
+        found = []
+        for turn in range(count.max()):  # again the last of those that have fewer
+            step = np.array([steps[i][min(turn, len(steps[i]) - 1)] for i in asked])
+            found.append(_values_of(blocks[asked], step, codes, kind))
+        return np.concatenate(found, axis=1)
 
     return decoded
 
 
-def _values_of(block: Array, steps: Array, codes: NDArray[np.int64], kind: NumberType) -> Array:
-    """The values of some codes at steps that a block may have had.
+def _values_of(blocks: Array, step: Array, codes: NDArray[np.int64], kind: NumberType) -> Array:
+    """The values of some codes of each block at a step that it may have had, codes in rows that rise.
 
     In 16 bits a step is known to a small interval only: where a code's multiples in it are rounded to several
     numbers, and no weight shows which, all of them are values.
     """
-    stored = np.unique(block)
-    found = []
-    for step in steps:
-        values = step * codes[None]
-        if kind.mantissa < FP32.mantissa and stored.any():
-            own = np.rint(stored / step).astype(np.int64)
-            below, above = rounded_to(np.abs(stored[own != 0]), kind)
-            whole = np.abs(own[own != 0])
-            between = np.linspace((below / whole).max(), (above / whole).min(), PLACES)
-            values = kind.nearest(between[:, None] * codes)
-            values[:, own - codes[0]] = stored
-        found.append(values.ravel())
-    return np.unique(np.concatenate(found))
-
-
-PLACES = 5
-"""Of an interval of steps that are looked at: no two numbers of 16 bits lie between the multiples of two."""
+    if kind.mantissa >= FP32.mantissa:
+        return step[:, None] * codes
+    own = np.rint(blocks / step[:, None]).astype(np.int64)
+    rows = np.arange(len(blocks))[:, None]
+    low, high = of_scale(np.abs(blocks), np.abs(own).astype(np.float64), kind)
+    low, high = (np.where(np.isfinite(end), end, step)[:, None] for end in (low, high))
+    values = stored_between(low * codes, high * codes, kind)
+    values[:, rows, own - codes[:, :1]] = blocks
+    return values.transpose(1, 0, 2).reshape(len(blocks), -1)
