@@ -50,6 +50,7 @@ OTHER_WEIGHTS = (
     "When the Gram in {} was made the layer had other weights: is it of the same model? Bounds are about "
     "these weights on that Gram."
 )
+NO_MEAN = "There is no mu in {}: its flatH is taken as XᵀX/N, from which no mean was taken."
 FROM_FILE = "The Gram is that of a file, and how many positions are behind it is not known."
 
 
@@ -135,7 +136,13 @@ def read_grams(path: Path, layer: Layer) -> LayerGrams:
     if layer.name in arrays:
         own.setdefault("", arrays[layer.name])
     held = own or arrays
-    word = next((word for word in MEANINGS if word in held), None)
+    words = [word for word in MEANINGS if word in held]
+    if len(words) > 1:
+        raise InputError(
+            f"{path} holds {' and '.join(map(shown, words))} of layer '{layer.name}'; leave one of them, as "
+            "nothing tells which is meant."
+        )
+    word = words[0] if words else None
     if word is None:
         matrices = [name for name, array in held.items() if array.ndim >= 2]
         others = [name for name in matrices if name.replace("/", ".").endswith(ENDINGS)]
@@ -208,7 +215,8 @@ def _of_quip(arrays: Mapping[str, NDArray[Any]], path: Path) -> LayerGrams:
     if arrays["flatH"].dtype != np.float64:
         matrix = matrix.astype(np.float32)  # no better than what it was made from
     positions = _count(arrays, "ct", path)
-    return _of_matrices(matrix, positions, () if positions else (FROM_FILE,))
+    notes = [NO_MEAN.format(path.name)] * ("mu" not in arrays) + [FROM_FILE] * (positions == 0)
+    return _of_matrices(matrix, positions, tuple(notes))
 
 
 def _real(array: NDArray[Any], name: str, path: Path) -> NDArray[np.float64]:

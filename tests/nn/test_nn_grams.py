@@ -115,6 +115,10 @@ def test_hessians_of_quip(model, x, tmp_path, kind):
     tolerance = 1e-5 if kind is torch.float32 else 1e-12
     np.testing.assert_allclose(read.grams[0].matrix, (x.T @ x / 40).numpy(), rtol=tolerance, atol=tolerance)
     assert read.positions == 40
+    assert read.notes == ()
+    torch.save({"flatH": flat.to(kind), "n": 6, "ct": 40}, tmp_path / "q.pt")
+    (note,) = read_grams(tmp_path / "q.pt", find_layer(model, "0")).notes
+    assert note.startswith("There is no mu in q.pt")
 
 
 def test_files_that_hold_no_gram_of_the_layer(model, tmp_path):
@@ -131,6 +135,7 @@ def test_files_that_hold_no_gram_of_the_layer(model, tmp_path):
     refused("put its positions, N, beside it", xtx=np.eye(6))
     refused("does not tell the Gram of layer '0': it holds a, b", a=np.eye(6), b=np.eye(6))
     refused("shape \\(n, n\\)", gram=np.ones(6))
+    refused("holds 'gram' and 'H' of layer '0'; leave one of them", gram=np.eye(6), H=7 * np.eye(6))
     refused("indefinite", gram=-np.eye(6))
     torch.save({"flatH": torch.ones(7), "n": 6}, tmp_path / "q.pt")
     refused("no triangle of n = 6", "q.pt")
