@@ -223,7 +223,7 @@ def _draw_distributions(axes: Axes, report: LayerReport) -> None:
     axes.set_ylim(-0.05, len(names))
     what = "channel" if report.protocol == "full" else "chunk"
     axes.set_xlabel(
-        f"SQNR of a {what}, dB: share of them that is below, best found (solid) and bound (dashed)"
+        f"SQNR of a {what}, dB:\nshare of them that is below, best found (solid) and bound (dashed)"
     )
     _plain(axes)
 

@@ -17,6 +17,9 @@ from pvqbounds.results.bounds import Bounds, status_of
 
 __all__ = ["at_least_methods", "at_least_methods_together", "combined", "with_candidates", "with_point"]
 
+NOT_AT_ONCE = "which of its values the file allowed at once is not known"
+"""Why an interval stays open where values hold more than could be chosen."""
+
 
 def at_least_methods(
     problems: Sequence[Problem], bounds: Sequence[Bounds], methods: Mapping[str, Sequence[NDArray[Any]]]
@@ -157,4 +160,7 @@ def with_point(problem: Problem, bounds: Bounds, allowed: NDArray[Any]) -> Bound
         Codes (quantization) or weights (pruning), shape (n,).
     """
     reached = replace(bounds, error_upper=math.inf, history=())
-    return with_candidates(problem, reached, [allowed])
+    found = with_candidates(problem, reached, [allowed])
+    if found.status == "optimal":
+        return found
+    return replace(found, note="; ".join(filter(None, (found.note, NOT_AT_ONCE))))

@@ -360,6 +360,12 @@ def test_what_no_single_step_reaches_is_no_verdict(tmp_path: Path) -> None:
     side = report.side("sign")
     assert side.compressed is not None
     assert side.compressed.mixed == (0, 1, 2)
+    assert {own.bounds.note for own in side.slices} == {
+        "which of its values the file allowed at once is not known"
+    }
+    assert "sign is bounded: which of its values the file allowed at once is not known." in " ".join(
+        str(report).split()
+    )
     assert side.sqnr_interval[0] <= side.method_sqnr("compressed") + 1e-9 < side.sqnr_interval[1]
     assert not any(better == "sign" for better, _ in report.verdict)
 

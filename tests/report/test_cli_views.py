@@ -217,6 +217,26 @@ def test_every_kind_of_report_can_be_drawn(tmp_path: Path, report: LayerReport, 
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_words_of_a_distribution_lie_within_its_picture(
+    tmp_path: Path, report: LayerReport, monkeypatch
+) -> None:
+    figures = pytest.importorskip("matplotlib.figure")
+    drawn, save = [], figures.Figure.savefig
+
+    def kept(figure, *arguments, **options):
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(figures.Figure, "savefig", kept)
+    sides = tuple(replace(side, slices=side.slices[:1] * 50, methods={}) for side in report.sides)
+    plot_layer(replace(report, sides=sides), tmp_path / "many.png", words=False)
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (axes,) = (axes for axes in figure.axes if "share of them" in axes.get_xlabel())
+    words, plot = axes.xaxis.label.get_window_extent(), axes.get_window_extent()
+    assert words.width <= 0.85 * plot.width  # names of sides beside it may be longer
+
+
 def test_a_picture_has_the_notes(tmp_path: Path, report: LayerReport) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / "picture.svg"
