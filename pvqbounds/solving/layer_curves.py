@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +63,6 @@ def searched_together(
         What the searches may take; those that it ends prove less.
     """
     units = common_units(problems)
-    inner = [problem.in_units(units) for problem in problems]
     begun = itertools.count()
 
     def curve(problem: SparseLeastSquares) -> list[Bounds]:
@@ -71,16 +71,25 @@ def searched_together(
             return list(searched_curve(problem, clock.part(1.0 / max(waiting, 1))))
 
     with blas_threads(threads), ThreadPoolExecutor(jobs) as pool:
-        curves = list(pool.map(curve, inner))
+        curves = list(pool.map(curve, problems))
+        errors = [
+            _errors(problem.in_units(units), own) for problem, own in zip(problems, curves, strict=True)
+        ]
     certificates = [_certificate(own) for own in curves]
-    lower = curves_bound([certificate.values for certificate in certificates], nnz)
-    kept = allocate(np.array([[b.error_upper for b in own] for own in curves]), nnz).tolist()
+    lower = curves_bound([certificate.in_units(units).values for certificate in certificates], nnz)
+    kept = allocate(np.array(errors), nnz).tolist()
     allotted = [problem.with_nnz(k) for problem, k in zip(problems, kept, strict=True)]
     bounds = [
-        _allotted(problem, own[k], certificate.in_units(units.inverse))
+        _allotted(problem, own[k], certificate)
         for problem, own, certificate, k in zip(allotted, curves, certificates, kept, strict=True)
     ]
     return Together(allotted, bounds, scaled_down(lower, units.error))
+
+
+def _errors(problem: SparseLeastSquares, curve: Sequence[Bounds]) -> list[float]:
+    """Errors of the supports that were found, in the units of `problem`."""
+    supports = [own.support for own in curve]
+    return [problem.error(problem.refit(kept)).upper for kept in supports if kept is not None]
 
 
 def _certificate(curve: Sequence[Bounds]) -> CurveCertificate:
@@ -145,7 +154,7 @@ def proved_together(
     for problem, certificate in zip(problems, certificates, strict=True):
         if not certificate.fits(problem):
             return 0.0
-        inner = problem.in_units(units)
         with blas_threads(1), np.errstate(all="ignore"):
-            curves.append(certificate.in_units(units).proved(inner, Clock(time_limit)))
+            proved = certificate.proved(problem, Clock(time_limit))
+        curves.append(replace(certificate, values=proved).in_units(units).values)
     return scaled_down(curves_bound(curves, nnz), units.error)

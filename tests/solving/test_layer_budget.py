@@ -413,3 +413,19 @@ def test_dead_channels_and_dead_inputs():
     assert side.slices[2].problem.nnz == 0
     nothing = layer_bounds(module, "", torch.zeros_like(X), budget="layer", out_channels=2, method="relax")
     assert 0.0 == nothing.pruning.error_lower <= nothing.pruning.error_upper < 1e-300
+
+
+def test_bounds_of_a_nearly_singular_channel_verify_beside_one_of_other_units():
+    """Searches of a channel are repeated in its own units: in the layer's, rounding takes another way."""
+    G = [
+        [1.3866233364761762, -0.10724609759699574, 0.10434736607289782],
+        [-0.10724609759699574, 1.1845875407580446, -0.29998883120468683],
+        [0.10434736607289782, -0.29998883120468683, 0.08029721512082627],
+    ]
+    far = np.diag([2.0, 1.0, 1.0]) * 2.0**130
+    problems = [SparseLeastSquares(G, [3.0, 2.0, -3.0], nnz=0), SparseLeastSquares(far, np.ones(3), nnz=0)]
+    allotted, bounds, lower = solve_layer_budget(problems, 5)
+    assert [problem.nnz for problem in allotted] == [2, 3]
+    assert all(pvq.verify(problem, own) for problem, own in zip(allotted, bounds, strict=True))
+    assert lower == pytest.approx(1.8934844e-13)
+    assert proved_together(allotted, [own.certificate for own in bounds], 5) == lower
