@@ -139,8 +139,8 @@ def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
     assert sure is not None
     assert sure.mixed == ()
     rounded = (
-        "; values that no weight of a block has may be neighbours in 16 bits: it holds for all, and what was "
-        "found may have any"
+        "; that each weight is its product rounded once, in the end; values that no weight of a block has "
+        "may be neighbours in 16 bits: it holds for all, and what was found may have any"
     )
     assert sure.presumed == f"presumes {found.name}, found from the weights" + rounded * (kind != "f32")
 
@@ -533,3 +533,44 @@ def test_the_smallest_numbers_of_16_bits_leave_many_values_open() -> None:
     assert isinstance(values, Levels)
     for own in np.linspace(100.51, 101.49, 99) * 2.0**-24:
         assert np.isin(_stored(own * np.arange(-8, 8), "f16"), values.levels[0]).all()
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "bf16"])
+def test_numbers_that_were_rounded_before_are_presumed_away(kind: str) -> None:
+    """Of weights dequantized in 16 bits and stored in 32, exact multiples are not what was chosen from."""
+    codes = np.resize([-2.0, 1.0, 0.0, -1.0], (1, 16))
+    step = float(_stored(np.array([0.123]), "bf16")[0])
+    found = find_grid(_stored(step * codes, kind), kind, ["int3"])
+    assert found is not None
+    told = "no 16 bits, which hold all of its numbers, rounded them before"
+    assert (told if kind == "f32" else "each weight is its product rounded once") in found.presumed
+    longer = find_grid(_stored(0.123 * codes, "f32"), "f32", ["int3"])
+    assert longer is not None
+    assert "rounded" not in longer.presumed
+    levels = find_grid(_stored(step * np.resize(parse("mxfp4").values.units, (1, 32)), kind), kind, ["mxfp4"])
+    assert levels is not None
+    assert (told if kind == "f32" else "each weight is its product rounded once") in levels.presumed
+
+
+def test_levels_below_the_normal_numbers_of_16_bits_are_all_there() -> None:
+    """Their numbers may be those of a level beside: they tell no scale, and no level is theirs alone."""
+    rng, units = np.random.default_rng(0), parse("fp8:e5m2").values.units
+    for scale in rng.uniform(1e-8, 5e-8, 300):
+        codes = rng.choice(units[np.abs(units) < 2000.0], (1, 32))
+        codes[0, 0] = units.max()
+        found = find_grid(_stored(scale * codes, "f16"), "f16", ["fp8:e5m2"])
+        if found is None or not found.name.startswith("fp8"):
+            continue
+        values = found.grid.values(0)
+        assert isinstance(values, Levels)
+        assert np.isin(_stored(scale * units, "f16"), values.levels[0]).all()
+
+
+def test_a_named_format_of_levels_comes_before_steps_of_as_many_bits_and_blocks() -> None:
+    """24 blocks of NVFP4 without its largest numbers: codes of int4, whose box leaves -12, 8 and 12 out."""
+    units = parse("nvfp4").values.units
+    weight = np.resize(units[np.abs(units) < 4.0], (24, 16)) * (0.01 + 0.001 * np.arange(24))[:, None]
+    weight[:, 0] = 0.0
+    found = find_grid(weight, "f32", ["nvfp4"])
+    assert found is not None
+    assert found.name == "nvfp4"

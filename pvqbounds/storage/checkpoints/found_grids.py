@@ -70,7 +70,7 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
         best = min(found, key=lambda grid: grid.bits * weight.size + SCALE_BITS * grid.scales)
         if steps is None or best.bits * weight.size + SCALE_BITS * best.scales < steps.size:
             return best
-        if best.scales < FEW_BLOCKS and best.bits <= steps.bits and not steps.named:
+        if best.bits <= steps.bits and not steps.named:
             return best
     if steps is None:
         return None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import LevelRule
 from pvqbounds.storage.checkpoints.found_steps import in_parts
-from pvqbounds.storage.checkpoints.found_unseen import NEIGHBOURS, of_scale, stored_between
+from pvqbounds.storage.checkpoints.found_unseen import of_roundings, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, LevelGrid
 
 __all__ = ["on_levels"]
@@ -42,13 +44,13 @@ def on_levels(weight: Array, rule: LevelRule, kind: NumberType) -> FoundGrid | N
         weight=weight,
         bits=rule.code_bits,
         scales=len(blocks),
-        presumed=_presumed(rule, len(blocks), int(several.sum()), empty, rounded=_rounds(kind)),
+        presumed=_presumed(rule, len(blocks), int(several.sum()), empty, of_roundings(weight, kind)),
         mixed=tuple(np.flatnonzero(several[block].any(axis=1)).tolist()),
         notes=(f"The scales of {rule.name} are found from the weights: no file says them.",),
     )
 
 
-def _presumed(rule: LevelRule, blocks: int, several: int, empty: int, *, rounded: bool) -> str:
+def _presumed(rule: LevelRule, blocks: int, several: int, empty: int, roundings: Sequence[str]) -> str:
     """What a bound on such levels holds for.
 
     Parameters
@@ -57,14 +59,12 @@ def _presumed(rule: LevelRule, blocks: int, several: int, empty: int, *, rounded
         How many blocks may have had more scales than one.
     empty
         How many are all 0.
-    rounded
-        Whether the file has rounded levels to 16 bits.
+    roundings
+        What is said of how often weights were rounded.
     """
     units = rule.units
     assert units is not None
-    told = [f"presumes {rule.name} with scales found from the weights"]
-    if rounded:
-        told.append(NEIGHBOURS)
+    told = [f"presumes {rule.name} with scales found from the weights", *roundings]
     if len(units) > FEW_LEVELS:
         told.append("the largest of each block has the largest level that fits")
     if empty:
@@ -130,10 +130,16 @@ def _levels_at(blocks: Array, scale: Array, units: Array, kind: NumberType) -> A
     with such a scale may be stored as.
     """
     nearest, values = _nearest(blocks, scale, units), kind.nearest(scale[:, None] * units)[None]
+    sizes = np.abs(blocks)
+    # numbers below the normal ones may be of a level beside the nearest: the largest alone is sure
+    sure = (sizes >= 2.0**kind.least_exponent) | (sizes == sizes.max(axis=1, keepdims=True))
+    sure |= blocks == 0.0
     if _rounds(kind):
-        low, high = of_scale(np.abs(blocks), np.abs(units[nearest]), kind)
+        low, high = of_scale(sizes, np.where(sure, np.abs(units[nearest]), 0.0), kind)
         turned = units * np.sign(scale)[:, None]
         low, high = (np.where(np.isfinite(end), end, 0.0)[:, None] for end in (low, high))
         values = stored_between(low * turned, high * turned, kind)
-    values[:, np.arange(len(blocks))[:, None], nearest] = blocks
-    return values.transpose(1, 0, 2).reshape(len(blocks), -1)
+    block, number = np.nonzero(sure)
+    values[:, block, nearest[block, number]] = blocks[block, number]
+    levels = values.transpose(1, 0, 2).reshape(len(blocks), -1)
+    return levels if sure.all() else np.concatenate([levels, blocks], axis=1)

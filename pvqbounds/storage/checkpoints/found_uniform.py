@@ -22,7 +22,7 @@ from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.storage.checkpoints.found_off import MORE_BITS, one_off
 from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, magnitudes, steps_of
-from pvqbounds.storage.checkpoints.found_unseen import NEIGHBOURS, of_scale, stored_between
+from pvqbounds.storage.checkpoints.found_unseen import of_roundings, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
 
@@ -135,14 +135,20 @@ def on_steps(weight: Array, fitted: Fitted, kind: NumberType, rules: Sequence[Va
         bits=width.bits,
         scales=blocks,
         presumed=_presumed(
-            name, blocks, (int(open_ones.sum()), int(hidden.sum()), int(empty.sum())), rounded=rounded
+            name,
+            blocks,
+            (int(open_ones.sum()), int(hidden.sum()), int(empty.sum())),
+            of_roundings(weight, kind),
+            rounded=rounded,
         ),
         mixed=tuple(np.flatnonzero(open_ones[block].any(axis=1)).tolist()),
         notes=(*notes, *_beside(name, rules, width, size)),
     )
 
 
-def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: bool) -> str:
+def _presumed(
+    name: str, blocks: int, unseen: tuple[int, int, int], roundings: Sequence[str], *, rounded: bool
+) -> str:
     """What a bound on a grid that was found holds for.
 
     Parameters
@@ -150,14 +156,14 @@ def _presumed(name: str, blocks: int, unseen: tuple[int, int, int], *, rounded: 
     unseen
         How many blocks have all values that are possible; may have a step too far below what is seen for
         that; and are all 0.
+    roundings
+        What is said of how often weights were rounded.
     rounded
         Whether the file has rounded multiples to 16 bits, which leaves open what exactly those are that no
         weight has.
     """
     open_ones, hidden, empty = unseen
-    told = [f"presumes {name}, found from the weights"]
-    if rounded:
-        told.append(NEIGHBOURS)
+    told = [f"presumes {name}, found from the weights", *roundings]
     if hidden:
         other = " or another" * rounded
         told.append(

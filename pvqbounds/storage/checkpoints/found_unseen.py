@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.formats.number_types import NumberType
+from pvqbounds.problems.formats.number_types import BF16, FP16, FP32, NumberType
 from pvqbounds.storage.checkpoints.found_steps import rounded_to
 
-__all__ = ["NEIGHBOURS", "of_scale", "stored_between"]
+__all__ = ["of_roundings", "of_scale", "stored_between"]
 
 Array = NDArray[np.float64]
 
@@ -17,6 +17,17 @@ NEIGHBOURS = (
     "may have any"
 )
 """What is said of a grid that holds them."""
+
+ONCE = "that each weight is its product rounded once, in the end"
+UNROUNDED = "that no 16 bits, which hold all of its numbers, rounded them before"
+
+
+def of_roundings(weight: Array, kind: NumberType) -> list[str]:
+    """What is presumed of how often weights were rounded, and what that leaves open."""
+    if kind.mantissa < FP32.mantissa:
+        return [ONCE, NEIGHBOURS]
+    short = any(np.array_equal(number.nearest(weight), weight) for number in (BF16, FP16))
+    return [UNROUNDED] * short
 
 
 def of_scale(sizes: Array, units: Array, kind: NumberType) -> tuple[Array, Array]:
