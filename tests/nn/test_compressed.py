@@ -307,10 +307,10 @@ def test_what_a_found_grid_presumes_stands_at_every_interval(
     assert run(*layer, "--json", "r.json", "--plot", "r.svg", "--table", "r.csv") == 0
     blocks = len(codes)
     told = (
-        f"The interval presumes int4:channel, found from the weights; in 1 of {blocks} blocks, whose weights "
-        f"are all 0, nothing else; in 1 of {blocks} blocks, which use few codes, it holds for every step and "
-        "zero point that they can have had; what was found in their channels, which may mix them, is not "
-        "counted as reached."
+        "The interval presumes int4:channel, found from the weights; values to the last place of float32; "
+        f"in 1 of {blocks} blocks, whose weights are all 0, nothing else; in 1 of {blocks} blocks, which use "
+        "few codes, it holds for every step and zero point that they can have had; what was found in their "
+        "channels, which may mix them, is not counted as reached."
     )
     out = " ".join(capsys.readouterr().out.split())
     assert told in out

@@ -142,7 +142,8 @@ def test_a_block_that_may_have_had_a_finer_step_has_the_values_of_all(
         "; that each weight is its product rounded once, in the end; values that no weight of a block has "
         "may be neighbours in 16 bits: it holds for all, and what was found may have any"
     )
-    assert sure.presumed == f"presumes {found.name}, found from the weights" + rounded * (kind != "f32")
+    left = "; values to the last place of float32" if kind == "f32" else rounded
+    assert sure.presumed == f"presumes {found.name}, found from the weights{left}"
 
 
 def test_what_nothing_shows_is_presumed() -> None:
@@ -152,8 +153,9 @@ def test_what_nothing_shows_is_presumed() -> None:
     found = find_grid(_steps("channel") * codes, "f32")
     assert found is not None
     assert found.presumed == (
-        "presumes int8:channel, found from the weights; in 1 of 6 blocks the step that is seen, which may "
-        "have been a part of it; in 1 of 6 blocks, whose weights are all 0, nothing else"
+        "presumes int8:channel, found from the weights; values to the last place of float32; in 1 of 6 "
+        "blocks the step that is seen, which may have been a part of it; in 1 of 6 blocks, whose weights are "
+        "all 0, nothing else"
     )
     values = found.grid.values(5)
     assert isinstance(values, Steps)

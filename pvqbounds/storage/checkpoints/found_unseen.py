@@ -19,6 +19,7 @@ NEIGHBOURS = (
 """What is said of a grid that holds them."""
 
 ONCE = "that each weight is its product rounded once, in the end"
+LAST_PLACE = "values to the last place of float32"
 UNROUNDED = "that no 16 bits, which hold all of its numbers, rounded them before"
 
 
@@ -27,7 +28,7 @@ def of_roundings(weight: Array, kind: NumberType) -> list[str]:
     if kind.mantissa < FP32.mantissa:
         return [ONCE, NEIGHBOURS]
     short = any(np.array_equal(number.nearest(weight), weight) for number in (BF16, FP16))
-    return [UNROUNDED] * short
+    return [LAST_PLACE] * (kind.mantissa == FP32.mantissa) + [UNROUNDED] * short
 
 
 def of_scale(sizes: Array, units: Array, kind: NumberType) -> tuple[Array, Array]:
