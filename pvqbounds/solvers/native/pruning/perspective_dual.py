@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,24 +43,18 @@ __all__ = [
     "priced_form",
 ]
 
+BOLD = 0.8
+"""Fraction of the way to the boundary that a path of few steps goes: it breaks off where it is."""
 
-class _Pace(NamedTuple):
-    """How boldly a path is followed."""
+CAREFUL = 0.6
+"""The same of a path that may take its steps. What comes very close to the boundary no more than doubles in
+each later step: bold paths creep for a dozen steps at each mu where the spectrum is wide."""
 
-    largest_step: float
-    """Fraction of the way to the boundary."""
-    centred: float
-    """Promised rise, in units of mu, under which an iterate is near enough to the central path."""
-    shrink: float
-    """Ratio of one mu to the next."""
+CENTRED = 0.5
+"""Promised rise, in units of mu, under which an iterate is near enough to the central path."""
 
-
-BOLD = _Pace(0.8, 0.5, 0.15)
-"""Of a path of few steps: it is as far as can be when it breaks off."""
-
-CAREFUL = _Pace(0.55, 1.0, 0.2)
-"""Of one that may take its steps. What comes very close to the boundary no more than doubles in each later
-step: bold paths creep for a dozen steps at each mu where the spectrum is wide."""
+SHRINK = 0.15
+"""Ratio of one mu to the next."""
 
 MANY_STEPS = 40
 """Steps that a path may take from where on it is careful: most need 30 to 50."""
@@ -265,7 +258,7 @@ def central_path(
     gram, n = form.gram, len(form.weight)
     used = np.flatnonzero(form.group >= 0)
     w, g, need = form.weight[used], form.group[used], form.need
-    pace = CAREFUL if max_iterations >= MANY_STEPS else BOLD
+    longest = CAREFUL if max_iterations >= MANY_STEPS else BOLD
     if price is not None:
         g, need = np.zeros(len(used), dtype=np.int64), np.zeros(0)
     point, mu = _first(START * form.start[used], w, g, need, price, n)
@@ -286,17 +279,17 @@ def central_path(
         if newton is None:
             break
         direction, decrement = newton
-        step = min(1.0, pace.largest_step * _reach(factor, used, w, g, point, direction))
+        step = min(1.0, longest * _reach(factor, used, w, g, point, direction))
         for _ in range(30):
             factor = _factor(gram, used, point.D + step * direction.D)
             if factor is not None:
                 break
             step *= 0.7
         point = point.along(direction, step)
-        if decrement < mu * pace.centred:
+        if decrement < mu * CENTRED:
             if 4 * n * mu < tolerance * best_value:
                 break
-            mu *= pace.shrink
+            mu *= SHRINK
     return best
 
 
