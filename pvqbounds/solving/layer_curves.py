@@ -88,8 +88,11 @@ def searched_together(
 
 def _errors(problem: SparseLeastSquares, curve: Sequence[Bounds]) -> list[float]:
     """Errors of the supports that were found, in the units of `problem`."""
-    supports = [own.support for own in curve]
-    return [problem.error(problem.refit(kept)).upper for kept in supports if kept is not None]
+    errors = []
+    for own in curve:
+        assert own.support is not None
+        errors.append(problem.error(problem.refit(own.support)).upper)
+    return errors
 
 
 def _certificate(curve: Sequence[Bounds]) -> CurveCertificate:

@@ -67,8 +67,8 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
     levels = (on_levels(weight, rule, TYPES[kind]) for rule in rules if isinstance(rule, LevelRule))
     found = [grid for grid in levels if grid is not None]
     if found:
-        best = min(found, key=lambda grid: grid.bits * weight.size + SCALE_BITS * grid.scales)
-        if steps is None or best.bits * weight.size + SCALE_BITS * best.scales < steps.size:
+        best = min(found, key=_size)
+        if steps is None or _size(best) < steps.size:
             return best
         if best.bits <= steps.bits and not steps.named:
             return best
@@ -76,6 +76,11 @@ def find_grid(weight: Array, kind: str, hints: Sequence[str] = ()) -> FoundGrid 
         return None
     others = [rule for rule in rules if rule.name not in {grid.name for grid in found}]
     return on_steps(weight, steps.fitted, TYPES[kind], others)
+
+
+def _size(grid: FoundGrid) -> int:
+    """Bits of its codes and scales."""
+    return grid.bits * grid.weight.size + SCALE_BITS * grid.scales
 
 
 def weight_off(weight: Array, kind: str, hints: Sequence[str] = ()) -> str:

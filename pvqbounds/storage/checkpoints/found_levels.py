@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems.formats.number_types import FP32, NumberType
 from pvqbounds.problems.formats.rules import LevelRule
 from pvqbounds.storage.checkpoints.found_steps import in_parts
-from pvqbounds.storage.checkpoints.found_unseen import of_roundings, of_scale, stored_between
+from pvqbounds.storage.checkpoints.found_unseen import has_16_bits, of_roundings, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, LevelGrid
 
 __all__ = ["on_levels"]
@@ -77,11 +77,6 @@ def _presumed(rule: LevelRule, blocks: int, several: int, empty: int, roundings:
     return "; ".join(told)
 
 
-def _rounds(kind: NumberType) -> bool:
-    """Whether a file has 16 bits, which hide what exactly a scale is."""
-    return kind.mantissa < FP32.mantissa
-
-
 def _scales(blocks: Array, units: Array, kind: NumberType) -> Array | None:
     """Every scale that each block may have had, 0 where all is 0; of many levels the first that fits.
 
@@ -134,7 +129,7 @@ def _levels_at(blocks: Array, scale: Array, units: Array, kind: NumberType) -> A
     # numbers below the normal ones may be of a level beside the nearest: the largest alone is sure
     sure = (sizes >= 2.0**kind.least_exponent) | (sizes == sizes.max(axis=1, keepdims=True))
     sure |= blocks == 0.0
-    if _rounds(kind):
+    if has_16_bits(kind):
         low, high = of_scale(sizes, np.where(sure, np.abs(units[nearest]), 0.0), kind)
         turned = units * np.sign(scale)[:, None]
         low, high = (np.where(np.isfinite(end), end, 0.0)[:, None] for end in (low, high))

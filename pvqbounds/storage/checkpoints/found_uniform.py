@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.formats.number_types import FP32, NumberType
+from pvqbounds.problems.formats.number_types import NumberType
 from pvqbounds.problems.formats.rules import ValueRule
 from pvqbounds.storage.checkpoints.found_off import MORE_BITS, one_off
 from pvqbounds.storage.checkpoints.found_steps import LARGEST_BITS, Fitted, hides_steps, magnitudes, steps_of
-from pvqbounds.storage.checkpoints.found_unseen import of_roundings, of_scale, stored_between
+from pvqbounds.storage.checkpoints.found_unseen import has_16_bits, of_roundings, of_scale, stored_between
 from pvqbounds.storage.checkpoints.grids import FoundGrid, Grid, LevelGrid, StepGrid
 from pvqbounds.storage.checkpoints.pack_quantized import grid_name
 
@@ -110,8 +110,8 @@ def on_steps(weight: Array, fitted: Fitted, kind: NumberType, rules: Sequence[Va
     empty = (low == 0) & (high == 0)
     times = np.where(empty, 1, width.times(low, high))
     ends = width.ends(low, high)
-    rounded = kind.mantissa < FP32.mantissa
-    steps = _possible_steps(weight.reshape(blocks, size), fitted.step, times, width, kind, rounded)
+    rounded = has_16_bits(kind)
+    steps = _possible_steps(weight.reshape(blocks, size), fitted.step, times, width, kind)
     count = np.array([len(own) for own in steps])
     hidden = (count * (ends[1] - ends[0] + 1) > MOST_CODES) | (count == 0)
     open_ones = ((count > 1) & ~hidden) | (~empty & (ends[1] - ends[0] >= 1 << width.bits))
@@ -183,9 +183,7 @@ def _presumed(
 def _beside(name: str, rules: Sequence[ValueRule], width: _Width, size: int) -> list[str]:
     """Say where no format that is asked for beside the weights is theirs."""
     fitting = any(
-        rule.has_steps
-        and (rule.code_bits, "asym" in rule.name.split(":")) == (width.bits, width.asymmetric)
-        and (rule.group is None or size % rule.group == 0)
+        rule.has_steps and _named(rule) == width and (rule.group is None or size % rule.group == 0)
         for rule in rules
     )
     if fitting or not rules:
@@ -248,7 +246,6 @@ def _possible_steps(
     times: NDArray[np.int64],
     width: _Width,
     kind: NumberType,
-    rounded: bool,
 ) -> list[Array]:
     """Every step that each block may have had, that which is seen first; none where rounding hides some.
 
@@ -258,12 +255,11 @@ def _possible_steps(
         The coarsest step of each block.
     times
         Into how many parts it may have been cut.
-    rounded
-        Whether the file rounds to 16 bits, so that steps that are no parts of it may have the same weights.
     """
     found = [step / np.arange(1, most + 1) for step, most in zip(seen, times, strict=True)]
-    if not rounded:
+    if not has_16_bits(kind):
         return found
+    # steps that are no parts of it may have the same weights
     largest = (1 << width.bits) - 1 if width.asymmetric else 1 << (width.bits - 1)
     sizes = magnitudes(blocks)
     least, most = sizes[:, 0], sizes[:, -1]
@@ -310,7 +306,7 @@ def _values_of(blocks: Array, step: Array, codes: NDArray[np.int64], kind: Numbe
     In 16 bits a step is known to a small interval only: where a code's multiples in it are rounded to several
     numbers, and no weight shows which, all of them are values.
     """
-    if kind.mantissa >= FP32.mantissa:
+    if not has_16_bits(kind):
         return step[:, None] * codes
     own = np.rint(blocks / step[:, None]).astype(np.int64)
     rows = np.arange(len(blocks))[:, None]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems.formats.number_types import BF16, FP16, FP32, NumberType
 from pvqbounds.storage.checkpoints.found_steps import rounded_to
 
-__all__ = ["of_roundings", "of_scale", "stored_between"]
+__all__ = ["has_16_bits", "of_roundings", "of_scale", "stored_between"]
 
 Array = NDArray[np.float64]
 
@@ -23,9 +23,14 @@ LAST_PLACE = "values to the last place of float32"
 UNROUNDED = "that no 16 bits, which hold all of its numbers, rounded them before"
 
 
+def has_16_bits(kind: NumberType) -> bool:
+    """Whether a file's numbers are so short that they hide what exactly a scale is."""
+    return kind.mantissa < FP32.mantissa
+
+
 def of_roundings(weight: Array, kind: NumberType) -> list[str]:
     """What is presumed of how often weights were rounded, and what that leaves open."""
-    if kind.mantissa < FP32.mantissa:
+    if has_16_bits(kind):
         return [ONCE, NEIGHBOURS]
     short = any(np.array_equal(number.nearest(weight), weight) for number in (BF16, FP16))
     return [LAST_PLACE] * (kind.mantissa == FP32.mantissa) + [UNROUNDED] * short
