@@ -76,7 +76,7 @@ def side_by_side(name: str, gram: Any, weights: Any, formats: list[str], channel
 def formats_of(options: argparse.Namespace) -> None:
     """Widths of all intervals, and the share of the pairs that are decided."""
     widths: dict[str, list[float]] = {form: [] for form in options.formats}
-    decided = pairs = dominated = 0
+    decided = pairs = dominated = held = 0
     for name, gram, weights in layers_of(options.grams, options.layers, options.largest):
         report = side_by_side(name, gram, weights, options.formats, options.channels)
         for side in report.sides:
@@ -84,10 +84,14 @@ def formats_of(options: argparse.Namespace) -> None:
             widths[side.format].append(upper - lower)
         decided += len(report.verdict)
         dominated += len(report.dominates)
+        held += len(set(map(frozenset, report.never_worse)))
         pairs += len(report.sides) * (len(report.sides) - 1) // 2
     for form, found in widths.items():
         print(f"{form:10s} width: median {statistics.median(found):.2f}, most {max(found):.2f} dB")
-    print(f"{decided} of {pairs} pairs decided, in {dominated} the better one is no larger")
+    print(
+        f"{decided} of {pairs} pairs decided, in {dominated} the better one is no larger; in {held} more one "
+        "allows every weight of the other"
+    )
 
 
 def small(options: argparse.Namespace) -> Iterator[tuple[str, list[pvq.SparseLeastSquares]]]:

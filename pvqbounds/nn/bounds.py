@@ -11,6 +11,7 @@ from torch import nn
 
 from pvqbounds.methods import notes
 from pvqbounds.nn.compressed import notes_of
+from pvqbounds.nn.contained import no_worse_than_contained
 from pvqbounds.nn.gram_files import GivenGrams
 from pvqbounds.nn.grams import Data, LayerGrams
 from pvqbounds.nn.layer_inputs import LayerInputs
@@ -233,7 +234,7 @@ def _solved(
         told_of.done(0)
         watched = replace(execution, progress=told_of.done, found=told_of.found, total_time=sharing.next())
         sides.append(bounded_side(plan, posed, number, (target.channels, target.inputs), watched))
-    return sides
+    return no_worse_than_contained(sides)
 
 
 def _notes(plan: LayerPlan, posed: Posed, target: Layer, captured: LayerGrams) -> list[str]:

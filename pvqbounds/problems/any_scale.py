@@ -90,6 +90,23 @@ class AnySteps(ValueSet):
         return self.span is None or reach <= self.span
 
     @property
+    def width(self) -> int:
+        """How far apart codes and 0 are at most."""
+        box = max(self.qmax, 0) - min(self.qmin, 0)
+        return box if self.span is None else min(box, self.span)
+
+    def contains(self, other: ValueSet) -> bool:
+        """Whether all weights of `other` have one step, given or free, and codes that are allowed here."""
+        free = other if isinstance(other, AnySteps) else _freed(other)
+        if free is None or free.n != self.n:
+            return False
+        return self.qmin <= free.qmin and free.qmax <= self.qmax and free.width <= self.width
+
+    def codes_of(self, other: ValueSet, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same codes: what they stand for is a matter of the scale."""
+        return codes
+
+    @property
     def lowest(self) -> Array:
         """Minus infinity where there are negative codes, else 0."""
         return np.full(self.count, -np.inf if self.qmin < 0 else 0.0)
@@ -180,6 +197,15 @@ class AnySteps(ValueSet):
     def least_costs(self, weight: Array, lam: Array, nu: Array) -> Array:
         """Over all reals, which hold the values of every scale."""
         return Reals(self.count).least_costs(weight, lam, nu)
+
+
+def _freed(values: ValueSet) -> AnySteps | None:
+    """Steps of any scale that hold these, all of one step; None where they have none, or several."""
+    steps = values.lattice
+    if steps is None or (steps != steps[0]).any():
+        return None
+    low, high = values.code_ends
+    return AnySteps(values.n, int(low.min()), int(high.max()))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

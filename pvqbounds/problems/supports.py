@@ -20,6 +20,7 @@ __all__ = [
     "Groups",
     "Pattern",
     "SupportRule",
+    "allow_all_of",
     "checked_budgets",
     "checked_pattern",
     "largest_kept",
@@ -192,6 +193,33 @@ def checked_budgets(rule: SupportRule, n: int) -> list[Budget]:
     budgets = [(group, min(most, len(group))) for group, most in groups]
     rest = np.flatnonzero(times == 0)
     return [*budgets, (rest, len(rest))] if len(rest) else budgets
+
+
+def allow_all_of(larger: Sequence[Budget], smaller: Sequence[Budget]) -> bool:
+    """Whether every support within budgets of some inputs is one within other budgets of the same inputs.
+
+    Of a group the smaller budgets keep at most what each group of theirs may keep of the inputs that both
+    have: exactly so many, as their groups are disjoint.
+
+    Parameters
+    ----------
+    larger, smaller
+        Groups that hold each input once, as :func:`checked_budgets` gives them.
+    """
+    theirs, room = _numbered(larger)
+    own, most = _numbered(smaller)
+    pairs, shared = np.unique(own * len(room) + theirs, return_counts=True)
+    kept = np.minimum(shared, most[pairs // len(room)])
+    spent = np.bincount(pairs % len(room), weights=kept, minlength=len(room))
+    return bool((spent <= room).all())
+
+
+def _numbered(budgets: Sequence[Budget]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of the group of each input, and the budget of each group."""
+    members = np.concatenate([inputs for inputs, _ in budgets])
+    group = np.empty(len(members), dtype=np.int64)
+    group[members] = np.repeat(np.arange(len(budgets)), [len(inputs) for inputs, _ in budgets])
+    return group, np.array([most for _, most in budgets], dtype=np.int64)
 
 
 def rule_of(n: int, nnz: int | None, pattern: tuple[int, int] | None, stride: int = 1) -> SupportRule:

@@ -127,6 +127,17 @@ class ValueSet(ABC):
         `lam` may be off by one rounding (relative error u), as a float64 difference is; all else exact.
         """
 
+    def contains(self, other: ValueSet) -> bool:
+        """Whether it is known that each weight may take every value here that it may take in `other`.
+
+        False where that is not known: a class says itself what it can tell, and exactly.
+        """
+        return other is self
+
+    def codes_of(self, other: ValueSet, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Codes here of the values that codes have in another set, which this one contains, shape (n,)."""
+        return self.nearest(other.weight_of(codes))
+
     def held(self) -> ValueSet:
         """Themselves, of arrays that nobody can write into any more: proofs keep what follows from them."""
         return self
@@ -197,6 +208,17 @@ class Steps(ValueSet):
         if step is self.step and qmin is self.qmin and qmax is self.qmax:
             return self
         return replace(self, step=step, qmin=qmin, qmax=qmax)
+
+    def contains(self, other: ValueSet) -> bool:
+        """Whether each step of `other` is a whole multiple of the one here, and its box within this one."""
+        steps = other.lattice
+        if steps is None or other.n != self.n:
+            return False
+        low, high = other.code_ends
+        with np.errstate(over="ignore", invalid="ignore"):
+            times = steps / self.step  # whole and exact where the remainder, which is exact, is 0
+            inside = (times * low >= self.qmin) & (times * high <= self.qmax)
+        return bool(((np.fmod(steps, self.step) == 0.0) & inside).all())
 
     @property
     def lowest(self) -> Array:
@@ -310,6 +332,17 @@ class Tabulated(ValueSet):
     def n(self) -> int:
         """Number of weights."""
         return len(self.table)
+
+    def contains(self, other: ValueSet) -> bool:
+        """Whether each level of `other` is one here."""
+        levels, table = other.levels_table, self.table
+        if levels is None or other.n != self.n:
+            return False
+        if levels.strides[0] == table.strides[0] == 0:  # all rows are one
+            levels, table = levels[:1], table[:1]
+        if levels.shape == table.shape and np.array_equal(levels, table):
+            return True
+        return all(bool(np.isin(row, own).all()) for row, own in zip(levels, table, strict=True))
 
     def check(self) -> None:
         """Refuse levels that are not finite or do not rise."""
@@ -471,6 +504,10 @@ class Reals(ValueSet):
     def zero_codes(self) -> NDArray[np.int64]:
         """A real number has no code."""
         raise InputError(NO_CODES)
+
+    def contains(self, other: ValueSet) -> bool:
+        """Every set of as many weights."""
+        return other.n == self.n
 
     def among(self, inputs: NDArray[np.bool_] | NDArray[np.int64]) -> Reals:
         """Those of some inputs."""

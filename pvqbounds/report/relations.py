@@ -1,4 +1,7 @@
-"""The verdict on many formats: a matrix of which is better than which, and at what size; and in words."""
+"""The verdict on many formats: a matrix of which is better than which, and at what size; and in words.
+
+Of a pair that no intervals decide one may be known to be never worse, as it allows every weight of the other.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from rich.text import Text
 from pvqbounds.results.layer import LayerReport, Side
 from pvqbounds.results.relation import EQUAL_SIZE
 
-__all__ = ["order_text", "relations_view", "undecided_text"]
+__all__ = ["inclusion_text", "order_text", "relations_view", "undecided_text"]
 
 MOST_IN_WORDS = 5
 """Formats whose pairs are all listed; of more they are counted."""
@@ -43,6 +46,20 @@ def undecided_text(sides: Sequence[Side]) -> str:
     return OVERLAP if overlap or proved else REPORTED
 
 
+def inclusion_text(report: LayerReport, first: Side, second: Side) -> str:
+    """Which of two sides allows every weight of the other, by the report's names; empty if none does."""
+    called = dict(zip((side.format for side in report.sides), report.names, strict=True))
+    one, other = called[first.format], called[second.format]
+    holds = (first.format, second.format) in report.contains
+    held = (second.format, first.format) in report.contains
+    if holds and held:
+        return f"{one} and {other} allow the same weights"
+    if holds or held:
+        winner, loser = (one, other) if holds else (other, one)
+        return f"{winner} is never worse than {loser}, all of whose weights it allows"
+    return ""
+
+
 def order_text(report: LayerReport) -> str:
     """Of many sides which is better than which, and which of these are no larger either."""
     few = len(report.sides) <= MOST_IN_WORDS
@@ -56,24 +73,49 @@ def _all_pairs(report: LayerReport) -> list[str]:
     for winner, loser in report.verdict:
         worse.setdefault(winner, []).append(loser)
     proved = "; ".join(f"{winner} than {_listed(losers)}" for winner, losers in worse.items())
-    decided = {frozenset(pair) for pair in report.verdict}
+    known = {frozenset(pair) for pair in (*report.verdict, *report.contains)}
     why: dict[str, list[str]] = {}
     for first, second in itertools.combinations(report.sides, 2):
-        if frozenset((first.format, second.format)) not in decided:
+        if frozenset((first.format, second.format)) not in known:
             pair = f"{first.format} and {second.format}"
             why.setdefault(undecided_text((first, second)), []).append(pair)
     left = "; ".join(f"{', '.join(pairs)} ({reason})" for reason, pairs in why.items())
-    return [f"Verdict, provably better: {proved}." if proved else "", f"Undecided: {left}." if left else ""]
+    return [
+        f"Verdict, provably better: {proved}." if proved else "",
+        _by_inclusion(report),
+        f"Undecided: {left}." if left else "",
+    ]
+
+
+def _by_inclusion(report: LayerReport) -> str:
+    """Which formats allow every weight of which, where no intervals decide."""
+    held: dict[str, list[str]] = {}
+    alike: list[str] = []
+    for first, second in report.never_worse:
+        if (second, first) not in report.contains:
+            held.setdefault(first, []).append(second)
+        elif f"{second} and {first}" not in alike:
+            alike.append(f"{first} and {second}")
+    never = "; ".join(f"{first} than {_listed(others)}" for first, others in held.items())
+    texts = [
+        f"Never worse, allowing every weight of the other: {never}." if never else "",
+        f"The same weights are allowed by {'; by '.join(alike)}." if alike else "",
+    ]
+    return " ".join(filter(None, texts))
 
 
 def _counted(report: LayerReport) -> str:
     """How many pairs are decided."""
     pairs, decided = math.comb(len(report.sides), 2), len(report.verdict)
+    known = len(set(map(frozenset, report.never_worse)))
+    more = (
+        f" In {known} more one format is never worse: it allows every weight of the other." if known else ""
+    )
     if not decided:
-        return f"Verdict: none of {pairs} pairs is decided."
+        return f"Verdict: none of {pairs} pairs is decided.{more}"
     return (
         f"Verdict: {decided} of {pairs} pairs are decided; in {len(report.dominates)} of them the better "
-        "format is no larger."
+        f"format is no larger.{more}"
     )
 
 
@@ -104,6 +146,8 @@ def relations_view(report: LayerReport) -> list[RenderableType]:
     meaning = {
         ">>": ">> provably better and no larger",
         ">": "> provably better, and larger",
+        ">=": ">= never worse: it allows every weight of the other",
+        "=": "= both allow the same weights",
         **{mark: f"{mark} undecided: {why}" for why, mark in MARKS.items()},
     }
     seen = {mark for row in marks for mark in row}
@@ -115,7 +159,10 @@ def relations_view(report: LayerReport) -> list[RenderableType]:
 def _marks(report: LayerReport) -> list[list[str]]:
     """What stands in the matrix: a row for each side, a column for each beside it."""
     marks = {}
-    for relation in report.relations:
+    for first, second in report.contains:
+        both = (second, first) in report.contains
+        marks[first, second], marks[second, first] = ("=", "=") if both else (">=", "<=")
+    for relation in report.relations:  # where a pair is decided, that says more
         sign = 1 + relation.dominates
         marks[relation.better, relation.worse] = ">" * sign
         marks[relation.worse, relation.better] = "<" * sign

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from pvqbounds.methods import label_of
 from pvqbounds.problems import IntegerLeastSquares, Problem
-from pvqbounds.report.relations import order_text, relations_view, undecided_text
+from pvqbounds.report.relations import inclusion_text, order_text, relations_view, undecided_text
 from pvqbounds.results.bounds import sqnr
 from pvqbounds.results.compressed import AS_STORED
 from pvqbounds.results.decibels import ENDLESS, interval_text, rounded_down, rounded_up, sqnr_text
@@ -108,7 +108,7 @@ def layer_view(report: LayerReport) -> RenderableType:
         *(Text(estimate_text(side)) for side in report.sides if side.estimate is not None),
         *(Text(text) for text in _reasons(report)),
         *relations_view(report),
-        Text(verdict_text(report), style="bold" if report.verdict else ""),
+        Text(verdict_text(report), style="bold" if report.verdict or report.never_worse else ""),
         Text(conditions_text(report), style="dim"),
         *(Text(f"Note: {note}", style="yellow") for note in report.notes),
     )
@@ -474,7 +474,10 @@ def _pair_verdict(report: LayerReport) -> str:
     called = dict(zip((side.format for side in report.sides), report.names, strict=True))
     sides = {side.format: side for side in report.sides}
     if not report.verdict:
-        return f"Verdict: undecided, {undecided_text(report.sides)}."
+        known, why = inclusion_text(report, *report.sides), undecided_text(report.sides)
+        if len(report.never_worse) == 1:
+            known += f"; whether it is better is undecided, {why}"
+        return f"Verdict: {known or f'undecided, {why}'}."
     ((winner, loser),) = report.verdict
     words = [
         name if name == form else f"{name} ({size_text(sides[form]).split(',')[0]})"
@@ -496,7 +499,9 @@ def _chunked_verdict(report: LayerReport) -> str:
         better = sum(surely_better(_sqnr(a), _sqnr(b), b.bounds.lower_kind) for a, b in pairs)
         worse = sum(surely_better(_sqnr(b), _sqnr(a), a.bounds.lower_kind) for a, b in pairs)
         undecided = len(pairs) - better - worse
-        texts.append(f"{name} is provably better on {better}, {other} on {worse}; {undecided} are undecided")
+        known = inclusion_text(report, first, second) if undecided else ""
+        left = f"on the other {undecided} {known}" if known else f"{undecided} are undecided"
+        texts.append(f"{name} is provably better on {better}, {other} on {worse}; {left}")
     return (
         f"Of {len(report.sides[0].slices)} chunks {'. '.join(texts)}. "
         "Chunks are problems of their own: their bounds do not add up to one for the layer."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pvqbounds.results.bounds import Bounds, LowerKind, Status, sqnr, sqnr_inter
 from pvqbounds.results.compressed import AS_STORED, Compressed
 from pvqbounds.results.estimate import Estimate
 from pvqbounds.results.held_out import HeldOut
+from pvqbounds.results.inclusion import allows_all_of
 from pvqbounds.results.relation import Relation, size_beside
 
 __all__ = ["LayerReport", "SharedBudget", "SharedScale", "Side", "SliceResult", "Verdict", "labels"]
@@ -142,12 +144,12 @@ class Side:
     def error_upper(self) -> float:
         """Sum of the achieved errors, rounded up; of the file's own weights where its grid holds too much."""
         errors = [s.bounds.error_upper for s in self.slices]
-        for i in self._mixed:
+        for i in self.mixed:
             errors[i] = self.method_errors[AS_STORED][i]
         return up(math.fsum(errors))
 
     @property
-    def _mixed(self) -> list[int]:
+    def mixed(self) -> list[int]:
         """Slices on whose values the compression could not choose freely."""
         channels = set() if self.compressed is None else set(self.compressed.mixed)
         return [i for i, own in enumerate(self.slices) if own.channel in channels]
@@ -168,7 +170,7 @@ class Side:
     @property
     def status(self) -> Status:
         """Whether every slice is "optimal"; else "bounded". Under one budget or free scale, of the layer."""
-        if self.shared is not None or self.one_scale is not None or self._mixed:
+        if self.shared is not None or self.one_scale is not None or self.mixed:
             return status_of(self.error_lower, self.error_upper, self.signal_enclosure.lower)
         return "optimal" if all(s.bounds.status == "optimal" for s in self.slices) else "bounded"
 
@@ -352,8 +354,9 @@ class LayerReport:
         few = [f"{name} {_brief(side)}" for name, side in zip(self.names, self.sides, strict=True)][:2]
         more = f" and {len(self.sides) - 2} more" if len(self.sides) > 2 else ""
         chunks = "" if self.protocol == "full" else f" in {len(self.sides[0].slices)} chunks"
-        pairs = [f"{better} > {worse}" for better, worse in self.verdict[:2]] or ["undecided"]
-        verdict = f"; verdict: {', '.join(pairs)}{', ...' * (len(self.verdict) > 2)}"
+        pairs = [f"{better} > {worse}" for better, worse in self.verdict]
+        pairs += [f"{first} >= {second}" for first, second in self.never_worse]
+        verdict = f"; verdict: {', '.join(pairs[:2]) or 'undecided'}{', ...' * (len(pairs) > 2)}"
         told = f"{', '.join(few)}{more}{verdict * (len(self.sides) > 1)}"
         return f"<LayerReport {self.model} {self.layer}{chunks}: {told}>"
 
@@ -434,6 +437,25 @@ class LayerReport:
     def dominates(self) -> Verdict:
         """Those of the `verdict` in which the better one is no larger, within `EQUAL_SIZE`."""
         return tuple((pair.better, pair.worse) for pair in self.relations if pair.dominates)
+
+    @cached_property
+    def contains(self) -> Verdict:
+        """The pairs of formats of which the first allows every weight of the second: it is never worse.
+
+        That is known by inclusion, without any interval and under either protocol, whether the first is
+        provably better or not: it may be no better at all. Two that allow the same weights are both pairs.
+        """
+        return tuple(
+            (first.format, second.format)
+            for first, second in itertools.permutations(self.sides, 2)
+            if allows_all_of(first, second)
+        )
+
+    @property
+    def never_worse(self) -> Verdict:
+        """Those pairs of `contains` that the `verdict` does not decide: the first is better or as good."""
+        decided = {frozenset(pair) for pair in self.verdict}
+        return tuple(pair for pair in self.contains if frozenset(pair) not in decided)
 
     @property
     def undominated(self) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ from pvqbounds.storage.results_read import read_record
 
 __all__ = ["Finding", "verify_file"]
 
-LATER = ("dead_inputs", "notes", "dominates")
+LATER = ("dead_inputs", "notes", "dominates", "contains")
 """What earlier results do not say: its absence claims nothing."""
 
 EXPECTED = ("expected", "expected_error")

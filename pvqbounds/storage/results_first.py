@@ -28,7 +28,7 @@ def first_format(side: Node, task: str) -> Format:
 
 def first_document(document: Document, formats: tuple[Format, ...]) -> Document:
     """What a file of schema 1 ought to say of a result, from what one of today would say."""
-    told = {"schema", "sides", "verdict", "dominates"}
+    told = {"schema", "sides", "verdict", "dominates", "contains"}
     rest = {name: value for name, value in document.items() if name not in told}
     sides: dict[str, Any] = {}
     for task, side, form in zip(FIRST_SIDES, document["sides"], formats, strict=True):

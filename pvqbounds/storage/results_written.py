@@ -225,6 +225,7 @@ def layer_document(report: LayerReport) -> tuple[Document, Arrays]:
         "notes": list(report.notes),
         "verdict": [list(pair) for pair in report.verdict],
         "dominates": [list(pair) for pair in report.dominates],
+        "contains": [list(pair) for pair in report.contains],
         "seconds": report.seconds,
     }
     if (held := report.held_out) is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from pvqbounds import CodebookLeastSquares, InputError, LeastSquares, SparseLeastSquares
 from pvqbounds.problems import Problem
+from pvqbounds.problems.inclusion import contains
 from pvqbounds.problems.supports import ALL, All, AtMost, Groups, Pattern
 from pvqbounds.problems.values import Levels, Steps
 
@@ -194,6 +195,8 @@ def larger_sets(case: Case) -> None:
     if not larger:
         return
     large = larger[int(rng.integers(len(larger)))]
+    if not contains(large, first):
+        case.fault("inclusion", "contains", "a larger set is not known as one", f"{large!r}, {first!r}")
     inner = solve_all(case, first, None, _plans(case, first, 2), verified=False)
     outer = solve_all(case, large, None, _plans(case, large, 2), verified=False)
     case.script = script_of(first) + "\n" + script_of(large, "q")

@@ -211,7 +211,13 @@ def test_the_matrix_says_what_the_relations_are(five: LayerReport) -> None:
 
 
 def test_many_formats_are_counted_and_the_matrix_has_the_pairs(five: LayerReport) -> None:
-    wide = [replace(s, bounds=replace(s.bounds, error_lower=0.0)) for s in five.sides[0].slices]
+    wide = []
+    for s in five.sides[
+        0
+    ].slices:  # a hair of another scale, so that it is not known to allow the same weights
+        scale = np.nextafter(s.problem.step[0], 1.0)
+        problem = pvq.IntegerLeastSquares(s.problem.shared, s.problem.weight, scale, -8, 7)
+        wide.append(replace(s, problem=problem, bounds=replace(s.bounds, error_lower=0.0)))
     loose = replace(five.sides[0], slices=tuple(wide))
     more = replace(five, sides=(*five.sides, replace(loose, format="int5")))
     text = str(more)

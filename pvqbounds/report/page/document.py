@@ -170,8 +170,10 @@ def summary_text(network: NetworkReport, intervals: Sequence[Interval]) -> str:
         if entry.report is not None and entry.report.protocol == "full"
     )
     if pairs:
+        held = {(i.layer, *sorted((i.format, other))) for i in intervals for other in i.holds}
+        more = f"; in {len(held)} more one format allows every weight of the other" if held else ""
         texts.append(
-            f"Of {_count(pairs, 'pair')} of formats on one layer {len(wins)} are decided with a proof."
+            f"Of {_count(pairs, 'pair')} of formats on one layer {len(wins)} are decided with a proof{more}."
         )
     reported = sum(interval.lower_kind == "reported" for interval in intervals)
     if reported:

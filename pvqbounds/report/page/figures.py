@@ -82,6 +82,8 @@ class Interval:
     marks: tuple[Mark, ...]
     beats: tuple[str, ...]
     """Formats that it is provably better than on this layer."""
+    holds: tuple[str, ...]
+    """Others of which it allows every weight, so that it is never worse."""
 
     @property
     def gap(self) -> float:
@@ -135,6 +137,7 @@ def _interval(depth: int, entry: LayerEntry, report: LayerReport, side: Side) ->
         estimated=_estimated(side),
         marks=tuple(_marks(side)),
         beats=tuple(loser for winner, loser in report.verdict if winner == side.format),
+        holds=tuple(held for holder, held in report.never_worse if holder == side.format),
     )
 
 
@@ -168,6 +171,8 @@ class Box:
     y: tuple[float, float]
     winner: str
     """"x", "y", or empty where neither is."""
+    holder: str = ""
+    """Where neither is, which allows every weight of the other: "x", "y", "xy", or empty."""
 
 
 @dataclass(frozen=True)
@@ -181,17 +186,30 @@ class Duel:
     """Whether they are of different tasks."""
 
     def count(self, winner: str) -> int:
-        """Layers with this outcome."""
-        return sum(box.winner == winner for box in self.boxes)
+        """Layers with this outcome; without a winner those on which no inclusion is known either."""
+        return sum(box.winner == winner and not box.holder for box in self.boxes)
+
+    @property
+    def held(self) -> tuple[tuple[str, int], ...]:
+        """What is known by inclusion, in words, and on how many layers."""
+        words = {
+            "x": f"{self.x} is never worse, as it allows every weight of {self.y}",
+            "y": f"{self.y} is never worse, as it allows every weight of {self.x}",
+            "xy": "both allow the same weights",
+        }
+        counts = Counter(box.holder for box in self.boxes)
+        return tuple((text, counts[holder]) for holder, text in words.items() if counts[holder])
 
 
 def duels_of(network: NetworkReport) -> tuple[Duel, ...]:
     """Pairs of formats, quantization against pruning first, then by how alike their sizes are."""
     sides: dict[str, dict[str, Side]] = {}
     won: set[tuple[str, str, str]] = set()
+    held: set[tuple[str, str, str]] = set()
     for _, entry, report, side in whole_sides(network):
         sides.setdefault(side.format, {})[entry.name] = side
         won |= {(entry.name, *pair) for pair in report.verdict}
+        held |= {(entry.name, *pair) for pair in report.never_worse}
     order = {"quantization": 0, "joint": 1, "pruning": 2}
     names = sorted(sides, key=lambda form: order[_any(sides[form]).task])  # x quantizes, y prunes
     duels = []
@@ -202,6 +220,7 @@ def duels_of(network: NetworkReport) -> tuple[Duel, ...]:
                 sides[x][layer].sqnr_interval,
                 sides[y][layer].sqnr_interval,
                 "x" if (layer, x, y) in won else "y" if (layer, y, x) in won else "",
+                "x" * ((layer, x, y) in held) + "y" * ((layer, y, x) in held),
             )
             for layer in sides[x]
             if layer in sides[y]
