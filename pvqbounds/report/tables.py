@@ -500,7 +500,7 @@ def _chunked_verdict(report: LayerReport) -> str:
         worse = sum(surely_better(_sqnr(b), _sqnr(a), a.bounds.lower_kind) for a, b in pairs)
         undecided = len(pairs) - better - worse
         known = inclusion_text(report, first, second) if undecided else ""
-        left = f"on the other {undecided} {known}" if known else f"{undecided} are undecided"
+        left = f"{known}, so on the other {undecided} too" if known else f"{undecided} are undecided"
         texts.append(f"{name} is provably better on {better}, {other} on {worse}; {left}")
     return (
         f"Of {len(report.sides[0].slices)} chunks {'. '.join(texts)}. "
