@@ -41,7 +41,7 @@ def _alone(side: Side, result: SliceResult) -> Problem:
     if side.one_scale is not None:
         low, high = (int(end[0]) for end in problem.values.code_ends)
         return AnyScaleLeastSquares(problem.shared, problem.weight, low, high)
-    return problem if side.shared is None else problem.under(AtMost(side.shared.nnz))
+    return problem if side.shared is None else problem.under(AtMost(min(side.shared.nnz, problem.n)))
 
 
 def _has_one_step(side: Side) -> bool:

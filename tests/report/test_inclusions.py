@@ -107,6 +107,7 @@ def test_a_budget_of_the_layer_holds_those_of_channels_and_no_other_way() -> Non
     half = shared(0, 16)  # as many as 2:4 keeps of the layer
     assert {held for larger, held in half.contains if larger == "50%"} == {"25%", "2:4", "25%+int3"}
     assert {held for larger, held in shared(0, 15).contains if larger == "50%"} == {"25%", "25%+int3"}
+    assert ("50%", "2:4") in shared(0, 10**15).contains  # as a file may say
     # a quarter of the layer, all of it spent on one channel, is half of that channel's weights
     quarter = shared(1, 8)
     assert ("50%", "25%") in quarter.contains
@@ -192,8 +193,8 @@ def test_many_formats_are_counted() -> None:
 def test_chunks_are_told_of_too(four: LayerReport, pair: LayerReport) -> None:
     text = verdict_text(replace(pair, protocol="chunked"))
     assert (
-        "2:4 is provably better on 0, 2:4+int3 on 0; 2:4 is never worse than 2:4+int3, all of whose weights it "
-        "allows, so on the other 2 too."
+        "2:4 is provably better on 0, 2:4+int3 on 0; 2:4 is never worse than 2:4+int3, all of whose weights "
+        "it allows, so on the other 2 too."
     ) in text
     assert "2:4+int3 is provably better on 0, int4 on 0; 2 are undecided" in verdict_text(
         replace(four, protocol="chunked")
