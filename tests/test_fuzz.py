@@ -242,7 +242,7 @@ def test_an_accepted_lie_is_found(monkeypatch):
 
 
 def test_scripts_of_certificates_build_them_again():
-    splits = Splits(
+    splits = Splits.of_codes(
         np.zeros((1, 3), np.int32), np.zeros((1, 3), np.int8), np.zeros(1, np.int64), np.array([0.1])
     )
     certificate = DualCertificate(np.array([0.1, 1e-300]), np.zeros(2), splits)

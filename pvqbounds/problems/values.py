@@ -20,16 +20,43 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.enclosures import TINY, UNIT, difference, scaled_difference
 from pvqbounds.errors import InputError
 
-__all__ = ["LARGEST_CODE", "Levels", "Reals", "Steps", "Tabulated", "ValueSet", "parabola", "rises"]
+__all__ = [
+    "LARGEST_CODE",
+    "Cells",
+    "Levels",
+    "Reals",
+    "Steps",
+    "Tabulated",
+    "ValueSet",
+    "parabola",
+    "rises",
+]
 
 Array = NDArray[np.float64]
 
 LARGEST_CODE = 2**31
 
 NO_CODES = "Weights that are re-fitted freely have no codes."
+NO_CELLS = "Split inequalities count from neighbouring values; here are none of these numbers."
 
 WINDOW = 6
 """Codes around the stationary point at which a convex parabola is evaluated."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Two neighbouring values of some inputs, by which a value v counts as u = (v - origin)/width.
+
+    The two themselves are 0 and 1. Wherever the others lie, with {u} the part of u above a whole number,
+    {u}(1 - {u}) <= lift u(u - 1).
+    """
+
+    origin: Array
+    """The lower one, exactly."""
+    width: Array
+    """Their distance, with one rounding."""
+    lift: Array
+    """From 0, where every value is whole, to 1."""
 
 
 class ValueSet(ABC):
@@ -81,6 +108,36 @@ class ValueSet(ABC):
     def levels_table(self) -> Array | None:
         """The values of the codes 0, 1, ... of each input, shape (n, m), ascending; None without."""
         return None
+
+    @property
+    def widest(self) -> float:
+        """The largest distance of two neighbouring values, rounded; 0 where there are no two."""
+        return 0.0
+
+    def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
+        """What sums are counted from where a code of each input is next below, shape (n,); -1 for nothing."""
+        return np.full(self.n, -1, np.int32)
+
+    def has_cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> bool:
+        """Whether :meth:`cells` knows all of these."""
+        return False
+
+    def cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> Cells:
+        """The neighbouring values of inputs from which sums are counted, in arrays of this shape.
+
+        Parameters
+        ----------
+        inputs
+            Numbers of inputs, any shape.
+        cell
+            Codes of the lower values, the same shape; 0 alone for steps, which are whole everywhere.
+
+        Raises
+        ------
+        InputError
+            If there are no such values.
+        """
+        raise InputError(NO_CELLS)
 
     @abstractmethod
     def has_zero(self) -> NDArray[np.bool_]:
@@ -261,6 +318,26 @@ class Steps(ValueSet):
         """The steps."""
         return self.step
 
+    @property
+    def widest(self) -> float:
+        """The largest step."""
+        return float(self.step.max())
+
+    def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The code 0, wherever the codes are."""
+        return np.zeros(self.n, np.int32)
+
+    def has_cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> bool:
+        """Whether they count from the code 0."""
+        return not cell.any()
+
+    def cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> Cells:
+        """The codes 0 and 1, whether the box holds them or not."""
+        if not self.has_cells(inputs, cell):
+            raise InputError(NO_CELLS)
+        nothing = np.zeros(inputs.shape)
+        return Cells(nothing, self.step[inputs], nothing)
+
     def has_zero(self) -> NDArray[np.bool_]:
         """Whether each box holds the code 0."""
         return (self.qmin <= 0) & (self.qmax >= 0)
@@ -327,6 +404,32 @@ class Tabulated(ValueSet):
     def levels_table(self) -> Array:
         """The levels."""
         return self.table
+
+    @property
+    def widest(self) -> float:
+        """The largest distance of two neighbouring levels."""
+        return float(np.diff(self.table).max(initial=0.0))
+
+    def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The codes themselves, that of the last level but one at most; -1 where there is one level alone."""
+        return np.minimum(codes, self.code_ends[1] - 1).astype(np.int32)
+
+    def has_cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> bool:
+        """Whether there are levels of these numbers, and others above them."""
+        return bool(((cell >= 0) & (cell < self.code_ends[1][inputs])).all())
+
+    def cells(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> Cells:
+        """The levels of these numbers and the next ones."""
+        if not self.has_cells(inputs, cell):
+            raise InputError(NO_CELLS)
+        # each of the few cells once
+        columns = self.table.shape[1]
+        chosen, place = np.unique(inputs.astype(np.int64) * columns + cell, return_inverse=True)
+        i, c = np.divmod(chosen, columns)
+        origin, width = self.table[i, c], self.table[i, c + 1] - self.table[i, c]
+        lift = _lift(self.table[i], origin, self.table[i, c + 1], width)
+        place = place.reshape(inputs.shape)
+        return Cells(origin[place], width[place], lift[place])
 
     @property
     def n(self) -> int:
@@ -546,6 +649,22 @@ def rises(table: Array) -> NDArray[np.bool_]:
     """Where each level of rows, shape (rows, m), is below the next one or both are the row's last one."""
     step, ended = np.diff(table), table[:, :-1] == table[:, -1:]
     return np.asarray((step > 0.0) | ((step == 0.0) & ended))
+
+
+@np.errstate(divide="ignore", over="ignore", invalid="ignore")
+def _lift(table: Array, low: Array, high: Array, width: Array) -> Array:
+    """The least lift of :class:`Cells` with these levels, shape (k, m), rounded up, shape (k,).
+
+    Outside the cell {u}(1 - {u}) <= u(u - 1) whatever u is: it is at most |u| - u² within one of it, and 1/4.
+    """
+    u = (table - low[:, None]) / width[:, None]
+    off = 4.0 * UNIT * np.abs(u)  # three roundings, relative to it
+    part = u - np.floor(u)
+    above = part * (1.0 - part) + off + 4.0 * UNIT
+    below = u * (u - 1.0) - (3.0 * np.abs(u) + 3.0) * off
+    lift = np.where((below > 0.0) & (above < below), above / below * (1.0 + 4.0 * UNIT) + TINY, 1.0)
+    inside = (table == low[:, None]) | (table == high[:, None])
+    return np.asarray(np.where(inside, 0.0, lift).max(axis=1), dtype=np.float64)
 
 
 def _held(array: NDArray[Any]) -> NDArray[Any]:

@@ -50,6 +50,7 @@ __all__ = [
     "definite_multipliers",
     "dual_value",
     "in_gram_units",
+    "of_gram_units",
     "park_boyd",
     "point_multipliers",
     "tightened",
@@ -298,6 +299,13 @@ def in_gram_units(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(lam, nu) as a certificate states them: in units of the Gram, and of Gram times weight."""
     return lam * (sdp.unit / sdp.scale) / sdp.scale, nu * (sdp.unit / sdp.scale)
+
+
+def of_gram_units(
+    sdp: BoxHullSDP, lam: NDArray[np.float64], nu: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lam, nu) of a certificate in units of the SDP."""
+    return lam * (sdp.scale / sdp.unit) * sdp.scale, nu * (sdp.scale / sdp.unit)
 
 
 def definite_multipliers(

@@ -157,10 +157,11 @@ class DualCertificate(LeafCertificate):
 
 
 def splits_fit(splits: object, problem: Problem) -> bool:
-    """Whether these are split inequalities that hold for a problem's codes: whole multiples of a step."""
+    """Whether these are split inequalities that hold for a problem's values: about neighbours that it has."""
     if not (isinstance(splits, Splits) and splits.fit(problem.n)):
         return False
-    return len(splits) == 0 or problem.values.lattice is not None
+    entry = splits.sign != 0
+    return len(splits) == 0 or problem.values.has_cells(splits.index[entry], splits.cell[entry])
 
 
 def dual_bound(problem: Problem, certificate: DualCertificate, within: Slabs | None = None) -> float:

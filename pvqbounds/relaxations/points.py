@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.problems.values import ValueSet
+from pvqbounds.problems.values import Cells, ValueSet
 
 __all__ = ["CodePoints", "Points", "ValuePoints"]
 
@@ -43,6 +43,14 @@ class Points(ABC):
     @abstractmethod
     def nearest(self, point: Array) -> Array:
         """The value next to a point between the ends, shape (n,)."""
+
+    @abstractmethod
+    def cell_of(self, number: Array) -> NDArray[np.int32]:
+        """What split inequalities count from where the lower neighbour has a number, shape (n,) each."""
+
+    @abstractmethod
+    def cells(self, cell: NDArray[np.int32]) -> Cells:
+        """The neighbours that these stand for in the units of the points, shape (n,) each."""
 
     @abstractmethod
     def among(self, inputs: NDArray[np.bool_]) -> Points:
@@ -84,6 +92,15 @@ class CodePoints(Points):
         """Rounded to nearest."""
         return np.asarray(np.rint(point))
 
+    def cell_of(self, number: Array) -> NDArray[np.int32]:
+        """The code 0, wherever the point is."""
+        return np.zeros(len(number), np.int32)
+
+    def cells(self, cell: NDArray[np.int32]) -> Cells:
+        """Codes as they are."""
+        nothing = np.zeros(len(cell))
+        return Cells(nothing, np.ones(len(cell)), nothing)
+
     def among(self, inputs: NDArray[np.bool_]) -> CodePoints:
         """Those of some inputs."""
         return CodePoints(self.first[inputs], self.last[inputs])
@@ -119,6 +136,21 @@ class ValuePoints(Points):
     def nearest(self, point: Array) -> Array:
         """The value of the code next to a point."""
         return self.at(np.asarray(self.values.nearest(point * self.scale), dtype=np.float64))
+
+    def cell_of(self, number: Array) -> NDArray[np.int32]:
+        """What the values say; -1 where an input has one alone."""
+        return self.values.cell_of(number.astype(np.int64))
+
+    def cells(self, cell: NDArray[np.int32]) -> Cells:
+        """Values of these numbers and the next ones; of an input with one value that and one above."""
+        several = cell >= 0
+        inputs = np.arange(len(cell), dtype=np.int32)
+        known = self.values.cells(inputs[several], cell[several])
+        cells = Cells(self.low.copy(), np.ones(len(cell)), np.ones(len(cell)))
+        cells.origin[several] = known.origin / self.scale
+        cells.width[several] = known.width / self.scale
+        cells.lift[several] = known.lift
+        return cells
 
     def among(self, inputs: NDArray[np.bool_]) -> ValuePoints:
         """Those of some inputs."""

@@ -225,6 +225,17 @@ class Backend(ABC):
             f"{room / 2**30:.3g} GiB are free; {alternatives(needs, without=self.name)}."
         )
 
+    def check_can(self, needs: Capability) -> None:
+        """Refuse what it has no engine for.
+
+        Raises
+        ------
+        SolverError
+            That says which backends can.
+        """
+        if needs not in self.capabilities:
+            raise self._unable(needs)
+
     def solve_sdp(self, sdp: BoxHullSDP, options: Options) -> SDPSolution:
         """Solve the relaxation."""
         raise self._unable(Capability.BOX_HULL)

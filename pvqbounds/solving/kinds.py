@@ -166,9 +166,16 @@ class CodedKind(Kind):
 class LevelsKind(CodedKind):
     """Quantization to levels."""
 
+    relaxations = ("hybrid", "splits", "box-hull")
     together = (SHARED,)
     called = "quantization to levels"
     exact, relaxed = Capability.EXACT_LEVELS, Capability.BOX_HULL
+
+    def relax(self, backend: Backend, problem: LeastSquares, options: Options) -> ExactSolution:
+        """As of all codes; with split inequalities where the backend has them."""
+        if options.relaxation == "splits":
+            backend.check_can(Capability.SPLITS)
+        return super().relax(backend, problem, options)
 
 
 class JointKind(CodedKind):

@@ -73,8 +73,8 @@ def solve(
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
         "auto": exact where it is expected to finish within the time limit, else relax.
     relaxation
-        "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, "hybrid" or "box-hull" for levels
-        and joint compression, "directions" or "perspective" for pruning.
+        "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, the first three for levels, "hybrid"
+        or "box-hull" for joint compression, "directions" or "perspective" for pruning.
         "splits" is the box-hull SDP with split inequalities, by the native solver. "hybrid" searches
         on what the multipliers of that (of the SDP alone with other solvers) leave until the time
         limit; left out, the native solver does so in a small share of it, the others solve the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,17 @@ def _own_fields(certificate: Any) -> dict[str, Any]:
     splits = values.pop("splits", NO_SPLITS)
     if len(splits) == 0:
         return values
-    parts = {f"splits/{field.name}": getattr(splits, field.name) for field in fields(splits)}
-    return values | parts | {"splits": len(splits)}
+    return values | _fields_of_splits([splits]) | {"splits": len(splits)}
+
+
+def _fields_of_splits(lists: Sequence[Splits]) -> dict[str, Any]:
+    """The parts of lists of split inequalities, one after the other; those of steps have no cells to tell."""
+    found = {}
+    for field in fields(Splits):
+        part = np.concatenate([getattr(splits, field.name) for splits in lists])
+        if field.name != "cell" or part.any():
+            found[f"splits/{field.name}"] = part
+    return found
 
 
 def certificate_document(certificate: Certificate | None) -> Document | None:
@@ -158,9 +167,7 @@ def _fields_of_cases(certificate: CasesCertificate) -> dict[str, Any]:
     if any(len(part) for part in splits):
         found["splits"] = sum(len(part) for part in splits)
         found["splits/count"] = np.array([len(part) for part in splits], np.int64)
-        for field in fields(Splits):
-            parts = [getattr(part, field.name) for part in splits]
-            found[f"splits/{field.name}"] = np.concatenate(parts)
+        found |= _fields_of_splits(splits)
     return found
 
 
@@ -280,12 +287,14 @@ def _splits(node: Node, arrays: StoredArrays, prefix: str, n: int) -> Splits:
         return NO_SPLITS
     if count > MOST_SPLITS * n:
         node.fail("splits", f"at most {MOST_SPLITS * n} inequalities about {n} codes", count)
-    return Splits(
+    splits = Splits.of_codes(
         arrays.take(f"{prefix}/splits/index", np.int32, (count, ENTRIES)),
         arrays.take(f"{prefix}/splits/sign", np.int8, (count, ENTRIES)),
         arrays.take(f"{prefix}/splits/low", np.int64, (count,)),
         arrays.take(f"{prefix}/splits/multiplier", np.float64, (count,)),
     )
+    name = f"{prefix}/splits/cell"
+    return replace(splits, cell=arrays.take(name, np.int32, (count, ENTRIES))) if arrays.has(name) else splits
 
 
 FIELDS: Mapping[str, Callable[[Any], dict[str, Any]]] = {

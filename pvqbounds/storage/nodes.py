@@ -130,6 +130,10 @@ class StoredArrays:
         self.grams: dict[int, Gram] = {}
         self.pool: GramPool = {} if pool is None else pool
 
+    def has(self, name: str) -> bool:
+        """Whether there is an array of this name."""
+        return name in self.arrays
+
     def take(self, name: str, kind: type[np.generic], shape: tuple[int, ...] | None = None) -> NDArray[Any]:
         """The array of this name, finite, of this type, and of this shape if given."""
         array = self.arrays.get(name)

@@ -137,7 +137,7 @@ def random_splits(rng: Generator, problem: Problem, unit: float) -> Splits:
         most = np.abs(sign * (steps.max() / steps)[index]).max(axis=1)
         multiplier = unit * 10.0 ** rng.uniform(-4.0, 1.0, m)
         multiplier = np.where(rng.random(m) < 0.7, multiplier / np.maximum(most, 1.0) ** 2, multiplier)
-    return Splits(index, sign, low, np.where(np.isfinite(multiplier), multiplier, 0.0))
+    return Splits.of_codes(index, sign, low, np.where(np.isfinite(multiplier), multiplier, 0.0))
 
 
 def changed(rng: Generator, problem: Problem, certificate: DualCertificate) -> DualCertificate:

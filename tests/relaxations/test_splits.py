@@ -46,7 +46,7 @@ from pvqbounds.storage.results_written import write_problem
 def random_splits(rng: np.random.Generator, n: int, size: float) -> Splits:
     """Any inequalities at all, some of them about one input twice or about none."""
     m = int(rng.integers(1, 12))
-    return Splits(
+    return Splits.of_codes(
         rng.integers(0, n, (m, 3)).astype(np.int32),
         rng.integers(-1, 2, (m, 3)).astype(np.int8),
         rng.integers(-6, 6, m),
@@ -80,7 +80,7 @@ def test_the_form_lies_below_the_error_at_all_codes_exactly(seed: int) -> None:
 def test_the_form_loses_only_rounding() -> None:
     """At codes where an inequality holds with equality it takes nothing away."""
     problem = correlated_problem(6, 3, seed=0)
-    splits = Splits(
+    splits = Splits.of_codes(
         np.array([[0, 2, 5]], np.int32), np.array([[1, -1, 1]], np.int8), np.array([1]), np.array([0.3])
     )
     form = error_minorant(problem, splits)
@@ -145,7 +145,7 @@ def test_a_search_proves_the_least_value_of_the_form_and_no_more(seed: int) -> N
 )
 def test_what_is_no_split_inequality_proves_nothing(name: str, value: list) -> None:
     problem = correlated_problem(5, 2, seed=1)
-    good = Splits(
+    good = Splits.of_codes(
         np.array([[0, 1, 2]], np.int32), np.array([[1, 1, -1]], np.int8), np.array([0]), np.array([1e-6])
     )
     zero = np.zeros(5)
@@ -156,16 +156,16 @@ def test_what_is_no_split_inequality_proves_nothing(name: str, value: list) -> N
     assert not prove(problem, SearchCertificate(zero, zero, 1e-12, 1000, bad), Clock(60.0))
 
 
-def test_they_are_about_steps_alone() -> None:
-    levels = pvq.CodebookLeastSquares(np.eye(3), [0.1, 0.2, 0.3], [-1.0, 0.0, 1.5])
-    with pytest.raises(InputError, match="whole multiples of steps"):
-        subtracted_splits(levels, random_splits(np.random.default_rng(0), 3, 1e-3))
+def test_reals_have_none() -> None:
+    pruning = pvq.SparseLeastSquares(np.eye(3), [0.1, 0.2, 0.3], nnz=1)
+    with pytest.raises(InputError, match="neighbouring values"):
+        subtracted_splits(pruning, random_splits(np.random.default_rng(0), 3, 1e-3))
 
 
 @pytest.mark.parametrize(("low", "multiplier"), [(2**62, 1.0), (0, 1e300), (2**62, 1e300)])
 def test_numbers_out_of_all_proportion_prove_nothing_much(low: int, multiplier: float) -> None:
     problem = correlated_problem(5, 2, seed=1)
-    splits = Splits(
+    splits = Splits.of_codes(
         np.array([[0, 1, 2]], np.int32),
         np.array([[1, 1, -1]], np.int8),
         np.array([low]),
@@ -181,7 +181,7 @@ def test_inequalities_about_dead_inputs_are_left_out() -> None:
     gram[1:3, 1:3] = [[2.0, 0.5], [0.5, 1.0]]
     problem = pvq.IntegerLeastSquares(gram, np.array([5.0, 0.3, -0.4, 0.8]), 1.0, -2, 1)
     index, sign = np.array([[0, 1, 2], [1, 2, 0]], np.int32), np.array([[1, 1, 1], [1, 1, 0]], np.int8)
-    splits = Splits(index, sign, np.array([0, -1]), np.array([7.0, 0.2]))
+    splits = Splits.of_codes(index, sign, np.array([0, -1]), np.array([7.0, 0.2]))
     zero = np.zeros(4)
     proved = dual_bound(problem, DualCertificate(zero, zero, splits))
     live = np.array([False, True, True, False])

@@ -77,7 +77,7 @@ def test_any_multipliers_prove_true_bounds(count):
         index = np.array([np.resize(rng.permutation(n), 3) for _ in range(m)], np.int32).reshape(m, 3)
         sign = rng.integers(-1, 2, (m, 3)).astype(np.int8)
         low = rng.integers(-4, 4, m)
-        splits = Splits(index, sign, low, 0.3 * size * rng.random(m))
+        splits = Splits.of_codes(index, sign, low, 0.3 * size * rng.random(m))
         lam, nu = 0.3 * size * rng.standard_normal((2, n))
         value = dual_bound(problem, DualCertificate(lam, nu * problem.step, splits))
         assert value <= truth

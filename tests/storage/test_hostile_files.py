@@ -199,7 +199,7 @@ def test_split_inequalities_are_about_whole_numbers() -> None:
     bounds = pvq.solve(problem)
     index, zero = np.zeros((1, 3), np.int32), np.zeros(1)
     sign, low, y = np.array([[1, 0, 0]], np.int8), np.array([0]), np.array([1.9])
-    honest = Splits(index, sign, low, y)
+    honest = Splits.of_codes(index, sign, low, y)
     assert honest.fit(1)
     for other in (
         replace(honest, low=np.array([0.5])),
@@ -223,7 +223,8 @@ def test_split_inequalities_are_about_whole_numbers() -> None:
 
 def test_more_inequalities_than_a_problem_justifies(tmp_path: Path) -> None:
     m = MOST_SPLITS + 1
-    many = Splits(np.zeros((m, 3), np.int32), np.zeros((m, 3), np.int8), np.zeros(m, np.int64), np.zeros(m))
+    index, sign = np.zeros((m, 3), np.int32), np.zeros((m, 3), np.int8)
+    many = Splits.of_codes(index, sign, np.zeros(m, np.int64), np.zeros(m))
     assert not many.fit(1)
     result = Result(tmp_path, "splits")
     result.document["quantization"]["per_channel"][0]["certificate"]["splits"] = 2**40

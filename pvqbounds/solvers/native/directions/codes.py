@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
 from pvqbounds.heuristics.rounding import improve
-from pvqbounds.problems import IntegerLeastSquares, LeastSquares
+from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import in_codes, unit_of
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.dual import DualCertificate, dual_bound
@@ -25,7 +25,7 @@ from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
 from pvqbounds.solvers.native.quantization.integer_search import k_best
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
 from pvqbounds.solvers.native.quantization.search_trees import definite_tree
-from pvqbounds.solvers.native.quantization.split_dual import BRIEF, SplitPath, Stage
+from pvqbounds.solvers.native.quantization.split_dual import BRIEF, SplitPath, Stage, takes_splits
 
 __all__ = ["code_cases"]
 
@@ -34,9 +34,9 @@ class _Relaxation(NamedTuple):
     """A stage that relaxes: so much further along the path, or to a tolerance."""
 
     path: Sequence[Stage]
-    """Of uniform steps: it goes on where the one before ended."""
+    """With split inequalities: it goes on where the one before ended. None under a support rule."""
     tolerance: float
-    """Of other values, and under a support rule."""
+    """That of the relaxation without them: all there is under a support rule, and where a path begins."""
     work: float
     """Operations over n³, about."""
 
@@ -48,6 +48,9 @@ class _Search(NamedTuple):
     work: float
     """Operations over n³ beside the nodes, about."""
 
+
+FIRST = 0.3
+"""Relative gap of the relaxation that the paths of levels begin at."""
 
 STEPS = (
     _Relaxation(BRIEF, 0.0, 50.0),
@@ -62,13 +65,16 @@ STEPS = (
 """Of uniform steps. Parts of the path end with a few steps at a third of their mu, which bring what was
 climbed closer to the value; a path at that mu from the beginning creeps."""
 
+LEVELS = (_Relaxation((Stage(0.4, 2, 8),), FIRST, 90.0), *STEPS[1:])
+"""Of levels: their paths begin at a quick relaxation."""
+
 VALUES = (
     _Relaxation((), 3e-2, 100.0),
     _Search(1e6, 12.0),
     _Relaxation((), 1e-3, 160.0),
     _Search(3e6, 12.0),
 )
-"""Of levels, and under a support rule."""
+"""Under a support rule."""
 
 WIDTH = 600
 """Nodes a level of the search for codes."""
@@ -92,8 +98,8 @@ class _CodeLeaves(LeafSolver):
         self._error = problem.error(codes).upper
         self._leaves: dict[Slabs, _Leaf] = {}
         self._stages: Sequence[_Relaxation | _Search] = VALUES
-        if isinstance(problem, IntegerLeastSquares) and not problem.is_restricted:
-            self._stages = STEPS
+        if takes_splits(problem):
+            self._stages = LEVELS if problem.values.lattice is None else STEPS
 
     @property
     def codes(self) -> NDArray[np.int64]:
@@ -132,8 +138,10 @@ class _CodeLeaves(LeafSolver):
     def _relaxed(self, slabs: Slabs, leaf: _Leaf, asked: _Relaxation) -> Bounded:
         """The relaxation within the slabs, gone on with where it has a path."""
         shifted, problem = leaf.shifted, leaf.shifted.problem
-        if asked.path and isinstance(problem, IntegerLeastSquares):
-            leaf.path = leaf.path or SplitPath(problem)
+        if asked.path:
+            if leaf.path is None:
+                start = relax_finite(problem, self._clock, asked.tolerance) if asked.tolerance else None
+                leaf.path = SplitPath(problem, None if start is None else start.certificate)
             relaxed = leaf.path.follow(asked.path, self._clock)
             leaf.dual = shifted.certificate(relaxed.certificate)
             return Bounded(leaf.dual, relaxed.reported + shifted.constant)

@@ -13,12 +13,11 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pvqbounds.errors import InputError
 from pvqbounds.problems import Gram, Problem
 from pvqbounds.problems.least_squares import moved
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Slabs
-from pvqbounds.relaxations.splits import Splits
+from pvqbounds.relaxations.splits import Splits, cells_of
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
 __all__ = ["Shifted", "Shifts"]
@@ -75,14 +74,13 @@ class Shifts(Generic[P]):
 
 
 def _image_of(splits: Splits, problem: Problem, offset: Array) -> Array:
-    """sum y (aᵀd0) a over split inequalities, shape (n,)."""
+    """What split inequalities take of A, times d0: sum y ((a_rᵀd0) a_r + g r² d0), shape (n,)."""
     if len(splits) == 0:
         return np.zeros_like(offset)
-    steps = problem.values.lattice
-    if steps is None:
-        raise InputError("Split inequalities are about whole multiples of steps; these values have none.")
-    ratio = steps.max() / steps
-    entries = splits.sign * ratio[splits.index]
+    cells = cells_of(splits, problem)
+    ratio = problem.values.widest / cells.width
+    entries = splits.sign * ratio
     along = splits.multiplier * (entries * offset[splits.index]).sum(axis=1)
-    taken = np.bincount(splits.index.ravel(), (along[:, None] * entries).ravel(), len(offset))
+    lifted = splits.multiplier[:, None] * cells.lift * ratio * ratio * offset[splits.index]
+    taken = np.bincount(splits.index.ravel(), (along[:, None] * entries + lifted).ravel(), len(offset))
     return np.asarray(taken, dtype=np.float64)

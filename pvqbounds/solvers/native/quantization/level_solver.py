@@ -20,6 +20,7 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
+from pvqbounds.results.history import after
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
 from pvqbounds.solvers.native.quantization.found import Found
@@ -45,6 +46,7 @@ from pvqbounds.solvers.native.quantization.search_trees import (
     plain_tree,
     trees_fit,
 )
+from pvqbounds.solvers.native.quantization.split_dual import relax_with_splits, stages_for, takes_splits
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = ["relax_codes", "relaxed_codes", "solve_codes"]
@@ -54,6 +56,9 @@ TOLERANCE = 1e-3
 
 TRIAL = 1e6
 """Nodes after which a search has to tell how many more it needs, where it may begin only what it ends."""
+
+WITH_SPLITS = ("hybrid", "splits")
+"""Relaxations with split inequalities."""
 
 NO_GRID = "not searched: the values are neither steps nor in a table"
 
@@ -91,6 +96,8 @@ def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Fo
 
 def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     relaxed = relax_in_codes(problem, clock, options.tolerance or TOLERANCE)
+    if options.relaxation in WITH_SPLITS:
+        relaxed = _split(problem, relaxed, clock, options)
     if not (has_grid(problem.values) and trees_fit(problem.n, clock)):
         return _not_searched(problem, relaxed, clock)
     minimiser = minimiser_of(problem, clock)
@@ -102,6 +109,15 @@ def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     if not hybrid:
         return Found(codes, relaxed.certificate, relaxed.status, reported=relaxed.reported)
     return raised_bound(problem, relaxed, trees, codes, nodes, clock)
+
+
+def _split(problem: LeastSquares, relaxed: Relaxed, clock: Clock, options: Options) -> Relaxed:
+    """The relaxation with split inequalities that begins at one without, where that proves more."""
+    if not takes_splits(problem) or not dual_bound(problem, relaxed.certificate) > 0.0:
+        return relaxed
+    stages = stages_for(options, problem.n, clock.remaining)
+    split = relax_with_splits(problem, clock, stages[1:], relaxed.certificate)  # the first is for y = 0
+    return max(relaxed, split, key=lambda one: dual_bound(problem, one.certificate))
 
 
 def _not_searched(problem: LeastSquares, relaxed: Relaxed, clock: Clock) -> Found:
@@ -150,6 +166,23 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options, more)
 
 
+def _with_splits(
+    problem: LeastSquares, relaxed: Relaxed, found: Found, nodes: float, clock: Clock, options: Options
+) -> Found:
+    """What was found, or what a search proves at multipliers of split inequalities, with the better codes."""
+    split = _split(problem, relaxed, clock, options)
+    if split is relaxed:
+        return found
+    minimiser = minimiser_of(problem, clock)
+    trees = mixed_trees(problem, split.certificate, minimiser, clock=clock)
+    allowed = min(nodes, NODES_A_SECOND * clock.remaining)
+    own = good_codes(problem, split, minimiser, trees, options.seed, allowed, clock)
+    raised = raised_bound(problem, split, trees, _better(problem, found.codes, own), nodes, clock)
+    history = after(found.history, raised.history)
+    better = raised if raised.bound(problem) >= found.bound(problem) else replace(found, codes=raised.codes)
+    return replace(better, history=history)
+
+
 def _more_codes(
     problem: LeastSquares,
     relaxed: Relaxed,
@@ -188,8 +221,10 @@ def _searched(
                 searches.advance(nodes, clock)
             chosen, outcome = searches.chosen
             if not outcome.exhausted:
-                found = replace(raised_by(problem, relaxed, codes, chosen, outcome), status=status)
-                return said_of_singular(problem, found)
+                found = raised_by(problem, relaxed, codes, chosen, outcome)
+                if share > 0.0 and options.relaxation in WITH_SPLITS:
+                    found = _with_splits(problem, relaxed, found, nodes, clock, options)
+                return said_of_singular(problem, replace(found, status=status))
     searches.advance(np.inf, clock)
     chosen, outcome = searches.chosen
     if outcome.exhausted:

@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 
 from pvqbounds.clock import Clock
 from pvqbounds.errors import SolverFailedError
-from pvqbounds.problems import IntegerLeastSquares
-from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units
+from pvqbounds.problems import LeastSquares
+from pvqbounds.problems.code_grids import grid_of, has_grid, unit_of
+from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, of_gram_units
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import NO_SPLITS, Splits
 from pvqbounds.solvers.base import Options, SDPSolution
@@ -44,6 +45,7 @@ from pvqbounds.solvers.cone.conic import single_point
 from pvqbounds.solvers.native.linalg import lapack
 from pvqbounds.solvers.native.quantization import split_kernel
 from pvqbounds.solvers.native.quantization.split_iterate import DEPTH, SPLITS_AN_INPUT, Iterate
+from pvqbounds.solvers.native.quantization.split_rows import rows_of_multipliers
 from pvqbounds.solvers.relaxation import Relaxed
 
 __all__ = [
@@ -61,9 +63,16 @@ __all__ = [
     "relaxed_of",
     "solve_by_path",
     "stages_for",
+    "takes_splits",
 ]
 
 Array = NDArray[np.float64]
+
+START = 0.3
+"""mu of the point at which a path begins that begins at multipliers, as a share of their value over n."""
+
+FAR_APART = 1e6
+"""Ratio of two distances of neighbouring levels up to which paths are followed."""
 
 PATH_SHARE = 0.5
 """Share of the time left that a path may take: what follows takes time, too."""
@@ -150,13 +159,30 @@ def _expected(stages: Sequence[Stage], n: int, *, with_splits: bool) -> tuple[fl
     return STEP * unit * steps, SEPARATION * unit * searches
 
 
-def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequence[Stage] = TIGHT) -> Relaxed:
+def takes_splits(problem: LeastSquares) -> bool:
+    """Whether there are paths for a problem: without a support rule, with values that have neighbours near them.
+
+    Of levels whose distances lie too far apart the SDP has no unit in which float64 holds them all.
+    """
+    if problem.is_restricted or not has_grid(problem.values):
+        return False
+    if problem.values.lattice is not None:
+        return True
+    return bool(problem.values.widest < FAR_APART * grid_of(problem.values).gap.min())
+
+
+def relax_with_splits(
+    problem: LeastSquares,
+    clock: Clock,
+    stages: Sequence[Stage] = TIGHT,
+    start: DualCertificate | None = None,
+) -> Relaxed:
     """Bound a problem by the box-hull SDP with the split inequalities that it violates most.
 
     Parameters
     ----------
-    problem
-        Any; inputs that are always zero are left out.
+    problem, start
+        As of :class:`SplitPath`.
     clock
         Ends the path early; what is known by then is valid and weaker.
     stages
@@ -167,7 +193,8 @@ def relax_with_splits(problem: IntegerLeastSquares, clock: Clock, stages: Sequen
     A certificate with split inequalities, and the moments of the last point of the path. The
     status is "solved", or says that the path did not come near its end.
     """
-    return SplitPath(problem).follow(stages if problem.n <= LARGEST_SEARCH else FIRST_ORDER, clock)
+    path = SplitPath(problem, start)
+    return path.follow(stages if problem.n <= LARGEST_SEARCH else FIRST_ORDER, clock)
 
 
 class SplitPath:
@@ -176,12 +203,15 @@ class SplitPath:
     Parameters
     ----------
     problem
-        Any; inputs that are always zero are left out.
+        Without a support rule, with values that have a grid; inputs that are always zero are left out.
+    start
+        Multipliers of the relaxation without split inequalities that it begins at, None for y = 0: the many
+        tangents of levels take long from there.
     """
 
-    def __init__(self, problem: IntegerLeastSquares) -> None:
+    def __init__(self, problem: LeastSquares, start: DualCertificate | None = None) -> None:
         self._sdp, self._with_splits = box_hull(problem), problem.n <= LARGEST_SEARCH
-        self._problem = problem
+        self._problem, self._start = problem, start
         self._path: _Path | None = None
 
     def follow(self, stages: Sequence[Stage], clock: Clock) -> Relaxed:
@@ -190,22 +220,29 @@ class SplitPath:
         known = closed_form(sdp)
         if known is None:
             begins = self._path is None
-            self._path = self._path or _Path(sdp, np.asarray(sdp.form.any(axis=1)), part)
+            if self._path is None:
+                self._path = _Path(sdp, np.asarray(sdp.form.any(axis=1)), part)
+                if self._start is not None:
+                    begins = not self._path.begin_at(*of_gram_units(sdp, self._start.lam, self._start.nu))
             self._path.follow(stages, part, with_splits=self._with_splits, begins=begins)
             known = self._path.solution()
             self._path.rest()
         return relaxed_of(sdp, self._problem, known)
 
 
-def relaxed_of(sdp: BoxHullSDP, problem: IntegerLeastSquares, known: tuple[SDPSolution, Splits]) -> Relaxed:
-    """A solution in units of the SDP as one of the problem."""
+def relaxed_of(sdp: BoxHullSDP, problem: LeastSquares, known: tuple[SDPSolution, Splits]) -> Relaxed:
+    """A solution in units of the SDP as one of the problem, with moments in units of its grid."""
     found, splits = known
-    largest = float(problem.step.max())  # what multipliers of split inequalities are counted in
+    widest = problem.values.widest or 1.0  # what multipliers of split inequalities are counted in
     certificate = DualCertificate(
-        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / largest / largest)
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / widest / widest)
     )
     status = found.status if problem.n <= LARGEST_SEARCH else f"{NOT_SEARCHED}; {found.status}"
-    return Relaxed(certificate, found.mean, found.covariance, found.value * sdp.unit, status)
+    ratio = sdp.scale / unit_of(problem.values)  # ones where both are codes
+    mean, covariance = found.mean * ratio, found.covariance
+    if (ratio != 1.0).any():
+        covariance = covariance * ratio[:, None] * ratio
+    return Relaxed(certificate, mean, covariance, found.value * sdp.unit, status)
 
 
 def solve_by_path(sdp: BoxHullSDP, clock: Clock) -> SDPSolution:
@@ -239,6 +276,24 @@ class _Path(Iterate):
         self._inverse, self._spare = np.zeros((self.n, self.n)), np.zeros((self.n, self.n))
         value = self._first_value()
         self.begin(value, np.diagonal(self._inverse))
+
+    def begin_at(self, lam: Array, nu: Array) -> bool:
+        """Begin at multipliers that need no split inequalities; whether they prove anything.
+
+        Parameters
+        ----------
+        lam, nu
+            In units of the SDP, of all inputs, shape (n,) each.
+        """
+        cold = self.rows
+        self.take(rows_of_multipliers(self._points, self.centre, lam[self.live], nu[self.live]))
+        values = self._evaluate(0.0)
+        if values is None or not values[0] > 0.0:
+            self.take(cold)
+            return False
+        self.reach(self.rows.multiplier, values[0])
+        self.mu = START * self.level / self.n
+        return True
 
     def follow(
         self, stages: Sequence[Stage], clock: Clock, *, with_splits: bool, begins: bool = True
@@ -329,8 +384,8 @@ class _Path(Iterate):
         """Drop rows that are not active, add those that the point of the path violates."""
         covariance, found = self._covariance(), None
         if with_splits:
-            most = SPLITS_AN_INPUT * self.n
-            found = split_kernel.separate(self.centre + self._x, covariance, DEPTH, most)
+            most, local, point = SPLITS_AN_INPUT * self.n, self.local(self._x), self.centre + self._x
+            found = split_kernel.separate(local.mean(point), local.covariance(point, covariance), DEPTH, most)
         self.exchange(self._x, np.diagonal(covariance), self._slope()[0], found)
 
     def _covariance(self) -> Array:

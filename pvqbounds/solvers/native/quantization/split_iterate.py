@@ -14,7 +14,7 @@ from pvqbounds.relaxations.box import box_minimiser
 from pvqbounds.relaxations.box_hull import BoxHullSDP
 from pvqbounds.relaxations.splits import Splits
 from pvqbounds.solvers.base import SDPSolution
-from pvqbounds.solvers.native.quantization.split_rows import Rows, chord_rows, split_rows, tangent_rows
+from pvqbounds.solvers.native.quantization.split_rows import Local, Rows, chord_rows, tangent_rows
 
 __all__ = ["DEPTH", "MEMORY", "SPLITS_AN_INPUT", "Found", "Iterate"]
 
@@ -48,15 +48,19 @@ class Iterate:
         self.form = np.ascontiguousarray(sdp.form if live.all() else sdp.form[np.ix_(live, live)])
         self.centre, self._points = sdp.centre[live], sdp.points if live.all() else sdp.points.among(live)
         self.n = len(self.centre)
-        self.rows = self._first_rows(clock)
-        self.unit = np.ones(len(self.rows))
-        self.moves, self.changes = np.zeros((2, MEMORY, len(self.rows)))
-        self.count = 0
-        """Of pairs that are remembered."""
+        self.take(self._first_rows(clock))
         self.level = self.mu = 0.0
         """What the dual value is expected to be; the weight of the barrier."""
         self._best = self.rows, 0.0
         self.end = ""
+
+    def take(self, rows: Rows) -> None:
+        """Take other inequalities and multipliers, with nothing remembered."""
+        self.rows = rows
+        self.unit = np.ones(len(rows))
+        self.moves, self.changes = np.zeros((2, MEMORY, len(rows)))
+        self.count = 0
+        """Of pairs that are remembered."""
 
     def _first_rows(self, clock: Clock | None) -> Rows:
         """The tangents next to the continuous minimiser, and the chords."""
@@ -84,6 +88,10 @@ class Iterate:
             self._best = self.rows, value
         self.level = max(value, 0.5 * self.level)
 
+    def local(self, x: Array) -> Local:
+        """The neighbouring values around the point x of the path."""
+        return Local.at(self._points, self._points.below(self.centre + x))
+
     def exchange(self, x: Array, variance: Array, slope: Array, found: Found | None) -> None:
         """Drop rows that are not active, add those that the point of the path violates.
 
@@ -96,7 +104,7 @@ class Iterate:
         slope
             Derivative of the barrier by y, shape (m,).
         found
-            Split inequalities that it violates; None where they were not looked for.
+            Split inequalities that it violates, as :meth:`local` counts; None where they were not looked for.
         """
         points, rows, z = self._points, self.rows, self.centre + x
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
@@ -106,7 +114,7 @@ class Iterate:
         slack = variance + (z - below) * (z - below - width)
         new = tangent_rows(points, np.flatnonzero(slack < -TANGENT_DEPTH * width**2), number, self.centre)
         if found is not None:
-            new = new.and_then(split_rows(*found, self.centre))
+            new = new.and_then(self.local(x).rows(*found, self.centre))
         rows = rows.only(kept)
         new = rows.new_among(new)
         self.rows = rows.and_then(new)
@@ -122,10 +130,11 @@ class Iterate:
         charge, single = rows.charge, rows.single
         lam, nu = np.zeros(len(live)), np.zeros(len(live))
         lam[live] = np.bincount(rows.index[single, 0], charge[single], self.n)
-        pulls = (charge * rows.offset)[:, None] * rows.sign
+        pulls = (charge * rows.offset)[:, None] * rows.sign + charge[:, None] * rows.lift * rows.middle
         nu[live] = np.bincount(rows.index.ravel(), pulls.ravel(), self.n)
         used = rows.only(~single & (rows.multiplier > 0.0))
-        splits = Splits(used.index, used.sign.astype(np.int8), used.low.astype(np.int64), used.multiplier)
+        sign, low = np.sign(used.sign).astype(np.int8), used.low.astype(np.int64)
+        splits = Splits(used.index, sign, low, used.multiplier, used.cell)
         status, gap = self.end, self.n * self.mu
         if value <= 0.0:
             status = "no bound above zero was found"

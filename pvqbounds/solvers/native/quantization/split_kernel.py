@@ -43,7 +43,7 @@ def evaluate(  # type: ignore[no-untyped-def]
 
     Overwrites `slack` by the factor of S, and x by S⁻¹q.
     """
-    index, sign, offset, weight, limit = rows
+    index, sign, offset, weight, limit, lift, middle = rows
     n, m = len(form), len(multiplier)
     for i in range(n):
         slack[i, : i + 1] = form[i, : i + 1]
@@ -59,6 +59,11 @@ def evaluate(  # type: ignore[no-untyped-def]
             if signed == 0.0:
                 continue
             linear[i] += signed * offset[c]
+            lifted = u * lift[c, a]
+            if lifted != 0.0:
+                linear[i] += lifted * middle[c, a]
+                slack[i, i] -= lifted
+                value -= lifted * middle[c, a] * middle[c, a]
             for b in range(3):
                 j = index[c, b]
                 if j <= i:
@@ -84,21 +89,28 @@ def differentiate(rows, inverse, x, mu, slope, unit):  # type: ignore[no-untyped
 
     Only the lower triangle of the inverse is read.
     """
-    index, sign, offset, weight, limit = rows
+    index, sign, offset, weight, limit, lift, middle = rows
     for c in range(len(offset)):
         mean, spread = offset[c], 0.0
+        square, width, curve = 0.0, 0.0, 0.0  # of what lifts add
         for a in range(3):
             s, i = sign[c, a], index[c, a]
             if s == 0.0:
                 continue
             mean += s * x[i]
             spread += s * s * inverse[i, i]
+            if lift[c, a] != 0.0:
+                own = x[i] + middle[c, a]
+                square += lift[c, a] * (own * own + mu * inverse[i, i])
+                width += lift[c, a] * inverse[i, i]
+                curve += lift[c, a] * lift[c, a] * own * own * inverse[i, i]
             for b in range(a):
                 j = index[c, b]
                 spread += 2.0 * s * sign[c, b] * (inverse[i, j] if i > j else inverse[j, i])
         spread = max(spread, LEAST_SPREAD)
-        slope[c] = -weight[c] * (mean * mean + mu * spread - limit[c])
-        curvature = mu * spread * spread + 2.0 * mean * mean * spread
+        slope[c] = -weight[c] * (mean * mean + mu * spread + square - limit[c])
+        total = spread + width
+        curvature = mu * total * total + 2.0 * (mean * mean * spread + curve)
         unit[c] = 1.0 / math.sqrt(max(curvature, LEAST_CURVATURE))
 
 
