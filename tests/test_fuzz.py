@@ -15,7 +15,7 @@ from fuzz.run import fuzz, summary
 from fuzz.worker import run_case
 
 import pvqbounds as pvq
-from pvqbounds.problems.values import Tabulated
+from pvqbounds.problems import values
 from pvqbounds.relaxations import dual
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import Splits
@@ -167,13 +167,19 @@ def test_planted_faults_of_joint_problems_are_found():
     assert "weights that are not the codes' own" in kinds(weight=np.array([0.5, 0.0]))
 
 
-def test_splits_on_levels_would_be_found(monkeypatch):
-    # were the numbers of levels taken for whole multiples of a step, proofs would be false
-    monkeypatch.setattr(Tabulated, "lattice", property(lambda values: np.ones(values.n)))
-    problem = pvq.CodebookLeastSquares([[1.0]], [0.5], [0.0, 0.5, 1.0])
-    case = Case(np.random.default_rng(0))
-    tampering.attack_with_noise(case, problem, Fraction(0), tries=200)
-    assert "a proof of what is false" in {fault.kind for fault in case.faults}
+def test_splits_without_what_levels_take_of_them_would_be_found(monkeypatch):
+    # beside 4 and 6 lies 3, half of their distance below: sums of such are not whole
+    problem = pvq.CodebookLeastSquares(np.eye(2), [4.0, 5.0], [1.0, 2.0, 3.0, 4.0, 6.0])
+    truth = rational.truth_of(problem)
+
+    def kinds():
+        case = Case(np.random.default_rng(0))
+        tampering.attack_with_noise(case, problem, truth, tries=400)
+        return {fault.kind for fault in case.faults}
+
+    assert kinds() == set()
+    monkeypatch.setattr(values, "_lift", lambda table, low, high, width: np.zeros(len(low)))
+    assert "a proof that is wrong inside" in kinds()
 
 
 def test_a_proof_that_is_wrong_inside_is_found(monkeypatch):

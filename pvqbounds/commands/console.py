@@ -67,7 +67,8 @@ MethodOption = Annotated[
     typer.Option(help="exact (search), relax (relaxation and rounding) or auto (exact where it will end)."),
 ]
 RELAXATIONS = (
-    "hybrid, box-hull (all but pruning), splits, park-boyd (uniform steps), directions, perspective (pruning)"
+    "hybrid, box-hull (all but pruning), splits (steps and levels), park-boyd (uniform steps), directions, "
+    "perspective (pruning)"
 )
 ProblemRelaxationOption = Annotated[str | None, typer.Option("--relaxation", help=f"{RELAXATIONS}.")]
 RelaxationOption = Annotated[

@@ -30,6 +30,7 @@ convolution, a chunk of inputs), with one row for each of the m entries of ``per
 ``.../splits/sign``         (k, 3)  int8    the inputs and entries of a, the lower code, and the
 ``.../splits/low``          (k,)    int64   multiplier
 ``.../splits/multiplier``   (k,)    float64
+``.../splits/cell``         (k, 3)  int32   of levels: codes of the neighbours that entries count from
 ``.../direction``           (d, n)  float64 of a certificate by cases ("leaves" L, "directions" d): vectors a,
 ``.../axis``, ``cut``       (2L-1,)         the tree of cuts of aᵀ(v - w) in preorder (-1 for a leaf),
 ``.../chord``, ``push``     (L, d)  float64 multipliers of each leaf's slabs, one row a leaf; ``lam`` and

@@ -15,7 +15,7 @@ from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Cover
-from pvqbounds.relaxations.splits import Splits
+from pvqbounds.relaxations.splits import Splits, cells_of
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
@@ -41,7 +41,7 @@ def random_dual(rng: Generator, problem: Problem) -> DualCertificate:
     with np.errstate(all="ignore"):
         lam = _finite(_some_odd(rng, _lam(rng, problem)))
         nu = _finite(_some_odd(rng, _nu(rng, problem, lam)))
-    if problem.values.lattice is not None and rng.random() < 0.4:
+    if problem.values.is_finite and problem.values.widest > 0.0 and rng.random() < 0.4:
         unit = float(np.diagonal(problem.gram).max(initial=0.0))
         return DualCertificate(lam, nu, random_splits(rng, problem, unit))
     return DualCertificate(lam, nu)
@@ -123,21 +123,27 @@ def _place(rng: Generator, values: Sequence[Any], weight: float) -> int:
 
 
 def random_splits(rng: Generator, problem: Problem, unit: float) -> Splits:
-    """True inequalities about random sums of codes, with random multipliers in units of the Gram."""
-    steps = problem.values.lattice
-    assert steps is not None
-    m = int(rng.integers(1, 5))
+    """True inequalities about sums of codes or levels, with random multipliers in units of the Gram."""
+    m, values = int(rng.integers(1, 5)), problem.values
     index = rng.integers(0, problem.n, (m, 3)).astype(np.int32)
+    last = values.code_ends[1][index]
+    cell = np.zeros((m, 3), np.int32)
     sign = rng.integers(-1, 2, (m, 3)).astype(np.int8)
+    if values.lattice is None:
+        near = np.where(rng.random((m, 3)) < 0.7, values.nearest(problem.weight)[index], 0)
+        cell = np.clip(near - rng.integers(0, 2, (m, 3)), 0, np.maximum(last - 1, 0)).astype(np.int32)
+        sign = np.where(last > 0, sign, 0).astype(np.int8)
+    splits = Splits(index, sign, np.zeros(m, np.int64), np.zeros(m), cell)
     with np.errstate(all="ignore"):
-        near = (sign * (problem.weight / steps)[index]).sum(axis=1)
+        cells = cells_of(splits, problem)
+        near = (sign * ((problem.weight[index] - cells.origin) / cells.width)).sum(axis=1)
         near = np.where(np.isfinite(near), np.clip(near, -(2.0**39), 2.0**39), 0.0)
         low = np.floor(near + rng.integers(-2, 3, m)).astype(np.int64)
         # where steps differ a_i s/s_i is far above 1: multipliers that leave A definite are small
-        most = np.abs(sign * (steps.max() / steps)[index]).max(axis=1)
+        most = np.abs(sign * (values.widest / cells.width)).max(axis=1)
         multiplier = unit * 10.0 ** rng.uniform(-4.0, 1.0, m)
         multiplier = np.where(rng.random(m) < 0.7, multiplier / np.maximum(most, 1.0) ** 2, multiplier)
-    return Splits.of_codes(index, sign, low, np.where(np.isfinite(multiplier), multiplier, 0.0))
+    return replace(splits, low=low, multiplier=np.where(np.isfinite(multiplier), multiplier, 0.0))
 
 
 def changed(rng: Generator, problem: Problem, certificate: DualCertificate) -> DualCertificate:

@@ -281,7 +281,7 @@ def spoilt_certificate(case: Case, problem: Problem, certificate: Certificate | 
 
 
 def of_another_kind(rng: Generator, problem: Problem, lie: float) -> Certificate:
-    """Noise about the same inputs with other values: splits where there are no whole codes, supports."""
+    """Noise about the same inputs with other values: splits where there are none, supports."""
     largest = float(np.abs(problem.weight).max()) or 1.0
     step = 2.0 ** int(np.clip(np.frexp(largest)[1] - int(rng.integers(4)), -500, 500))
     others: list[Problem] = []
@@ -311,7 +311,7 @@ def foreign(case: Case, problem: Problem, lie: float) -> Any:
 
 def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
     """Split inequalities that are none, or that say too much."""
-    if problem.values.lattice is None:
+    if not (problem.values.is_finite and problem.values.widest > 0.0):
         return splits
     made = splits if len(splits) > 0 and rng.random() < 0.6 else random_splits(rng, problem, 1.0)
     names = [field.name for field in fields(made)]

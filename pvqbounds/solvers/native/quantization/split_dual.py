@@ -160,7 +160,7 @@ def _expected(stages: Sequence[Stage], n: int, *, with_splits: bool) -> tuple[fl
 
 
 def takes_splits(problem: LeastSquares) -> bool:
-    """Whether there are paths for a problem: without a support rule, with values that have neighbours near them.
+    """Whether there are paths for a problem: of values with neighbours, without a support rule.
 
     Of levels whose distances lie too far apart the SDP has no unit in which float64 holds them all.
     """
