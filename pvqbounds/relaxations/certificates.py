@@ -103,6 +103,8 @@ class Certificate(ABC):
     """What files call it."""
     searched: ClassVar[bool] = False
     """Whether its proof is a search, repeated."""
+    restates: ClassVar[bool] = False
+    """Whether it claims what was stated of the problem that it was made for, be the problem what it may."""
 
     @property
     def relaxation(self) -> str | None:
@@ -203,6 +205,7 @@ class SearchedCertificate(Certificate):
     """A claim whose proof is a search, repeated."""
 
     searched = True
+    restates = True
     value: float
     """The proved bound."""
     nodes: int
@@ -227,6 +230,7 @@ class SearchedCertificate(Certificate):
 class CombinedCertificate(Certificate):
     """A claim that follows from those of other certificates."""
 
+    restates = True
     proofs: tuple[Certificate, ...]
     """What it follows from."""
     value: float

@@ -65,8 +65,8 @@ def budget_curve(problem: Problem, *, time_limit: float = 60.0, threads: int = 1
     Returns
     -------
     n + 1 Bounds, the one with index k about ``problem.under(AtMost(k))`` (``problem.with_nnz(k)`` of a
-    pruning), which :func:`pvqbounds.verify` takes. Neither end rises with k, but for what the time limit
-    leaves of the lower one.
+    pruning), which :func:`pvqbounds.verify` takes. The upper end never rises with k; the lower one does by
+    no more than a solve leaves open.
 
     Raises
     ------
@@ -170,14 +170,16 @@ def _raised(posed: Sequence[Problem], curve: Sequence[Bounds], clock: Clock) -> 
         above = [own for other, own in known if other > nnz][:1]
         for certificate in [*above, *below] if bounds.status != "optimal" else []:
             if not clock.expired:
-                bounds = _with_certificate(problem, bounds, certificate)
+                bounds = _with_certificate(problem, bounds, certificate, clock)
         raised.append(bounds)
     return raised
 
 
-def _with_certificate(problem: Problem, bounds: Bounds, certificate: Certificate) -> Bounds:
-    """Bounds with a lower end by another certificate, where that is higher."""
+def _with_certificate(problem: Problem, bounds: Bounds, certificate: Certificate, clock: Clock) -> Bounds:
+    """Bounds with a lower end by the certificate of another budget, where that is higher."""
     steady, lower = certificate.kept_claim(problem)
+    if certificate.restates and lower > bounds.error_lower:  # of fewer non-zeros it may be false here
+        lower = min(lower, steady.prove(problem, clock))
     if not lower > bounds.error_lower:
         return bounds
     if lower > bounds.error_upper:

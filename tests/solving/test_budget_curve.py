@@ -87,6 +87,22 @@ def test_budgets_between_solved_ones_have_bounds_of_their_own(monkeypatch, n):
     all_hold(steps, pvq.budget_curve(steps))
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_stated_of_every_scale_is_no_claim_about_other_budgets(monkeypatch, seed):
+    # certificates that restate a value: that of a smaller budget is false of a larger one
+    for name, size in (("LARGEST_SOLVED", 0), ("FEW_SUPPORTS", 1), ("STEPS", 3)):
+        monkeypatch.setattr(module, name, size)
+    gram, weight = real_valued(seed, 4)
+    problem = pvq.AnyScaleLeastSquares(gram, weight, -2, 1, nnz=0)
+    curve = pvq.budget_curve(problem)
+    all_hold(problem, curve)
+    for nnz, bounds in enumerate(curve):
+        exact = pvq.solve(problem.under(pvq.problems.supports.AtMost(nnz)))
+        assert exact.status == "optimal"
+        assert bounds.error_lower <= exact.error_upper
+    assert any(bounds.note == module.BETWEEN for bounds in curve)
+
+
 def test_a_gram_of_few_positions_has_a_curve_without_lower_ends():
     rows = np.random.default_rng(0).standard_normal((3, 8))
     problem = pvq.SparseLeastSquares(rows.T @ rows / 3, np.ones(8), nnz=0)

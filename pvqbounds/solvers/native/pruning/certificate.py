@@ -55,6 +55,7 @@ class CurveCertificate(Certificate):
 
     kind: ClassVar[str] = "budget curve"
     searched: ClassVar[bool] = True
+    restates: ClassVar[bool] = True
     values: NDArray[np.float64]
     """Shape (n + 1,), never rising: what holds of more inputs holds of fewer."""
     nodes: NDArray[np.int64]
