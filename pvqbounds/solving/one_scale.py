@@ -23,6 +23,7 @@ from pvqbounds.solving.every_scale import SINGULAR, Relaxations
 from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.options import SolveOptions
 from pvqbounds.solving.scale_cover import AtScale, covered
+from pvqbounds.solving.verification import ROUNDING
 
 __all__ = ["OneScale", "bound_one_scale", "verify_one_scale"]
 
@@ -111,7 +112,8 @@ def verify_one_scale(
     for problem, fixed, bounds in zip(problems, found.problems, found.bounds, strict=True):
         if bounds.codes is None or (fixed.step != found.scale).any():
             return False
-        if problem.at(found.scale).point(bounds.codes).upper > bounds.error_upper * (1.0 + 1e-12):
+        reached = problem.at(found.scale).point(bounds.codes).upper
+        if not reached <= bounds.error_upper * (1.0 + ROUNDING):
             return False
     if found.error_lower <= 0.0:
         return True

@@ -81,6 +81,14 @@ def test_what_is_changed_is_not_proved() -> None:
     assert not verify_one_scale(problems, replace(found, scale=1.1 * found.scale))
 
 
+@pytest.mark.parametrize("end", [np.nan, -1.0])
+def test_an_upper_end_that_is_none_is_not_that_of_the_codes(end: float) -> None:
+    problems = channels(1)
+    found = bound(problems)
+    changed = [replace(found.bounds[0], error_upper=end), *found.bounds[1:]]
+    assert not verify_one_scale(problems, replace(found, error_lower=0.0, bounds=changed))
+
+
 def test_singular_grams_and_zeros() -> None:
     rng = np.random.default_rng(5)
     X = rng.normal(size=(2, 4))
