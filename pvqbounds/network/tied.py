@@ -14,6 +14,7 @@ import numpy as np
 
 from pvqbounds.arithmetic.enclosures import up
 from pvqbounds.errors import InputError, shown
+from pvqbounds.problems import AnyScaleLeastSquares
 from pvqbounds.problems.values import ValueSet
 from pvqbounds.results.layer import LayerReport, Side, SliceResult
 
@@ -87,4 +88,10 @@ def _costs(slices: Sequence[SliceResult], signals: Sequence[float]) -> list[floa
 
 
 def _error(own: SliceResult, other: SliceResult) -> float:
-    return max(0.0, own.problem.error_of(other.bounds.weight).upper)
+    """Error of weights found for another layer; that of the codes' exact values where they have codes."""
+    problem, found = own.problem, other.bounds
+    if found.codes is None:
+        return max(0.0, problem.error_of(found.weight).upper)
+    if isinstance(problem, AnyScaleLeastSquares) and found.scale is not None:  # not the codes' best one here
+        problem = problem.at(found.scale)
+    return max(0.0, problem.error(found.codes).upper)

@@ -21,8 +21,10 @@ import pvqbounds as pvq  # noqa: E402
 from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.network.allocation import allocate, budget_of, choices_of, notes_of  # noqa: E402
 from pvqbounds.network.export import compressed_model, export_weights  # noqa: E402
+from pvqbounds.network.tied import error_in  # noqa: E402
 from pvqbounds.nn import find_layer, layer_names  # noqa: E402
 from pvqbounds.nn.tied import tied_layers  # noqa: E402
+from pvqbounds.results.layer import Side, SliceResult  # noqa: E402
 from pvqbounds.results.network import Tied  # noqa: E402
 from pvqbounds.storage.network_store import Store  # noqa: E402
 
@@ -193,6 +195,29 @@ def test_the_bound_holds_for_all_weights_that_could_be_shared(store, bits):
     assert found.choice["0"] == found.choice["2"]
     assert found.weights == 15
     assert found.size <= budget
+
+
+def side_of(problem, form):
+    bounds = pvq.solve(problem)
+    return Side(form, 2.0, (SliceResult(0, (0, problem.n), problem, bounds),), {})
+
+
+def test_what_is_reached_is_the_error_of_the_exact_values_of_codes():
+    # 3 times the float64 of 0.1 is none: rounded, it is this weight, and would be without any error
+    side = side_of(pvq.IntegerLeastSquares([[1.0]], [0.1 * 3], 0.1, -4, 3), "int3")
+    exact = (3 * Fraction(0.1) - Fraction(0.1 * 3)) ** 2
+    assert side.error_lower <= exact <= Fraction(error_in(side, side))
+
+
+def test_codes_of_any_scale_keep_the_scale_that_was_found_for_them():
+    weight = [1.0, 0.3]
+    first, second = (pvq.AnyScaleLeastSquares(np.diag(power), weight, -2, 1) for power in ([1, 9], [9, 1]))
+    own, other = side_of(first, "int2:any"), side_of(second, "int2:any")
+    found = other.slices[0].bounds
+    assert np.array_equal(found.weight, found.scale * found.codes)
+    reached = first.error_of(found.weight).middle
+    assert error_in(own, other) == pytest.approx(reached, rel=1e-12)
+    assert error_in(own, other) > own.error_upper
 
 
 @pytest.mark.parametrize("form", FORMATS)
