@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +14,18 @@ from fuzz import formula, problems, rational, relations, tampering
 from fuzz.case import Case, place_of
 from fuzz.checks import Plan, check_agreement, check_bounds, solve_all
 from fuzz.run import fuzz, summary
+from fuzz.scenarios import SCENARIOS
 from fuzz.worker import run_case
 
 import pvqbounds as pvq
+from pvqbounds.network import allocation
 from pvqbounds.problems import values
-from pvqbounds.relaxations import dual
+from pvqbounds.relaxations import dual, layer_scales, scales
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.splits import Splits
+from pvqbounds.results.layer import LayerReport
+from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
+from pvqbounds.solving import budget_curve, layer_curves
 
 SECONDS = 45.0
 
@@ -27,6 +34,13 @@ def test_nothing_is_found():
     findings = fuzz(1, SECONDS, jobs=1)
     assert sum(findings.cases.values()) > 0
     assert findings.number == 0, summary(findings, 1)
+
+
+def test_every_scenario_is_in_the_list_of_contributing():
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = text.partition("| scenario |")[2].partition("\n\n")[0].splitlines()
+    listed = [name for row in rows for name in re.findall("`([a-z-]+)`", row.split("|")[1] if row else "")]
+    assert sorted(listed) == sorted(name for name, own in SCENARIOS.items() if own.share > 0.0)
 
 
 # --------------------------------------------------------------------------- the truth
@@ -279,3 +293,70 @@ def test_the_place_of_an_exception_is_in_the_package():
     with pytest.raises(pvq.InputError) as caught:
         pvq.Gram([[1.0, 2.0]])
     assert place_of(caught.value) == "problems/gram.py:__init__"
+
+
+# --------------------------------------------------------------------------- faults of whole scenarios
+
+
+def kinds_of(scenario, cases=6):
+    """The kinds of faults that the first cases of a scenario find."""
+    return {fault.kind for number in range(cases) for fault in run_case(scenario, 3, number).faults}
+
+
+SUMS = ("curves", "layer-curves", "one-scale", "joint-curve", "tied")
+
+
+@pytest.mark.parametrize("scenario", SUMS)
+def test_without_planted_faults_there_are_none(scenario):
+    assert kinds_of(scenario) == set()
+
+
+def test_lower_ends_of_another_budget_are_found(monkeypatch):
+    def shifted(posed, curve):
+        raised = [replace(b, error_lower=a.error_lower) for a, b in itertools.pairwise(curve)]
+        return [curve[0], *(replace(b, error_upper=max(b.error_upper, b.error_lower)) for b in raised)]
+
+    monkeypatch.setattr(budget_curve, "_lowest", shifted)
+    assert "false lower end (certified)" in kinds_of("curves")
+
+
+def test_searches_that_are_believed_are_found(monkeypatch):
+    monkeypatch.setattr(SubsetCertificate, "repeated", lambda certificate, problem, clock: True)
+    assert {"verify accepts a lie", "a proof of what is false"} <= kinds_of("curves")
+
+
+def test_sums_of_curves_that_are_too_large_are_found(monkeypatch):
+    monkeypatch.setattr(layer_curves, "gamma", lambda count: -1e-9)  # in place of room for rounding
+    assert "a proof of what is false" in kinds_of("layer-curves", 12)
+
+
+def test_scales_that_reach_too_far_are_found(monkeypatch):
+    honest = scales._reach
+
+    def farther(*arguments):
+        lows, highs = honest(*arguments)
+        return lows / 1.05, highs * 1.05
+
+    monkeypatch.setattr(scales, "_reach", farther)
+    assert "a proof of what is false" in kinds_of("one-scale", 12)
+
+
+def test_a_scale_that_proves_another_is_found(monkeypatch):
+    monkeypatch.setattr(layer_scales, "first_gap", lambda *arguments: None)
+    assert {"verify accepts a lie", "a proof of what is false"} <= kinds_of("one-scale")
+
+
+def test_a_false_verdict_is_found(monkeypatch):
+    backwards = property(lambda report: tuple((b.worse, b.better) for b in report.relations))
+    monkeypatch.setattr(LayerReport, "verdict", backwards)
+    assert "a false verdict" in kinds_of("joint-curve")
+
+
+def test_layers_that_count_twice_are_found(monkeypatch):
+    monkeypatch.setattr(allocation, "_together", lambda network, counted: [(name,) for name in counted])
+    assert "layers that are not together" in kinds_of("tied")
+
+
+def test_weights_of_each_layer_in_place_of_those_of_all_are_found(monkeypatch):
+    monkeypatch.setattr(allocation, "error_in", lambda side, common: side.error_upper)
+    assert "exported weights that are worse than stated" in kinds_of("tied", 12)

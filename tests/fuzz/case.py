@@ -132,8 +132,8 @@ def script_of(problem: Problem, name: str = "p") -> str:
         made = f"IntegerLeastSquares(G, w, {grid}{_rule(problem)}"
     elif isinstance(problem, AnyScaleLeastSquares):
         values = problem.values
-        made = f"AnyScaleLeastSquares(G, w, {values.qmin}, {values.qmax}{_rule(problem)}"
-        made += "" if values.span is None else f", span={values.span}"
+        span = "" if values.span is None else f", span={values.span}"
+        made = f"AnyScaleLeastSquares(G, w, {values.qmin}, {values.qmax}{span}{_rule(problem)}"
     elif isinstance(problem, CodebookLeastSquares):
         made = f"CodebookLeastSquares(G, w, {_levels(problem)}{_rule(problem)}"
     elif isinstance(problem, SparseLeastSquares):

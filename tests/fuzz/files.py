@@ -17,23 +17,29 @@ import numpy as np
 from numpy.random import Generator
 
 import pvqbounds as pvq
-from pvqbounds import Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
+from pvqbounds import AnyScaleLeastSquares, Bounds, InputError, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
 from pvqbounds.problems.formats import Format, density_format, int_format, parse
 from pvqbounds.problems.grids import symmetric_codes
 from pvqbounds.problems.sparse import magnitude_support, nnz_of_density
-from pvqbounds.results.layer import LayerReport, SharedBudget, Side, SliceResult
+from pvqbounds.problems.supports import AtMost
+from pvqbounds.results.curve import BudgetCurve
+from pvqbounds.results.layer import LayerReport, SharedBudget, SharedScale, Side, SliceResult
+from pvqbounds.solving.execution import Execution
 from pvqbounds.solving.layer_budget import solve_layer_budget
 from pvqbounds.solving.one import weak_bounds
+from pvqbounds.solving.one_scale import bound_one_scale
+from pvqbounds.solving.options import SolveOptions
 from pvqbounds.solving.verified_files import Finding, verify_file
 from pvqbounds.storage.results_read import read_record
-from pvqbounds.storage.results_written import write_layer, write_problem
+from pvqbounds.storage.results_written import write_curve, write_layer, write_problem
 
 from .case import Case, script_of
 from .checks import attempt, plans_for
 from .families import draw
-from .problems import small
+from .one_scale import Layer
+from .problems import random_problem, small
 from .rational import least_layer_error, least_sparse_errors, truth_of
 from .tampering import lie_above, spoilt_array, spoilt_certificate
 
@@ -51,7 +57,8 @@ def attack(case: Case) -> None:
     """Write one result, verify it, and tamper with what was written."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "result.json"
-        written = _layer(case, path) if case.rng.random() < 0.4 else _problem(case, path)
+        kind = case.rng.random()
+        written = (_layer if kind < 0.4 else _curve if kind < 0.5 else _problem)(case, path)
         if not written:
             return
         verdict = _verified(case, path, "an honest file", refusals=False)
@@ -100,6 +107,8 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
         return case.fault("a file that is accepted cannot be read", what, str(error))
     if isinstance(result, SliceResult):
         pairs = [(document["result"], result)]
+    elif isinstance(result, BudgetCurve):
+        pairs = [*zip(document["budgets"], result.entries, strict=True)]
     else:
         pairs = [
             (entry, one)
@@ -107,6 +116,8 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
             for entry, one in zip(stated["per_channel"], side.slices, strict=True)
         ]
         for side in result.sides:
+            if side.one_scale is not None:
+                _check_one_scale(case, side, what)
             if (shared := side.shared) is None:
                 continue
             problems = [s.problem for s in side.slices if isinstance(s.problem, SparseLeastSquares)]
@@ -124,6 +135,16 @@ def _check_accepted(case: Case, path: Path, what: str) -> None:
             text = f"{stated!r}, but the least error is {float(known)!r}; {json.dumps(entry)[:400]}"
             case.fault("a false file is accepted", what, text)
     return None
+
+
+def _check_one_scale(case: Case, side: Side, what: str) -> None:
+    """A side that is accepted states no more of every scale than is true."""
+    coded = [own.problem for own in side.slices if isinstance(own.problem, IntegerLeastSquares)]
+    free = [AnyScaleLeastSquares(p.shared, p.weight, int(p.low[0]), int(p.high[0])) for p in coded]
+    truth = Layer.of(free).truth
+    if not Fraction(side.error_lower) <= truth:
+        text = f"{side.error_lower!r}, least error at any scale {float(truth)!r}"
+        case.fault("a false file is accepted", what, text)
 
 
 # --------------------------------------------------------------------------- honest files
@@ -145,6 +166,23 @@ def _problem(case: Case, path: Path) -> bool:
     if known.truth is not None and case.rng.random() < 0.4:
         return _lie(case, path, known.problem, known.truth, bounds)
     return _write(case, lambda: write_problem(_slice(known.problem, bounds), "p.npz", path))
+
+
+def _curve(case: Case, path: Path) -> bool:
+    """The curve of a small channel."""
+    found = random_problem(case, int(case.rng.integers(1, 5)), ("joint", "sparse")[int(case.rng.integers(2))])
+    if found is None:
+        return False
+    problem = found[0].under(AtMost(0))
+    case.script = script_of(problem)
+    case.step("a curve", 5.0)
+    curve: BudgetCurve | None = None
+    with case.guarded("a curve", refusals=False):
+        curve = BudgetCurve.of(problem, pvq.budget_curve(problem, time_limit=5.0))
+    if curve is None:
+        return False
+    made = curve
+    return _write(case, lambda: write_curve(made, "p.npz", path))
 
 
 def _lie(case: Case, path: Path, problem: Problem, truth: Fraction, bounds: Bounds) -> bool:
@@ -223,7 +261,17 @@ def _layer(case: Case, path: Path) -> bool:
     return _write(case, lambda: write_layer(layer, path))
 
 
-FORMATS = ("nf4:b2", "nvfp4", "mxfp4", "int3:g2:asym", "1:2+int3:g2", "2:4+nf4:b4", "50%+int4", "1:2")
+FORMATS = (
+    "nf4:b2",
+    "nvfp4",
+    "mxfp4",
+    "int3:g2:asym",
+    "1:2+int3:g2",
+    "2:4+nf4:b4",
+    "50%+int4",
+    "1:2",
+    "int2:tensor:any",
+)
 """Formats of sides beside the plain ones."""
 
 
@@ -231,17 +279,23 @@ def _sides_of_formats(rng: Generator, gram: pvq.Gram, weights: Sequence[np.ndarr
     """Sides of one or two formats; none where one has no grid for these weights."""
     sides = []
     for at in rng.permutation(len(FORMATS))[: int(rng.integers(1, 3))]:
-        form = parse(FORMATS[at])
+        form, shared = parse(FORMATS[at]), None
         try:
-            problems = form.problems(gram, np.array(weights))
-            bounds = pvq.solve_channels(problems, time_limit=5.0)
+            problems: Sequence[Problem] = form.problems(gram, np.array(weights))
+            if form.one_scale:
+                free = [p for p in problems if isinstance(p, AnyScaleLeastSquares)]
+                found = bound_one_scale(free, SolveOptions(time_limit=1.0), Execution())
+                problems, bounds = found.problems, found.bounds
+                shared = SharedScale(found.scale, found.error_lower, found.certificate)
+            else:
+                bounds = pvq.solve_channels(problems, time_limit=5.0)
         except PvqError:
             continue
         slices = tuple(_slice(p, b, i) for i, (p, b) in enumerate(zip(problems, bounds, strict=True)))
         starts = [p.start() for p in problems]
         points = tuple(one.weight if one.codes is None else one.codes for one in starts)
         size = form.size(problems, (len(weights), gram.n))
-        sides.append(Side(form.name, size, slices, {"start": points}))
+        sides.append(Side(form.name, size, slices, {"start": points}, one_scale=shared))
     return sides
 
 

@@ -30,7 +30,7 @@ from .rational import (
     values_of,
 )
 
-__all__ = ["planted"]
+__all__ = ["lost_and_least", "planted"]
 
 SHORT = 16
 """Most levels of a planted list: blocks of them are solved by brute force."""
@@ -92,17 +92,24 @@ def _diagonal(rng: Generator, n: int, kind: str) -> Known:
     """Inputs that have nothing to do with one another: each group keeps those that gain most."""
     power = np.asarray(rng.integers(0, 5, n), dtype=float) * 2.0 ** rng.integers(-3, 4, n)
     problem = _template(rng, n, kind, np.diag(power))
-    g, w, budgets = fractions(power), fractions(problem.weight), budgets_of(problem)
-    least, lost = [Fraction(0)] * n, [a * b * b for a, b in zip(g, w, strict=True)]
-    if kind != "sparse":
-        lists = values_of(problem)
-        least = [least_parabola(lists[i], w[i], g[i], Fraction(0)) for i in range(n)]
+    (lost, least), budgets = lost_and_least(problem), budgets_of(problem)
     truth = sum((least[i] for i in range(n) if budgets.group[i] < 0), Fraction(0))
     for number, most in enumerate(budgets.most):
         own = [i for i in range(n) if budgets.group[i] == number]
         gains = sorted((lost[i] - least[i] for i in own), reverse=True)
         truth += sum((lost[i] for i in own), Fraction(0)) - sum(gains[:most], Fraction(0))
     return Known(problem, truth, f"{kind}: diagonal")
+
+
+def lost_and_least(problem: Problem) -> tuple[list[Fraction], list[Fraction]]:
+    """What each input of a diagonal Gram costs at zero, and at its best value."""
+    g, w = fractions(np.diagonal(problem.gram)), fractions(problem.weight)
+    lost = [a * b * b for a, b in zip(g, w, strict=True)]
+    if not problem.values.is_finite:
+        return lost, [Fraction(0)] * problem.n
+    return lost, [
+        least_parabola(own, b, a, Fraction(0)) for own, a, b in zip(values_of(problem), g, w, strict=True)
+    ]
 
 
 def _blocks(rng: Generator, n: int, kind: str) -> Known:

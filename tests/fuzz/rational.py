@@ -36,9 +36,11 @@ __all__ = [
     "is_semidefinite",
     "least_layer_error",
     "least_parabola",
+    "least_refitted",
     "least_sparse_error",
     "least_sparse_errors",
     "least_value_error",
+    "matrix_of",
     "truth_of",
     "values_of",
     "whole_numbers",
@@ -398,10 +400,14 @@ def _least(values: Iterable[Fraction | None]) -> Fraction:
 
 def least_sparse_error(problem: SparseLeastSquares) -> Fraction:
     """The least error over every allowed support, re-fitted exactly, never below 0."""
-    gram, weight, budgets = matrix_of(problem.gram), fractions(problem.weight), budgets_of(problem)
+    return least_refitted(matrix_of(problem.gram), fractions(problem.weight), budgets_of(problem))
+
+
+def least_refitted(gram: Matrix, weight: Sequence[Fraction], budgets: Budgets) -> Fraction:
+    """The same of any matrix."""
     choices = []
     for g, most in enumerate(budgets.most):
-        group = [i for i in range(problem.n) if budgets.group[i] == g]
+        group = [i for i in range(len(weight)) if budgets.group[i] == g]
         choices.append(itertools.combinations(group, max(0, len(group) - most)))
     return _least(
         least_refit(gram, weight, tuple(itertools.chain.from_iterable(parts)))

@@ -11,7 +11,8 @@ from pvqbounds import AnyScaleLeastSquares, InputError
 from .case import Case
 from .checks import Plan, plans_for, solve_all
 from .families import draw
-from .rational import exact_signal, whole_numbers
+from .grids import random_rule
+from .rational import allowed, exact_signal, whole_numbers
 
 __all__ = ["any_scale", "least_error_at_any_scale"]
 
@@ -32,6 +33,8 @@ def least_error_at_any_scale(problem: AnyScaleLeastSquares) -> Fraction:
     for z in itertools.product(range(problem.values.qmin, problem.values.qmax + 1), repeat=n):
         if problem.values.span is not None and max(*z, 0) - min(*z, 0) > problem.values.span:
             continue
+        if not allowed(problem, z):
+            continue
         product = sum(k * t for k, t in zip(z, target, strict=True))
         square = sum(a * sum(g * b for g, b in zip(row, z, strict=True)) for a, row in zip(z, G, strict=True))
         if square < 0 or (square == 0 and product > 0):
@@ -50,8 +53,9 @@ def any_scale(case: Case) -> None:
     span = None
     if box[0] <= 0 <= box[1] and rng.random() < 0.3:
         span = int(rng.integers(box[1] - box[0] + 1))
+    rule = random_rule(rng, len(drawn.weight)) if box[0] <= 0 <= box[1] and rng.random() < 0.3 else {}
     try:
-        problem = AnyScaleLeastSquares(drawn.gram, drawn.weight, *box, span=span)
+        problem = AnyScaleLeastSquares(drawn.gram, drawn.weight, *box, span=span, **rule)
     except InputError:
         case.count("refused at the door")
         return

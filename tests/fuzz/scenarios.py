@@ -29,7 +29,7 @@ from pvqbounds.solving.channels import SHARED
 from pvqbounds.solving.kinds import STEPS, kind_of
 from pvqbounds.solving.layer_budget import solve_layer_budget
 
-from . import doors, files, quadratics, relations, scales, tampering
+from . import curves, doors, files, one_scale, one_size, quadratics, relations, scales, tampering, tied
 from .case import Case, script_of
 from .checks import (
     Plan,
@@ -376,6 +376,11 @@ SCENARIOS: dict[str, Scenario] = {
     "problem-files": Scenario(doors.problem_files, 1.0),
     "arguments": Scenario(doors.arguments, 1.0),
     "decibels": Scenario(_decibels, 0.3),
+    "curves": Scenario(curves.curves, 1.5),
+    "layer-curves": Scenario(curves.layer_curves, 1.0),
+    "joint-curve": Scenario(one_size.joint_curve, 0.7),
+    "one-scale": Scenario(one_scale.one_scale, 1.0),
+    "tied": Scenario(tied.tied, 0.7),
     "hang": Scenario(_hang, 0.0),
     "crash": Scenario(_crash, 0.0),
 }
