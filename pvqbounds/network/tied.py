@@ -39,8 +39,9 @@ def common_side(reports: Sequence[LayerReport], form: str) -> Side:
             names = f"{shown(reports[0].layer)} and {shown(report.layer)}"
             raise InputError(
                 f"Layers {names} share their weights, but no weights in {form} are known to suit both, as "
-                "they hold them in other rows, were looked at on other channels or are on a grid that is "
-                "presumed to have several steps; leave one of them out."
+                "they hold them in other rows, were looked at on other channels, have grids of their own (as "
+                "other inputs of theirs are always zero) or one that is presumed to have several steps; "
+                "leave one of them out."
             )
     signals = [side.signal_enclosure.lower for side in sides]
     channels = zip(*(side.slices for side in sides), strict=True)

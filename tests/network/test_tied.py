@@ -21,7 +21,7 @@ import pvqbounds as pvq  # noqa: E402
 from pvqbounds.errors import InputError  # noqa: E402
 from pvqbounds.network.allocation import allocate, budget_of, choices_of, notes_of  # noqa: E402
 from pvqbounds.network.export import compressed_model, export_weights  # noqa: E402
-from pvqbounds.network.tied import error_in  # noqa: E402
+from pvqbounds.network.tied import common_side, error_in  # noqa: E402
 from pvqbounds.nn import find_layer, layer_names  # noqa: E402
 from pvqbounds.nn.tied import tied_layers  # noqa: E402
 from pvqbounds.results.layer import Side, SliceResult  # noqa: E402
@@ -301,6 +301,19 @@ def test_a_format_that_one_of_them_lacks_is_not_chosen(store):
     apart = replace(first, report=replace(first.report, sides=first.report.sides[:1]))
     with pytest.raises(InputError, match="no format in common"):
         choices_of(replace(network, layers=(apart, lacking, third)))
+
+
+def test_layers_on_grids_of_their_own_are_refused():
+    weights = [[1.0, 0.3, -0.2]]
+    model = nn.ModuleDict({name: nn.Linear(3, 1, bias=False, dtype=torch.float64) for name in "ab"})
+    model["a"].weight = nn.Parameter(torch.tensor(weights, dtype=torch.float64))
+    model["b"].weight = model["a"].weight
+    reports = [
+        pvq.nn.layer_bounds(model, name, grams=np.diag(power), formats=["int2"], methods=[])
+        for name, power in (("a", [1.0, 1.0, 1.0]), ("b", [0.0, 1.0, 1.0]))
+    ]
+    with pytest.raises(InputError, match=r"grids of their own \(as other inputs of theirs are always zero\)"):
+        common_side(reports, "int2")
 
 
 def test_layers_that_hold_the_same_weights_in_other_rows_are_refused(store):
