@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
@@ -29,7 +28,7 @@ from .checks import Plan, attempt, check_agreement, check_bounds
 from .families import draw, powers
 from .planted import lost_and_least, planted
 from .problems import moved, permuted, random_problem, same
-from .rational import least_layer_error, least_sparse_errors, least_value_error
+from .rational import least_layer_error, least_sparse_errors, least_value_error, rounded_down
 from .scales import least_error_at_any_scale
 
 __all__ = ["curves", "layer_curves"]
@@ -317,19 +316,13 @@ def layer_curves(case: Case) -> None:
             for own, known in zip(least, curves, strict=True)
         ]
         check_proved(case, problems, tampered, least, {})
-    stacked = [np.array([_below(error) for error in own]) for own in least]
+    stacked = [np.array([rounded_down(error) for error in own]) for own in least]
     for budget in range(sum(p.n for p in problems) + 1):
         bound, truth = curves_bound(stacked, budget), least_layer_error(least, budget)
         if Fraction(bound) > truth:
             text = f"budget {budget}: {bound!r}, least error {float(truth)!r}: {stacked!r}"
             case.fault("a proof of what is false", "curves_bound", text)
     return None
-
-
-def _below(error: Fraction) -> float:
-    """The float64 next to it and no larger."""
-    value = float(error)
-    return value if Fraction(value) <= error else math.nextafter(value, -math.inf)
 
 
 def _channels(case: Case) -> list[SparseLeastSquares] | None:

@@ -29,7 +29,14 @@ from .checks import Plan, attempt, check_bounds
 from .families import draw, powers
 from .grids import random_rule
 from .multipliers import noise, random_dual
-from .rational import allowed, exact_error_of_codes, exact_signal, is_semidefinite, whole_numbers
+from .rational import (
+    allowed,
+    exact_error_of_codes,
+    exact_signal,
+    is_semidefinite,
+    rounded_down,
+    whole_numbers,
+)
 from .scales import BOXES
 
 __all__ = ["Layer", "attack_one_scale", "check_one_scale", "one_scale"]
@@ -365,7 +372,7 @@ def _posed(
     nnz: int | None = None,
 ) -> AnyScaleLeastSquares:
     """The problem with another Gram and weights, as many codes more, or another number of non-zeros."""
-    box = problem.values.qmin - wider, problem.values.qmax + wider
+    box = max(problem.values.qmin - wider, -(2**31)), min(problem.values.qmax + wider, 2**31)
     if problem.pattern is not None:
         return AnyScaleLeastSquares(gram, weight, *box, pattern=problem.pattern, stride=problem.stride)
     return AnyScaleLeastSquares(gram, weight, *box, nnz=problem.nnz if nnz is None else nnz)
@@ -516,7 +523,7 @@ def _attack_cover(case: Case, layer: Layer) -> None:
     scales = scales[(scales > 0.0) & np.isfinite(scales)]
     if not len(scales):
         return case.count("covers without scales")
-    bounds = np.array([_below(layer.sum_at(Fraction(s))) for s in scales.tolist()])
+    bounds = np.array([rounded_down(layer.sum_at(Fraction(s))) for s in scales.tolist()])
     call = f"print(largest_value({tampering.shown(scales)}, {tampering.shown(bounds)}, {within!r}))"
     case.step("a cover of all scales", 10.0, call)
     with case.guarded("largest_value", call, refusals=False):
@@ -531,9 +538,3 @@ def _attack_cover(case: Case, layer: Layer) -> None:
             text = f"no gap for {lie!r}, least error {float(truth)!r}"
             case.fault("a proof of what is false", "first_gap", text, call)
     return None
-
-
-def _below(error: Fraction) -> float:
-    """The float64 next to it and no larger."""
-    value = float(error)
-    return value if Fraction(value) <= error else math.nextafter(value, -math.inf)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ __all__ = [
     "least_sparse_errors",
     "least_value_error",
     "matrix_of",
+    "rounded_down",
     "truth_of",
     "values_of",
     "whole_numbers",
@@ -62,6 +64,14 @@ def whole_numbers(values: Iterable[float]) -> tuple[list[int], int]:
 def fractions(values: Iterable[float]) -> list[Fraction]:
     """The values as they are."""
     return [Fraction(float(value)) for value in values]
+
+
+def rounded_down(value: Fraction) -> float:
+    """The float64 next to a number that is not negative, and no larger."""
+    if value >= Fraction(sys.float_info.max):
+        return sys.float_info.max
+    near = float(value)
+    return near if Fraction(near) <= value else math.nextafter(near, -math.inf)
 
 
 def exact_error(gram: np.ndarray, weight: np.ndarray, v: Sequence[Fraction]) -> Fraction:

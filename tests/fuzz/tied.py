@@ -106,7 +106,7 @@ def _drawn(rng: Generator, groups: Sequence[Sequence[str]]) -> Drawn:
             if rng.random() < 0.8:
                 grams[name] = draw(rng, n, one_step=True).gram
     budget = "layer" if rng.random() < 0.2 else "channel"
-    among = LAYER_FORMATS if budget == "layer" else FORMATS
+    among: tuple[str, ...] = LAYER_FORMATS if budget == "layer" else FORMATS
     if min(rows.shape[1] for rows in weights.values()) == 1:  # of one input a pattern removes nothing
         among = tuple(form for form in among if ":2" not in form)
     formats = tuple(among[i] for i in rng.permutation(len(among))[:3])
