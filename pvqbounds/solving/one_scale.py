@@ -165,6 +165,7 @@ class _Layer:
         relaxation = next((own.relaxation for own in found if own.relaxation is not None), None)
         return AtScale(scale, down(math.fsum(lower)), (np.array(lower), proofs), True, relaxation)
 
+    @np.errstate(all="ignore")  # as a solve does: multipliers that are not finite prove nothing
     def relax(self, scale: float) -> AtScale[Proofs]:
         """A quick relaxation of each channel."""
         shares = [self.error * problem.signal.upper / self._signal for problem in self.problems]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -105,6 +106,16 @@ def test_singular_grams_and_zeros() -> None:
     assert verify_one_scale(powerless, found)
     zeros = [pvq.AnyScaleLeastSquares(np.eye(3), np.zeros(3), -2, 1) for _ in range(2)]
     assert bound(zeros).error_upper < 1e-300
+
+
+def test_numbers_far_apart_are_bounded_without_a_warning() -> None:
+    gram = pvq.Gram([[2.0**-600]])
+    apart = [pvq.AnyScaleLeastSquares(gram, [w], 1, 3) for w in (0.0, 2.0**314)]
+    apart.append(pvq.AnyScaleLeastSquares([[2.0**-300]], [-(2.0**127)], 1, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = bound(apart, time_limit=0.5)
+    assert verify_one_scale(apart, found)
 
 
 def test_boxes_that_differ_are_refused() -> None:
