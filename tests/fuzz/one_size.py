@@ -74,7 +74,8 @@ def check_report(case: Case, report: LayerReport, dense: str) -> None:
         if not abs(side.bits_per_weight - size) <= EQUAL_SIZE * max(side.bits_per_weight, size) * (1 + 1e-9):
             text = f"{side.format} has {side.bits_per_weight!r}, {dense} {size!r}"
             case.fault("a format of another size", "joint curve", text)
-    for better, worse in report.verdict:
+    case.count("formats that hold others", len(report.contains))
+    for better, worse in (*report.verdict, *report.contains):
         one, two = truths[better], truths[worse]
         case.count("verdicts of a joint curve")
         if one is not None and two is not None and one > two:
