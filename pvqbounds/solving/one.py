@@ -48,6 +48,10 @@ DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
 
 
+DEFAULT_WORTH = 0.5
+"""Decibels that "auto" wants for all of the time limit: unasked, it goes on with a search as long as that is
+foretold to raise the bound by as large a part of them as it takes of the limit."""
+
 MOST_OF_A_SCALE = 0.5
 """The most that this share becomes of the time for one scale."""
 
@@ -130,13 +134,15 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
     """
     kind = kind_of(checked_problem(problem))
     relaxation = kind.checked_relaxation(asked.relaxation, asked.native)
+    automatic = asked.method == "auto"
     refined = relaxation in ("hybrid", DIRECTIONS)
     share = (DEFAULT_SEARCH_SHARE if asked.relaxation is None else 1.0) if refined else 0.0
     options = Options(
         time_limit=asked.time_limit,
-        only_if_it_finishes=asked.method == "auto",
+        only_if_it_finishes=automatic,
         relaxation=relaxation,
         search_share=share,
+        search_worth=DEFAULT_WORTH if automatic and 0.0 < share < 1.0 else math.inf,
         cancelled=asked.cancelled,
         threads=asked.threads,
         tolerance=asked.tolerance,
@@ -181,6 +187,8 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
     solve = kind.solve if exact else kind.relax
+    if math.isfinite(options.search_worth) and kind.refines(backend, inner, options):
+        options = replace(options, search_worth=math.inf)  # cases raise such a bound by more
     if asked.method != "exact" and options.search_share >= 1.0 and kind.refines(backend, inner, options):
         stated = _searched_or_refined(inner, kind, backend, solve, options, clock)
     else:

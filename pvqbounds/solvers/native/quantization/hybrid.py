@@ -20,6 +20,7 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.notes import times
+from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.integer_codes import (
@@ -28,7 +29,7 @@ from pvqbounds.solvers.native.quantization.integer_codes import (
     without_dead_moments,
 )
 from pvqbounds.solvers.native.quantization.integer_search import Outcome
-from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, search_best
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
     LARGEST_TREE,
     MultipliedTree,
@@ -44,6 +45,7 @@ __all__ = [
     "nodes_for",
     "not_searched",
     "or_the_box_hull",
+    "price_of",
     "raised_bound",
     "raised_by",
     "said_of_singular",
@@ -65,6 +67,11 @@ def nodes_for(share: float, time_limit: float) -> float:
     A number of nodes and not of seconds: the bound of a small share is the same in each run.
     """
     return math.inf if share >= 1.0 else share * time_limit * NODES_A_SECOND
+
+
+def price_of(options: Options) -> float:
+    """Decibels by which each node beyond the share of a search has to raise the bound."""
+    return options.search_worth / (options.time_limit * NODES_A_SECOND)
 
 
 def hybrid_bound(
@@ -133,6 +140,7 @@ def raised_bound(
     codes: NDArray[np.int64],
     nodes: float,
     clock: Clock,
+    price: float = math.inf,
 ) -> Found:
     """Search the most promising of `trees`; the relaxation's certificate stays where that proves no more.
 
@@ -142,11 +150,15 @@ def raised_bound(
         Without dead inputs.
     codes
         Feasible codes, the best known.
+    price
+        Decibels by which each node beyond `nodes` has to raise the bound.
     """
     if not trees:
         return Found.by(relaxed, codes, "no tree could be built at the multipliers")
-    chosen, outcome = search_best(trees, problem.error(codes).upper, nodes, clock)
-    return raised_by(problem, relaxed, codes, chosen, outcome)
+    searches = TreeSearches(trees, problem.error(codes).upper)
+    searches.advance(nodes, clock)
+    searches.advance_while_worthwhile(dual_bound(problem, relaxed.certificate), price, clock)
+    return raised_by(problem, relaxed, codes, *searches.chosen)
 
 
 def raised_by(

@@ -23,6 +23,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
+    price_of,
     raised_bound,
     raised_by,
     said_of_singular,
@@ -71,9 +72,8 @@ PROVABLE = 128
 WITH_SPLITS = ("hybrid", "splits")
 """Relaxations that have split inequalities."""
 
-SPENDING, SPENT = 64, 0.02
-"""Inputs up to which a bound that is open at the end is raised for all of the time left, and the share of the
-limit in which larger ones are."""
+SPENDING = 64
+"""Inputs up to which a bound that is open at the end is raised for all of the time left."""
 
 HOPELESS = 1e3
 """A search that the volume heuristic expects to outlast its budget so many times is not begun."""
@@ -141,7 +141,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         if expected > NODES_A_SECOND * clock.remaining:
             if options.search_share == 0.0:
                 return Found.by(relaxed, codes, unended(expected))
-            return raised_bound(problem, relaxed, mixed, codes, nodes, clock)
+            return raised_bound(problem, relaxed, mixed, codes, nodes, clock, price_of(options))
     searched = _searched(problem, trees, codes, clock)
     if searched.status == "optimal" and len(searched.certificate.splits) > 0:
         # no code is left below its bound, which is not an error yet
@@ -168,10 +168,11 @@ def _not_ended(
     status, share = unended(searches.nodes_to_go), options.search_share
     if share > 0.0:
         share = spent_share(share, problem.n)
-    nodes = nodes_for(share, options.time_limit)
+    nodes, price = nodes_for(share, options.time_limit), price_of(options)
     if options.relaxed is not None or options.relaxation not in WITH_SPLITS:
         if share > 0.0:
             searches.advance(nodes, clock)
+            searches.advance_while_worthwhile(dual_bound(problem, relaxed.certificate), price, clock)
         tried = raised_by(problem, relaxed, codes, *searches.chosen)
         return replace(tried, status=status)
     tried = raised_by(problem, relaxed, codes, *searches.chosen)
@@ -187,10 +188,12 @@ def _not_ended(
     strongest = max(known, key=lambda one: dual_bound(problem, one.certificate))
     best = Found.by(strongest, codes, status)
     if share > 0.0:
-        best = raised_bound(problem, strongest, [*trees, *searches.trees], codes, nodes, clock)
-    history = after(tried.history, best.history)
+        searches.join(trees, problem.error(codes).upper)
+        searches.advance(nodes, clock)
+        searches.advance_while_worthwhile(best.bound(problem), price, clock)
+        best = raised_by(problem, strongest, codes, *searches.chosen)
     better = best if best.bound(problem) >= tried.bound(problem) else replace(tried, codes=best.codes)
-    return replace(better, history=history)
+    return replace(better, history=best.history or tried.history)
 
 
 def _fallback_alone(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Relaxed:
@@ -200,7 +203,7 @@ def _fallback_alone(problem: IntegerLeastSquares, clock: Clock, options: Options
 
 def spent_share(share: float, n: int) -> float:
     """The share of the limit in which the bound of n inputs is raised that no search is expected to close."""
-    return share if n > PROVABLE else max(share, 1.0 if n <= SPENDING else SPENT)
+    return 1.0 if n <= SPENDING else share
 
 
 def unended(expected: float) -> str:

@@ -28,6 +28,7 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
+    price_of,
     raised_bound,
     raised_by,
     said_of_singular,
@@ -219,6 +220,8 @@ def _searched(
                 nodes = nodes_for(spent_share(share, problem.n), options.time_limit)
                 codes = _better(problem, codes, *more_codes(nodes, clock))
                 searches.advance(nodes, clock)
+                known, price = dual_bound(problem, relaxed.certificate), price_of(options)
+                searches.advance_while_worthwhile(known, price, clock)
             chosen, outcome = searches.chosen
             if not outcome.exhausted:
                 found = raised_by(problem, relaxed, codes, chosen, outcome)

@@ -47,6 +47,9 @@ FIRST_LIMIT = 30.0
 EXPONENT = 8.0
 """Power by which nodes grow with the threshold before it is measured (7 to 12 on trained layers)."""
 
+FIRST_SHARE = 0.3
+"""And such a share of the budget: a search is of no use before a stage has ended."""
+
 GROWTH = 12.0
 """Most that a stage may be expected to cost, as a multiple of the one before."""
 
@@ -70,6 +73,16 @@ foretold already."""
 
 PATIENCE = 3.0
 """A stage that has taken so many times what it was expected to must be foretold again before it goes on."""
+
+TRIAL_PRICE = 0.0025
+"""Each of several trees is tried with the nodes that cost so many decibels, `TRIAL_NODES` at most, before
+stages are weighed against what they cost."""
+
+SIZES = 1.5 ** np.arange(24)
+"""Sizes of the stages that are weighed, over the least that is worthwhile."""
+
+LEAST_PROVED = 1e-3
+"""Share of the incumbent's error that gains are counted from where less is proved."""
 
 
 class RisingSearch:
@@ -107,6 +120,11 @@ class RisingSearch:
         """What was found and proved so far."""
         return Outcome(self._codes, self._proved, self.nodes, self.exhausted, tuple(self._history))
 
+    @property
+    def bound(self) -> float:
+        """Bound on E that is proved so far."""
+        return self._tree.bound_at(self._proved)
+
     def advance(self, nodes: float, clock: Clock, patience: float = math.inf) -> None:
         """Run stages until about `nodes` more nodes are visited or the clock runs out.
 
@@ -132,7 +150,7 @@ class RisingSearch:
     def _next_stage(self, left: float, patience: float) -> tuple[tuple[float, SearchRun] | None, float]:
         """The threshold of the next stage and its search, None if it is not worthwhile, and nodes for it."""
         if self._ended is None:
-            return (self._next, SearchRun(self._tree, self._next)), min(left, self._limit)
+            return (self._next, SearchRun(self._tree, self._next)), min(FIRST_SHARE * left, self._limit)
         cost = self._ended[1]
         target = min(GROWTH * cost + FIRST, LAST * left)
         if target < WORTHWHILE * cost:
@@ -153,6 +171,34 @@ class RisingSearch:
         # all goals stand for one error: trees that are expected to reach theirs differ in cost alone
         return self._tree.bound_at(reached * (1.0 - 1e-6)), -to_goal
 
+    def worthwhile(self, known: float, price: float, left: float) -> tuple[float, float]:
+        """What the stage is worth that is worth most, and its nodes; (0, 0) where none is worth its nodes.
+
+        A stage is worth the decibels by which it is foretold to raise a bound, less those of its nodes. One
+        that was left open is given up.
+
+        Parameters
+        ----------
+        known
+            The bound on E so far.
+        price
+            Decibels by which a node has to raise it.
+        left
+            Nodes that there is time for.
+        """
+        nothing = 0.0, 0.0
+        if self.exhausted or self._ended is None:
+            return nothing
+        sizes = WORTHWHILE * self._ended[1] * SIZES
+        sizes, known = sizes[sizes < LAST * left], max(known, LEAST_PROVED * self._tree.bound_at(self._goal))
+        if not (known > 0.0 and len(sizes)):
+            return nothing
+        self._open = None
+        reached = np.array([self._tree.bound_at(self._threshold_of(nodes)) for nodes in sizes])
+        worth = 10.0 * np.log10(np.maximum(reached / known, TINY)) - price * sizes
+        best = int(np.argmax(worth))
+        return (float(worth[best]), float(sizes[best])) if worth[best] > 0.0 else nothing
+
     @property
     def nodes_to_go(self) -> float:
         """Nodes that the search is expected to take until its codes are proved to be the best.
@@ -160,20 +206,33 @@ class RisingSearch:
         As its last stage that ended foretells; one that did not end at a higher threshold is expected to take
         as many nodes again as it has.
         """
-        to_goal, ended, unended = -self.promise(0.0)[1], self._ended, self._unended
-        if self.exhausted or ended is None or unended is None or unended[0] <= ended[0]:
+        to_goal, beyond = -self.promise(0.0)[1], self._unended_beyond
+        if self.exhausted or beyond is None:
             return to_goal
-        threshold, spent = unended
-        power = max(self._exponent, self._power_between(ended, (threshold, 2 * spent)))
+        (threshold, spent), power = beyond, self._power_to(beyond)
         further = 2.0 * spent * math.pow(max(self._goal / threshold, 1.0), power + 1.0)
         return max(to_goal, further - (spent if self._open is not None else 0))
+
+    @property
+    def _unended_beyond(self) -> tuple[float, int] | None:
+        """The last stage that did not end, and its nodes, if none has ended at its threshold since."""
+        ended, unended = self._ended, self._unended
+        return None if ended is None or unended is None or unended[0] <= ended[0] else unended
+
+    def _power_to(self, unended: tuple[float, int]) -> float:
+        """The power by which nodes grow if a stage that did not end takes as many nodes again as it has."""
+        assert self._ended is not None
+        threshold, spent = unended
+        return max(self._exponent, self._power_between(self._ended, (threshold, 2 * spent)))
 
     def _threshold_of(self, nodes: float) -> float:
         """Threshold that costs about so many nodes, at most the goal; the power itself grows slowly."""
         assert self._ended is not None
-        threshold, cost = self._ended
+        (threshold, cost), beyond = self._ended, self._unended_beyond
         growth = nodes / cost
-        power = self._exponent + 0.5 * (1.0 + math.log10(max(1.0, growth)))
+        given_up = beyond is not None and self._open is None
+        power = self._power_to(beyond) if beyond is not None and given_up else self._exponent
+        power += 0.5 * (1.0 + math.log10(max(1.0, growth)))
         return float(min(threshold * growth ** (1.0 / power), self._goal))
 
     def _stage(self, threshold: float, run: SearchRun, nodes: float, clock: Clock) -> bool:
@@ -287,6 +346,12 @@ class TreeSearches:
             history.append(replace(moment, nodes=sum(nodes)))
         return tuple(history)
 
+    def join(self, trees: Sequence[MultipliedTree], incumbent_error: float) -> None:
+        """Try other trees of the same problem, too, before the most promising one goes on."""
+        self.trees = [*self.trees, *trees]
+        self._searches += [RisingSearch(candidate.tree, incumbent_error) for candidate in trees]
+        self._best = None
+
     def ends_within(self, clock: Clock, expected: float) -> bool:
         """Search as long as it is expected to end in time; whether it did.
 
@@ -326,6 +391,34 @@ class TreeSearches:
             if stuck or self.nodes_to_go > self._chosen.rate * clock.remaining:
                 break
         return self._chosen.exhausted
+
+    def advance_while_worthwhile(self, known: float, price: float, clock: Clock) -> None:
+        """Go on with the stages that are foretold to raise a bound by more than their nodes cost.
+
+        Of several trees it is each time the one whose next stage is worth most; what proves most is chosen.
+
+        Parameters
+        ----------
+        known
+            A bound on E that is proved otherwise.
+        price
+            Decibels by which a node has to raise what is proved; nothing is done where that is inf.
+        """
+        searches = self._searches
+        if price == math.inf:
+            return
+        for search in searches:
+            search.advance(min(TRIAL_NODES, TRIAL_PRICE / max(price, TINY)) - search.nodes, clock)
+        while not clock.expired:
+            known = max(known, *(search.bound for search in searches))
+            worth = [search.worthwhile(known, price, search.rate * clock.remaining) for search in searches]
+            best = max(range(len(searches)), key=lambda i: worth[i])
+            before, nodes = searches[best].nodes, worth[best][1]
+            if nodes > 0.0:
+                searches[best].advance(nodes / LAST, clock, PATIENCE)
+            if searches[best].nodes == before:
+                break
+        self._best = max(range(len(searches)), key=lambda i: (searches[i].exhausted, searches[i].bound))
 
     @property
     def _chosen(self) -> RisingSearch:
