@@ -75,8 +75,8 @@ def solve(
         Name of a backend, see :func:`pvqbounds.solvers`; "auto" is the native one.
     method
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
-        "auto": exact where it is expected to finish within the time limit, else relax, and search on while that
-        is foretold to raise the bound by as large a part of half a decibel as it takes of the time limit.
+        "auto": exact where it is expected to finish within the time limit, else relax, and search on while
+        that is foretold to raise the bound by as large a part of half a decibel as it takes of the limit.
     relaxation
         "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, the first three for levels, "hybrid"
         or "box-hull" for joint compression, "directions" or "perspective" for pruning.
