@@ -68,8 +68,8 @@ class Options:
     search_share: float = 0.0
     """Share of the time limit in which a search may raise the bound of the relaxation "hybrid"; cases of
     directions may take all of it where this is 1."""
-    search_worth: float = math.inf
-    """Decibels by which a search beyond that share has to raise the bound for all of the time limit."""
+    search_price: float = math.inf
+    """Decibels by which a search beyond that share has to raise the bound for each second."""
     cancelled: threading.Event | None = None
     """Set by another thread to stop the solve early."""
     threads: int = 1

@@ -48,9 +48,9 @@ DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
 
 
-DEFAULT_WORTH = 0.5
-"""Decibels that "auto" wants for all of the time limit: unasked, it goes on with a search as long as that is
-foretold to raise the bound by as large a part of them as it takes of the limit."""
+DEFAULT_PRICE = 0.5
+"""Decibels that "auto" wants for a second: unasked, it goes on with a search as long as that is foretold to
+raise the bound by so many for each."""
 
 MOST_OF_A_SCALE = 0.5
 """The most that this share becomes of the time for one scale."""
@@ -76,7 +76,7 @@ def solve(
     method
         "exact" (search, or the backend's integer program), "relax" (relaxation and rounding) or
         "auto": exact where it is expected to finish within the time limit, else relax, and search on while
-        that is foretold to raise the bound by as large a part of half a decibel as it takes of the limit.
+        that is foretold to raise the bound by half a decibel for each second.
     relaxation
         "hybrid", "splits", "box-hull" or "park-boyd" for uniform steps, the first three for levels, "hybrid"
         or "box-hull" for joint compression, "directions" or "perspective" for pruning.
@@ -143,7 +143,7 @@ def solve_one(problem: Problem, asked: SolveOptions, relaxed: Relaxed | None = N
         only_if_it_finishes=automatic,
         relaxation=relaxation,
         search_share=share,
-        search_worth=DEFAULT_WORTH if automatic and 0.0 < share < 1.0 else math.inf,
+        search_price=DEFAULT_PRICE if automatic and 0.0 < share < 1.0 else math.inf,
         cancelled=asked.cancelled,
         threads=asked.threads,
         tolerance=asked.tolerance,
@@ -188,8 +188,8 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
     solve = kind.solve if exact else kind.relax
-    if math.isfinite(options.search_worth) and kind.refines(backend, inner, options):
-        options = replace(options, search_worth=math.inf)  # cases raise such a bound by more
+    if math.isfinite(options.search_price) and kind.refines(backend, inner, options):
+        options = replace(options, search_price=math.inf)  # cases raise such a bound by more
     if asked.method != "exact" and options.search_share >= 1.0 and kind.refines(backend, inner, options):
         stated = _searched_or_refined(inner, kind, backend, solve, options, clock)
     else:

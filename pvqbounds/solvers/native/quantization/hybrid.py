@@ -20,7 +20,6 @@ from pvqbounds.clock import Clock
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.notes import times
-from pvqbounds.solvers.base import Options
 from pvqbounds.solvers.native.quantization.codes_dual import relax_steps
 from pvqbounds.solvers.native.quantization.found import Found
 from pvqbounds.solvers.native.quantization.integer_codes import (
@@ -45,7 +44,6 @@ __all__ = [
     "nodes_for",
     "not_searched",
     "or_the_box_hull",
-    "price_of",
     "raised_bound",
     "raised_by",
     "said_of_singular",
@@ -67,11 +65,6 @@ def nodes_for(share: float, time_limit: float) -> float:
     A number of nodes and not of seconds: the bound of a small share is the same in each run.
     """
     return math.inf if share >= 1.0 else share * time_limit * NODES_A_SECOND
-
-
-def price_of(options: Options) -> float:
-    """Decibels by which each node beyond the share of a search has to raise the bound."""
-    return options.search_worth / (options.time_limit * NODES_A_SECOND)
 
 
 def hybrid_bound(
@@ -151,7 +144,7 @@ def raised_bound(
     codes
         Feasible codes, the best known.
     price
-        Decibels by which each node beyond `nodes` has to raise the bound.
+        Decibels by which each second beyond `nodes` has to raise the bound.
     """
     if not trees:
         return Found.by(relaxed, codes, "no tree could be built at the multipliers")

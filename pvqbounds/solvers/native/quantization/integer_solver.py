@@ -23,7 +23,6 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
-    price_of,
     raised_bound,
     raised_by,
     said_of_singular,
@@ -141,7 +140,7 @@ def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) ->
         if expected > NODES_A_SECOND * clock.remaining:
             if options.search_share == 0.0:
                 return Found.by(relaxed, codes, unended(expected))
-            return raised_bound(problem, relaxed, mixed, codes, nodes, clock, price_of(options))
+            return raised_bound(problem, relaxed, mixed, codes, nodes, clock, options.search_price)
     searched = _searched(problem, trees, codes, clock)
     if searched.status == "optimal" and len(searched.certificate.splits) > 0:
         # no code is left below its bound, which is not an error yet
@@ -168,7 +167,7 @@ def _not_ended(
     status, share = unended(searches.nodes_to_go), options.search_share
     if share > 0.0:
         share = spent_share(share, problem.n)
-    nodes, price = nodes_for(share, options.time_limit), price_of(options)
+    nodes, price = nodes_for(share, options.time_limit), options.search_price
     if options.relaxed is not None or options.relaxation not in WITH_SPLITS:
         if share > 0.0:
             searches.advance(nodes, clock)

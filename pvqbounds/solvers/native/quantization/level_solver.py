@@ -20,7 +20,6 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import has_grid, in_codes
 from pvqbounds.relaxations.dual import dual_bound
 from pvqbounds.results.bounds import status_of
-from pvqbounds.results.history import after
 from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
 from pvqbounds.solvers.native.quantization.found import Found
@@ -28,7 +27,6 @@ from pvqbounds.solvers.native.quantization.hybrid import (
     better_codes,
     nodes_for,
     not_searched,
-    price_of,
     raised_bound,
     raised_by,
     said_of_singular,
@@ -167,21 +165,27 @@ def _solved(problem: LeastSquares, clock: Clock, options: Options) -> Found:
     return _searched(problem, relaxed, codes, TreeSearches([plain, *mixed], error), clock, options, more)
 
 
-def _with_splits(
-    problem: LeastSquares, relaxed: Relaxed, found: Found, nodes: float, clock: Clock, options: Options
-) -> Found:
-    """What was found, or what a search proves at multipliers of split inequalities, with the better codes."""
+def _joined_by_splits(
+    problem: LeastSquares,
+    relaxed: Relaxed,
+    codes: NDArray[np.int64],
+    searches: TreeSearches,
+    nodes: float,
+    clock: Clock,
+    options: Options,
+) -> tuple[Relaxed, NDArray[np.int64]]:
+    """The relaxation with split inequalities where that proves more, with its trees among those searched."""
     split = _split(problem, relaxed, clock, options)
     if split is relaxed:
-        return found
+        return relaxed, codes
     minimiser = minimiser_of(problem, clock)
     trees = mixed_trees(problem, split.certificate, minimiser, clock=clock)
     allowed = min(nodes, NODES_A_SECOND * clock.remaining)
-    own = good_codes(problem, split, minimiser, trees, options.seed, allowed, clock)
-    raised = raised_bound(problem, split, trees, _better(problem, found.codes, own), nodes, clock)
-    history = after(found.history, raised.history)
-    better = raised if raised.bound(problem) >= found.bound(problem) else replace(found, codes=raised.codes)
-    return replace(better, history=history)
+    codes = _better(
+        problem, codes, good_codes(problem, split, minimiser, trees, options.seed, allowed, clock)
+    )
+    searches.join(trees, problem.error(codes).upper)
+    return split, codes
 
 
 def _more_codes(
@@ -219,15 +223,17 @@ def _searched(
             if share > 0.0:
                 nodes = nodes_for(spent_share(share, problem.n), options.time_limit)
                 codes = _better(problem, codes, *more_codes(nodes, clock))
+                if options.relaxation in WITH_SPLITS:
+                    relaxed, codes = _joined_by_splits(
+                        problem, relaxed, codes, searches, nodes, clock, options
+                    )
                 searches.advance(nodes, clock)
-                known, price = dual_bound(problem, relaxed.certificate), price_of(options)
-                searches.advance_while_worthwhile(known, price, clock)
+                known = dual_bound(problem, relaxed.certificate)
+                searches.advance_while_worthwhile(known, options.search_price, clock)
             chosen, outcome = searches.chosen
-            if not outcome.exhausted:
-                found = raised_by(problem, relaxed, codes, chosen, outcome)
-                if share > 0.0 and options.relaxation in WITH_SPLITS:
-                    found = _with_splits(problem, relaxed, found, nodes, clock, options)
-                return said_of_singular(problem, replace(found, status=status))
+            if not outcome.exhausted or len(chosen.splits) > 0:  # with splits an end is no optimum
+                found = replace(raised_by(problem, relaxed, codes, chosen, outcome), status=status)
+                return said_of_singular(problem, found)
     searches.advance(np.inf, clock)
     chosen, outcome = searches.chosen
     if outcome.exhausted:

@@ -402,9 +402,10 @@ class TreeSearches:
         known
             A bound on E that is proved otherwise.
         price
-            Decibels by which a node has to raise what is proved; nothing is done where that is inf.
+            Decibels by which a second, that is `NODES_A_SECOND` nodes on any machine, has to raise what is
+            proved; nothing is done where that is inf.
         """
-        searches = self._searches
+        searches, price = self._searches, price / NODES_A_SECOND
         if price == math.inf:
             return
         for search in searches:
