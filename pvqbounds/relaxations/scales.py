@@ -47,6 +47,7 @@ __all__ = [
     "ScalesCertificate",
     "claimed_value",
     "first_gap",
+    "gaps",
     "largest_value",
     "range_of",
 ]
@@ -133,7 +134,12 @@ def _reach(scales: Array, bounds: Array, signal: float, value: float) -> tuple[A
 
 
 def first_gap(scales: Array, bounds: Array, within: ScaleRange, value: float) -> Gap | None:
-    """The first gap that bounds at some scales leave for a value; None where they prove it for every scale.
+    """The first of the :func:`gaps`; None where bounds prove the value for every scale."""
+    return next(iter(gaps(scales, bounds, within, value)), None)
+
+
+def gaps(scales: Array, bounds: Array, within: ScaleRange, value: float) -> list[Gap]:
+    """The gaps that bounds at some scales leave for a value, ascending; none where they prove it for all.
 
     Parameters
     ----------
@@ -146,22 +152,19 @@ def first_gap(scales: Array, bounds: Array, within: ScaleRange, value: float) ->
     """
     reached, end = within.ends(value)
     if value > within.signal.lower:  # codes that are best at a scale of zero have no more than the signal
-        return Gap(0.0, math.inf)
+        return [Gap(0.0, math.inf)]
     if reached > end:
-        return None
+        return []
     if end == math.inf:  # nor is it known then that codes with zᵀGw <= 0 have no less than the signal
-        return Gap(reached, end)
+        return [Gap(reached, end)]
     lows, highs = _reach(scales, bounds, within.signal.upper, value)
-    order = np.argsort(lows)
+    serving = np.flatnonzero(lows < end)
+    order = serving[np.argsort(lows[serving])]
     # a part joins those before it where it begins no later than the farthest of them ends
-    farthest = np.maximum.accumulate(np.concatenate([[reached], highs[order]]))
-    apart = np.flatnonzero(lows[order] > farthest[:-1])
-    joined = apart[0] if len(apart) else len(order)
-    reached = float(farthest[joined])
-    if reached >= end:
-        return None
-    beyond = float(lows[order[joined]]) if joined < len(order) else end
-    return Gap(reached, min(beyond, end))
+    starts, farthest = lows[order], np.maximum.accumulate(np.concatenate([[reached], highs[order]]))
+    apart = np.flatnonzero(starts > farthest[:-1])
+    found = [Gap(float(farthest[i]), float(starts[i])) for i in apart]
+    return [*found, Gap(float(farthest[-1]), end)] if farthest[-1] < end else found
 
 
 def largest_value(scales: Array, bounds: Array, within: ScaleRange) -> float:

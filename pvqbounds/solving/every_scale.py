@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +22,9 @@ from pvqbounds.relaxations.scales import ScalesCertificate, range_of
 from pvqbounds.results.bounds import Bounds
 from pvqbounds.solvers.base import ExactSolution
 from pvqbounds.solvers.kept import KeptBound
-from pvqbounds.solvers.native.quantization.codes_dual import relax_finite
+from pvqbounds.solvers.native.quantization.codes_dual import reaches_far_apart, relax_finite
 from pvqbounds.solvers.native.quantization.shared import fitted
+from pvqbounds.solvers.native.quantization.split_dual import BRIEF, relax_with_splits
 from pvqbounds.solvers.relaxation import BLOCKS
 from pvqbounds.solving.scale_cover import AtScale, covered
 from pvqbounds.solving.scale_search import searched_scales
@@ -41,8 +41,13 @@ __all__ = [
     "proved_of",
 ]
 
-SolveAt = Callable[[IntegerLeastSquares, float], Bounds]
-"""The bounds of a problem at one scale, within so many seconds."""
+
+class SolveAt(Protocol):
+    """What solves a problem at one scale."""
+
+    def __call__(self, problem: IntegerLeastSquares, seconds: float, enough: float, *, brief: bool) -> Bounds:
+        """Its bounds within so many seconds; a lower end of `enough` is not refined, a brief search short."""
+
 
 QUICK = 0.1
 """Relative gap of a quick relaxation."""
@@ -166,9 +171,16 @@ class Relaxations:
             best = max(best, _stated(problem, _fitted(inner, self._lam[near])), key=lambda found: found[0])
         if best[0] >= AMPLE * error:
             return best
-        relaxed = relax_finite(inner, self._clock, QUICK).certificate
-        self._lam[scale] = relaxed.lam
+        relaxed = self._relaxed(inner, scale)
         return max(best, _stated(problem, relaxed), key=lambda found: found[0])
+
+    def _relaxed(self, problem: IntegerLeastSquares, scale: float) -> DualCertificate:
+        """A brief path with split inequalities, where a problem has them."""
+        if not (problem.is_restricted or reaches_far_apart(problem)):
+            return relax_with_splits(problem, self._clock, BRIEF).certificate
+        relaxed = relax_finite(problem, self._clock, QUICK).certificate
+        self._lam[scale] = relaxed.lam
+        return relaxed
 
 
 def _fitted(problem: IntegerLeastSquares, lam: NDArray[np.float64]) -> DualCertificate:
@@ -216,10 +228,11 @@ class Channel:
         known = self._kept.of(self.problem)
         return 0.0 if known is None else known.value
 
-    def solve(self, scale: float) -> AtScale[Certificate]:
+    def solve(self, scale: float, enough: float = math.inf, *, brief: bool = False) -> AtScale[Certificate]:
         """Its bounds at a scale; the codes, at their own best scale, are candidates."""
         left, start = self._clock.remaining, time.perf_counter()
-        found = self._solve_at(self.problem.at(scale), max(SHARE * left, min(2.0 * self._longest, left)))
+        seconds = max(SHARE * left, min(2.0 * self._longest, left))
+        found = self._solve_at(self.problem.at(scale), seconds, enough, brief=brief)
         self._longest = max(self._longest, time.perf_counter() - start)
         if found.certificate is None or found.codes is None:
             raise SolverFailedError("The bound at one scale is not certified; use --solver native.")

@@ -47,13 +47,15 @@ Solve = Callable[[Backend, Problem, Options], ExactSolution]
 DEFAULT_SEARCH_SHARE = 0.002
 """Share of the time limit in which, unasked, a search raises the relaxation's bound: 0.12 s of a minute."""
 
-
 DEFAULT_PRICE = 0.5
 """Decibels that "auto" wants for a second: unasked, it goes on with a search as long as that is foretold to
 raise the bound by so many for each."""
 
 MOST_OF_A_SCALE = 0.5
 """The most that this share becomes of the time for one scale."""
+
+BRIEF_SHARE = 0.25
+"""Part of this share at scales whose bounds do not hold down that for every scale."""
 
 
 def solve(
@@ -167,23 +169,26 @@ def solver_at_scales(backend: Backend, method: str, options: Options) -> SolveAt
         "exact", "relax" or "auto".
     options
         Those of all scales together. The search that raises a bound unasked is as long at each scale as it
-        would be for one alone.
+        would be for one alone, and shorter where it is to be brief.
     """
     asked = SolveOptions(backend.name, method)
 
-    def solve_at(problem: IntegerLeastSquares, seconds: float) -> Bounds:
+    def solve_at(problem: IntegerLeastSquares, seconds: float, enough: float, *, brief: bool) -> Bounds:
         limit = max(seconds, min(1e-3, options.time_limit))
         share = options.search_share
         if share < 1.0:
-            share = min(share * options.time_limit / limit, MOST_OF_A_SCALE)
-        return _solved(
-            problem, kind_of(problem), asked, replace(options, time_limit=limit, search_share=share)
-        )
+            part = BRIEF_SHARE if brief else 1.0
+            share = min(part * share * options.time_limit / limit, MOST_OF_A_SCALE)
+        each = replace(options, time_limit=limit, search_share=share)
+        return _solved(problem, kind_of(problem), asked, each, enough)
 
     return solve_at
 
 
-def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options) -> Bounds:
+def _solved(
+    problem: Problem, kind: Kind, asked: SolveOptions, options: Options, enough: float = math.inf
+) -> Bounds:
+    """Solve a problem; a bound of `enough` is not refined unless that was asked for by name."""
     start, clock = time.perf_counter(), Clock(options.time_limit, options.cancelled)
     backend, exact = usable_backend(problem, asked.solver, asked.method, options)
     inner = problem.normalised
@@ -194,7 +199,8 @@ def _solved(problem: Problem, kind: Kind, asked: SolveOptions, options: Options)
         stated = _searched_or_refined(inner, kind, backend, solve, options, clock)
     else:
         stated = solve(backend, inner, options)
-        stated = kind.refined(backend, inner, stated, remaining(options, clock))
+        if enough == math.inf or not _claimed(inner, stated) >= scaled_down(enough, -problem.units.error):
+            stated = kind.refined(backend, inner, stated, remaining(options, clock))
     if backend.name != NATIVE and (exact or kind is not STEPS):  # a relaxation of steps is searched here
         stated = _believed(inner, stated, Clock(options.time_limit, options.cancelled))
     solution = _with_certificate(inner, kind, stated, clock) if exact else stated

@@ -155,8 +155,8 @@ class _Layer:
         asked = replace(self._asked, time_limit=min(max(each, 1e-3), self._asked.time_limit))
         return solve_all([problem.at(scale) for problem in self.problems], asked, self._execution)
 
-    def solve(self, scale: float) -> AtScale[Proofs]:
-        """All channels as well as each can be by itself; their codes at their best common scale."""
+    def solve(self, scale: float, enough: float = math.inf, *, brief: bool = False) -> AtScale[Proofs]:
+        """All channels as well as each can be by itself, always; their codes at their best common scale."""
         found = self.bounds_at(scale)
         zero = DualCertificate(*np.zeros((2, self.problems[0].n)))
         proofs = tuple(zero if own.certificate is None else own.certificate for own in found)

@@ -227,7 +227,6 @@ def test_the_bound_of_blocks_is_found_once_for_every_scale(monkeypatch) -> None:
 def test_where_scales_are_left_uncovered_the_bound_of_blocks_stands(monkeypatch, tmp_path) -> None:
     """One scale covers no others, and proves nothing for all of them."""
     monkeypatch.setattr(scale_cover, "MOST", 1)
-    monkeypatch.setattr(scale_cover, "MOST_UNCOVERED", 1)
     problem = _two_of_four(64)
     bounds = pvq.solve(problem, method="relax")
     assert isinstance(bounds.certificate, BlockCertificate)
