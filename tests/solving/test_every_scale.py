@@ -10,14 +10,17 @@ import pytest
 import pvqbounds as pvq
 from pvqbounds.errors import InputError
 from pvqbounds.relaxations.blocks import BlockCertificate
+from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.scales import ScalesCertificate
 from pvqbounds.results.layer import SliceResult
-from pvqbounds.solvers.base import ExactSolution
+from pvqbounds.solvers.base import ExactSolution, Options
 from pvqbounds.solvers.kept import KeptBound, Stated
+from pvqbounds.solvers.native.backend import Native
 from pvqbounds.solvers.native.directions import refined
 from pvqbounds.solvers.native.pruning.block_dual import block_path
 from pvqbounds.solving import scale_cover
 from pvqbounds.solving.every_scale import SINGULAR, at_least_kept, nothing_of
+from pvqbounds.solving.one import solver_at_scales
 from pvqbounds.storage.results_read import read_record
 from pvqbounds.storage.results_written import write_problem
 from tests.truth import least_error_at_any_scale, random_any_scale_problem
@@ -265,3 +268,23 @@ def test_what_is_kept_is_for_the_gram_weights_and_rule_it_was_kept_for() -> None
     free = pvq.AnyScaleLeastSquares(problem.shared, problem.weight, -8, 7, pattern=(3, 4))
     apart = pvq.AnyScaleLeastSquares(problem.gram.copy(), problem.weight, -8, 7).under(problem.rule)
     assert [kept.of(own.at(0.5)) for own in (other, free, apart)] == [None, None, None]
+
+
+def test_a_bound_that_is_enough_is_not_refined() -> None:
+    """Cases of a direction of next to no power take seconds, also where the relaxation proves enough."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(240, 40))
+    X = (X - X.mean(axis=1, keepdims=True)) * np.exp(0.3 * rng.normal(size=40))
+    X += 1e-4 * rng.normal(size=X.shape)
+    problem = pvq.AnyScaleLeastSquares(X.T @ X / 240, rng.normal(size=40), -2, 1)
+    at_scale = problem.at(1.2 * float(problem.settled.step[0]))
+    options = Options(relaxation="hybrid", search_share=0.002, time_limit=60.0)
+    solve_at = solver_at_scales(Native(), "relax", options)
+    found = solve_at(at_scale, 30.0, 1e-9 * problem.signal.lower, brief=False)
+    refined_bounds = solve_at(at_scale, 30.0, 10.0 * found.error_lower, brief=False)
+    assert not isinstance(found.certificate, CasesCertificate)
+    assert isinstance(refined_bounds.certificate, CasesCertificate)
+    assert refined_bounds.error_lower > found.error_lower > 0.0
+    brief = solve_at(at_scale, 30.0, 1e-9 * problem.signal.lower, brief=True)
+    assert 0.0 < brief.error_lower <= found.error_upper
+    assert all(pvq.verify(at_scale, own) for own in (found, refined_bounds, brief))
