@@ -179,7 +179,8 @@ def solver_at_scales(backend: Backend, method: str, options: Options) -> SolveAt
         if share < 1.0:
             part = BRIEF_SHARE if brief else 1.0
             share = min(part * share * options.time_limit / limit, MOST_OF_A_SCALE)
-        each = replace(options, time_limit=limit, search_share=share)
+        price = math.inf if brief else options.search_price
+        each = replace(options, time_limit=limit, search_share=share, search_price=price)
         return _solved(problem, kind_of(problem), asked, each, enough)
 
     return solve_at

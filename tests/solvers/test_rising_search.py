@@ -11,7 +11,7 @@ from pvqbounds.problems.formats.nf4 import NF4_LEVELS
 from pvqbounds.problems.grids import mse_scale
 from pvqbounds.solvers.native.quantization import rising_search
 from pvqbounds.solvers.native.quantization.codes_dual import relax_in_codes
-from pvqbounds.solvers.native.quantization.rising_search import RisingSearch, TreeSearches
+from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, RisingSearch, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import minimiser_of, mixed_trees, plain_tree
 
 
@@ -76,9 +76,9 @@ def begun(case, seed=0):
 @pytest.mark.parametrize("case", [(140, 128), (200, 96), (120, 80)])
 def test_a_search_goes_on_as_long_as_it_gains_more_than_it_costs(case):
     bounds, spent = [], []
-    for price in (1e-5, 1e-6, 1e-7):
+    for price in (1e-5, 1e-6, 1e-7):  # of a node
         searches, before, nodes = begun(case)
-        searches.advance_while_worthwhile(0.0, price, Clock(60.0))
+        searches.advance_while_worthwhile(0.0, price * NODES_A_SECOND, Clock(60.0))
         bounds.append(searches._chosen.bound)
         spent.append(searches._chosen.nodes - nodes)
         assert price * spent[-1] <= decibels(bounds[-1], before)
@@ -92,7 +92,7 @@ def test_what_is_proved_otherwise_is_no_gain(known):
     """A bound that no stage reaches ends a search that goes on without it; a price of inf does, too."""
     searches, _, nodes = begun((140, 128))
     beyond = known * few_positions(140, 128).signal.upper
-    searches.advance_while_worthwhile(beyond, 1e-6 if known else math.inf, Clock(60.0))
+    searches.advance_while_worthwhile(beyond, 10.0 if known else math.inf, Clock(60.0))
     assert searches._chosen.nodes <= nodes + rising_search.TRIAL_PRICE / 1e-6
 
 
@@ -100,7 +100,7 @@ def test_a_stage_that_outlasts_its_forecast_gives_way_to_a_lower_one(monkeypatch
     """Nodes are planted to grow with the threshold itself: one stage to the goal would be worth 1e7 nodes."""
     searches, before, _ = begun((140, 128))
     monkeypatch.setattr(searches._searches[0], "_exponent", 1.0)
-    searches.advance_while_worthwhile(0.0, 1e-7, Clock(60.0))
+    searches.advance_while_worthwhile(0.0, 1.0, Clock(60.0))
     assert decibels(searches._chosen.bound, before) > 1.0
     assert searches._chosen.nodes < 2e7
 
@@ -115,7 +115,7 @@ def test_the_tree_whose_stages_are_worth_most_goes_on():
     searches = searches_of(problem)
     searches.advance(1e5, Clock(60.0))
     searches.join(mixed, error)
-    searches.advance_while_worthwhile(0.0, 1e-7, Clock(60.0))
+    searches.advance_while_worthwhile(0.0, 1.0, Clock(60.0))
     assert searches.chosen[0] in mixed
     assert searches._chosen.nodes > 1e6
     assert searches._chosen.bound == max(search.bound for search in searches._searches)
