@@ -109,11 +109,6 @@ class ValueSet(ABC):
         """The values of the codes 0, 1, ... of each input, shape (n, m), ascending; None without."""
         return None
 
-    @property
-    def widest(self) -> float:
-        """The largest distance of two neighbouring values, rounded; 0 where there are no two."""
-        return 0.0
-
     def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
         """What sums are counted from where a code of each input is next below, shape (n,); -1 for nothing."""
         return np.full(self.n, -1, np.int32)
@@ -137,6 +132,10 @@ class ValueSet(ABC):
         InputError
             If there are no such values.
         """
+        raise InputError(NO_CELLS)
+
+    def length(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> float:
+        """What multipliers of split inequalities about these cells are counted in: none of them is wider."""
         raise InputError(NO_CELLS)
 
     @abstractmethod
@@ -318,11 +317,6 @@ class Steps(ValueSet):
         """The steps."""
         return self.step
 
-    @property
-    def widest(self) -> float:
-        """The largest step."""
-        return float(self.step.max())
-
     def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
         """The code 0, wherever the codes are."""
         return np.zeros(self.n, np.int32)
@@ -337,6 +331,10 @@ class Steps(ValueSet):
             raise InputError(NO_CELLS)
         nothing = np.zeros(inputs.shape)
         return Cells(nothing, self.step[inputs], nothing)
+
+    def length(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> float:
+        """The largest step of all inputs."""
+        return float(self.step.max())
 
     def has_zero(self) -> NDArray[np.bool_]:
         """Whether each box holds the code 0."""
@@ -405,11 +403,6 @@ class Tabulated(ValueSet):
         """The levels."""
         return self.table
 
-    @property
-    def widest(self) -> float:
-        """The largest distance of two neighbouring levels."""
-        return float(np.diff(self.table).max(initial=0.0))
-
     def cell_of(self, codes: NDArray[np.int64]) -> NDArray[np.int32]:
         """The codes themselves, that of the last level but one at most; -1 where there is one level alone."""
         return np.minimum(codes, self.code_ends[1] - 1).astype(np.int32)
@@ -430,6 +423,11 @@ class Tabulated(ValueSet):
         lift = _lift(self.table[i], origin, self.table[i, c + 1], width)
         place = place.reshape(inputs.shape)
         return Cells(origin[place], width[place], lift[place])
+
+    def length(self, inputs: NDArray[np.int32], cell: NDArray[np.int32]) -> float:
+        """The largest width of these cells; 1 of none."""
+        widths = self.table[inputs, cell + 1] - self.table[inputs, cell]
+        return float(widths.max(initial=0.0)) if widths.size else 1.0
 
     @property
     def n(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
+from pvqbounds.problems.values import ValueSet
 from pvqbounds.relaxations.certificates import (
     Certificate,
     LeafCertificate,
@@ -79,13 +80,13 @@ class CasesCertificate(Certificate):
         """Name of the relaxation that its bound is one of."""
         return "hybrid" if self.searched else "directions"
 
-    def spread(self, live: NDArray[np.bool_]) -> CasesCertificate:
-        """The certificate with nothing said of inputs that were left out."""
+    def spread(self, live: NDArray[np.bool_], values: ValueSet) -> CasesCertificate:
+        """The certificate with nothing said of inputs that were left out, with the values of all of them."""
         if live.all():
             return self
         direction = np.zeros((len(self.cover.direction), len(live)))
         direction[:, live] = self.cover.direction
-        cases = tuple(replace(case, proof=case.proof.spread(live)) for case in self.cases)
+        cases = tuple(replace(case, proof=case.proof.spread(live, values)) for case in self.cases)
         return replace(self, cover=replace(self.cover, direction=direction), cases=cases)
 
     def fits(self, problem: Problem) -> bool:

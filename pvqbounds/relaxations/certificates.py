@@ -18,6 +18,7 @@ from pvqbounds.arithmetic.enclosures import down
 from pvqbounds.clock import Clock
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down, scaled_up
+from pvqbounds.problems.values import ValueSet
 
 if TYPE_CHECKING:
     from pvqbounds.relaxations.slabs import Slabs
@@ -166,8 +167,14 @@ class LeafCertificate(Certificate):
     """Split inequalities with their multipliers."""
 
     @abstractmethod
-    def spread(self, live: NDArray[np.bool_]) -> Self:
-        """The certificate with zero multipliers for the inputs that were left out."""
+    def spread(self, live: NDArray[np.bool_], values: ValueSet) -> Self:
+        """The certificate with zero multipliers for the inputs that were left out.
+
+        Parameters
+        ----------
+        values
+            Those of all inputs.
+        """
 
     def parts(self, problem: Problem) -> list[SeparableTerms]:
         """What it proves of all weights."""

@@ -50,6 +50,7 @@ from pvqbounds.arithmetic.enclosures import (
 )
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
+from pvqbounds.problems.values import ValueSet
 from pvqbounds.relaxations.certificates import (
     NOTHING,
     LeafCertificate,
@@ -124,10 +125,15 @@ class DualCertificate(LeafCertificate):
         """The same multipliers for the problem in these units."""
         return DualCertificate(*multipliers_in_units(self.lam, self.nu, units), self.splits.in_units(units))
 
-    def spread(self, live: NDArray[np.bool_]) -> DualCertificate:
+    def spread(self, live: NDArray[np.bool_], values: ValueSet) -> DualCertificate:
         """The same about all inputs, of which it is now about those of a mask, shape (n,)."""
         lam, nu = over_inputs(self.lam, live), over_inputs(self.nu, live)
-        return DualCertificate(lam, nu, self.splits.spread(live))
+        return DualCertificate(lam, nu, self.splits.spread(live).recounted(values.among(live), values))
+
+    def among(self, live: NDArray[np.bool_], values: ValueSet) -> DualCertificate:
+        """The way back, of split inequalities about the inputs of the mask alone."""
+        splits = self.splits.among(live).recounted(values, values.among(live))
+        return DualCertificate(self.lam[live], self.nu[live], splits)
 
     def stated(self, problem: Problem) -> float:
         """The bound that it is made for: what the multipliers prove, which may be negative."""

@@ -48,10 +48,10 @@ from numpy.typing import NDArray
 from pvqbounds.arithmetic.enclosures import TINY, down, gamma
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units
-from pvqbounds.problems.values import Cells
+from pvqbounds.problems.values import Cells, ValueSet
 from pvqbounds.relaxations.forms import ErrorForm
 
-__all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "Splits", "cells_of", "subtracted_splits"]
+__all__ = ["ENTRIES", "MOST_SPLITS", "NO_SPLITS", "Splits", "cells_of", "length_of", "subtracted_splits"]
 
 ENTRIES = 3
 """Most entries that a has."""
@@ -72,7 +72,7 @@ class Splits:
     low: NDArray[np.int64]
     """k, shape (m,)."""
     multiplier: NDArray[np.float64]
-    """y, in units of the Gram (of the error over s², s the widest distance of neighbours), shape (m,)."""
+    """y, in units of the Gram (of the error over s², :func:`length_of` them), shape (m,)."""
     cell: NDArray[np.int32]
     """Codes of the lower neighbours that entries count from, shape (m, 3): 0 for steps."""
 
@@ -98,6 +98,14 @@ class Splits:
     def times(self, share: float) -> Splits:
         """The same inequalities with a share of their multipliers."""
         return replace(self, multiplier=share * self.multiplier)
+
+    def recounted(self, before: ValueSet, after: ValueSet) -> Splits:
+        """The same inequalities about values of more inputs, or fewer: steps count in the largest of all."""
+        if len(self) == 0:
+            return self
+        nothing = np.zeros(0, np.int32)
+        ratio = before.length(nothing, nothing) / after.length(nothing, nothing)
+        return self if ratio == 1.0 else self.times(ratio * ratio)
 
     def in_units(self, units: Units) -> Splits:
         """The same inequalities with multipliers in units of the Gram over ``2**units.gram``."""
@@ -155,8 +163,14 @@ NO_SPLITS = Splits.of_codes(
 """No inequality."""
 
 
+def length_of(splits: Splits, values: ValueSet) -> float:
+    """The length s that their multipliers are counted in: the largest step, or the widest cell of levels."""
+    entry = splits.sign != 0
+    return values.length(splits.index[entry], splits.cell[entry])
+
+
 def cells_of(splits: Splits, problem: Problem) -> Cells:
-    """What each entry counts from, shape (m, 3); of those that are zero the width is the widest.
+    """What each entry counts from, shape (m, 3); of those that are zero the width is :func:`length_of` all.
 
     Raises
     ------
@@ -165,7 +179,7 @@ def cells_of(splits: Splits, problem: Problem) -> Cells:
     """
     entry, shape = splits.sign != 0, splits.sign.shape
     known = problem.values.cells(splits.index[entry], splits.cell[entry])
-    cells = Cells(np.zeros(shape), np.full(shape, problem.values.widest), np.zeros(shape))
+    cells = Cells(np.zeros(shape), np.full(shape, length_of(splits, problem.values)), np.zeros(shape))
     for part, own in zip(vars(cells).values(), vars(known).values(), strict=True):
         part[entry] = own
     return cells
@@ -180,7 +194,7 @@ def subtracted_splits(problem: Problem, splits: Splits) -> ErrorForm:
     splits
         That :meth:`Splits.fit` the problem, at least one.
     """
-    n, y, index, s = problem.n, splits.multiplier, splits.index, problem.values.widest
+    n, y, index, s = problem.n, splits.multiplier, splits.index, length_of(splits, problem.values)
     cells, weight = cells_of(splits, problem), problem.weight[index]
     # a_i r_i: the signs themselves where all steps are one, else with two roundings each
     ratio = s / cells.width
@@ -190,7 +204,8 @@ def subtracted_splits(problem: Problem, splits: Splits) -> ErrorForm:
     step = s * (splits.low + 0.5)
     b = terms.sum(axis=1) - step
     b_radius = gamma(8 + more) * (np.abs(terms).sum(axis=1) + np.abs(step)) + TINY
-    lifted = _Lifted.of(cells, weight, y[:, None] * cells.lift, s)
+    charge = y[:, None] * alpha  # s is no less than any width: nothing underflows that a later factor raises
+    lifted = _Lifted.of(cells, weight, y, s)
 
     most = int(np.bincount(index.ravel(), minlength=n).max()) + 4
     terms_of_one = ENTRIES + 1 if lifted.charge.any() else ENTRIES
@@ -201,13 +216,13 @@ def subtracted_splits(problem: Problem, splits: Splits) -> ErrorForm:
     def gather(values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.bincount(index.ravel(), values.ravel(), n), dtype=np.float64)
 
-    linear = gather((y * b)[:, None] * alpha + lifted.charge * lifted.offset)
-    size = gather((y * np.abs(b))[:, None] * np.abs(alpha) + lifted.charge * np.abs(lifted.offset))
-    unsure = (y * b_radius)[:, None] * np.abs(alpha) + lifted.charge * lifted.radius
+    linear = gather(charge * b[:, None] + lifted.charge * lifted.offset)
+    size = gather(np.abs(charge * b[:, None]) + lifted.charge * np.abs(lifted.offset))
+    unsure = np.abs(charge) * b_radius[:, None] + lifted.charge * lifted.radius
     radius = loose * size + (1.0 + loose) * gather(unsure) + TINY
 
     place = (index[:, :, None].astype(np.int64) * n + index[:, None, :]).ravel()
-    products = alpha[:, :, None] * alpha[:, None, :] * y[:, None, None]
+    products = charge[:, :, None] * alpha[:, None, :]
     taken = np.bincount(place, products.ravel(), n * n).reshape(n, n)
     sizes = np.bincount(place, np.abs(products).ravel(), n * n).reshape(n, n)
     diagonal = np.diag_indices(n)
@@ -248,17 +263,16 @@ class _Lifted:
     """How far that may be off."""
 
     @classmethod
-    def of(
-        cls, cells: Cells, weight: NDArray[np.float64], multiplier: NDArray[np.float64], s: float
-    ) -> _Lifted:
-        """With y g in the place of the multiplier."""
-        ratio, quarter = s / cells.width, 0.25 * s * s
-        charge = multiplier * ratio * ratio
+    def of(cls, cells: Cells, weight: NDArray[np.float64], y: NDArray[np.float64], s: float) -> _Lifted:
+        """With these multipliers, shape (m,)."""
+        ratio, lift = s / cells.width, cells.lift
+        charge = y[:, None] * ratio * ratio * lift  # in this order: y may be subnormal, and r² is large
+        own = (y * (0.25 * s * s))[:, None] * lift
         offset = (weight - cells.origin) - 0.5 * cells.width
         radius = gamma(8) * (np.abs(weight - cells.origin) + cells.width) + TINY
         square = charge * offset * offset
-        constant = float((multiplier * quarter - square).sum())
-        rounding = gamma(square.size + 32) * float((multiplier * quarter + square).sum())
+        constant = float((own - square).sum())
+        rounding = gamma(square.size + 32) * float((own + square).sum())
         rounding += 2.0 * float((charge * (2.0 * np.abs(offset) + radius) * radius).sum())
-        rounding += TINY * (float(charge.sum() + multiplier.sum()) + 2.0 * square.size + 1.0)
+        rounding += TINY * (float(charge.sum() + y.sum()) + 3.0 * square.size + 1.0)
         return cls(charge, offset, radius, constant, rounding)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.random import Generator
 
 from pvqbounds.problems import Problem
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.blocks import BlockCertificate, couplings_of
 from pvqbounds.relaxations.cases import Case, CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, LeafCertificate
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Cover
-from pvqbounds.relaxations.splits import Splits, cells_of
+from pvqbounds.relaxations.splits import Splits, cells_of, length_of
 from pvqbounds.solvers.native.pruning.certificate import SubsetCertificate
 from pvqbounds.solvers.native.quantization.certificate import SearchCertificate
 
@@ -41,7 +42,7 @@ def random_dual(rng: Generator, problem: Problem) -> DualCertificate:
     with np.errstate(all="ignore"):
         lam = _finite(_some_odd(rng, _lam(rng, problem)))
         nu = _finite(_some_odd(rng, _nu(rng, problem, lam)))
-    if problem.values.is_finite and problem.values.widest > 0.0 and rng.random() < 0.4:
+    if has_grid(problem.values) and rng.random() < 0.4:
         unit = float(np.diagonal(problem.gram).max(initial=0.0))
         return DualCertificate(lam, nu, random_splits(rng, problem, unit))
     return DualCertificate(lam, nu)
@@ -140,7 +141,7 @@ def random_splits(rng: Generator, problem: Problem, unit: float) -> Splits:
         near = np.where(np.isfinite(near), np.clip(near, -(2.0**39), 2.0**39), 0.0)
         low = np.floor(near + rng.integers(-2, 3, m)).astype(np.int64)
         # where steps differ a_i s/s_i is far above 1: multipliers that leave A definite are small
-        most = np.abs(sign * (values.widest / cells.width)).max(axis=1)
+        most = np.abs(sign * (length_of(splits, values) / cells.width)).max(axis=1)
         multiplier = unit * 10.0 ** rng.uniform(-4.0, 1.0, m)
         multiplier = np.where(rng.random(m) < 0.7, multiplier / np.maximum(most, 1.0) ** 2, multiplier)
     return replace(splits, low=low, multiplier=np.where(np.isfinite(multiplier), multiplier, 0.0))

@@ -16,6 +16,7 @@ from pvqbounds import Bounds, IntegerLeastSquares, SparseLeastSquares
 from pvqbounds.clock import Clock
 from pvqbounds.errors import PvqError
 from pvqbounds.problems import Problem
+from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.relaxations.blocks import BlockCertificate
 from pvqbounds.relaxations.cases import CasesCertificate
 from pvqbounds.relaxations.certificates import Certificate, SearchedCertificate
@@ -311,7 +312,7 @@ def foreign(case: Case, problem: Problem, lie: float) -> Any:
 
 def spoilt_splits(rng: Generator, problem: Problem, splits: Splits) -> Any:
     """Split inequalities that are none, or that say too much."""
-    if not (problem.values.is_finite and problem.values.widest > 0.0):
+    if not has_grid(problem.values):
         return splits
     made = splits if len(splits) > 0 and rng.random() < 0.6 else random_splits(rng, problem, 1.0)
     names = [field.name for field in fields(made)]

@@ -495,7 +495,7 @@ def test_a_solver_that_can_do_none_of_the_formats_is_refused():
         ({"formats": ["25%"], "per_channel": True}, "leave out scales and per_channel"),
         (
             {"formats": ["25%"], "relaxation": "splits"},
-            "for quantization or quantization at any scale, which no format asks for",
+            "for quantization or quantization to levels or quantization at any scale, which no format asks",
         ),
         ({"formats": ["int4"], "relaxation": "perspective"}, "for pruning"),
         ({"formats": ["int4"], "budget": "layer"}, "that of a density"),

@@ -106,8 +106,8 @@ def test_inputs_that_were_left_out_have_no_say() -> None:
     wide = pvq.IntegerLeastSquares(gram, weight, 0.4, -2, 1)
     certificate = by_cases(problem, 0.3, 0.0)
     live = np.array([True, False, True, True, False])
-    spread = certificate.spread(live)
-    assert certificate.spread(np.ones(3, dtype=bool)) is certificate
+    spread = certificate.spread(live, wide.values)
+    assert certificate.spread(np.ones(3, dtype=bool), problem.values) is certificate
     assert not certificate.fits(wide)
     assert spread.claim(wide)[1] == pytest.approx(certificate.claim(problem)[1], rel=1e-12)
     assert Fraction(spread.claim(wide)[1]) <= least_integer_error(problem)

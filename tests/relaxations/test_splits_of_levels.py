@@ -214,7 +214,7 @@ def test_tighter_than_the_hull_and_below_the_optimum(seed: int, start: float | N
     assert dual_bound(problem, hull.certificate) < proved <= optimum.error_upper
     assert proved == pytest.approx(found.reported, rel=1e-6)
     # moments count in units of the weights, those of levels
-    assert np.abs(found.mean - hull.mean).max() < 0.5 * problem.values.widest
+    assert np.abs(found.mean - hull.mean).max() < 0.5 * float(np.diff(problem.values.table).max())
 
 
 def test_a_path_never_proves_less_than_where_it_begins() -> None:
@@ -249,6 +249,51 @@ def test_inputs_of_one_and_two_values_have_a_path() -> None:
     proved = dual_bound(problem, found.certificate)
     assert proved > 0.0
     assert Fraction(proved) <= least_error_of_any(problem)
+
+
+@pytest.mark.parametrize("method", [{"relaxation": "splits"}, {"relaxation": "hybrid"}, {}])
+@pytest.mark.parametrize("values", ["levels", "steps"])
+def test_values_of_inputs_that_are_always_zero_change_no_bound(values: str, method: dict[str, str]) -> None:
+    """Multipliers of steps count in the largest of all inputs: those of live ones alone are recounted."""
+    steps, n = correlated_problem(24, 4, seed=3), 24
+    gram = np.zeros((n + 1, n + 1))
+    gram[:n, :n] = steps.gram
+
+    def posed(wide: float | None) -> LeastSquares:
+        own, weight = (steps.gram, steps.weight) if wide is None else (gram, np.append(steps.weight, 0.1))
+        scales = np.full(len(weight), steps.scale)
+        scales[n:] *= wide or 1.0
+        if values == "steps":
+            return pvq.IntegerLeastSquares(own, weight, scales, -8, 7)
+        return CodebookLeastSquares(own, weight, [s * E2M1.levels() for s in scales])
+
+    bounds = [
+        pvq.solve(posed(wide), method="relax", time_limit=1.0, **method).error_lower
+        for wide in (None, 0.25, 8.0)
+    ]
+    assert bounds == pytest.approx([bounds[0]] * 3, rel=1e-3)
+
+
+def test_multipliers_that_underflow_lose_no_lift() -> None:
+    """Of the smallest number a third is 0: what lifts add to it is counted from its product with r²."""
+    small, power = 2.0**-451, 2.0**-48
+    row, other = np.array([0.0, small, 1.5 * small]), np.array([0.0, 2.0**60])
+    problem = CodebookLeastSquares(
+        np.diag([power, power, 1.0]), np.array([1.5 * small, 0.0, 2.0**60]), [row, row, other]
+    )
+    splits = Splits(
+        np.array([[0, 1, 2]], np.int32),
+        np.array([[1, 1, 0]], np.int8),
+        np.array([1]),
+        np.array([5e-324]),
+        np.zeros((1, 3), np.int32),
+    )
+    lam = np.array([0.19 * power, 0.03 * power, 0.5])
+    for multiplier in (5e-324, 1e-300, 1e-100, 1e-20, 0.1):
+        for counted in (1, 2):  # from an input of wide levels, too: s is their width
+            sign = np.array([[1, 1, counted - 1]], np.int8)
+            own = dataclasses.replace(splits, multiplier=np.array([multiplier]), sign=sign)
+            assert dual_bound(problem, DualCertificate(lam, np.zeros(3), own)) <= 0.0
 
 
 # ------------------------------------------------------------------------------------- solving, files

@@ -172,4 +172,4 @@ def _by_cases(
     inside = near._replace(direction=near.direction[:, live])
     found, codes[live] = code_cases(problem.among(live), inside, codes[live], allowed, clock, told)
     solution = replace(solution, codes=codes)
-    return None if found is None else found.spread(live), solution
+    return None if found is None else found.spread(live, problem.values), solution

@@ -17,7 +17,7 @@ from pvqbounds.problems import Gram, Problem
 from pvqbounds.problems.least_squares import moved
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.relaxations.slabs import Slabs
-from pvqbounds.relaxations.splits import Splits, cells_of
+from pvqbounds.relaxations.splits import Splits, cells_of, length_of
 from pvqbounds.solvers.native.directions.near_null import NearNull
 
 __all__ = ["Shifted", "Shifts"]
@@ -78,7 +78,7 @@ def _image_of(splits: Splits, problem: Problem, offset: Array) -> Array:
     if len(splits) == 0:
         return np.zeros_like(offset)
     cells = cells_of(splits, problem)
-    ratio = problem.values.widest / cells.width
+    ratio = length_of(splits, problem.values) / cells.width
     entries = splits.sign * ratio
     along = splits.multiplier * (entries * offset[splits.index]).sum(axis=1)
     lifted = splits.multiplier[:, None] * cells.lift * ratio * ratio * offset[splits.index]

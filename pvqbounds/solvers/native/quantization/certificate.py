@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pvqbounds.problems.code_grids import has_grid
 from pvqbounds.problems.least_squares import Problem
 from pvqbounds.problems.units import Units, scaled_down
+from pvqbounds.problems.values import ValueSet
 from pvqbounds.relaxations.certificates import (
     LeafCertificate,
     SearchedCertificate,
@@ -65,8 +66,8 @@ class SearchCertificate(SearchedCertificate, LeafCertificate):
         value = scaled_down(self.value, -units.error)
         return replace(self, lam=lam, nu=nu, value=value, splits=self.splits.in_units(units))
 
-    def spread(self, live: NDArray[np.bool_]) -> SearchCertificate:
-        """The same about all inputs, of which it is now about those of a mask, shape (n,)."""
+    def spread(self, live: NDArray[np.bool_], values: ValueSet) -> SearchCertificate:
+        """The same about all inputs, of which it is now about those of a mask: these alone are searched."""
         lam, nu = over_inputs(self.lam, live), over_inputs(self.nu, live)
         return replace(self, lam=lam, nu=nu, splits=self.splits.spread(live))
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pvqbounds.problems import LeastSquares
+from pvqbounds.problems.values import ValueSet
 from pvqbounds.relaxations.dual import DualCertificate
 from pvqbounds.results.history import Moment
 from pvqbounds.solvers.base import ExactSolution
@@ -43,13 +44,13 @@ class Found:
         """A relaxation's certificate with these codes."""
         return cls(codes, relaxed.certificate, status)
 
-    def spread(self, codes: NDArray[np.int64], live: NDArray[np.bool_]) -> Found:
-        """The same for all inputs, of which it is for those of a mask: the others have these codes."""
+    def spread(self, codes: NDArray[np.int64], live: NDArray[np.bool_], values: ValueSet) -> Found:
+        """The same for all inputs and their values, of which it is for some: the others have these codes."""
         if live.all():
             return self
         all_codes = codes.copy()
         all_codes[live] = self.codes
-        return replace(self, codes=all_codes, certificate=self.certificate.spread(live))
+        return replace(self, codes=all_codes, certificate=self.certificate.spread(live, values))
 
     def bound(self, problem: LeastSquares) -> float:
         """What the certificate says; it may be negative."""

@@ -87,7 +87,7 @@ def hybrid_bound(
     codes = problem.codes_of_nearest()
     if not live.any():
         return Found.by(relaxed, codes, relaxed.status)
-    inner, inside = problem.among(live), without_dead_moments(relaxed, live)
+    inner, inside = problem.among(live), without_dead_moments(relaxed, live, problem.values)
     if not trees_fit(inner.n, clock):
         codes[live] = plain_codes(inner, inside, clock)
         return Found.by(relaxed, codes, not_searched(inner.n))
@@ -95,7 +95,7 @@ def hybrid_bound(
     trees = mixed_trees(inner, inside.certificate, minimiser, clock=clock)
     allowed = min(nodes, NODES_A_SECOND * clock.remaining)
     good = good_codes(inner, inside, minimiser, trees, seed, allowed, clock)
-    return raised_bound(inner, inside, trees, good, nodes, clock).spread(codes, live)
+    return raised_bound(inner, inside, trees, good, nodes, clock).spread(codes, live, problem.values)
 
 
 def or_the_box_hull(problem: IntegerLeastSquares, found: Found, clock: Clock) -> Found:

@@ -18,7 +18,7 @@ from pvqbounds.heuristics.nearest_plane import nearest_plane
 from pvqbounds.heuristics.rounding import gaussian_starts, improve
 from pvqbounds.problems import IntegerLeastSquares, LeastSquares
 from pvqbounds.problems.code_grids import in_codes
-from pvqbounds.relaxations.dual import DualCertificate
+from pvqbounds.problems.values import ValueSet
 from pvqbounds.solvers.native.quantization.integer_search import k_best
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -73,7 +73,7 @@ def best_known_codes(
     live = problem.shared.live
     codes = problem.codes_of_nearest()
     if live.any():
-        inner, inside = problem.among(live), without_dead_moments(relaxed, live)
+        inner, inside = problem.among(live), without_dead_moments(relaxed, live, problem.values)
         if not trees_fit(inner.n, clock):
             codes[live] = plain_codes(inner, inside, clock)
         else:
@@ -146,11 +146,10 @@ def plain_codes(problem: LeastSquares, relaxed: Relaxed, clock: Clock | None = N
     return improve(problem, starts, pairs=False, clock=clock)
 
 
-def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_]) -> Relaxed:
-    """The relaxation over the inputs that are not always zero."""
+def without_dead_moments(relaxed: Relaxed, live: NDArray[np.bool_], values: ValueSet) -> Relaxed:
+    """The relaxation over the inputs that are not always zero, of all inputs with these values."""
     if live.all():
         return relaxed
-    known = relaxed.certificate
-    certificate = DualCertificate(known.lam[live], known.nu[live], known.splits.among(live))
+    certificate = relaxed.certificate.among(live, values)
     covariance = relaxed.covariance[np.ix_(live, live)]
     return replace(relaxed, certificate=certificate, mean=relaxed.mean[live], covariance=covariance)

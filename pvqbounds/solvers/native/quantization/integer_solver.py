@@ -90,8 +90,8 @@ def solve_integer(problem: IntegerLeastSquares, options: Options) -> ExactSoluti
     if not live.any():
         return Found.nothing_to_solve(codes).solution
     if options.relaxed is not None:
-        options = replace(options, relaxed=without_dead_moments(options.relaxed, live))
-    return _solve_live(problem.among(live), clock, options).spread(codes, live).solution
+        options = replace(options, relaxed=without_dead_moments(options.relaxed, live, problem.values))
+    return _solve_live(problem.among(live), clock, options).spread(codes, live, problem.values).solution
 
 
 def _solve_live(problem: IntegerLeastSquares, clock: Clock, options: Options) -> Found:

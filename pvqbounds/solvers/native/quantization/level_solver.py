@@ -90,7 +90,7 @@ def _on_live_inputs(solve: Solve, problem: LeastSquares, options: Options) -> Fo
     if not live.any():
         return Found.nothing_to_solve(codes)
     clock = Clock(options.time_limit, options.cancelled)
-    return solve(problem.among(live), clock, options).spread(codes, live)
+    return solve(problem.among(live), clock, options).spread(codes, live, problem.values)
 
 
 def _relaxed(problem: LeastSquares, clock: Clock, options: Options) -> Found:

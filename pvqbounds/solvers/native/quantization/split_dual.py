@@ -39,7 +39,7 @@ from pvqbounds.problems import LeastSquares
 from pvqbounds.problems.code_grids import grid_of, has_grid, unit_of
 from pvqbounds.relaxations.box_hull import BoxHullSDP, box_hull, in_gram_units, of_gram_units
 from pvqbounds.relaxations.dual import DualCertificate
-from pvqbounds.relaxations.splits import NO_SPLITS, Splits
+from pvqbounds.relaxations.splits import NO_SPLITS, Splits, length_of
 from pvqbounds.solvers.base import Options, SDPSolution
 from pvqbounds.solvers.cone.conic import single_point
 from pvqbounds.solvers.native.linalg import lapack
@@ -168,7 +168,9 @@ def takes_splits(problem: LeastSquares) -> bool:
         return False
     if problem.values.lattice is not None:
         return True
-    return bool(problem.values.widest < FAR_APART * grid_of(problem.values).gap.min())
+    grid = grid_of(problem.values)
+    widest = np.diff(grid.table).max(initial=0.0) if grid.table is not None else 0.0
+    return bool(widest < FAR_APART * grid.gap.min())
 
 
 def relax_with_splits(
@@ -233,9 +235,9 @@ class SplitPath:
 def relaxed_of(sdp: BoxHullSDP, problem: LeastSquares, known: tuple[SDPSolution, Splits]) -> Relaxed:
     """A solution in units of the SDP as one of the problem, with moments in units of its grid."""
     found, splits = known
-    widest = problem.values.widest or 1.0  # what multipliers of split inequalities are counted in
+    length = length_of(splits, problem.values)
     certificate = DualCertificate(
-        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / widest / widest)
+        *in_gram_units(sdp, found.lam, found.nu), splits.times(sdp.unit / length / length)
     )
     status = found.status if problem.n <= LARGEST_SEARCH else f"{NOT_SEARCHED}; {found.status}"
     ratio = sdp.scale / unit_of(problem.values)  # ones where both are codes
