@@ -1,7 +1,11 @@
-"""A place for numba's compiled code where its own places cannot be written.
+"""A place for numba's compiled code where its own places cannot be written, and one writer at a time.
 
 numba keeps what it compiles beside the source, or else in the user's cache folder; where neither can
 be written (a package of the system's, a home that is read-only) it refuses to compile at all.
+
+Its cache is also none for processes that compile at once: each entry is a line of an index and a file by
+number, and two processes that read one index before either wrote give two entries one number. The index of
+one then names the code of the other, for arguments of other types. Here one at a time reads and writes.
 """
 
 from __future__ import annotations
@@ -10,10 +14,13 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
-__all__ = ["provide_cache"]
+__all__ = ["one_at_a_time", "provide_cache"]
 
 VARIABLE = "NUMBA_CACHE_DIR"
 
@@ -37,6 +44,42 @@ def provide_cache(package: Path) -> None:
     os.environ[VARIABLE] = str(folder)
     if "numba" in sys.modules:  # imported already: it has read the environment
         sys.modules["numba"].config.CACHE_DIR = str(folder)
+
+
+def one_at_a_time() -> None:
+    """Let one process at a time read or write the cached code of a function, from now on in this one."""
+    from numba.core.caching import IndexDataCacheFile
+
+    for name in ("save", "load"):
+        own = getattr(IndexDataCacheFile, name)
+        if not hasattr(own, "__wrapped__"):
+            setattr(IndexDataCacheFile, name, _alone(own))
+
+
+def _alone(own: Callable[..., Any]) -> Callable[..., Any]:
+    """The same under the lock of its index."""
+
+    @wraps(own)
+    def alone(cache: Any, *arguments: Any) -> Any:
+        with _lock(Path(f"{cache._index_path}.lock")):
+            return own(cache, *arguments)
+
+    return alone
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Wait for all others that hold this lock; where there are no locks, or no place for one, for nobody."""
+    try:
+        import fcntl
+
+        stream = path.open("ab")
+    except (ImportError, OSError):
+        yield
+        return
+    with stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def _writable(folder: Path) -> bool:

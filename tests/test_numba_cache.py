@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from numba.core.caching import IndexDataCacheFile
 
 from pvqbounds import numba_cache
 
@@ -62,3 +64,54 @@ def test_numba_is_left_alone_where_it_finds_a_place(read_only: Path, monkeypatch
     numba_cache.provide_cache(read_only / "package")
     assert os.environ[numba_cache.VARIABLE] == str(read_only / "not-this")
     assert sys.modules["numba"].config.CACHE_DIR == ""
+
+
+SAVER = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from numba.core.caching import IndexDataCacheFile
+
+from pvqbounds.numba_cache import one_at_a_time
+
+if sys.argv[2] == "locked":
+    one_at_a_time()
+    one_at_a_time()
+own = int(sys.argv[3])
+stem = Path(sys.argv[1])
+cache = IndexDataCacheFile(str(stem.parent), stem.name, "stamp")
+print("ready", flush=True)
+sys.stdin.readline()
+for i in range(150):
+    cache.save((own, i), (own, i))
+"""
+
+
+def entries_after_two_writers(stem: Path, how: str) -> tuple[int, int]:
+    """Entries of the index after two processes wrote 150 each, and how many of these name other code."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVER, str(stem), how, str(own)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for own in range(2)
+    ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate()
+        assert writer.returncode == 0
+    cache = IndexDataCacheFile(str(stem.parent), stem.name, "stamp")
+    index = cache._load_index()
+    return len(index), sum(cache.load(key) != key for key in index)
+
+
+def test_two_processes_that_compile_at_once_lose_no_code(tmp_path: Path) -> None:
+    """Without the lock entries are lost, or name what the other process wrote."""
+    assert entries_after_two_writers(tmp_path / "kernel", "locked") == (300, 0)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pvqbounds.numba_cache import one_at_a_time
 from pvqbounds.problems import (
     AnyScaleLeastSquares,
     CodebookLeastSquares,
@@ -99,6 +100,7 @@ def compile_once(key: str, work: Callable[[], None]) -> None:
     with _lock:  # a second thread waits for the first one
         if key in _done or key in _under_way:  # under way in this very thread, which holds the lock
             return
+        one_at_a_time()
         _under_way.add(key)  # what is solved here must not come here again
         started = time.perf_counter()
         timer = threading.Timer(TELL_AFTER, _tell, (True,))
