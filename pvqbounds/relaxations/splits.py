@@ -118,13 +118,8 @@ class Splits:
         if not all(isinstance(part, np.ndarray) for part in parts) or self.multiplier.ndim != 1:
             return False
         # an inequality holds because its numbers are whole: numbers of another kind state none
-        if [part.dtype.kind for part in parts] != [
-            "i",
-            "i",
-            "i",
-            "i",
-            "f",
-        ] or self.multiplier.dtype != np.float64:
+        kinds = "".join(part.dtype.kind for part in parts)
+        if kinds != "iiiif" or self.multiplier.dtype != np.float64:
             return False
         m = len(self)
         return bool(

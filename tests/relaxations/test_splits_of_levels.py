@@ -19,6 +19,7 @@ import pvqbounds as pvq
 from pvqbounds.clock import Clock
 from pvqbounds.errors import InputError, SolverError
 from pvqbounds.problems import CodebookLeastSquares, LeastSquares
+from pvqbounds.problems.formats.nf4 import NF4_LEVELS
 from pvqbounds.problems.formats.number_types import E2M1
 from pvqbounds.problems.values import Levels, Steps
 from pvqbounds.relaxations import splits as split_forms
@@ -76,6 +77,12 @@ def test_lifts_of_e2m1_are_those_of_its_holes() -> None:
     levels = Levels(E2M1.levels()[None])
     lifts = levels.cells(np.zeros(7, np.int32), np.arange(7, 14, dtype=np.int32)).lift
     assert lifts == pytest.approx([0.0, 0.0, 0.0, 0.0, 1 / 3, 1 / 15, 1 / 3], abs=1e-12)
+
+
+def test_lifts_of_nf4_are_small_where_its_steps_change_slowly() -> None:
+    cells = np.arange(15, dtype=np.int32)
+    lifts = Levels(np.array(NF4_LEVELS)[None]).cells(np.zeros(15, np.int32), cells).lift
+    assert (round(lifts.min(), 2), round(lifts.max(), 2)) == (0.02, 0.28)
 
 
 @settings(max_examples=200)

@@ -33,7 +33,13 @@ from pvqbounds.solvers.native.quantization.hybrid import (
 )
 from pvqbounds.solvers.native.quantization.integer_codes import good_codes, many_codes, plain_codes
 from pvqbounds.solvers.native.quantization.integer_search import NODES_A_SLICE, quick_search
-from pvqbounds.solvers.native.quantization.integer_solver import HOPELESS, PROVABLE, spent_share, unended
+from pvqbounds.solvers.native.quantization.integer_solver import (
+    HOPELESS,
+    PROVABLE,
+    WITH_SPLITS,
+    spent_share,
+    unended,
+)
 from pvqbounds.solvers.native.quantization.integer_tree import expected_nodes
 from pvqbounds.solvers.native.quantization.rising_search import NODES_A_SECOND, TreeSearches
 from pvqbounds.solvers.native.quantization.search_trees import (
@@ -55,9 +61,6 @@ TOLERANCE = 1e-3
 
 TRIAL = 1e6
 """Nodes after which a search has to tell how many more it needs, where it may begin only what it ends."""
-
-WITH_SPLITS = ("hybrid", "splits")
-"""Relaxations with split inequalities."""
 
 NO_GRID = "not searched: the values are neither steps nor in a table"
 

@@ -187,7 +187,8 @@ class _Batch:
             if with_splits and self._going[b]:
                 point = self._arrays.array(iterate.centre + x[b])
                 most = SPLITS_AN_INPUT * self.n
-                found = separate(self._arrays, point, iterate.mu * self._inverse[b], DEPTH, most)
+                failing = separate(self._arrays, point, iterate.mu * self._inverse[b], DEPTH, most)
+                found = iterate.local(x[b]).rows(*failing, iterate.centre)
             own = slopes[b, : len(iterate.rows)]
             iterate.exchange(x[b].copy(), iterate.mu * variance[b], own, found)
 

@@ -387,7 +387,9 @@ class _Path(Iterate):
         covariance, found = self._covariance(), None
         if with_splits:
             most, local, point = SPLITS_AN_INPUT * self.n, self.local(self._x), self.centre + self._x
-            found = split_kernel.separate(local.mean(point), local.covariance(point, covariance), DEPTH, most)
+            mean, own = local.mean(point), local.covariance(point, covariance)
+            index, sign, low = split_kernel.separate(mean, own, DEPTH, most)
+            found = local.rows(index, sign, low, self.centre)
         self.exchange(self._x, np.diagonal(covariance), self._slope()[0], found)
 
     def _covariance(self) -> Array:

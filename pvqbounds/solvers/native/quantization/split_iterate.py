@@ -16,12 +16,9 @@ from pvqbounds.relaxations.splits import Splits
 from pvqbounds.solvers.base import SDPSolution
 from pvqbounds.solvers.native.quantization.split_rows import Local, Rows, chord_rows, tangent_rows
 
-__all__ = ["DEPTH", "MEMORY", "SPLITS_AN_INPUT", "Found", "Iterate"]
+__all__ = ["DEPTH", "MEMORY", "SPLITS_AN_INPUT", "Iterate"]
 
 Array = NDArray[np.float64]
-
-Found = tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int64]]
-"""Split inequalities that a point violates: index, sign and low."""
 
 MEMORY = 10
 """Pairs of steps and changes of the gradient that are kept."""
@@ -92,7 +89,7 @@ class Iterate:
         """The neighbouring values around the point x of the path."""
         return Local.at(self._points, self._points.below(self.centre + x))
 
-    def exchange(self, x: Array, variance: Array, slope: Array, found: Found | None) -> None:
+    def exchange(self, x: Array, variance: Array, slope: Array, found: Rows | None) -> None:
         """Drop rows that are not active, add those that the point of the path violates.
 
         Parameters
@@ -104,7 +101,7 @@ class Iterate:
         slope
             Derivative of the barrier by y, shape (m,).
         found
-            Split inequalities that it violates, as :meth:`local` counts; None where they were not looked for.
+            Split inequalities that it violates; None where they were not looked for.
         """
         points, rows, z = self._points, self.rows, self.centre + x
         kept = rows.single | (rows.multiplier > 0.0) | (slope > 0.0)
@@ -114,7 +111,7 @@ class Iterate:
         slack = variance + (z - below) * (z - below - width)
         new = tangent_rows(points, np.flatnonzero(slack < -TANGENT_DEPTH * width**2), number, self.centre)
         if found is not None:
-            new = new.and_then(self.local(x).rows(*found, self.centre))
+            new = new.and_then(found)
         rows = rows.only(kept)
         new = rows.new_among(new)
         self.rows = rows.and_then(new)
